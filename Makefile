@@ -1,0 +1,43 @@
+# Front doors. Each sets up what it needs by itself: virtual environment, pinned packages, Coq from Debian.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+STRICT ?=
+export STRICT
+
+.PHONY: help verify test mutants bench lint golden clean setup coq
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
+
+verify: $(STAMP) coq ## check every claim: symbolic, numeric, Coq, real adapters (STRICT=1: not checked fails too)
+	@$(BIN)/python -m theory verify
+
+test: $(STAMP) coq ## the test suite
+	@$(BIN)/python -m pytest
+
+mutants: $(STAMP) ## change every bound and assumption in turn; no change may survive (CLAIM=id for one claim)
+	@$(BIN)/python -m theory mutants $(if $(CLAIM),--claim $(CLAIM))
+
+bench: $(STAMP) ## the kernels against peft's dense path, in one run
+	@$(BIN)/python -m pytest bench --benchmark-only --benchmark-columns=min,median,rounds -p no:cacheprovider
+
+lint: $(STAMP) ## ruff and mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+golden: $(STAMP) ## write proofs/statements.v and what Coq prints for it; review the difference before committing
+	@$(BIN)/python -m theory statements --write
+
+setup: $(STAMP) coq ## only the set-up
+
+clean: ## remove what was built (the virtual environment stays)
+	@$(MAKE) -s -C proofs clean
+	@rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+
+$(STAMP): pyproject.toml constraints.txt
+	@sh tools/setup.sh "$(PYTHON)" "$(VENV)"
+	@touch $@
+
+coq:
+	@sh tools/coq.sh

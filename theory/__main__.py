@@ -1,0 +1,98 @@
+"""``python -m theory``: list the claims, verify them, write the Coq statements, run the mutants."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from theory.claims import Claim, RegistryError, load
+
+
+class _OneLine(argparse.ArgumentParser):
+    """Bad input gets one line and exit status 2, without the usage text."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"theory: {message} (see python -m theory --help)", file=sys.stderr)
+        sys.exit(2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _OneLine(prog="python -m theory", description=__doc__, epilog="Exit status: 0 done, "
+                                     "1 a check failed (or, with STRICT=1, was not made), 2 bad input.")  # fmt: skip
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("list", help="one line per claim")
+    verify = commands.add_parser("verify", help="run the layers, print the ladder, write build/verification.json")
+    verify.add_argument("--claim", help="only this claim (nothing is written)")
+    verify.add_argument("--strict", action="store_true", help="not checked counts as failed (also STRICT=1)")
+    verify.add_argument("--jobs", type=int, help="processes, by default one per core")
+    statements = commands.add_parser("statements", help="the Coq file that prints every registered theorem")
+    statements.add_argument("--write", action="store_true", help="write it, and what Coq prints, as the golden copy")
+    mutants = commands.add_parser("mutants", help="change every bound and assumption in turn; no change may survive")
+    mutants.add_argument("--claim", help="only this claim")
+    mutants.add_argument("--jobs", type=int, help="processes, by default one per core")
+    return parser
+
+
+def _known(claims: dict[str, Claim], claim: str | None) -> None:
+    if claim is not None and claim not in claims:
+        raise RegistryError(f"--claim: expected a claim id (python -m theory list), got {claim!r}")
+
+
+def _list(claims: dict[str, Claim]) -> int:
+    width = max(len(c) for c in claims)
+    for claim in claims.values():
+        print(f"{claim.id:<{width}}  {claim.topic:<13}  {claim.title}")
+    return 0
+
+
+def _statements(claims: dict[str, Claim], write: bool) -> int:
+    from theory.checks import formal
+    from theory.verify import ROOT
+
+    source = formal.statements_source(claims)
+    if not write:
+        print(source, end="")
+        return 0
+    folder: Path = ROOT / "proofs"
+    lacking = formal.missing_tools()
+    if lacking:
+        raise RegistryError(f"statements: {lacking}")
+    (folder / "statements.v").write_text(source, encoding="utf-8")
+    failure = formal.build(folder)
+    if failure:
+        raise RegistryError(f"statements: expected the proofs to build, got: {failure}")
+    (folder / "statements.v.out").write_text(formal.printed(folder), encoding="utf-8")
+    print("written: proofs/statements.v, proofs/statements.v.out (review the difference before committing it)")
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        claims = load()
+        if options.command == "list":
+            return _list(claims)
+        if options.command == "statements":
+            return _statements(claims, options.write)
+        _known(claims, options.claim)
+        if options.jobs is not None and options.jobs < 1:
+            raise RegistryError(f"--jobs: expected an integer >= 1, got {options.jobs}")
+        if options.command == "mutants":
+            from theory.checks.mutants import run
+
+            return run(claims, options.claim, options.jobs)
+        strict = options.strict or os.environ.get("STRICT", "") not in ("", "0")
+        from theory.verify import verify
+
+        return verify(options.claim, strict, options.jobs)
+    except RegistryError as error:
+        print(f"theory: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""Checks of the claims, one module per topic, and the small kit that they are written with.
+
+A check is a function without arguments, marked ``@check("claim_id")`` and named in the registry under ``symbolic``,
+``numeric`` or ``adapters``. It returns a :class:`Figure` (the measured slack or attained gap) or None, and raises
+:class:`CheckFailed` when the claim does not hold. It must be deterministic and take a few seconds at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Figure(NamedTuple):
+    """What a check measured, e.g. ``Figure("gap to the witness", 3e-16, "relative")``."""
+
+    name: str
+    value: float
+    unit: str
+
+
+class CheckFailed(AssertionError):
+    """A claim does not hold on an example; the message says on which."""
+
+
+def check(claim_id: str) -> Callable[[F], F]:
+    """Mark a function as a check of `claim_id`; the registry must name it."""
+
+    def mark(function: F) -> F:
+        function.claim = claim_id  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+def expect(condition: Any, message: str) -> None:
+    """Raise :class:`CheckFailed` with `message` unless `condition` holds. Unlike assert it survives ``python -O``."""
+    if not bool(condition):
+        raise CheckFailed(message)
+
+
+def expect_close(got: float, want: float, tolerance: float, what: str) -> None:
+    """|got - want| <= tolerance; `tolerance` is computed by the caller, never guessed. NaN never passes."""
+    expect(abs(got - want) <= tolerance, f"{what}: expected {want!r} within {tolerance:.3g}, got {got!r}")
+
+
+def expect_rejected(argument: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    """`call` must raise a ``ValueError`` whose message begins with the name of `argument`."""
+    try:
+        call(*args, **kwargs)
+    except ValueError as error:
+        expect(str(error).startswith(argument), f"expected an error that names {argument}, got: {error}")
+        return
+    raise CheckFailed(f"expected a ValueError that names {argument}, got a result")
+
+
+def expect_mutant_rejected(body: Callable[[Any], Any], mutant: Any, what: str) -> None:
+    """The check `body` must fail when it is handed `mutant` in place of the bound it checks."""
+    try:
+        body(mutant)
+    except CheckFailed:
+        return
+    raise CheckFailed(f"the check does not notice the mutant: {what}")
+
+
+def for_all(body: Callable[..., None], examples: int, **strategies: Any) -> None:
+    """Run `body(**drawn)` on Hypothesis examples; deterministic, shrinks to a small counter-example."""
+    from hypothesis import HealthCheck, Phase, given, settings
+
+    run = settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=(Phase.explicit, Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )(given(**strategies)(body))
+    run()

@@ -1,0 +1,499 @@
+"""Checks of the topic merging: rank of a sum, averaging of factors, dilution, interference."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from itertools import product
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from theory.checks import Figure, check, expect, expect_close, expect_mutant_rejected, expect_rejected, for_all
+from theory.checks.strategies import (
+    conditioned,
+    exact_rank,
+    integer_matrices,
+    orthonormal,
+    scales,
+    seeds,
+    shapes,
+    updates,
+)
+from theory.lowrank import LowRank
+from theory.merging import (
+    MergedRank,
+    dilution_limit,
+    factor_average,
+    factor_average_error,
+    interference_bound,
+    merged_rank,
+    surviving_facts,
+)
+from theory.numerics import EPS, Array, rank_tolerance, stream
+
+# ---- merge_rank ----
+
+
+@check("merge_rank")
+def merge_rank_symbolic() -> None:
+    """Exact rational ranks: the bound, equality iff both families of spaces are independent, on all small cases.
+
+    Two updates of rank <= 1 on 2 x 2 with entries in {-1, 0, 1}: every case there is, 6561 sums, and symbolically the
+    block form: rank of [B1 B2] diag(w1, w2) [A1; A2] is full iff both stacks have full rank.
+    """
+    import sympy
+
+    vectors = list(product((-1, 0, 1), repeat=2))
+    for b1, a1, b2, a2 in product(vectors, repeat=4):
+        total = [[b1[i] * a1[j] + b2[i] * a2[j] for j in range(2)] for i in range(2)]
+        ranks = [int(any(b) and any(a)) for b, a in ((b1, a1), (b2, a2))]
+        columns = exact_rank([list(b) for b, r in ((b1, ranks[0]), (b2, ranks[1])) if r])
+        rows = exact_rank([list(a) for a, r in ((a1, ranks[0]), (a2, ranks[1])) if r])
+        independent = columns == rows == sum(ranks)
+        rank = exact_rank(total)
+        expect(rank <= sum(ranks), f"rank {rank} above the bound for {b1, a1, b2, a2}")
+        expect((rank == sum(ranks)) == independent, f"equality and independence differ for {b1, a1, b2, a2}")
+    # free symbols: the 2 x 2 minor of w1 b1 a1^T + w2 b2 a2^T factors, so it is non-zero iff all three factors are
+    w = sympy.symbols("w1 w2")
+    b = sympy.Matrix(2, 2, sympy.symbols("b:4"))
+    a = sympy.Matrix(2, 2, sympy.symbols("a:4"))
+    minor = (b * sympy.diag(*w) * a).det()
+    expect(sympy.expand(minor - w[0] * w[1] * b.det() * a.det()) == 0, "the minor of a merged update does not factor")
+
+
+def _merge_rank_body(bound: Callable[[Sequence[LowRank]], MergedRank]) -> None:
+    def body(data: Any) -> None:
+        out, in_ = data.draw(shapes())
+        count = data.draw(st.integers(1, 4))
+        factors = []
+        for _ in range(count):
+            r = data.draw(st.integers(0, 3))
+            factors.append(
+                (data.draw(integer_matrices(out, r)), data.draw(integer_matrices(r, in_)), data.draw(st.integers(1, 3)))
+            )
+        made = [
+            LowRank(np.reshape(b, (out, len(a))).astype(float), np.reshape(a, (len(a), in_)).astype(float), s)
+            for b, a, s in factors
+        ]
+        dense = [[[s * sum(b[i][k] * a[k][j] for k in range(len(a))) for j in range(in_)] for i in range(out)]
+                 for b, a, s in factors]  # fmt: skip
+        ranks = [exact_rank(d) for d in dense]
+        total = [[sum(d[i][j] for d in dense) for j in range(in_)] for i in range(out)]
+        columns = exact_rank([[x for d in dense for x in d[i]] for i in range(out)])
+        rows = exact_rank([d[i] for d in dense for i in range(out)])
+        got = bound(made)
+        expect(got.rank == exact_rank(total), f"rank {got.rank} of a sum whose exact rank is {exact_rank(total)}")
+        expect(got.bound == sum(ranks), f"bound {got.bound}, exact {sum(ranks)}")
+        expect(got.independent == (columns == rows == sum(ranks)), f"independent: {got.independent}")
+
+    for_all(body, 80, data=st.data())
+
+
+@check("merge_rank")
+def merge_rank_numeric() -> Figure:
+    """Against exact integer ranks, on ill-conditioned real updates, with a witness of equality and a mutant."""
+    _merge_rank_body(merged_rank)
+
+    def real_updates(data: Any) -> None:
+        shape = data.draw(shapes())
+        parts = data.draw(st.lists(updates(shape=shape), min_size=1, max_size=4))
+        got = merged_rank(parts)
+        expect(got.rank <= got.bound <= sum(u.columns for u in parts), f"{got} for {parts}")
+
+    for_all(real_updates, 60, data=st.data())
+    # witness: orthogonal spaces, very different sizes; the bound is attained
+    rng = stream(1, "merge_rank")
+    left, right = orthonormal(rng, 12, 12), orthonormal(rng, 12, 12)
+    parts = [LowRank(left[:, i : i + 3], right[i : i + 3], 10.0 ** (i - 4)) for i in (0, 3, 6, 9)]
+    expect(merged_rank(parts) == (12, 12, True), f"independent updates: {merged_rank(parts)}")
+    # dependent columns, independent rows: strictly below although the row spaces are independent
+    shared = [LowRank(left[:, :2], right[:2]), LowRank(left[:, :2], right[2:4])]
+    expect(merged_rank(shared) == (2, 4, False), f"shared column space: {merged_rank(shared)}")
+    expect(merged_rank([parts[0], parts[0]]) == (3, 6, False), "twice the same update")
+    opposite = [parts[1], LowRank(parts[1].B, parts[1].A, -parts[1].scale)]
+    expect(merged_rank(opposite) == (0, 6, False), "an update and its negative")
+    # a merge kept at rank r loses the Eckart-Young tail of the sum
+    total = LowRank.combine(parts, [1.0] * 4)
+    lost = LowRank.combine([total, total.truncate(3)], [1.0, -1.0]).norm("spectral")
+    gap = abs(lost - total.singular_values()[3])
+    expect(gap <= total.tolerance(), f"truncation lost {lost}, the tail is {total.singular_values()[3]}")
+    expect_mutant_rejected(
+        _merge_rank_body, lambda us: merged_rank(us)._replace(bound=merged_rank(us).bound - 1), "bound one too low"
+    )
+    expect_mutant_rejected(
+        _merge_rank_body, lambda us: merged_rank(us)._replace(independent=True), "always independent"
+    )
+    expect_rejected("updates", merged_rank, [])
+    expect_rejected("updates", merged_rank, [LowRank(np.ones((2, 1)), np.ones((1, 2))), parts[0]])
+    return Figure("gap of the truncation loss to the tail", float(gap / total.norm("spectral")), "relative")
+
+
+# ---- factor_average ----
+
+
+@check("factor_average")
+def factor_average_symbolic() -> None:
+    """The expansion into own terms and cross terms, for free entries and weights; the shares of both conventions."""
+    import sympy
+
+    k, m, r, n = 3, 2, 2, 2
+    b = [sympy.Matrix(m, r, sympy.symbols(f"b{i}_:{m * r}")) for i in range(k)]
+    a = [sympy.Matrix(r, n, sympy.symbols(f"a{i}_:{r * n}")) for i in range(k)]
+    c = sympy.symbols(f"c:{k}")
+    zero = sympy.zeros(m, n)
+    whole = sum((c[i] * b[i] for i in range(k)), sympy.zeros(m, r)) * sum(
+        (c[i] * a[i] for i in range(k)), sympy.zeros(r, n)
+    )
+    own = sum((c[i] ** 2 * b[i] * a[i] for i in range(k)), zero)
+    cross = sum((c[i] * c[j] * b[i] * a[j] for i in range(k) for j in range(k) if i != j), zero)
+    expect((whole - own - cross).expand() == zero, "own terms plus cross terms are not the product")
+    # square-root weights: the own term is the wanted one; plain weights 1/k: the own term is 1/k^2 of each update
+    w = sympy.symbols(f"w:{k}", positive=True)
+    wanted = sum((w[i] * b[i] * a[i] for i in range(k)), zero)
+    rooted = own.subs({c[i]: sympy.sqrt(w[i]) for i in range(k)}, simultaneous=True)
+    expect((rooted - wanted).expand() == zero, "square-root weights do not give the wanted own terms")
+    plain = own.subs({c[i]: sympy.Rational(1, k) for i in range(k)}, simultaneous=True)
+    expect(
+        (plain - sum((b[i] * a[i] for i in range(k)), zero) / k**2).expand() == zero, "plain weights do not keep 1/k^2"
+    )
+    # independent Gaussian factors, unit own terms: mean square of the error over that of the wanted mean
+    count = sympy.Symbol("k", positive=True, integer=True)
+    sqrt_error = (count * (count - 1) / count**2) / (count / count**2)
+    expect(sympy.simplify(sqrt_error - (count - 1)) == 0, "the sqrt convention's error is not sqrt(k - 1)")
+    own_loss = count * (1 / count - 1 / count**2) ** 2 + count * (count - 1) / count**4
+    expect(
+        sympy.simplify(own_loss / (1 / count) - (count - 1) / count) == 0, "the plain error is not sqrt((k - 1) / k)"
+    )
+
+
+def _exact_factor_error2(
+    parts: Sequence[tuple[Any, Any, Fraction]], weights: Sequence[Fraction], convention: str
+) -> Fraction:
+    """Squared relative error by dense exact arithmetic, the second evaluation. Weights are squares under "sqrt"."""
+    m, r, n = len(parts[0][0]), len(parts[0][1]), len(parts[0][1][0])
+
+    def product_of(left: Any, right: Any) -> list[list[Fraction]]:
+        return [[sum((left[i][k] * right[k][j] for k in range(r)), Fraction(0)) for j in range(n)] for i in range(m)]
+
+    def blend(which: int, coefficients: Sequence[Fraction], rows: int, columns: int) -> list[list[Fraction]]:
+        return [
+            [sum((c * p[which][i][j] for c, p in zip(coefficients, parts, strict=True)), Fraction(0))
+             for j in range(columns)] for i in range(rows)
+        ]  # fmt: skip
+
+    if convention == "sqrt":
+        roots = [_exact_root(abs(w * s)) for w, (_, _, s) in zip(weights, parts, strict=True)]
+        signed = [x if w * s >= 0 else -x for x, w, (_, _, s) in zip(roots, weights, parts, strict=True)]
+        left, right, scale = blend(0, roots, m, r), blend(1, signed, r, n), Fraction(1)
+    else:
+        left, right, scale = blend(0, weights, m, r), blend(1, weights, r, n), parts[0][2]
+    got = [[scale * x for x in row] for row in product_of(left, right)]
+    wanted = [[Fraction(0)] * n for _ in range(m)]
+    for w, (b, a, s) in zip(weights, parts, strict=True):
+        term = product_of(b, a)
+        wanted = [[x + w * s * t for x, t in zip(u, v, strict=True)] for u, v in zip(wanted, term, strict=True)]
+    size = sum(x * x for row in wanted for x in row)
+    error = sum((x - y) ** 2 for u, v in zip(got, wanted, strict=True) for x, y in zip(u, v, strict=True))
+    return error / size if size else (Fraction(0) if error == 0 else Fraction(-1))
+
+
+def _exact_root(x: Fraction) -> Fraction:
+    root = Fraction(math.isqrt(x.numerator), math.isqrt(x.denominator))
+    expect(root * root == x, f"{x} is not a rational square")
+    return root
+
+
+def _factor_average_body(error_of: Callable[[Sequence[LowRank], Sequence[float], str], float]) -> None:
+    def body(data: Any) -> None:
+        convention = data.draw(st.sampled_from(["sqrt", "plain"]))
+        m, n = data.draw(shapes(5))
+        r, k = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))
+        squares = st.sampled_from([Fraction(1), Fraction(4), Fraction(1, 4), Fraction(9)])
+        common = data.draw(squares)
+        parts, weights = [], []
+        for _ in range(k):
+            scale = data.draw(squares) if convention == "sqrt" else common
+            parts.append((data.draw(integer_matrices(m, r)), data.draw(integer_matrices(r, n)), scale))
+            weights.append(data.draw(squares) * data.draw(st.sampled_from([1, -1])))
+        made = [LowRank(np.array(b, float), np.array(a, float), float(s)) for b, a, s in parts]
+        exact = _exact_factor_error2(parts, weights, convention)
+        got = error_of(made, [float(w) for w in weights], convention)
+        if exact < 0:
+            expect(got == math.inf, f"wanted sum 0, averaged not 0, error {got}")
+            return
+        # every entry is an integer combination of exact floats; what rounds is the QR-based norm
+        total = LowRank.combine(made, [float(w) for w in weights])
+        averaged = factor_average(made, [float(w) for w in weights], convention)
+        joint = LowRank.combine([averaged, total], [1.0, -1.0])
+        size = total.norm("frobenius")
+        want = math.sqrt(exact)
+        tolerance = (joint.tolerance() + total.tolerance() * (1 + want)) / size if size else 0.0
+        expect_close(got, want, tolerance, f"{convention} error of {k} adapters of rank {r}")
+
+    for_all(body, 100, data=st.data())
+
+
+@check("factor_average")
+def factor_average_numeric() -> Figure:
+    """Against exact rational evaluation; cross terms as computed; the Gaussian values sqrt(k-1) and sqrt((k-1)/k)."""
+    _factor_average_body(factor_average_error)
+    expect_mutant_rejected(
+        _factor_average_body,
+        lambda us, ws, c: factor_average_error(
+            us, ws, "plain" if c == "sqrt" and len({u.scale for u in us}) == 1 else c
+        ),
+        "the conventions exchanged",
+    )
+    expect_mutant_rejected(
+        _factor_average_body, lambda us, ws, c: 1.01 * factor_average_error(us, ws, c), "one per cent too large"
+    )
+    # witness: orthogonal spaces of equal size: the error of two adapters at weights 1/2 is exactly 1 and sqrt(1/2)
+    basis = np.eye(4)
+    pair = [LowRank(basis[:, i : i + 1], basis[i : i + 1], 2.0) for i in (0, 1)]
+    expect_close(factor_average_error(pair, [0.5, 0.5], "sqrt"), 1.0, 16 * EPS, "orthogonal pair, sqrt")
+    expect_close(factor_average_error(pair, [0.5, 0.5], "plain"), math.sqrt(0.5), 16 * EPS, "orthogonal pair, plain")
+    averaged = factor_average(pair, [0.5, -0.5], "sqrt").dense()
+    by_hand = np.zeros((4, 4))
+    by_hand[:2, :2] = [[1.0, -1.0], [1.0, -1.0]]
+    expect(np.array_equal(averaged, by_hand), "signs: the negative weight sits on A alone")
+    plain = factor_average(pair, [0.5, -0.5], "plain").dense()
+    by_hand[:2, :2] = [[0.5, -0.5], [-0.5, 0.5]]
+    expect(np.array_equal(plain, by_hand), "plain convention: both factors carry the weight")
+    expect(factor_average_error([pair[0]], [0.0], "sqrt") == 0.0, "nothing wanted, nothing got")
+    expect(factor_average_error(pair[:1] * 2, [1.0, -1.0], "sqrt") == 0.0, "the cross terms cancel too")
+    crossed = [pair[0], LowRank(-pair[0].B, pair[0].A, 2.0)]
+    expect(factor_average_error(crossed, [1.0, 1.0], "sqrt") == 0.0, "an update and its negative")
+    lonely = [LowRank(basis[:, :1], basis[:1]), LowRank(basis[:, :1], -basis[:1])]
+    expect(factor_average_error(lonely, [4.0, 4.0], "sqrt") == 0.0, "opposite A cancel in both")
+    lost = [LowRank(basis[:, :1], basis[:1], 1.0), LowRank(basis[:, :1], basis[:1], -1.0)]
+    expect(factor_average_error(lost, [1.0, 4.0], "sqrt") < math.inf, "a non-zero wanted sum has a finite error")
+    doomed = [LowRank(basis[:, :2], basis[:2]), LowRank(2.0 * basis[:, [1, 0]], -0.5 * basis[[1, 0]])]
+    expect(factor_average_error(doomed, [1.0, 1.0], "sqrt") == math.inf, "wanted 0, got the cross terms")
+    rng = stream(3, "factor_average")
+    gap = 0.0
+    for k in (2, 3, 4):
+        gaussian = [LowRank(rng.standard_normal((256, 8)), rng.standard_normal((8, 256))) for _ in range(k)]
+        for convention, want in (("sqrt", math.sqrt(k - 1)), ("plain", math.sqrt((k - 1) / k))):
+            got = factor_average_error(gaussian, [1.0 / k] * k, convention)
+            gap = max(gap, abs(got / want - 1))
+    # ||B A||_F^2 of 256 x 8 Gaussian factors has relative standard deviation 2 / sqrt(8 * 256) = 0.044, and the ratio
+    # of two averages over them moves by no more than their own; half of it, since the root is taken, at 4 deviations
+    allowed = 4 * 0.5 * 2 / math.sqrt(8 * 256)
+    expect(gap < allowed, f"Gaussian adapters: {gap} away from sqrt(k - 1) and sqrt((k - 1) / k)")
+    for function in (factor_average_error, factor_average):
+        expect_rejected("convention", function, pair, [1.0, 1.0], "linear")
+        expect_rejected("updates", function, [], [], "sqrt")
+        expect_rejected("weights", function, pair, [1.0], "sqrt")
+        expect_rejected("weights", function, pair, [1.0, math.nan], "sqrt")
+        expect_rejected("updates", function, [pair[0], LowRank(np.ones((4, 2)), np.ones((2, 4)))], [1.0, 1.0], "sqrt")
+        expect_rejected("updates", function, [pair[0], LowRank(np.ones((4, 1)), np.ones((1, 3)))], [1.0, 1.0], "sqrt")
+        expect_rejected("updates", function, [pair[0], LowRank(pair[1].B, pair[1].A, 3.0)], [1.0, 1.0], "plain")
+    return Figure("largest distance from the Gaussian law", gap, "relative")
+
+
+# ---- dilution ----
+
+
+@check("dilution")
+def dilution_symbolic() -> None:
+    """The mean's margin is gain/k - deficit; its sign for free symbols; and the edit that always dies."""
+    import sympy
+
+    gain, deficit, k = sympy.symbols("g d k", positive=True)
+    expect(sympy.simplify(k * (gain / k - deficit) - (gain - k * deficit)) == 0, "update convention")
+    expect(sympy.simplify(k**2 * (gain / k**2 - deficit) - (gain - k**2 * deficit)) == 0, "factor convention")
+    # two adapters, factors averaged, B_2 = -B_1: nothing is left at any gain
+    b = sympy.Matrix(2, 1, sympy.symbols("b:2"))
+    a1, a2 = (sympy.Matrix(1, 2, sympy.symbols(f"a{i}_:2")) for i in (1, 2))
+    half = sympy.Rational(1, 2)
+    expect((half * b + half * -b) * (half * a1 + half * a2) == sympy.zeros(2, 2), "the averaged factors do not cancel")
+    # exact search: the closed form is the largest k, for all small rationals
+    for g, d in product(range(1, 25), range(1, 13)):
+        for unit in (Fraction(1), Fraction(1, 7)):
+            for convention, power in (("update", 1), ("factor", 2)):
+                by_search = max((i for i in range(1, 30) if g * unit > i**power * d * unit), default=0)
+                closed = math.ceil(Fraction(g, d)) - 1 if power == 1 else math.isqrt(math.ceil(Fraction(g, d)) - 1)
+                expect(closed == by_search, f"{convention}: gain {g}, deficit {d}: {closed}, search {by_search}")
+
+
+def _dilution_body(limit: Callable[[float, float, str], float]) -> None:
+    """Merge k one-layer edits with non-overlapping keys and ask: does the argmax survive exactly up to the limit?"""
+
+    def body(gain: int, deficit: int, outputs: int, convention: str, seed: int) -> None:
+        rng = stream(seed, "dilution")
+        limit_k = limit(float(gain), float(deficit), convention)
+        if deficit <= 0:
+            expect(
+                limit_k == (math.inf if deficit < 0 or gain > 0 else 0), f"gain {gain}, deficit {deficit}: {limit_k}"
+            )
+            return
+        expect(isinstance(limit_k, int), f"expected an int, got {limit_k!r}")
+        right, rival = (int(i) for i in rng.permutation(outputs)[:2])
+        for k in {1, max(limit_k, 1), limit_k + 1}:
+            base = np.zeros(outputs)
+            base[rival] = deficit
+            shares = np.zeros((outputs, k))  # column j: what update j writes at the query's key; only the own one
+            shares[right, 0] = gain
+            power = 1 if convention == "update" else 2
+            # integers throughout, so that a tie is a tie
+            merged = base * k**power + shares.sum(axis=1)
+            others = np.delete(merged, right)
+            answered = bool(merged[right] > others.max())
+            expect(answered == (k <= limit_k), f"gain {gain}, deficit {deficit}, {convention}, k {k}: {answered}")
+
+    for_all(
+        body,
+        120,
+        gain=st.integers(-2, 60),
+        deficit=st.integers(-2, 12),
+        outputs=st.integers(2, 6),
+        convention=st.sampled_from(["update", "factor"]),
+        seed=seeds,
+    )
+
+
+@check("dilution")
+def dilution_numeric() -> Figure:
+    """Against explicit merges of k edits, over all conventions; known values; factor averages that die at any gain."""
+    _dilution_body(dilution_limit)
+    expect_mutant_rejected(_dilution_body, lambda g, d, c: dilution_limit(g, d, c) + 1, "one adapter too many")
+    expect_mutant_rejected(_dilution_body, lambda g, d, c: dilution_limit(g, d, "update"), "1/k for averaged factors")
+    huge = math.ceil(Fraction(1e300) / Fraction(1e-300)) - 1
+    known = {(10, 5, "update"): 1, (10.1, 5, "update"): 2, (5, 5, "update"): 0, (90, 10, "factor"): 2,
+             (90.1, 10, "factor"): 3, (1e300, 1e-300, "update"): huge}  # fmt: skip
+    for (g, d, convention), want in known.items():
+        expect(dilution_limit(g, d, convention) == want, f"dilution_limit({g}, {d}, {convention!r}) is not {want}")
+    expect(dilution_limit(10, 5) == 1, "the default convention is the mean of the updates")
+    # real updates: orthogonal keys, k adapters, the mean as LowRank; the answer flips between the limit and the next k
+    rng = stream(5, "dilution")
+    keys = orthonormal(rng, 16, 12)
+    gain, deficit = 9.0, 2.0
+    margins = {}
+    for k in (4, 5):
+        parts = [LowRank(np.eye(3)[:, :1] * gain, keys[:, j : j + 1].T) for j in range(k)]
+        logits = np.array([0.0, deficit, 0.0]) + LowRank.combine(parts, [1.0 / k] * k).apply(keys[:, 0])
+        margins[k] = float(logits[0] - logits[1])
+    expect(dilution_limit(gain, deficit) == 4 and margins[4] > 0 > margins[5], f"margins {margins}")
+    # the factor average has cross terms on the same key: it dies here although gain > k^2 deficit
+    b = np.eye(3)[:, :1] * 100.0
+    killed = factor_average([LowRank(b, keys[:, :1].T), LowRank(-b, keys[:, 1:2].T)], [0.5, 0.5], "plain")
+    expect(dilution_limit(100.0, deficit, "factor") >= 2, "the own-term limit allows two adapters")
+    expect(not killed.apply(keys[:, 0]).any(), "B_2 = -B_1 must leave nothing")
+    for bad in ("mean", ""):
+        expect_rejected("convention", dilution_limit, 1.0, 1.0, bad)
+    expect_rejected("gain", dilution_limit, math.nan, 1.0)
+    expect_rejected("deficit", dilution_limit, 1.0, math.inf)
+    return Figure("margin just inside the limit", margins[4], "logits")
+
+
+# ---- interference ----
+
+
+@check("interference")
+def interference_symbolic() -> None:
+    """B of full column rank: B A k = 0 iff A k = 0, by the left inverse; and Cauchy-Schwarz for the bound, exactly."""
+    import sympy
+
+    b = sympy.Matrix([[1, 0], [sympy.Symbol("p"), 1], [sympy.Symbol("q"), sympy.Symbol("r")]])
+    a = sympy.Matrix(2, 3, sympy.symbols("a:6"))
+    key = sympy.Matrix(3, 1, sympy.symbols("k:3"))
+    left_inverse = sympy.Matrix([[1, 0, 0], [-b[1, 0], 1, 0]])
+    expect((left_inverse * b - sympy.eye(2)).expand() == sympy.zeros(2, 2), "not a left inverse")
+    expect((left_inverse * (b * a * key) - a * key).expand() == sympy.zeros(2, 1), "B A k does not determine A k")
+    # counter-example to the 'only if' when B loses rank: A k != 0 and nothing is written
+    flat = sympy.Matrix([[1, -1]])
+    expect(flat * sympy.eye(2) * sympy.Matrix([1, 1]) == sympy.zeros(1, 1), "the counter-example fails")
+    # difference of two entries of v against its norm: 2 |v|^2 - (v_0 - v_1)^2 is a sum of squares
+    v = sympy.Matrix(3, 1, sympy.symbols("v:3", real=True))
+    slack = 2 * v.dot(v) - (v[0] - v[1]) ** 2
+    expect(sympy.expand(slack - (v[0] + v[1]) ** 2 - 2 * v[2] ** 2) == 0, "sqrt(2) is not enough for two logits")
+
+
+def _interference_body(bound: Callable[[Sequence[LowRank], Array], list[float]]) -> None:
+    def body(data: Any) -> None:
+        shape = data.draw(shapes())
+        parts = data.draw(st.lists(updates(shape=shape), min_size=1, max_size=3))
+        key = stream(data.draw(seeds), "key").standard_normal(shape[1]) * data.draw(scales)
+        bounds = bound(parts, key)
+        expect(len(bounds) == len(parts), "one bound per update")
+        for u, got in zip(parts, bounds, strict=True):
+            # second evaluation: power of the spectral norm through eigenvalues of B^T B, dense product for the damage
+            spectral = math.sqrt(max(float(np.linalg.eigvalsh(u.B.T @ u.B)[-1]), 0.0)) if u.B.size else 0.0
+            want = abs(u.scale) * spectral * math.sqrt(float(np.sum((u.A @ key) ** 2)))
+            slack = rank_tolerance((*u.shape, u.columns), abs(u.scale) * float(np.linalg.norm(u.B)) *
+                                   float(np.linalg.norm(u.A)) * float(np.linalg.norm(key)))  # fmt: skip
+            expect_close(got, want, slack, "interference bound")
+            damage = float(np.linalg.norm(u.dense() @ key))
+            expect(damage <= got + slack, f"damage {damage} above the bound {got}")
+
+    for_all(body, 100, data=st.data())
+
+
+@check("interference")
+def interference_numeric() -> Figure:
+    """Damage below the bound on random updates, equal to it on a witness, zero exactly where A k = 0; facts survive."""
+    _interference_body(interference_bound)
+    expect_mutant_rejected(
+        _interference_body, lambda us, k: [0.99 * x for x in interference_bound(us, k)], "one per cent too low"
+    )
+    expect_mutant_rejected(
+        _interference_body, lambda us, k: [x / max(abs(u.scale), 1e-300) for x, u in
+                                           zip(interference_bound(us, k), us, strict=True)], "scale forgotten"
+    )  # fmt: skip
+    rng = stream(7, "interference")
+    left, right = orthonormal(rng, 6, 3), orthonormal(rng, 8, 8)
+    witness = LowRank(left * [3.0, 1.0, 0.5], right[:, :3].T, -2.0)
+    attained = float(np.linalg.norm(witness.apply(right[:, 0])))
+    gap = abs(interference_bound([witness], right[:, 0])[0] - attained) / attained
+    expect(gap <= 64 * EPS, f"the bound is not attained at the leading direction: {gap}")
+    away = np.zeros(8)
+    away[7] = 1.0
+    blind = LowRank(left, np.hstack([np.ones((3, 7)), np.zeros((3, 1))]))
+    expect(interference_bound([blind], away) == [0.0], "a key that A does not read")
+    expect(interference_bound([LowRank(np.zeros((2, 0)), np.zeros((0, 8)))], away) == [0.0], "rank 0")
+    # facts that must survive do survive the real sum, and the condition is attained: two logits, opposite changes
+    keys = conditioned(rng, 8, 4, 10.0)
+    expect_mutant_rejected(_survival_body, lambda *a: [True] * len(surviving_facts(*a)), "everything survives")
+    _survival_body(surviving_facts)
+    damage = LowRank(np.array([[-1.0], [1.0]]) / math.sqrt(2.0), np.eye(8)[:1])
+    own = LowRank(np.array([[1.0], [0.0]]), np.eye(8)[1:2])
+    tight = math.sqrt(2.0)  # the margin that this damage undoes exactly
+    for factor, want in ((1 - 8 * EPS, False), (1 + 8 * EPS, True)):
+        got = surviving_facts([own, damage], np.eye(8)[:, :1], np.array([tight * factor]), [0])
+        expect(got == [want], f"margin {factor} of the damage: survives {got}")
+    expect_rejected("key", interference_bound, [witness], np.ones(7))
+    expect_rejected("key", interference_bound, [witness], keys)
+    expect_rejected("key", interference_bound, [witness], np.full(8, math.nan))
+    expect_rejected("keys", surviving_facts, [witness], np.ones(8), np.ones(1), [0])
+    expect_rejected("margins", surviving_facts, [witness], keys, np.ones(3), [0] * 3)
+    expect_rejected("margins", surviving_facts, [witness], keys, np.full(4, math.nan), [0] * 4)
+    expect_rejected("owners", surviving_facts, [witness], keys, np.ones(4), [0] * 3)
+    expect_rejected("owners", surviving_facts, [witness], keys, np.ones(4), [0, 0, 0, 1])
+    expect_rejected("owners", surviving_facts, [witness], keys, np.ones(4), [0, 0, 0, -1])
+    expect_rejected("key", surviving_facts, [witness], np.ones((5, 4)), np.ones(4), [0] * 4)
+    return Figure("gap of the attained bound", gap, "relative")
+
+
+def _survival_body(survives: Callable[..., list[bool]]) -> None:
+    def body(data: Any) -> None:
+        outputs, width, k = data.draw(st.integers(2, 5)), data.draw(st.integers(2, 8)), data.draw(st.integers(1, 3))
+        rng = stream(data.draw(seeds), "survival")
+        parts = [LowRank(rng.standard_normal((outputs, 2)), rng.standard_normal((2, width)), data.draw(scales))
+                 for _ in range(k)]  # fmt: skip
+        keys = rng.standard_normal((width, 3))
+        owners = [data.draw(st.integers(0, k - 1)) for _ in range(3)]
+        base = 10.0 * rng.standard_normal((outputs, 3))
+        alone = np.column_stack([base[:, i] + parts[o].dense() @ keys[:, i] for i, o in enumerate(owners)])
+        right = alone.argmax(axis=0)
+        margins = np.array([np.sort(alone[:, i])[-1] - np.sort(alone[:, i])[-2] for i in range(3)])
+        merged = base + sum(u.dense() for u in parts) @ keys
+        for i, survived in enumerate(survives(parts, keys, margins, owners)):
+            if survived:
+                expect(merged[:, i].argmax() == right[i], f"fact {i} was to survive and did not")
+            if k == 1:
+                expect(survived == bool(margins[i] > 0), "nothing else is merged, so a positive margin survives")
+
+    for_all(body, 80, data=st.data())

@@ -1,0 +1,195 @@
+"""The type of an update: ``scale * B @ A``, handled in factor space.
+
+Glossary: ``B`` (out x r), ``A`` (r x in), ``scale`` the factor in front (``alpha / r`` for plain LoRA,
+``alpha / sqrt(r)`` for rslora). Only :meth:`LowRank.dense` forms the out x in matrix; every other
+method costs O((out + in) r^2 + r^3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from theory.numerics import Array, integer, matrix, one_of, rank_tolerance, real, require, vector
+
+
+class Core(NamedTuple):
+    """``scale * B @ A == left @ core @ right`` with orthonormal columns of `left` and rows of `right`."""
+
+    left: Array
+    core: Array
+    right: Array
+    magnitude: float
+
+
+class LowRank:
+    """An update ``scale * B @ A`` of a weight with `out` rows and `in` columns.
+
+    Args:
+        B: out x r, finite and real.
+        A: r x in, finite and real. r may be 0 and may exceed min(out, in).
+        scale: finite factor in front, 1 by default.
+
+    Raises:
+        ValueError: an argument is not a finite real matrix or the inner sizes differ.
+    """
+
+    __slots__ = ("A", "B", "scale")
+
+    def __init__(self, B: ArrayLike, A: ArrayLike, scale: float = 1.0) -> None:
+        b, a = matrix(B, "B"), matrix(A, "A")
+        require(b.shape[1] == a.shape[0], "A", f"{b.shape[1]} rows, as B has columns", f"{a.shape[0]} rows")
+        b.setflags(write=False)
+        a.setflags(write=False)
+        self.B: Array = b
+        self.A: Array = a
+        self.scale: float = real(scale, "scale")
+
+    def __repr__(self) -> str:
+        return f"LowRank({self.shape[0]} x {self.shape[1]}, columns {self.columns}, scale {self.scale:g})"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(out, in)."""
+        return self.B.shape[0], self.A.shape[1]
+
+    @property
+    def columns(self) -> int:
+        """Columns of B: an upper bound of the rank, and what an adapter file calls its rank."""
+        return self.B.shape[1]
+
+    def dense(self) -> Array:
+        """The out x in matrix itself. The only method that forms it."""
+        return self.scale * (self.B @ self.A)
+
+    def apply(self, x: ArrayLike) -> Array:
+        """``scale * B @ (A @ x)`` for a vector (in,) or columns (in, N)."""
+        columns = np.asarray(x, dtype=np.float64)
+        columns = vector(columns, "x") if columns.ndim == 1 else matrix(columns, "x")
+        require(columns.shape[0] == self.shape[1], "x", f"{self.shape[1]} rows", f"{columns.shape[0]} rows")
+        return self.scale * (self.B @ (self.A @ columns))
+
+    def _balanced(self) -> tuple[Array, Array]:
+        """Factors of ``|scale| B A`` up to sign whose k-th column and row have equal norms.
+
+        (B T, T^-1 A) is the same update for every diagonal T > 0; the balanced choice makes ``||B|| ||A||``, and
+        with it the rounding error, as small as a diagonal T can up to a factor r.
+        """
+        b_norm = _safe_norms(self.B.T)
+        a_norm = _safe_norms(self.A)
+        weight = np.sqrt(b_norm) * np.sqrt(a_norm)
+        left = self.B / np.where(b_norm > 0, b_norm, 1.0) * (weight * np.sqrt(abs(self.scale)))
+        right = (self.A.T / np.where(a_norm > 0, a_norm, 1.0) * (weight * np.sqrt(abs(self.scale)))).T
+        return (left if self.scale >= 0 else -left), right
+
+    def core(self) -> Core:
+        """Two thin QR decompositions; `magnitude` bounds the norms that went into the core product."""
+        left, right = self._balanced()
+        q_left, r_left = np.linalg.qr(left)
+        q_right, r_right = np.linalg.qr(right.T)
+        magnitude = float(np.linalg.norm(r_left) * np.linalg.norm(r_right))
+        return Core(q_left, r_left @ r_right.T, q_right.T, magnitude)
+
+    def singular_values(self) -> Array:
+        """Singular values of the update, descending; as many as B has columns, zeros kept.
+
+        Absolute error at most ``rank_tolerance((out, in, r), ||B'||_F ||A'||_F)`` for the balanced factors B', A'.
+        """
+        values = np.zeros(self.columns)
+        core = self.core().core
+        if core.size:
+            computed = np.linalg.svd(core, compute_uv=False)
+            values[: computed.size] = computed
+        return values
+
+    def tolerance(self) -> float:
+        """Absolute error of :meth:`singular_values`; what :meth:`rank` counts as zero."""
+        left, right = self._balanced()
+        return rank_tolerance((*self.shape, self.columns), float(np.linalg.norm(left) * np.linalg.norm(right)))
+
+    def rank(self, tol: float | None = None) -> int:
+        """Number of singular values above `tol`; by default above their rounding error.
+
+        Raises:
+            ValueError: `tol` is negative or not finite.
+        """
+        threshold = self.tolerance() if tol is None else real(tol, "tol")
+        require(threshold >= 0, "tol", "a number >= 0", tol)
+        return int(np.count_nonzero(self.singular_values() > threshold))
+
+    def norm(self, kind: str = "frobenius") -> float:
+        """``"spectral"``, ``"frobenius"`` or ``"nuclear"`` norm, from the singular values."""
+        one_of(kind, "kind", ("spectral", "frobenius", "nuclear"))
+        values = self.singular_values()
+        if not values.size:
+            return 0.0
+        if kind == "spectral":
+            return float(values[0])
+        return float(np.linalg.norm(values)) if kind == "frobenius" else float(values.sum())
+
+    def truncate(self, r: int) -> LowRank:
+        """Best approximation of rank at most `r` in every unitarily invariant norm (Eckart-Young); scale 1.
+
+        Has min(r, columns, out, in) columns.
+        """
+        r = integer(r, "r", 0)
+        core = self.core()
+        if not core.core.size:
+            return LowRank(np.zeros((self.shape[0], 0)), np.zeros((0, self.shape[1])))
+        u, values, vt = np.linalg.svd(core.core, full_matrices=False)
+        keep = min(r, values.size)
+        root = np.sqrt(values[:keep])
+        return LowRank((core.left @ u[:, :keep]) * root, root[:, None] * (vt[:keep] @ core.right))
+
+    def inner(self, other: LowRank) -> float:
+        """Frobenius inner product ``trace(self^T other)``, in factor space."""
+        _same_shape([self, other])
+        return float(self.scale * other.scale * np.sum((self.B.T @ other.B) * (self.A @ other.A.T)))
+
+    def row_basis(self) -> Array:
+        """Orthonormal rows (rank x in) spanning the row space: the directions of keys that it reads."""
+        core = self.core()
+        return self._leading(core, left=False)
+
+    def column_basis(self) -> Array:
+        """Orthonormal columns (out x rank) spanning the column space: the directions that it writes."""
+        core = self.core()
+        return self._leading(core, left=True)
+
+    def _leading(self, core: Core, left: bool) -> Array:
+        if not core.core.size:
+            return np.zeros((self.shape[0], 0)) if left else np.zeros((0, self.shape[1]))
+        u, values, vt = np.linalg.svd(core.core)
+        kept = int(np.count_nonzero(values > rank_tolerance((*self.shape, self.columns), core.magnitude)))
+        return core.left @ u[:, :kept] if left else vt[:kept] @ core.right
+
+    @staticmethod
+    def combine(updates: Sequence[LowRank], weights: Sequence[float]) -> LowRank:
+        """Exact weighted sum: columns are stacked, so ranks may differ; weights may be negative.
+
+        Raises:
+            ValueError: no updates, different shapes, or not one finite weight per update.
+        """
+        require(len(updates) > 0, "updates", "at least one update", "none")
+        require(len(weights) == len(updates), "weights", f"{len(updates)} weights", len(weights))
+        _same_shape(updates)
+        factors = [real(w, "weights") * u.scale for u, w in zip(updates, weights, strict=True)]
+        return LowRank(
+            np.hstack([f * u.B for u, f in zip(updates, factors, strict=True)]),
+            np.vstack([u.A for u in updates]),
+        )
+
+
+def _same_shape(updates: Sequence[LowRank]) -> None:
+    shapes = {u.shape for u in updates}
+    require(len(shapes) == 1, "updates", "equal shapes (out, in)", sorted(shapes))
+
+
+def _safe_norms(rows: Array) -> Array:
+    """Row norms without overflow or underflow of the squares."""
+    largest = np.abs(rows).max(axis=1, initial=0.0)
+    unit = rows / np.where(largest > 0, largest, 1.0)[:, None]
+    return largest * np.linalg.norm(unit, axis=1)

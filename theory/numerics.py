@@ -1,0 +1,87 @@
+"""Tolerances, input checks and random streams shared by every topic."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+EPS = float(np.finfo(np.float64).eps)
+Array = NDArray[np.float64]
+
+
+def require(condition: bool, argument: str, expected: str, got: Any) -> None:
+    """Raise ``ValueError`` in one line (argument, expected, got) unless `condition` holds."""
+    if not condition:
+        raise ValueError(f"{argument}: expected {expected}, got {got}")
+
+
+def matrix(value: ArrayLike, name: str) -> Array:
+    """`value` as a finite float64 matrix; ``ValueError`` naming `name` if it is not one.
+
+    Complex input is refused: no claim here speaks of it, and a cast would drop its imaginary part.
+    """
+    try:
+        array = np.asarray(value)
+        require(array.dtype.kind in "biuf", name, "a real matrix", f"dtype {array.dtype}")
+        array = array.astype(np.float64)
+    except (TypeError, OverflowError) as error:
+        raise ValueError(f"{name}: expected a real matrix, got {type(value).__name__}") from error
+    require(array.ndim == 2, name, "a matrix (2 dimensions)", f"{array.ndim} dimensions")
+    require(bool(np.isfinite(array).all()), name, "finite entries", "nan or inf")
+    return array
+
+
+def vector(value: ArrayLike, name: str) -> Array:
+    """`value` as a finite float64 vector; ``ValueError`` naming `name` if it is not one."""
+    try:
+        array = np.asarray(value)
+        require(array.dtype.kind in "biuf", name, "a real vector", f"dtype {array.dtype}")
+        array = array.astype(np.float64)
+    except (TypeError, OverflowError) as error:
+        raise ValueError(f"{name}: expected a real vector, got {type(value).__name__}") from error
+    require(array.ndim == 1, name, "a vector (1 dimension)", f"{array.ndim} dimensions")
+    require(bool(np.isfinite(array).all()), name, "finite entries", "nan or inf")
+    return array
+
+
+def integer(value: Any, name: str, at_least: int) -> int:
+    """`value` as a Python int of at least `at_least`; bools and fractions are refused."""
+    is_int = isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_))
+    require(is_int, name, f"an integer >= {at_least}", repr(value))
+    require(int(value) >= at_least, name, f"an integer >= {at_least}", value)
+    return int(value)
+
+
+def real(value: Any, name: str) -> float:
+    """`value` as a finite Python float."""
+    is_real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, (bool, np.bool_))
+    require(is_real, name, "a real number", repr(value))
+    require(bool(np.isfinite(value)), name, "a finite number", value)
+    return float(value)
+
+
+def one_of(value: Any, name: str, allowed: Sequence[str]) -> str:
+    """`value` if it is one of `allowed`."""
+    require(isinstance(value, str) and value in allowed, name, "one of " + ", ".join(allowed), repr(value))
+    return str(value)
+
+
+def rank_tolerance(shape: Sequence[int], scale: float) -> float:
+    """Singular values at or below this are rounding: ``4 eps max(shape) scale``.
+
+    A product or decomposition of matrices whose norms multiply to `scale` is computed with an
+    absolute error of at most a small multiple of ``eps * max(shape) * scale`` (Higham, Accuracy
+    and Stability of Numerical Algorithms, 2nd ed., Theorems 3.5 and 19.4; Weyl's inequality carries it
+    over to singular values). The factor 4 covers the two QR steps, the core product and the SVD.
+    """
+    return 4.0 * EPS * max(*shape, 1) * scale
+
+
+def stream(seed: int, *names: str | int) -> np.random.Generator:
+    """A named, independent random stream of `seed`: ``stream(7, "train", 3)``. No global state is touched."""
+    keys = [n if isinstance(n, int) else zlib.crc32(n.encode()) for n in names]
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=tuple(keys)))
