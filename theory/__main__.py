@@ -86,9 +86,10 @@ def main(arguments: list[str] | None = None) -> int:
 
             return run(claims, options.claim, options.jobs)
         strict = options.strict or os.environ.get("STRICT", "") not in ("", "0")
-        from theory.verify import verify
+        from theory.verify import ROOT, verify
 
-        return verify(options.claim, strict, options.jobs)
+        write = None if options.claim else ROOT / "build" / "verification.json"
+        return verify(options.claim, strict, options.jobs, write=write)
     except RegistryError as error:
         print(f"theory: {error}", file=sys.stderr)
         return 2

@@ -7,6 +7,7 @@ method costs O((out + in) r^2 + r^3).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -78,18 +79,19 @@ class LowRank:
         (B T, T^-1 A) is the same update for every diagonal T > 0; the balanced choice makes ``||B|| ||A||``, and
         with it the rounding error, as small as a diagonal T can up to a factor r.
         """
-        b_norm = _safe_norms(self.B.T)
-        a_norm = _safe_norms(self.A)
-        weight = np.sqrt(b_norm) * np.sqrt(a_norm)
-        left = self.B / np.where(b_norm > 0, b_norm, 1.0) * (weight * np.sqrt(abs(self.scale)))
-        right = (self.A.T / np.where(a_norm > 0, a_norm, 1.0) * (weight * np.sqrt(abs(self.scale)))).T
-        return (left if self.scale >= 0 else -left), right
+        b_norm, a_norm = _column_norms(self.B), _column_norms(self.A.T)
+        used = (b_norm > 0) & (a_norm > 0)
+        root_b, root_a = np.sqrt(np.where(used, b_norm, 1.0)), np.sqrt(np.where(used, a_norm, 1.0))
+        root = math.sqrt(abs(self.scale))
+        left = self.B * np.where(used, root_a / root_b * math.copysign(root, self.scale), 0.0)
+        right = self.A * np.where(used, root_b / root_a * root, 0.0)[:, None]
+        return left, right
 
     def core(self) -> Core:
         """Two thin QR decompositions; `magnitude` bounds the norms that went into the core product."""
         left, right = self._balanced()
-        q_left, r_left = np.linalg.qr(left)
-        q_right, r_right = np.linalg.qr(right.T)
+        q_left, r_left = _thin_qr(left)
+        q_right, r_right = _thin_qr(right.T)
         magnitude = float(np.linalg.norm(r_left) * np.linalg.norm(r_right))
         return Core(q_left, r_left @ r_right.T, q_right.T, magnitude)
 
@@ -142,7 +144,7 @@ class LowRank:
         u, values, vt = np.linalg.svd(core.core, full_matrices=False)
         keep = min(r, values.size)
         root = np.sqrt(values[:keep])
-        return LowRank((core.left @ u[:, :keep]) * root, root[:, None] * (vt[:keep] @ core.right))
+        return LowRank._trusted(core.left @ (u[:, :keep] * root), (root[:, None] * vt[:keep]) @ core.right)
 
     def inner(self, other: LowRank) -> float:
         """Frobenius inner product ``trace(self^T other)``, in factor space."""
@@ -177,10 +179,19 @@ class LowRank:
         require(len(weights) == len(updates), "weights", f"{len(updates)} weights", len(weights))
         _same_shape(updates)
         factors = [real(w, "weights") * u.scale for u, w in zip(updates, weights, strict=True)]
-        return LowRank(
+        return LowRank._trusted(
             np.hstack([f * u.B for u, f in zip(updates, factors, strict=True)]),
             np.vstack([u.A for u in updates]),
         )
+
+    @classmethod
+    def _trusted(cls, b: Array, a: Array) -> LowRank:
+        """Scale 1, factors that this module computed from checked ones."""
+        made = cls.__new__(cls)
+        b.setflags(write=False)
+        a.setflags(write=False)
+        made.B, made.A, made.scale = b, a, 1.0
+        return made
 
 
 def _same_shape(updates: Sequence[LowRank]) -> None:
@@ -188,8 +199,47 @@ def _same_shape(updates: Sequence[LowRank]) -> None:
     require(len(shapes) == 1, "updates", "equal shapes (out, in)", sorted(shapes))
 
 
-def _safe_norms(rows: Array) -> Array:
-    """Row norms without overflow or underflow of the squares."""
-    largest = np.abs(rows).max(axis=1, initial=0.0)
-    unit = rows / np.where(largest > 0, largest, 1.0)[:, None]
-    return largest * np.linalg.norm(unit, axis=1)
+def _column_norms(columns: Array) -> Array:
+    """Column norms; scaled first where squaring would overflow or underflow."""
+    norms = np.sqrt(np.einsum("ij,ij->j", columns, columns))
+    if columns.size and not np.all((norms > 1e-140) & (norms < 1e140)):
+        largest = np.abs(columns).max(axis=0)
+        norms = largest * np.linalg.norm(columns / np.where(largest > 0, largest, 1.0), axis=0)
+    return norms
+
+
+#: squared condition number up to which two Cholesky passes give an orthonormal factor to rounding
+_CHOLESKY_LIMIT = 1e10
+
+
+def _thin_qr(columns: Array) -> tuple[Array, Array]:
+    """Thin QR of tall columns: Cholesky-QR, twice, where the columns are well enough conditioned, else Householder.
+
+    The first pass leaves a loss of orthogonality of about eps cond^2 <= 2e-6, the second squares that and ends at
+    rounding (Yamamoto, Nakatsukasa, Yanagisawa & Fukaya, ETNA 44, 2015). It is all matrix products and triangular
+    solves, an order of magnitude faster than Householder for the tall and narrow factors of an adapter.
+    """
+    rows, width = columns.shape
+    if width == 0 or rows < 4 * width:
+        return np.linalg.qr(columns)
+    q, r = columns, np.eye(width)
+    for _ in range(2):
+        gram = q.T @ q
+        norms = np.sqrt(np.diag(gram))
+        if not np.all((norms > 1e-140) & (norms < 1e140)):
+            return np.linalg.qr(columns)
+        gram /= norms[:, None] * norms
+        values = np.linalg.eigvalsh(gram)
+        if not values[0] * _CHOLESKY_LIMIT > values[-1]:
+            return np.linalg.qr(columns)
+        lower = norms[:, None] * np.linalg.cholesky(gram)
+        q, r = _divide(q, lower), lower.T @ r
+    return q, r
+
+
+def _divide(columns: Array, lower: Array) -> Array:
+    """``columns @ inv(lower.T)`` by a triangular solve, which is backward stable where the inverse is not."""
+    from scipy.linalg import solve_triangular
+
+    solved: Array = solve_triangular(lower, columns.T, lower=True, check_finite=False)
+    return solved.T

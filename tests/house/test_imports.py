@@ -1,0 +1,76 @@
+"""Imports run one way, theory <- empirical <- paper, and theory stays light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FORBIDDEN = {
+    "theory": {"empirical", "paper", "tests", "torch", "transformers", "peft"},
+    "empirical": {"paper", "tests"},
+    "paper": {"tests", "torch"},
+}
+#: loaded only inside the functions that need them
+HEAVY = {"sympy", "scipy.optimize", "scipy.stats", "matplotlib"}
+
+
+def imported(tree: ast.AST) -> set[str]:
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def upward_imports(root: Path) -> list[str]:
+    found = []
+    for package, banned in FORBIDDEN.items():
+        for path in sorted((root / package).rglob("*.py")):
+            for name in imported(ast.parse(path.read_text(encoding="utf-8"))):
+                if name.partition(".")[0] in banned:
+                    found.append(f"{path.relative_to(root)}: {name}")
+    return found
+
+
+def heavy_imports(root: Path) -> list[str]:
+    found = []
+    for path in sorted((root / "theory").glob("*.py")):
+        top = ast.Module(list(ast.parse(path.read_text(encoding="utf-8")).body), [])
+        top.body = [n for n in top.body if isinstance(n, (ast.Import, ast.ImportFrom))]
+        for name in imported(top):
+            if name in HEAVY or name.partition(".")[0] in HEAVY:
+                found.append(f"{path.relative_to(root)}: {name}")
+    return found
+
+
+def test_imports_run_one_way() -> None:
+    assert not upward_imports(ROOT)
+
+
+def test_heavy_imports_stay_inside_functions() -> None:
+    assert not heavy_imports(ROOT)
+
+
+@pytest.mark.parametrize("line", ["import empirical.reuse", "from torch import nn", "def f():\n    import peft"])
+def test_an_upward_import_is_noticed(tmp_path: Path, line: str) -> None:
+    (tmp_path / "theory").mkdir()
+    (tmp_path / "theory" / "planted.py").write_text(line + "\n", encoding="utf-8")
+    assert upward_imports(tmp_path)
+
+
+def test_a_heavy_import_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "theory").mkdir()
+    (tmp_path / "theory" / "planted.py").write_text("from scipy import stats\n", encoding="utf-8")
+    assert heavy_imports(tmp_path)
+
+
+def test_importing_the_topics_loads_nothing_heavy() -> None:
+    topics = "adapters approximation networks facts merging routing composition lowrank"
+    code = f"import sys, theory; [__import__('theory.' + t) for t in '{topics}'.split()]; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not {"sympy", "torch", "scipy.stats", "scipy.optimize", "hypothesis"} & set(loaded.stdout.split())

@@ -1,0 +1,150 @@
+"""The registry and what it names agree in both directions, and each gate is seen to fail once."""
+
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import theory.checks
+from theory.claims import REGISTRY, RegistryError, load, resolve
+from theory.verify import coded_problems
+
+CLAIMS = load()
+ALL = {
+    "adapter_algebra", "eckart_young", "deep_linear", "merge_and_reset", "spectral_concentration", "relu_network",
+    "transformer", "fact_rank", "margin_rank", "capacity_bits", "merge_rank", "factor_average", "dilution",
+    "interference", "one_layer_composition", "additive_limit", "hard_routing", "bridge_alignment", "layer_order",
+    "coverage_law", "chain_of_thought",
+}  # fmt: skip
+
+ENTRY = """
+[planted]
+topic = "merging"
+title = "t"
+kind = "theorem"
+statement = "s"
+assumptions = []
+source = "ours"
+code = ["theory.merging:dilution_limit"]
+symbolic = ["theory.checks.merging:dilution_symbolic"]
+numeric = ["theory.checks.merging:dilution_numeric"]
+"""
+
+
+def registered_checks() -> dict[str, str]:
+    return {reference: claim.id for claim in CLAIMS.values() for reference in claim.checks}
+
+
+def marked_checks(modules: list[str]) -> dict[str, str]:
+    """Every function that carries the mark of a check: reference -> claim that it says it checks."""
+    found = {}
+    for name in modules:
+        module = importlib.import_module(name)
+        for key, value in vars(module).items():
+            if callable(value) and hasattr(value, "claim") and value.__module__ == name:
+                found[f"{name}:{key}"] = value.claim
+    return found
+
+
+def check_modules() -> list[str]:
+    names = [f"theory.checks.{m.name}" for m in pkgutil.iter_modules(theory.checks.__path__)]
+    return [*names, "empirical.checks"]
+
+
+def planted(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "claims.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_every_claim_is_registered() -> None:
+    assert set(CLAIMS) == ALL
+
+
+def test_every_reference_resolves() -> None:
+    assert not [p for problems in coded_problems(CLAIMS).values() for p in problems]
+
+
+def test_checks_and_registry_agree_both_ways() -> None:
+    assert marked_checks(check_modules()) == registered_checks()
+
+
+@pytest.mark.parametrize("layer", ["symbolic", "numeric"])
+def test_every_claim_has_both_kinds_of_checks_or_says_why_not(layer: str) -> None:
+    lacking = [c.id for c in CLAIMS.values() if not getattr(c, layer) and layer not in c.none_planned]
+    assert not lacking
+
+
+def test_every_public_function_of_a_topic_belongs_to_a_claim() -> None:
+    owned = {reference for claim in CLAIMS.values() for reference in claim.code}
+    orphans = []
+    for topic in {claim.topic for claim in CLAIMS.values()}:
+        module = importlib.import_module(f"theory.{topic}")
+        for name, value in vars(module).items():
+            public = callable(value) and not name.startswith("_") and not isinstance(value, type)
+            if public and getattr(value, "__module__", "") == module.__name__:
+                orphans += [] if f"theory.{topic}:{name}" in owned else [f"theory.{topic}:{name}"]
+    assert not orphans
+
+
+def test_a_check_that_is_not_registered_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = "from theory.checks import check\n@check('dilution')\ndef planted_check(): pass\n"
+    (tmp_path / "planted_checks.py").write_text(source, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert marked_checks(["planted_checks"]) == {"planted_checks:planted_check": "dilution"}
+    assert not marked_checks(["planted_checks"]).items() <= registered_checks().items()
+
+
+def test_the_planted_entry_is_sound_before_it_is_broken(tmp_path: Path) -> None:
+    assert list(load(planted(tmp_path, ENTRY))) == ["planted"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (ENTRY + 'status = "proved"\n', "unknown|only known keys"),
+        (ENTRY.replace('source = "ours"\n', ""), "expected the keys source"),
+        (ENTRY.replace('"merging"\n', '"mergers"\n', 1), "topic: expected one of"),
+        (ENTRY.replace('"theorem"', '"lemma"'), "kind: expected one of"),
+        (ENTRY.replace('title = "t"', "title = 3"), "title: expected text"),
+        (ENTRY.replace("assumptions = []", 'assumptions = "none"'), "assumptions: expected a list"),
+        (ENTRY.replace("theory.merging:dilution_limit", "theory.merging.dilution_limit"), "references module:name"),
+        (ENTRY + 'uses = ["nobody"]\n', "expected a claim id, got 'nobody'"),
+        (ENTRY + 'uses = ["planted"]\n', "no circle in uses, got planted -> planted"),
+        (ENTRY + 'theorems = ["t"]\n', "theorems: expected a table"),
+        ("planted = 3\n", "expected a table"),
+        ("[planted\n", "readable TOML"),
+        (
+            ENTRY + '[planted.theorems]\nt = "x"\n' + ENTRY.replace("[planted]", "[other]")
+            + '[other.theorems]\nt = "x"\n',
+            "expected t once",
+        ),
+    ],
+)  # fmt: skip
+def test_a_broken_registry_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(RegistryError, match=message) as caught:
+        load(planted(tmp_path, text))
+    assert "\n" not in str(caught.value).strip()
+
+
+@pytest.mark.parametrize("reference", ["theory.merging:nothing", "theory.nowhere:f", "theory.lowrank:LowRank.nothing"])
+def test_a_dangling_reference_is_noticed(tmp_path: Path, reference: str) -> None:
+    with pytest.raises(RegistryError, match="expected"):
+        resolve(reference)
+    claims = load(planted(tmp_path, ENTRY.replace("theory.merging:dilution_limit", reference)))
+    assert coded_problems(claims)["planted"]
+
+
+def test_statements_are_tex_without_unbalanced_braces_or_dollars() -> None:
+    for claim in CLAIMS.values():
+        for text in (claim.statement, *claim.assumptions):
+            plain = re.sub(r"\\[{}$\\]", "", text)
+            assert plain.count("{") == plain.count("}"), claim.id
+            assert plain.count("$") % 2 == 0, claim.id
+
+
+def test_the_registry_lies_where_the_package_is() -> None:
+    assert REGISTRY.name == "claims.toml"
+    assert REGISTRY.exists()
