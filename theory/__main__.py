@@ -52,11 +52,11 @@ def _statements(claims: dict[str, Claim], write: bool) -> int:
     from theory.checks import formal
     from theory.verify import ROOT
 
-    source = formal.statements_source(claims)
+    folder: Path = ROOT / "proofs"
+    source = formal.statements_source(claims, folder)
     if not write:
         print(source, end="")
         return 0
-    folder: Path = ROOT / "proofs"
     lacking = formal.missing_tools()
     if lacking:
         raise RegistryError(f"statements: {lacking}")

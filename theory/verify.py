@@ -95,7 +95,7 @@ def _run_formal(folder: str, claims: Mapping[str, Claim]) -> tuple[dict[str, tup
 
 
 def _environment() -> dict[str, Any]:
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in PACKAGES:
         try:
             versions[name] = importlib.metadata.version(name)

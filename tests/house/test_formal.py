@@ -90,7 +90,7 @@ def test_the_golden_copy_is_complete_and_closed() -> None:
     golden = parse((PROOFS / "statements.v.out").read_text(encoding="utf-8"))
     assert [name for name, _ in golden] == [t for c in CLAIMS.values() for t in c.theorems]
     assert {printed.assumptions for _, printed in golden} == {CLOSED}
-    assert statements_source(CLAIMS).count("Print Assumptions") == len(golden)
+    assert statements_source(CLAIMS, PROOFS).count("Print Assumptions") == len(golden)
 
 
 def test_what_coq_prints_is_split_by_theorem() -> None:

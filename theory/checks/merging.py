@@ -170,7 +170,7 @@ def factor_average_symbolic() -> None:
 
 
 def _exact_factor_error2(
-    parts: Sequence[tuple[Any, Any, Fraction]], weights: Sequence[Fraction], convention: str
+    parts: Sequence[tuple[Any, Any, Any]], weights: Sequence[Fraction], convention: str
 ) -> Fraction:
     """Squared relative error by dense exact arithmetic, the second evaluation. Weights are squares under "sqrt"."""
     m, r, n = len(parts[0][0]), len(parts[0][1]), len(parts[0][1][0])
@@ -190,8 +190,8 @@ def _exact_factor_error2(
         left, right, scale = blend(0, roots, m, r), blend(1, signed, r, n), Fraction(1)
     else:
         left, right, scale = blend(0, weights, m, r), blend(1, weights, r, n), parts[0][2]
-    got = [[scale * x for x in row] for row in product_of(left, right)]
-    wanted = [[Fraction(0)] * n for _ in range(m)]
+    got: list[list[Any]] = [[scale * x for x in row] for row in product_of(left, right)]
+    wanted: list[list[Any]] = [[Fraction(0)] * n for _ in range(m)]
     for w, (b, a, s) in zip(weights, parts, strict=True):
         term = product_of(b, a)
         wanted = [[x + w * s * t for x, t in zip(u, v, strict=True)] for u, v in zip(wanted, term, strict=True)]
@@ -335,11 +335,11 @@ def _dilution_body(limit: Callable[[float, float, str], float]) -> None:
         for k in {1, max(limit_k, 1), limit_k + 1}:
             base = np.zeros(outputs)
             base[rival] = deficit
-            shares = np.zeros((outputs, k))  # column j: what update j writes at the query's key; only the own one
-            shares[right, 0] = gain
             power = 1 if convention == "update" else 2
-            # integers throughout, so that a tie is a tie
-            merged = base * k**power + shares.sum(axis=1)
+            # k^power times the merged logits; integers throughout, so that a tie is a tie. Only the own update reads
+            # the query's key, so it alone writes here
+            merged = base * k**power
+            merged[right] += gain
             others = np.delete(merged, right)
             answered = bool(merged[right] > others.max())
             expect(answered == (k <= limit_k), f"gain {gain}, deficit {deficit}, {convention}, k {k}: {answered}")

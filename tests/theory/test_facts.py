@@ -1,0 +1,112 @@
+"""Facts: documented values and types, and laws that the checks do not already hold."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from theory.checks.strategies import seeds, sizes
+from theory.facts import (
+    capacity_ceiling,
+    circle_margin,
+    circle_update,
+    counting_bound,
+    counting_threshold,
+    least_rank,
+    margin_rank_floor,
+    random_code_eps,
+)
+from theory.lowrank import LowRank
+from theory.numerics import stream
+
+
+@given(sizes, sizes, sizes, st.integers(0, 4), seeds)
+def test_a_planted_update_is_feasible_and_never_cheaper(out: int, in_: int, n: int, r: int, seed: int) -> None:
+    rng = stream(seed)
+    keys = rng.standard_normal((in_, n))
+    planted = LowRank(rng.standard_normal((out, r)), rng.standard_normal((r, in_)))
+    got = least_rank(keys, planted.apply(keys))
+    assert got.feasible
+    assert got.rank <= planted.rank()
+    assert isinstance(got.rank, int)
+    assert isinstance(got.feasible, bool)
+
+
+def test_the_edit_has_the_least_norm() -> None:
+    rng = stream(1)
+    keys, wanted = rng.standard_normal((6, 3)), rng.standard_normal((4, 3))
+    got = least_rank(keys, wanted)
+    assert got.update is not None
+    blind = rng.standard_normal((4, 6)) @ (np.eye(6) - keys @ np.linalg.pinv(keys))  # writes nothing at the keys
+    assert np.linalg.norm(got.update.dense() + 0.1 * blind) > got.update.norm()
+
+
+def test_keys_of_very_different_size_are_separate_facts() -> None:
+    keys = np.diag([1e-150, 1.0, 1e150])
+    got = least_rank(keys, keys)
+    assert (got.feasible, got.rank) == (True, 3)
+
+
+def test_errors_name_the_argument() -> None:
+    with pytest.raises(ValueError, match=r"^D: expected 3 columns, one per key, got 2 columns$"):
+        least_rank(np.ones((2, 3)), np.ones((2, 2)))
+    with pytest.raises(ValueError, match=r"^eps: expected a number >= 0, got -1$"):
+        margin_rank_floor(3, -1)
+    with pytest.raises(ValueError, match=r"^log_hypotheses: expected a number >= 0, got -0\.5$"):
+        counting_bound(-0.5, 3, 3)
+    with pytest.raises(ValueError, match=r"^n_values: expected an integer >= 1, got 0$"):
+        capacity_ceiling(3, 3, 0)
+
+
+@pytest.mark.parametrize(("n", "eps", "floor"), [(1, 0.3, 1), (7, 0.0, 7), (28, 1 / 3, 7), (1000, 0.1, 91), (5, 2, 1)])
+def test_margin_floor_values(n: int, eps: float, floor: int) -> None:
+    assert margin_rank_floor(n, eps) == floor
+
+
+@given(st.integers(2, 60))
+def test_the_circle_answers_every_key(n: int) -> None:
+    logits = circle_update(n).dense()
+    assert (logits.argmax(axis=0) == np.arange(n)).all()
+    assert 0 < circle_margin(n) <= 2
+
+
+@given(st.integers(2, 400), st.integers(1, 50), seeds)
+@settings(max_examples=30, deadline=None)
+def test_random_codes_and_the_floor_agree(n: int, r: int, seed: int) -> None:
+    # the coherence promised for rank r can never fall below what rank r allows
+    assert margin_rank_floor(n, random_code_eps(n, r)) <= r
+
+
+@pytest.mark.parametrize(("n", "m", "value"), [(100, 10, 0.375), (1000, 10, 0.203), (10**4, 100, 0.058)])
+def test_counting_bound_at_the_tables_of_additive_merges(n: int, m: int, value: float) -> None:
+    log_count = math.lgamma(n + m) - math.lgamma(n + 1) - math.lgamma(m)
+    assert round(counting_bound(log_count, n, m), 3) == value
+
+
+@given(st.floats(0, 1e6), st.floats(0, 1e6), st.integers(1, 3000), st.integers(1, 10**6))
+@settings(deadline=None)
+def test_counting_bound_is_monotone_and_in_range(a: float, b: float, n: int, m: int) -> None:
+    low, high = counting_bound(min(a, b), n, m), counting_bound(max(a, b), n, m)
+    assert 1 / m <= low <= high <= 1
+    assert type(low) is float
+
+
+def test_counting_bound_does_not_overflow() -> None:
+    assert counting_bound(1e300, 10**5, 10) == 1.0
+    assert counting_bound(0.0, 10**6, 3) == 1 / 3
+    assert 0 < counting_bound(1e4, 10**5, 10**400) < 0.1
+
+
+@given(st.floats(0, 300), st.integers(1, 200), st.integers(1, 50))
+def test_threshold_is_consistent_with_the_bound(log_g: float, n: int, m: int) -> None:
+    k = counting_threshold(log_g, n, m)
+    assert 1 <= k <= n + 1
+    # at most k - 1 right answers, except with probability 0.01
+    assert counting_bound(log_g, n, m) <= (k - 1) / n + 0.01 + 1e-9  # 1e-9: far above n eps
+
+
+def test_bits() -> None:
+    assert capacity_ceiling(0, 50, 4) == 0.25
+    assert capacity_ceiling(10 * math.log2(4), 10, 4) == pytest.approx(1.0, rel=1e-12)  # one bit pattern per table

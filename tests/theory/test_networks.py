@@ -1,0 +1,163 @@
+"""ReLU nets and transformers adapted to a target: torch as second oracle, sizes, types, messages."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from theory.checks.strategies import seeds
+from theory.networks import (
+    Block,
+    TransformerWeights,
+    adapted_relu,
+    adapted_transformer,
+    relu_adapters,
+    relu_error_bound,
+    relu_forward,
+    relu_rank,
+    transformer_adapters,
+    transformer_forward,
+    transformer_rank,
+)
+from theory.numerics import EPS, stream
+
+
+def relu_net(rng, sizes, spread=0.3):
+    """Near-identity layers, so that every condition number stays under about 10."""
+    return [
+        (np.eye(b, a) + spread * rng.standard_normal((b, a)) / np.sqrt(a), rng.standard_normal(b))
+        for a, b in pairwise(sizes)
+    ]
+
+
+def transformer(rng, size, depth, heads, rows):
+    def w(m=size):
+        return np.eye(m, size) + 0.3 * rng.standard_normal((m, size)) / np.sqrt(size)
+
+    blocks = [
+        Block(
+            [(w(), w(), w(), w()) for _ in range(heads)],
+            w(),
+            rng.standard_normal(size),
+            w(),
+            rng.standard_normal(size),
+        )
+        for _ in range(depth)
+    ]
+    return TransformerWeights(blocks, w(rows))
+
+
+@given(seeds, st.integers(1, 2), st.integers(0, 4), st.integers(2, 4))
+@settings(max_examples=30)
+def test_a_relu_net_is_matched_at_its_threshold_and_bounded_below(seed, count, extra, width) -> None:
+    rng = stream(seed, "relu")
+    frozen, target = relu_net(rng, [width] * (count + extra + 1)), relu_net(rng, [width] * (count + 1))
+    least = relu_rank(frozen, target)
+    assert type(least) is int
+    inputs = rng.standard_normal((width, 50))
+    inputs *= 2.0 / np.linalg.norm(inputs, axis=0)
+    wanted = relu_forward(target, inputs)
+    for r in range(least + 1):
+        made = relu_adapters(frozen, target, r, 2.0)
+        bound = relu_error_bound(frozen, target, r, 2.0)
+        error = np.linalg.norm(relu_forward(adapted_relu(frozen, made), inputs) - wanted, axis=0).max()
+        assert type(bound) is float
+        assert (bound == 0.0) == (r == least)
+        # random targets: condition numbers of half-way products are unbounded; the largest bias shows the amplification
+        amplified = max(float(np.abs(b).max()) for b in made.biases) + max(u.norm("spectral") for u in made.adapters)
+        assert error <= bound + 1e4 * EPS * (1 + amplified) ** len(frozen)
+
+
+def test_relu_forward_agrees_with_torch() -> None:
+    torch = pytest.importorskip("torch")
+    rng = stream(5, "torch")
+    net = relu_net(rng, [3, 5, 2, 4])
+    x = rng.standard_normal((3, 7))
+    h = torch.tensor(x.T)
+    for w, b in net:
+        h = torch.relu(torch.nn.functional.linear(h, torch.tensor(w), torch.tensor(b)))
+    assert np.allclose(relu_forward(net, x), h.numpy().T, rtol=0, atol=64 * EPS * float(h.max()))  # 3 layers, width 5
+    one = relu_forward(net, x[:, 2])
+    assert one.shape == (4,)
+    assert np.allclose(relu_forward(net, x)[:, 2], one, rtol=0, atol=64 * EPS * float(h.max()))
+
+
+def test_transformer_forward_agrees_with_torch() -> None:
+    torch = pytest.importorskip("torch")
+    rng = stream(6, "torch")
+    net = transformer(rng, 4, 2, 2, 3)
+    x = rng.standard_normal((4, 5))
+    z = torch.tensor(x.T)  # torch has tokens as rows
+    for block in net.blocks:
+        y = torch.zeros_like(z)
+        for wq, wk, wv, wo in block.heads:
+            q, k, v = (z @ torch.tensor(w).T for w in (wq, wk, wv))
+            y = y + torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=1.0) @ torch.tensor(wo).T
+        z = torch.relu(y @ torch.tensor(block.W1).T + torch.tensor(block.b1)) @ torch.tensor(block.W2).T
+        z = z + torch.tensor(block.b2)
+    oracle = (z @ torch.tensor(net.Wout).T).numpy().T
+    # two blocks of six products; the softmax turns an error of a score into the same relative error of a share
+    assert np.allclose(transformer_forward(net, x), oracle, rtol=0, atol=4096 * EPS * float(np.abs(oracle).max()))
+
+
+@given(seeds, st.integers(1, 4), st.integers(1, 2), st.integers(1, 2))
+@settings(max_examples=20)
+def test_a_transformer_is_matched_at_its_threshold(seed, size, depth, heads) -> None:
+    rng = stream(seed, "transformer")
+    frozen, target = (transformer(rng, size, depth, heads, size) for _ in range(2))
+    least = transformer_rank(frozen, target)
+    assert least == -(-size // 2)  # generic gaps have full rank
+    made = transformer_adapters(frozen, target, least)
+    x = rng.standard_normal((size, 3))
+    wanted = transformer_forward(target, x)
+    error = np.abs(transformer_forward(adapted_transformer(frozen, made), x) - wanted).max()
+    flat = [u for kind in made[:4] for layer in kind for u in layer] + [made.w2_last, made.out]
+    amplified = max(u.norm("spectral") for u in flat)  # of half-way products, whose condition numbers are unbounded
+    assert error <= 1e4 * EPS * (2 + amplified) ** (4 * depth) * (1 + np.abs(wanted).max())
+    assert [len(made.q), len(made.o[0]), len(made.b1), len(made.b2)] == [depth, heads, depth, depth]
+
+
+def test_one_token_is_linear_up_to_the_relu() -> None:
+    eye = np.eye(2)
+    net = TransformerWeights(
+        [Block([(eye, eye, eye, 2 * eye)], eye, [1.0, -2.0], eye, [1.0, 2.0])], np.diag([2.0, 1.0])
+    )
+    assert transformer_forward(net, [[2.0], [3.0]]).tolist() == [[12.0], [6.0]]
+    assert transformer_rank(net, net) == 0
+
+
+def test_layers_of_different_widths() -> None:
+    rng = stream(8, "widths")
+    frozen = relu_net(rng, [2, 5, 3, 4, 6, 4])
+    target = relu_net(rng, [2, 3, 4])
+    r = relu_rank(frozen, target)
+    assert r == 1  # gaps of rank 2 and 3 over blocks of 2 and 3 layers
+    x = np.array([[0.5, -1.0], [0.2, 0.0]])
+    made = relu_adapters(frozen, target, r, 1.0)
+    got = relu_forward(adapted_relu(frozen, made), x)
+    # condition numbers of this fixed net multiply to under 1e5
+    assert np.abs(got - relu_forward(target, x)).max() <= 1e5 * EPS * 64
+
+
+def test_errors_name_the_layer() -> None:
+    eye, low, zero = np.eye(2), np.diag([1.0, 0.0]), np.zeros(2)
+    target = [(np.diag([5.0, 3.0]), zero)]
+    with pytest.raises(ValueError, match=r"^frozen\[2\]: expected this layer and those after it .* got rank 1$"):
+        relu_adapters([(eye, zero), (eye, zero), (low, zero)], target, 1, 1.0)
+    with pytest.raises(ValueError, match=r"^frozen: expected at least 2 layers, as the target has, got 1$"):
+        relu_rank([(eye, zero)], target * 2)
+    with pytest.raises(ValueError, match=r"^target\[0\]\.W: expected shape \(2, 2\)"):
+        relu_error_bound([(eye, zero)], [(np.ones((1, 2)), np.zeros(1))], 1, 1.0)
+    with pytest.raises(ValueError, match=r"^radius: expected a number >= 0, got -1\.0$"):
+        relu_adapters([(eye, zero)], target, 1, -1.0)
+    net = TransformerWeights([Block([(eye, eye, eye, eye)], low, zero, eye, zero)], eye)
+    with pytest.raises(
+        ValueError, match=r"^frozen\.blocks\[0\]\.W1: expected an invertible layer \(rank 2\), got rank 1$"
+    ):
+        transformer_adapters(net, net, 1)
+    frozen = TransformerWeights([Block([(eye, eye, eye, eye)], eye, zero, eye, zero)], eye)
+    odd = TransformerWeights([Block([(np.diag([0.0, 1.5]), eye, eye, eye)], eye, zero, eye, zero)], eye)
+    with pytest.raises(ValueError, match=r"^frozen\.blocks\[0\]\.heads\[0\] Wq: expected this layer .* adapted"):
+        transformer_adapters(frozen, odd, 1)

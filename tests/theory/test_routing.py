@@ -1,0 +1,57 @@
+"""Routing: documented values, types and errors, and a second way to the largest load."""
+
+import math
+from itertools import product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from theory.routing import LARGEST_N, bridge_blind_ceiling, maxload, oracle_ceiling
+
+
+@pytest.mark.parametrize(("n", "m", "value"), [(100, 10, 0.251), (100, 100, 0.052)])
+def test_published_values(n: int, m: int, value: float) -> None:
+    assert round(oracle_ceiling(n, m), 3) == value
+
+
+@given(st.integers(1, 5), st.integers(1, 5))
+@settings(deadline=None)
+def test_maxload_is_the_mean_over_all_tables(n: int, m: int) -> None:
+    total = sum(max(q.count(z) for z in q) for q in product(range(m), repeat=n))
+    assert maxload(n, m) == pytest.approx(total / m**n, rel=1e-13)  # a few hundred eps
+
+
+@given(st.integers(1, 600), st.integers(1, 10**7))
+@settings(max_examples=40, deadline=None)
+def test_range_and_order(n: int, m: int) -> None:
+    load = maxload(n, m)
+    slack = 1e-12 * load  # documented relative error
+    assert max(1.0, n / m) - slack <= load <= n
+    assert maxload(n, m + 1) <= load + slack
+    assert load <= maxload(n + 1, m) + slack
+    assert type(load) is float
+
+
+def test_ends() -> None:
+    assert maxload(7, 1) == 7.0
+    assert maxload(1, 7) == 1.0
+    assert maxload(3, 10**400) == 1.0
+    assert oracle_ceiling(1, 5) == 1.0
+    assert oracle_ceiling(40, 1) == 1.0
+    # two bins: half of n and the mean deviation of a fair coin, sqrt(n / (2 pi)) (1 + O(1/n))
+    assert maxload(LARGEST_N, 2) == pytest.approx(LARGEST_N / 2 + math.sqrt(LARGEST_N / (2 * math.pi)), rel=1e-7)
+
+
+def test_bystanders_raise_the_ceiling() -> None:
+    assert oracle_ceiling(100, 10, bystanders=2) == pytest.approx(oracle_ceiling(100, 10) + 0.2, rel=1e-14)
+    assert bridge_blind_ceiling(100, 10) == maxload(100, 10) / 100
+
+
+def test_errors_name_the_argument() -> None:
+    with pytest.raises(ValueError, match=r"^n: expected at most 100000, got 100001$"):
+        oracle_ceiling(LARGEST_N + 1, 10)
+    with pytest.raises(ValueError, match=r"^m: expected an integer >= 1, got 0$"):
+        oracle_ceiling(10, 0)
+    with pytest.raises(ValueError, match=r"^bystanders: expected an integer >= 0, got -1$"):
+        oracle_ceiling(10, 10, -1)

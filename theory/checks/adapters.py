@@ -1,0 +1,270 @@
+"""Checks of the topic adapters: size, dimension, gauge, merging, and what rounding does to a merge."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from itertools import product
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from theory.adapters import (
+    UNIT_ROUNDOFF,
+    adapter_scale,
+    largest_saving_rank,
+    merge_rounding_bound,
+    merged_weight,
+    parameter_count,
+    rank_set_dimension,
+    regauge,
+)
+from theory.checks import Figure, check, expect, expect_close, expect_mutant_rejected, expect_rejected, for_all
+from theory.checks.strategies import conditioned, conditions, exact_rank, scales, seeds, shapes, updates
+from theory.lowrank import LowRank
+from theory.numerics import EPS, Array, rank_tolerance, stream
+
+
+def _jacobian(b: list[list[int]], a: list[list[int]]) -> list[list[int]]:
+    """Jacobian of (B, A) -> B A at an integer point: one row per parameter, one column per entry of B A."""
+    m, r, n = len(b), len(a), len(a[0])
+    by_b = [[a[k][j] if row == i else 0 for row in range(m) for j in range(n)] for i in range(m) for k in range(r)]
+    by_a = [
+        [b[i][k] if column == j else 0 for i in range(m) for column in range(n)] for k in range(r) for j in range(n)
+    ]
+    return by_b + by_a
+
+
+@check("adapter_algebra")
+def adapter_algebra_symbolic() -> Figure:
+    """Merge, B = 0, gauge and tied weights in free symbols; the dimension by exact ranks; rounding on all toy cases."""
+    import sympy
+
+    def block(name: str, rows: int, columns: int) -> Any:
+        return sympy.Matrix(rows, columns, sympy.symbols(f"{name}:{rows * columns}"))
+
+    s = sympy.Symbol("s")
+    W, B, A, x, h = block("w", 3, 2), block("b", 3, 2), block("a", 2, 2), block("x", 2, 1), block("h", 2, 1)
+    side, merged = W * x + s * B * (A * x), (W + s * B * A) * x
+    expect((side - merged).expand().is_zero_matrix, "a merged layer differs from its side path")
+    expect((side.subs(dict.fromkeys(B, 0)) - W * x).expand().is_zero_matrix, "B = 0 is not the base")
+    T = block("t", 2, 2)
+    turned = (B * T) * (T.adjugate() * A)  # T^-1 = adj(T) / det(T), without the division
+    expect((turned - T.det() * B * A).expand().is_zero_matrix, "(B T, T^-1 A) is another update")
+    # a shared matrix: the side path leaves the head W h alone, merging moves it by exactly s B A h
+    moved = (W + s * B * A) * h - W * h
+    expect((moved - s * B * (A * h)).expand().is_zero_matrix, "merging a tied matrix moves the head by U h")
+    # the r^2 directions (B X, -X A) do not move B A, and the rest has r (m + n - r) dimensions, exactly
+    expect(((B * T) * A - B * (T * A)).expand().is_zero_matrix, "the gauge directions move the update")
+    m_, n_, r_ = sympy.symbols("m n r")
+    expect(sympy.expand(m_ * n_ - r_ * (m_ + n_ - r_) - (m_ - r_) * (n_ - r_)) == 0, "the codimension")
+    rng = stream(5, "jacobian")
+    for m, n, r in product(range(1, 5), range(1, 5), range(5)):
+        want = r * (m + n) - r * r if r <= min(m, n) else m * n
+        expect(rank_set_dimension(m, n, r) == want, f"dimension at {m, n, r}")
+        if r:
+            b = a = [[0]]
+            while exact_rank(b) < min(m, r) or exact_rank(a) < min(r, n):  # a generic point, not a rare bad draw
+                b, a = rng.integers(-9, 10, (m, r)).tolist(), rng.integers(-9, 10, (r, n)).tolist()
+            expect(exact_rank(_jacobian(b, a)) == want, f"rank of the Jacobian at {m, n, r}")
+            expect(parameter_count(m, n, r) == len(_jacobian(b, a)), f"parameters at {m, n, r}")
+    for m, n in product(range(1, 12), repeat=2):
+        least = max(r for r in range(m + n) if r * (m + n) < m * n)
+        expect(largest_saving_rank(m, n) == least, f"largest saving rank at {m, n}")
+    return Figure("worst toy rounding gap / bound", float(_toy_rounding()), "ratio")
+
+
+def _toy_round(value: Fraction) -> Fraction:
+    """Nearest number of 3 significant bits (unit roundoff 1/8), ties to even; no underflow."""
+    if not value:
+        return value
+    size = abs(value)
+    exponent = math.floor(math.log2(size.numerator / size.denominator)) - 2
+    unit = Fraction(2) ** exponent
+    return round(value / unit) * unit
+
+
+def _toy_rounding() -> Fraction:
+    """Every 1 x 1 layer with 3-bit numbers in [1, 2) and all signs: the analysis of merge_rounding_bound, n = r = 1.
+
+    Products and sums are rounded to the same format, so v = u = 1/8, and both paths are evaluated exactly.
+    """
+    u = Fraction(1, 8)
+    on_base = 2 * ((1 + u) ** 5 - 1)
+    on_side = (1 + u) ** 6 + (1 + u) ** 7 - 2
+    mantissas = [Fraction(k, 4) for k in range(4, 8)]
+    worst = Fraction(0)
+    for w, b, a, x in product([*mantissas, *(-k for k in mantissas)], mantissas, mantissas, mantissas):
+        for s in (Fraction(1, 8), Fraction(3, 4), Fraction(5)):
+            side = _toy_round(_toy_round(w * x) + _toy_round(s * _toy_round(b * _toy_round(a * x))))
+            merged = _toy_round(_toy_round(w + _toy_round(s * _toy_round(b * a))) * x)
+            bound = on_base * abs(w * x) + on_side * s * b * a * x
+            expect(abs(side - merged) <= bound, f"toy rounding gap above the bound at {w, b, a, x, s}")
+            worst = max(worst, abs(side - merged) / bound)
+    return worst
+
+
+# ---- rounding, emulated in NumPy ----
+
+
+def _rounder(dtype: str) -> tuple[Callable[[Any], Any], Any]:
+    """(round to the format, NumPy type in which products and sums run)."""
+    if dtype == "float64":
+        return np.asarray, np.float64
+    if dtype == "float32":
+        return lambda a: np.asarray(a, dtype=np.float32), np.float32
+    if dtype == "float16":
+        return lambda a: np.asarray(a).astype(np.float16).astype(np.float32), np.float32
+    return _to_bfloat16, np.float32
+
+
+def _to_bfloat16(a: Any) -> Any:
+    """float32 numbers whose lower 16 bits are rounded away, ties to even."""
+    bits = np.array(a, dtype=np.float32, order="C").view(np.uint32)
+    return ((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) & np.uint32(0xFFFF0000)).view(
+        np.float32
+    )
+
+
+def _two_paths(W: Any, B: Any, A: Any, s: Any, x: Any, bias: Any, dtype: str) -> tuple[Array, Array]:
+    """(merged, side path), every operation rounded to `dtype`; all arguments are numbers of the format."""
+    to, kind = _rounder(dtype)
+    W, B, A, x, bias, s = (np.asarray(v, dtype=kind) for v in (W, B, A, x, bias, s))
+    base = to(to(W @ x) + bias[:, None])
+    side = to(base + to(s * to(B @ to(A @ x))))
+    merged = to(to(to(W + to(s * to(B @ A))) @ x) + bias[:, None])
+    return merged.astype(np.float64), side.astype(np.float64)
+
+
+Bound = Callable[..., Array]
+
+
+def _rounding_body(bound: Bound, seen: list[float]) -> None:
+    def body(data: Any) -> None:
+        dtype = data.draw(st.sampled_from(sorted(UNIT_ROUNDOFF)))
+        out, in_ = data.draw(shapes())
+        r, count = data.draw(st.integers(0, 6)), data.draw(st.integers(1, 3))
+        rng = stream(data.draw(seeds), "rounding")
+        # the narrow range of float16 leaves normal numbers soon; underflow is outside the bound
+        size, condition = (1.0, 1.0) if dtype == "float16" else (data.draw(scales), data.draw(conditions))
+        to, _ = _rounder(dtype)
+        W = to(conditioned(rng, out, in_, condition))
+        B = to(conditioned(rng, out, r, condition) if r else np.zeros((out, 0)))
+        A = to(conditioned(rng, r, in_, condition) if r else np.zeros((0, in_)))
+        bias, x = (
+            to(rng.standard_normal(out) * data.draw(st.sampled_from([0.0, 1.0]))),
+            to(rng.standard_normal((in_, count))),
+        )
+        s = float(to(size))
+        merged, side = _two_paths(W, B, A, s, x, bias, dtype)
+        allowed = bound(W, LowRank(B, A, s), x, dtype, bias)
+        gap = np.abs(merged - side)
+        expect(allowed.shape == gap.shape, f"shape {allowed.shape}")
+        expect(
+            bool((gap <= allowed).all()), f"{dtype}: merged and side path differ by {gap.max()}, bound {allowed.max()}"
+        )
+        seen.append(float((gap / np.where(allowed > 0, allowed, 1.0)).max()))
+
+    for_all(body, 120, data=st.data())
+
+
+def _rounding_formula_body(bound: Bound) -> None:
+    """The bound in rationals: integers as entries, so that the products are exact."""
+    rng = stream(6, "rounding")
+    for dtype, (m, n, r) in product(UNIT_ROUNDOFF, [(3, 2, 1), (2, 5, 3), (1, 1, 0), (4, 3, 6)]):
+        W, B, A = rng.integers(-9, 10, (m, n)), rng.integers(-9, 10, (m, r)), rng.integers(-9, 10, (r, n))
+        x, bias = rng.integers(-9, 10, n), rng.integers(-9, 10, m)
+        u = Fraction(1, 2 ** {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8}[dtype])
+        v = u if dtype == "float64" else Fraction(1, 2**24)
+        on_base = 2 * ((1 + v) ** (n + 1) * (1 + u) ** 3 - 1)
+        on_side = (1 + v) ** (n + r) * ((1 + u) ** 4 + (1 + u) ** 5) - 2
+        inner = [sum(abs(int(A[k, j] * x[j])) for j in range(n)) for k in range(r)]
+        got = bound(W, LowRank(B, A, -0.5), x, dtype, bias)
+        for i in range(m):
+            base = sum(abs(int(W[i, j] * x[j])) for j in range(n)) + abs(int(bias[i]))
+            side = Fraction(1, 2) * sum(abs(int(B[i, k])) * inner[k] for k in range(r))
+            want = float(on_base * base + on_side * side)
+            # integers below 2^53 are exact; what is left is log1p, expm1, four products and two sums
+            expect_close(float(got[i]), want, 16 * EPS * want, f"rounding bound at {dtype, m, n, r}")
+
+
+@check("adapter_algebra")
+def adapter_algebra_numeric() -> Figure:
+    """Merging, gauge and scale over ill-conditioned updates; the rounding bound in four formats, with mutants."""
+
+    def merge(data: Any) -> None:
+        shape = data.draw(shapes())
+        update = data.draw(updates(shape=shape))
+        rng = stream(data.draw(seeds), "merge")
+        W, x = rng.standard_normal(shape) * data.draw(scales), rng.standard_normal((shape[1], 3))
+        got = merged_weight(W, update)
+        side = W @ x + update.apply(x)
+        # float64 on both paths, entry by entry
+        allowed = merge_rounding_bound(W, update, x, "float64")
+        expect(bool((np.abs(got @ x - side) <= allowed).all()), "merged differs from the side path in float64")
+        vanished = LowRank(np.zeros_like(update.B), update.A, update.scale)
+        expect(np.array_equal(merged_weight(W, vanished), W), "B = 0 changes the weight")
+
+    for_all(merge, 60, data=st.data())
+
+    def gauge(data: Any) -> None:
+        update = data.draw(updates())
+        r, kappa = update.columns, data.draw(conditions)
+        T = conditioned(stream(data.draw(seeds), "gauge"), r, r, kappa) if r else np.zeros((0, 0))
+        T = T * data.draw(scales)
+        got = regauge(update, T)
+        size = abs(update.scale) * float(np.linalg.norm(update.B) * np.linalg.norm(update.A))
+        # B T and the solve have residuals of eps ||T|| times their factor, and T^-1 undoes T up to cond(T)
+        gap = float(np.linalg.norm(got.dense() - update.dense()))
+        allowed = 4 * rank_tolerance((*update.shape, r), max(r, 1) * kappa * size)
+        expect(gap <= allowed, f"another gauge, another update: {gap}, allowed {allowed}")
+        expect(got.columns == r and np.array_equal(got.B, update.B @ T), "B T is the new B")
+
+    for_all(gauge, 60, data=st.data())
+    plain = LowRank(np.eye(2), np.eye(2))
+    expect(regauge(plain, np.diag([1.0, 1e-12])).rank() == 2, "an ill-conditioned gauge is allowed")
+    expect(adapter_scale(16, 4) == 4.0 and adapter_scale(16.0, 4, rslora=True) == 8.0, "alpha / r and alpha / sqrt r")
+    for alpha, r in product((-1.5, 0.0, 3.0, 1e6), (1, 3, 64)):
+        expect_close(adapter_scale(alpha, r) * r, alpha, 2 * EPS * abs(alpha), "alpha / r")
+        root = adapter_scale(alpha, r, rslora=True)
+        expect_close(root * abs(root) * r, alpha * abs(alpha), 8 * EPS * alpha * alpha, "alpha / sqrt r")
+    seen: list[float] = []
+    _rounding_body(merge_rounding_bound, seen)
+    _rounding_formula_body(merge_rounding_bound)
+    expect_mutant_rejected(_rounding_formula_body, lambda *a: 0.99 * merge_rounding_bound(*a), "1 % below")
+
+    def without_base(W: Any, *rest: Any) -> Array:
+        return merge_rounding_bound(np.zeros_like(W), *rest)
+
+    expect_mutant_rejected(lambda b: _rounding_body(b, []), without_base, "the rounding of the weight forgotten")
+    _rejections()
+    return Figure("worst rounding gap / bound", max(seen), "ratio")
+
+
+def _rejections() -> None:
+    for function in (parameter_count, rank_set_dimension):
+        expect_rejected("m:", function, 0, 2, 1)
+        expect_rejected("n:", function, 2, 0, 1)
+        expect_rejected("r:", function, 2, 2, -1)
+    expect_rejected("m:", largest_saving_rank, 0, 2)
+    expect_rejected("n:", largest_saving_rank, 2, 0)
+    expect_rejected("alpha", adapter_scale, math.inf, 2)
+    expect_rejected("r:", adapter_scale, 1.0, 0)
+    update = LowRank(np.ones((3, 2)), np.ones((2, 4)))
+    expect_rejected("T:", regauge, update, np.eye(3))
+    expect_rejected("T:", regauge, update, np.ones((2, 2)))
+    expect_rejected("T:", regauge, update, np.diag([1.0, EPS / 4]))
+    expect_rejected("T:", regauge, update, np.diag([1.0, math.nan]))
+    expect_rejected("W:", merged_weight, np.ones((1, 4)), update)
+    expect_rejected("W:", merged_weight, np.full((3, 4), math.nan), update)
+    good = np.ones((3, 4))
+    expect_rejected("W:", merge_rounding_bound, np.ones((1, 4)), update, np.ones(4))
+    expect_rejected("W:", merge_rounding_bound, math.nan * good, update, np.ones(4))
+    expect_rejected("x:", merge_rounding_bound, good, update, np.ones(1))
+    expect_rejected("x:", merge_rounding_bound, good, update, np.full(4, math.nan))
+    expect_rejected("x:", merge_rounding_bound, good, update, np.full((4, 2), math.nan))
+    expect_rejected("dtype", merge_rounding_bound, good, update, np.ones(4), "int8")
+    expect_rejected("bias", merge_rounding_bound, good, update, np.ones(4), "float32", np.ones(1))
+    expect_rejected("bias", merge_rounding_bound, good, update, np.ones(4), "float32", np.full(3, math.nan))

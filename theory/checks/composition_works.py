@@ -1,0 +1,451 @@
+"""Checks of the topic composition, where it works: alignment, order of layers, coverage, chains of thought."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from itertools import product
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from theory import composition as c
+from theory.checks import Figure, check, expect, expect_close, expect_mutant_rejected, expect_rejected, for_all
+from theory.checks.strategies import conditioned, conditions, scales, seeds, shapes
+from theory.lowrank import LowRank
+from theory.numerics import EPS, Array, rank_tolerance, stream
+
+# ---- bridge_alignment ----
+
+
+@check("bridge_alignment")
+def bridge_alignment_symbolic() -> None:
+    """Free symbols: what a joint edit adds, the sufficient condition term by term; exact counter-examples."""
+    import sympy
+
+    # joint edit D K^+ at any psi, in particular at psi = K e_j + something orthogonal to all keys: alpha = e_j
+    keys = sympy.Matrix([[1, 0], [1, 1], [0, 2], [0, 0]])
+    pseudo = (keys.T * keys).inv() * keys.T
+    d = sympy.Matrix(2, 2, sympy.symbols("d:4"))
+    edit = d * pseudo
+    psi = keys[:, 1] + sympy.Symbol("x") * sympy.Matrix([2, -2, 1, 0]) + sympy.Symbol("y") * sympy.Matrix([0, 0, 0, 1])
+    expect((pseudo * psi).applyfunc(sympy.expand) == sympy.Matrix([0, 1]), "alpha is not e_j")
+    expect((edit * psi - d[:, 1]).applyfunc(sympy.expand).is_zero_matrix, "the edit adds another column")
+    # an update that only writes the keys, and is not the least-norm one, may add anything off their span
+    other = edit + sympy.Matrix([[0, 0, 0, 1], [0, 0, 0, 0]])
+    expect((other * keys - d).applyfunc(sympy.expand).is_zero_matrix, "the other update does not write the keys")
+    expect(not (other * psi - d[:, 1]).applyfunc(sympy.expand).is_zero_matrix, "no counter-example off the span")
+    # dependent keys with different changes: alpha = (1/2, 1/2) at the key itself
+    twice = sympy.Matrix([[1, 1], [0, 0]])
+    expect(twice.pinv() * twice[:, 0] == sympy.Matrix([1, 1]) / 2, "dependent keys")
+    # the margin of the right value over a rival is alpha_j lead_j + sum alpha_i lead_i - (deficit of that rival)
+    lead, alpha = sympy.symbols("v:3", real=True), sympy.symbols("a:3", real=True)
+    right, low, high = sympy.symbols("s l h", real=True)
+    columns = [(right + v, right) for v in lead]  # right and rival entries of three columns of L
+    margin = (
+        low
+        + sum(a * x for a, (x, _) in zip(alpha, columns, strict=True))
+        - (high + sum(a * x for a, (_, x) in zip(alpha, columns, strict=True)))
+    )
+    expect(sympy.expand(margin - sum(a * v for a, v in zip(alpha, lead, strict=True)) + (high - low)) == 0, "margin")
+    # exact search over small whole numbers: condition implies the answer; each premise dropped has a counter-example
+    dropped_sign = 0
+    for entries in product((-1, 0, 2), repeat=6):
+        for a0, a1, base in product((-1, 1, 2), (-1, 0, 1), ((0, 0, 0), (1, 0, -3))):
+            rows = [entries[:2], entries[2:4], entries[4:]]
+            gain = min(rows[0][0] - row[0] for row in rows[1:])
+            cross = max(abs(rows[0][1] - row[1]) for row in rows[1:])
+            slack = a0 * gain - cross * abs(a1) - max(x - base[0] for x in base[1:])
+            final = [x + a0 * row[0] + a1 * row[1] for x, row in zip(base, rows, strict=True)]
+            answered = final[0] > max(final[1:])
+            expect(answered or slack <= 0 or a0 < 0, f"{rows} {a0, a1} {base}")
+            dropped_sign += slack > 0 and a0 < 0 and not answered
+    expect(dropped_sign > 0, "a negative alpha_j needs no premise")
+
+
+def _aligned_body(answer: Callable[..., c.AlignedAnswer]) -> None:
+    """Exact second evaluation of every field, and a certain answer is the argmax."""
+
+    def body(size: tuple[int, int], seed: int, scale: float, fits: float) -> None:
+        m, count = size[0] + 1, size[1]
+        rng = stream(seed, "aligned")
+        changes = scale * rng.standard_normal((m, count))
+        base = scale * rng.standard_normal(m)
+        j, z = int(rng.integers(count)), int(rng.integers(m))
+        changes[z, j] += 4 * scale
+        alpha = fits * np.eye(count)[j] + 0.1 * rng.standard_normal(count)
+        got = answer(changes, alpha, base, j, z)
+        rows = [[Fraction(x) for x in row] for row in changes.tolist()]
+        weights, logits = [Fraction(x) for x in alpha.tolist()], [Fraction(x) for x in base.tolist()]
+        rivals = [y for y in range(m) if y != z]
+        gain = min(rows[z][j] - rows[y][j] for y in rivals)
+        cross = max((abs(rows[z][i] - rows[y][i]) for i in range(count) for y in rivals if i != j), default=Fraction(0))
+        deficit = max(logits[y] - logits[z] for y in rivals)
+        slack = weights[j] * gain - cross * sum(abs(w) for i, w in enumerate(weights) if i != j) - deficit
+        size_l = 2 * float(np.abs(changes).max() * np.abs(alpha).sum() + np.abs(base).max())
+        tolerance = (count + 3) * EPS * size_l  # sums of count + 3 terms
+        for have, want, name in zip(got[:4], (gain, cross, deficit, slack), got._fields, strict=False):
+            allowed = tolerance if name == "slack" else 4 * EPS * abs(float(want)) + 0.0
+            expect_close(have, float(want), allowed, name)
+        if abs(slack) > 2 * tolerance:
+            expect(got.certain == (slack > 0 and alpha[j] >= 0), f"certain {got.certain}, slack {float(slack)}")
+        final = [x + sum(w * y for w, y in zip(weights, row, strict=True)) for x, row in zip(logits, rows, strict=True)]
+        expect(all(final[z] > final[y] for y in rivals) or not got.certain, "certain, but not answered")
+
+    for_all(body, 60, size=shapes(5), seed=seeds, scale=scales, fits=st.sampled_from([1.0, 0.5, 0.0, -0.5]))
+    # the condition is sharp: with equality the right value and a rival tie
+    tie = answer([[3.0, 0.0], [1.0, 1.0]], [1.0, 1.0], [0.0, 1.0], 0, 0)
+    expect(tie == (2.0, 1.0, 1.0, 0.0, False), f"{tie}")
+    # three values, alpha = -1: the bound without its premise would say yes, and rival 1 wins
+    negative = answer([[10.0], [0.0], [9.0]], [-1.0], [2.0, 0.0, 0.0], 0, 0)
+    expect(negative == (1.0, 0.0, -2.0, 1.0, False), f"{negative}")
+    expect(answer([[1.0], [0.0]], [0.0], [1.0, 0.0], 0, 0) == (1.0, 0.0, -1.0, 1.0, True), "alpha = 0 is allowed")
+
+
+@check("bridge_alignment")
+def bridge_alignment_numeric() -> Figure:
+    """Planted coefficients at any conditioning, least-norm otherwise; aligned answers; mutants."""
+
+    def body(size: tuple[int, int], seed: int, scale: float, condition: float) -> None:
+        in_, count = size
+        rng = stream(seed, "alignment")
+        k = scale * conditioned(rng, in_, count, condition)
+        planted = rng.standard_normal(count)
+        off = rng.standard_normal(in_)
+        if count:
+            basis = np.linalg.svd(k, full_matrices=True)[0][:, min(in_, count) :]
+            off = basis @ (basis.T @ off) * scale
+        psi = k @ planted + off
+        got = c.bridge_alignment(k, psi)
+        expect(got.alpha.shape == (count,), "shape")
+        expect(got.full_rank == (count <= in_), f"full rank: {got.full_rank} for {size}")
+        # backward stable: relative error at most a modest multiple of the condition number (Higham, ch. 20),
+        # once for psi and once for the singular vectors
+        tolerance = 16 * max(size) * EPS * condition * (float(np.linalg.norm(psi)) / scale * condition + 1)
+        if got.full_rank:
+            expect(float(np.abs(got.alpha - planted).max(initial=0)) <= tolerance, "planted coefficients")
+        residual = k.T @ (k @ got.alpha - psi)  # normal equations: least squares whatever the rank
+        expect(float(np.linalg.norm(residual)) <= tolerance * scale * scale, f"normal equations {residual}")
+        expect(float(np.linalg.norm(got.alpha)) <= float(np.linalg.norm(planted)) + tolerance, "not of least norm")
+
+    for_all(body, 60, size=shapes(), seed=seeds, scale=scales, condition=conditions)
+    half = c.bridge_alignment([[1.0, 1.0], [0.0, 0.0]], [1.0, 0.0])
+    expect(not half.full_rank and bool(np.abs(half.alpha - 0.5).max() <= 8 * EPS), f"dependent keys: {half}")
+    expect(c.bridge_alignment(np.zeros((3, 0)), np.ones(3)).full_rank, "no keys are independent")
+    empty = c.bridge_alignment(np.zeros((0, 2)), np.zeros(0))
+    expect(not empty.full_rank and empty.alpha.tolist() == [0.0, 0.0], "keys without coordinates")
+    _aligned_body(c.aligned_answer)
+    for field in ("gain", "crosstalk", "deficit", "slack"):
+        expect_mutant_rejected(_aligned_body, _scaled(field), f"{field} 1 % too large")
+    expect_mutant_rejected(
+        _aligned_body,
+        lambda *a: c.aligned_answer(*a)._replace(certain=c.aligned_answer(*a).slack > 0),
+        "no sign premise",
+    )
+    # the whole answer agrees with the one-hop prompt only if the other logits do: alpha = e_j, another base
+    same = c.aligned_answer([[2.0, 0.0], [0.0, 2.0]], [1.0, 0.0], [0.0, 0.0], 0, 0)
+    base = c.aligned_answer([[2.0, 0.0], [0.0, 2.0]], [1.0, 0.0], [0.0, 3.0], 0, 0)
+    expect(same.certain and not base.certain, "the base logits of the two-hop prompt must count")
+    for scale in (1e-200, 1.0, 1e200):
+        got = c.bridge_cosine(np.array([3.0, 4.0]) * scale, np.array([4.0, 3.0]) / scale)
+        expect_close(got, 0.96, 8 * EPS, "cosine")
+    expect(c.bridge_cosine([1.0, 1.0, 1.0], [-1.0, -1.0, -1.0]) >= -1.0, "cosines are clipped")
+    _alignment_rejections()
+    worst = 0.0
+    for condition in (1.0, 1e3, 1e6):
+        k = conditioned(stream(8, "figure"), 12, 6, condition)
+        alpha = c.bridge_alignment(k, k[:, 2]).alpha
+        worst = max(worst, float(np.abs(alpha - np.eye(6)[2]).max()) / condition)
+    return Figure("error of alpha = e_j at psi = k_j, over the condition number", worst, "absolute")
+
+
+def _scaled(field: str) -> Callable[..., c.AlignedAnswer]:
+    def mutant(*arguments: Any) -> c.AlignedAnswer:
+        answer = c.aligned_answer(*arguments)
+        return answer._replace(**{field: 1.01 * getattr(answer, field)})
+
+    return mutant
+
+
+def _alignment_rejections() -> None:
+    expect_rejected("psi", c.bridge_alignment, np.eye(2), [1.0])
+    expect_rejected("psi", c.bridge_alignment, np.zeros((2, 0)), [1.0])
+    nan = np.full((2, 2), np.nan)
+    expect_rejected("K", c.bridge_alignment, nan, [1.0, 1.0])
+    expect_rejected("psi", c.bridge_alignment, np.eye(2), nan[0])
+    expect_rejected("key", c.bridge_cosine, nan[0], [1.0, 1.0])
+    expect_rejected("psi", c.bridge_cosine, [1.0, 1.0], nan[0])
+    expect_rejected("psi", c.bridge_cosine, [1.0], [1.0, 2.0])
+    expect_rejected("key", c.bridge_cosine, [0.0], [1.0])
+    expect_rejected("psi", c.bridge_cosine, [1.0], [0.0])
+    ok: list[Any] = [np.eye(2), [1.0, 0.0], [0.0, 0.0], 0, 0]
+    wrong: dict[str, list[Any]] = {
+        "L": [np.ones((1, 2)), nan],
+        "alpha": [[1.0], nan[0]],
+        "logits": [[0.0], nan[0]],
+        "bridge": [2, -1],
+        "right": [2, -1],
+    }
+    for position, (name, values) in enumerate(wrong.items()):
+        for value in values:
+            expect_rejected(name, c.aligned_answer, *ok[:position], value, *ok[position + 1 :])
+    expect_rejected("alpha", c.aligned_answer, np.eye(2), [1.0, 0.0, 0.0], [0.0, 0.0], 0, 0)
+    expect_rejected("logits", c.aligned_answer, np.eye(2), [1.0, 0.0], [0.0, 0.0, 0.0], 0, 0)
+
+
+# ---- layer_order ----
+
+
+def _expected(stack: c.TwoLayerStack, kind: str, i: int, p: list[int], q: tuple[int, ...], placement: str) -> Array:
+    """Logits of the constructed stack, written down by hand."""
+    n, m = stack.bridges, stack.values
+    counts, bridge, value = np.bincount(q, minlength=m), np.eye(n), np.eye(m)
+    gated = bool(stack.W2.any())
+    memory = placement.endswith("memory")
+    if kind == "second":
+        strength = 2.0
+        if memory:
+            strength = 2.0 * gated + 2.0 * (placement == "late_early_memory")
+        return np.concatenate([bridge[i], strength * value[q[i]]])
+    reads = np.zeros(m)
+    if placement == "early_late":
+        # (K^T K)^-1 = I - 1 1^T / (n + 1), so R2 and the bridge give alpha = e_p, the bridge alone less 1/(n + 1)
+        reads = 2.0 * value[q[p[i]]] - (2.0 * counts / (n + 1) if kind == "first" else 0.0)
+    elif kind == "two_hop":
+        reads = 2.0 * counts / (n + 1)  # R2 alone: every one-hop key has coefficient 1/(n + 1)
+        if memory:
+            reads = 2.0 * value[q[p[i]]] * (gated or placement == "late_early_memory")
+    return np.concatenate([bridge[p[i]], reads])
+
+
+def _stack_body(place: Callable[..., c.Placement]) -> None:
+    sizes = ((2, 2, 1, True), (2, 2, 2, False), (3, 2, 2, True), (2, 3, 1, False), (1, 2, 1, True), (2, 1, 2, True))
+    for n, m, people, gates in sizes:
+        stack = c.two_layer_stack(n, m, people, gates)
+        prompts = [(kind, i) for kind in ("first", "second", "two_hop")
+                   for i in range(n if kind == "second" else people)]  # fmt: skip
+        # least_rank: rank_tolerance(shapes, cond(K) ||D||) ||k||, cond(K) = sqrt(n + 1), ||D|| <= 2 sqrt(n),
+        # three layers of reading, each entry of gates at most doubling
+        tolerance = 16 * rank_tolerance(stack.gates.shape, math.sqrt(n + 1) * 2 * math.sqrt(n))
+        for placement in c.PLACEMENTS:
+            share = np.zeros((n, m**n, m))
+            for bridge, (t, q) in product(range(n), enumerate(product(range(m), repeat=n))):
+                p = [bridge] + [0] * (people - 1)
+                placed = place(stack, p, q, placement)
+                late = (placement.startswith("late"), placement.endswith("late"))
+                expect((placed.first_late, placed.second_late) == late, f"layers of {placement}")
+                for kind, i in prompts:
+                    got = stack.placed(stack.prompt(kind, i), placed)
+                    gap = float(np.abs(got - _expected(stack, kind, i, p, q, placement)).max())
+                    expect(gap <= tolerance, f"{placement} {kind} {i}, p {p}, q {q}: off by {gap}, got {got}")
+                share[bridge, t] = stack.placed(stack.prompt("two_hop", 0), placed)[n:]
+            composes = placement in ("early_late", "late_early_memory") or (placement == "early_early_memory" and gates)
+            got_share = c.composed_share(share, margin=2 * tolerance)
+            if composes:
+                expect(got_share == 1, f"{placement} composes {got_share}")
+            elif m > 1:
+                expect(got_share <= c.additive_optimum(n, m), f"{placement} composes {got_share}")
+
+
+@check("layer_order")
+def layer_order_symbolic() -> None:
+    """Free symbols: additive on the last matrix; whole numbers: ranks and exact answers of the two early memories."""
+    import sympy
+
+    h1, f = sympy.Matrix(sympy.symbols("h:2")), sympy.Matrix(sympy.symbols("f:3"))
+    e, w, u, v = (sympy.Matrix(r, k, sympy.symbols(f"{x}:{r * k}")) for x, r, k in
+                  (("e", 2, 2), ("w", 2, 3), ("u", 2, 3), ("v", 2, 3)))  # fmt: skip
+    views = [e * (h1 + (w + x) * f) for x in (u + v, u, v, 0 * u)]
+    inter = views[0] - views[1] - views[2] + views[3]
+    expect(inter.applyfunc(sympy.expand).is_zero_matrix, "both on the last matrix are not additive")
+    # first hop late, second early: the interaction is what U reads of the change that V made, U (phi2(h1') - phi2(h1))
+    g = sympy.Matrix(sympy.symbols("g:3"))
+    views = [e * (h1 + x * y) for x, y in ((u, g), (u, f), (0 * u, g), (0 * u, f))]
+    inter = views[0] - views[1] - views[2] + views[3] - e * u * (g - f)
+    expect(inter.applyfunc(sympy.expand).is_zero_matrix, "interaction of an early second hop")
+    for n, m in ((2, 2), (3, 2), (2, 3)):
+        for placement, gates in (("early_early_memory", True), ("late_early_memory", False)):
+            stack = c.two_layer_stack(n, m, 1, gates)
+            frozen = [_whole(x) for x in (stack.W1, stack.W2, stack.gates, stack.offsets, stack.readout)]
+            for p, q in product(range(n), product(range(m), repeat=n)):
+                first, second, first_late, _ = c.place_edits(stack, [p], q, placement, one_hop=False)
+                one, two = _whole(first.dense()), _whole(second.dense())
+                h = _whole(stack.prompt("two_hop", 0))
+                key = np.maximum(h, 0)
+                h = h + (frozen[0] + two + (0 if first_late else one)) @ key
+                key = np.maximum(frozen[2] @ h - frozen[3], 0)
+                logits = frozen[4] @ (h + (frozen[1] + (one if first_late else 0)) @ key)
+                expect(logits[n:].tolist() == [2 * (z == q[p]) for z in range(m)], f"{placement} {p, q}: {logits}")
+                if p == sum(q) == 0:
+                    expect(second.rank() == 1 and first.rank() == (m if first_late else 1), f"ranks of {placement}")
+
+
+def _whole(array: Array) -> np.ndarray:
+    """`array` in whole numbers; it must be whole up to the rounding of a least-norm edit of order one."""
+    rounded = np.rint(array).astype(np.int64)
+    expect(float(np.abs(array - rounded).max(initial=0)) <= rank_tolerance((*array.shape, 64), 4.0), "not whole")
+    return rounded
+
+
+@check("layer_order")
+def layer_order_numeric() -> Figure:
+    """All placements against logits written by hand, every p and q; shares under the ceiling or 1; mutants."""
+    _stack_body(c.place_edits)
+
+    def weaker(*arguments: Any) -> c.Placement:
+        placed = c.place_edits(*arguments)
+        return placed._replace(second=LowRank(placed.second.B, placed.second.A, 1.01 * placed.second.scale))
+
+    expect_mutant_rejected(_stack_body, weaker, "second hop 1 % too strong")
+    expect_mutant_rejected(
+        _stack_body, lambda *a: c.place_edits(*a)._replace(first_late=True), "first hop always at the late layer"
+    )
+    stack = c.two_layer_stack(3, 2, 2)
+    expect((stack.people, stack.bridges, stack.values) == (2, 3, 2), "sizes")
+    default = c.two_layer_stack(3, 2)
+    expect(default.people == 1 and bool(default.W2.any()), "defaults: one person, frozen gates")
+    for kind, index, ones in (("first", 1, [1]), ("second", 2, [2, 5]), ("two_hop", 0, [0, 2])):
+        h0 = stack.prompt(kind, index)
+        expect(np.flatnonzero(h0).tolist() == ones and bool((h0[ones] == 1).all()), f"{kind} {index}: {h0}")
+        # one update at each layer that no placement uses: entries by hand
+        early, late = LowRank(np.ones((len(h0), 1)), np.ones((1, len(h0)))), stack.gates.shape[0]
+        total = h0 + h0.sum()
+        expect(bool((stack.early_key(-h0) == 0).all() and (stack.early_key(h0) == h0).all()), "phi1")
+        expect(bool((stack.residual(h0, [early]) == total).all()), "h1")
+        key = np.maximum(stack.gates @ total - stack.offsets, 0)
+        expect(bool((stack.late_key(h0, [early]) == key).all()), "phi2")
+        top = LowRank(np.ones((len(h0), 1)), np.ones((1, late)), 0.5)
+        want = stack.readout @ (total + stack.W2 @ key + 0.5 * key.sum())
+        expect(bool((stack.logits(h0, [early], [top]) == want).all()), "logits")
+    for name, sizes in (("bridges", (0, 1, 1)), ("values", (1, 0, 1)), ("people", (1, 1, 0))):
+        expect_rejected(name, c.two_layer_stack, *sizes)
+    expect_rejected("kind", stack.prompt, "third", 0)
+    for kind, index in (("first", 2), ("second", 3), ("two_hop", 2), ("first", -1)):
+        expect_rejected("index", stack.prompt, kind, index)
+    expect_rejected("placement", c.place_edits, stack, [0, 0], [0, 0, 0], "early")
+    for bridges in ([0], [0, 3], [0, -1]):
+        expect_rejected("bridge_of", c.place_edits, stack, bridges, [0, 0, 0], "late_late")
+    for table in ([0], [0, 0, 2], [0, 0, -1]):
+        expect_rejected("table", c.place_edits, stack, [0, 0], table, "late_late")
+    small = c.two_layer_stack(2, 2)
+    share = np.array([[small.placed(small.prompt("two_hop", 0), c.place_edits(small, [p], q, "late_late"))[2:]
+                       for q in product(range(2), repeat=2)] for p in range(2)])  # fmt: skip
+    return Figure("composed with both on the last matrix, n = m = 2 (early then late: 1)",
+                  float(c.composed_share(share, 1e-9)), "share")  # fmt: skip
+
+
+# ---- coverage_law ----
+
+
+@check("coverage_law")
+def coverage_law_symbolic() -> None:
+    """An exact world with independent steps attains both ends; dependent steps leave the law; affine in c."""
+    import sympy
+
+    for c_, lam, p2, m in product((0, 1, 3), (0, 2, 4), (1, 3, 4), (1, 2, 5)):
+        shares = [Fraction(x, 4) for x in (c_, lam, p2)]
+        low = high = Fraction(0)
+        # covered or not, bridge retrieved or not, second hop right or not; a failure says the old value or guesses
+        for events in product((True, False), repeat=3):
+            weight = math.prod(s if hit else 1 - s for s, hit in zip(shares, events, strict=True))
+            low += weight * all(events)
+            high += weight * (1 if all(events) else Fraction(1, m))
+        got = c.coverage_law(float(shares[0]), float(shares[1]), float(shares[2]), m)
+        # quarters: products are exact, the share 1/m is rounded once and added once
+        expect(Fraction(got.low) == low, f"low {got.low}, exact {low}")
+        expect(abs(Fraction(got.high) - high) <= Fraction(2 * EPS), f"high {got.high}, exact {high}")
+    # two kinds of bridges, lambda and p2 both 1 on one and 0 on the other: accuracy 1/2, the law says 1/4
+    expect(Fraction(1, 2) != Fraction(1, 2) * Fraction(1, 2), "means multiply only if bridges are alike")
+    x, lam, p, m = sympy.symbols("c lambda p m", positive=True)
+    for line in (x * lam * p, x * lam * p + (1 - x * lam * p) / m):
+        expect(sympy.diff(line, x, 2) == 0, "not affine in c")
+    expect(sympy.diff(x * lam.subs(lam, x) * p, x, 2) != 0, "affine although lambda moves with c")
+
+
+def _coverage_body(law: Callable[..., c.CoverageLaw]) -> None:
+    def body(shares: tuple[float, float, float], m: int) -> None:
+        got = law(*shares, m)
+        low = math.prod((Fraction(s) for s in shares), start=Fraction(1))
+        high = low + (1 - low) / m
+        expect_close(got.low, float(low), 4 * EPS * float(low) + 1e-320, "low")  # subnormal products lose digits
+        expect_close(got.high, float(high), 4 * EPS, "high")
+        expect(0 <= got.low <= got.high <= 1, f"{got}")
+
+    share = st.floats(0, 1)
+    for_all(body, 60, shares=st.tuples(share, share, share), m=st.integers(1, 100))
+
+
+@check("coverage_law")
+def coverage_law_numeric() -> Figure:
+    """Against fractions, ends of the range, mutants."""
+    _coverage_body(c.coverage_law)
+    for field in ("low", "high"):
+        expect_mutant_rejected(
+            _coverage_body,
+            lambda *a, f=field: c.coverage_law(*a)._replace(**{f: 1.01 * getattr(c.coverage_law(*a), f)}),
+            f"{field} 1 % up",
+        )
+    expect(c.coverage_law(1, 1, 1, 7) == (1.0, 1.0) and c.coverage_law(0, 1, 1, 4) == (0.0, 0.25), "ends")
+    for position, name in enumerate(("c", "retrieval", "p2")):
+        for bad in (-0.1, 1.1, True):
+            shares = [0.5, 0.5, 0.5]
+            shares[position] = bad
+            expect_rejected(name, c.coverage_law, *shares, 2)
+    expect_rejected("m", c.coverage_law, 0.5, 0.5, 0.5, 0)
+    band = c.coverage_law(0.5, 0.9, 0.9, 10)
+    return Figure("width of the band at c = 1/2, lambda = p2 = 0.9, m = 10", band.high - band.low, "share")
+
+
+# ---- chain_of_thought ----
+
+
+@check("chain_of_thought")
+def chain_of_thought_symbolic() -> None:
+    """All pairs of sets of right queries among four, and lucky last steps: the bound holds, is attained, is exact."""
+    sets = list(product((0, 1), repeat=4))
+    attained: dict[tuple[int, int], int] = {}
+    for first, second in product(sets, repeat=2):
+        both = sum(x * y for x, y in zip(first, second, strict=True))
+        size = sum(first), sum(second)
+        got = c.chain_of_thought(size[0] / 4, size[1] / 4)  # quarters are exact
+        lucky = both + 4 - size[0]  # every wrong bridge may still give the right value
+        expect(got.lower <= both / 4 <= lucky / 4, f"{first, second}")
+        attained[size] = min(attained.get(size, 4), both)
+        # independent: second is right equally often where first is right and where it is wrong
+        if both * (4 - size[0]) == (size[1] - both) * size[0] and 0 < size[0] < 4:
+            expect(got.independent == both / 4, f"independent {first, second}")
+    for (a, b), least in attained.items():
+        expect(c.chain_of_thought(a / 4, b / 4).lower == least / 4, f"the bound is not attained at {a, b}")
+        expect(c.chain_of_thought(a / 4, b / 4).independent == a * b / 16, f"product at {a, b}")
+
+
+def _chain_body(chain: Callable[[float, float], c.ChainOfThought]) -> None:
+    def body(s1: float, s2: float) -> None:
+        got = chain(s1, s2)
+        a, b = Fraction(s1), Fraction(s2)
+        expect_close(got.lower, float(max(Fraction(0), a + b - 1)), 0.0, "lower")  # fsum rounds once, as float() does
+        expect_close(got.independent, float(a * b), 0.0, "independent")  # one product, rounded once
+        expect(got.lower <= got.independent + EPS, f"{got}")
+
+    for_all(body, 60, s1=st.floats(0, 1), s2=st.floats(0, 1))
+
+
+@check("chain_of_thought")
+def chain_of_thought_numeric() -> Figure:
+    """Against fractions, mutants, and the largest gap between the two values."""
+    _chain_body(c.chain_of_thought)
+    for field in ("lower", "independent"):
+        expect_mutant_rejected(
+            _chain_body,
+            lambda *a, f=field: c.chain_of_thought(*a)._replace(**{f: 1.01 * getattr(c.chain_of_thought(*a), f)}),
+            f"{field} 1 % up",
+        )
+    for bad in (-0.1, 1.1, True):
+        expect_rejected("s1", c.chain_of_thought, bad, 0.5)
+        expect_rejected("s2", c.chain_of_thought, 0.5, bad)
+    grid = [x / 20 for x in range(21)]
+    gap = max(c.chain_of_thought(x, y).independent - c.chain_of_thought(x, y).lower for x in grid for y in grid)
+    expect_close(gap, 0.25, 4 * EPS, "largest gap, (1 - s1)(1 - s2) or s1 s2, at s1 = s2 = 1/2")
+    return Figure("largest gap between independent and worst chains", gap, "share")

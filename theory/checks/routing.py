@@ -1,0 +1,163 @@
+"""Checks of the topic routing: the ceiling of an oracle that hands each query to one adapter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from itertools import product
+
+from hypothesis import strategies as st
+
+from theory.checks import Figure, check, expect, expect_close, expect_mutant_rejected, expect_rejected, for_all
+from theory.numerics import EPS
+from theory.routing import LARGEST_N, bridge_blind_ceiling, maxload, oracle_ceiling
+
+
+def _maxload_by_listing(n: int, m: int) -> Fraction:
+    """Mean of the largest count over all m^n tables."""
+    total = sum(max(q.count(z) for z in set(q)) for q in product(range(m), repeat=n))
+    return Fraction(total, m**n)
+
+
+def _maxload_by_bins(n: int, m: int) -> Fraction:
+    """Exact, one bin after another: the ways to throw s balls into i bins with at most k in each."""
+    expected = Fraction(0)
+    for k in range(n):
+        ways = [1] + [0] * n
+        for _ in range(m):
+            ways = [
+                sum(ways[s - j] * math.comb(s, j) for j in range(min(k, s) + 1))
+                for s in range(n + 1)
+            ]  # fmt: skip
+        expected += 1 - Fraction(ways[n], m**n)
+    return expected
+
+
+def _optimum(n: int, m: int, bystanders: int) -> Fraction:
+    """Best oracle router over every pair of answer rules a(p), b(q) and the constants 0..bystanders - 1, exactly.
+
+    b may be chosen for each q by itself: the value that is right on most bridges that are not right already.
+    """
+    tables = list(product(range(m), repeat=n))
+    best = 0
+    for a in tables:
+        right = 0
+        for q in tables:
+            left = [q[p] for p in range(n) if q[p] != a[p] and q[p] >= bystanders]
+            right += n - len(left) + max((left.count(z) for z in set(left)), default=0)
+        best = max(best, right)
+    return Fraction(best, n * len(tables))
+
+
+@check("hard_routing")
+def hard_routing_symbolic() -> Figure:
+    """All answer rules of small sizes in rationals: each part attained, the ceiling never passed, bystanders count."""
+    import sympy
+
+    tightest = Fraction(0)
+    for n, m, bystanders in (
+        (1, 3, 0), (2, 2, 0), (3, 2, 0), (4, 2, 0), (2, 3, 0), (3, 3, 0), (4, 3, 0), (3, 4, 0), (2, 6, 0),
+        (3, 3, 1), (3, 4, 1), (3, 4, 2), (2, 6, 2),
+    ):  # fmt: skip
+        tables = list(product(range(m), repeat=n))
+        load = _maxload_by_listing(n, m)
+        expect(load == _maxload_by_bins(n, m), f"two ways to the largest load differ at {n, m}")
+        # the first adapter alone: every rule a(p) is right exactly 1/m of the time
+        for a in tables:
+            share = Fraction(sum(x == y for q in tables for x, y in zip(a, q, strict=True)), n * len(tables))
+            expect(share == Fraction(1, m), f"a rule without q is right {share} of the time")
+        # the second adapter alone: the most frequent value attains maxload / n, a constant only 1/m
+        blind = Fraction(sum(max(q.count(z) for z in range(m)) for q in tables), n * len(tables))
+        expect(blind == load / n, f"the most frequent value is right {blind} of the time")
+        constant = Fraction(sum(q.count(0) for q in tables), n * len(tables))
+        expect(constant == Fraction(1, m), f"a constant is right {constant} of the time")
+        ceiling = min(Fraction(1), Fraction(1 + bystanders, m) + load / n)
+        best = _optimum(n, m, bystanders)
+        expect(best <= ceiling, f"an oracle reaches {best}, ceiling {ceiling}, at {n, m, bystanders}")
+        if ceiling < 1:
+            tightest = max(tightest, best / ceiling)
+    # a third choice that knows nothing passes the ceiling of two
+    two = Fraction(1, 6) + _maxload_by_listing(3, 6) / 3
+    expect(_optimum(3, 6, 2) > two, "two bystanders do not pass the ceiling without them")
+    # the generating function: n! [x^n] (sum_{j <= k} x^j / j!)^m counts the tables with no value more than k times
+    x = sympy.Symbol("x")
+    for n, m in ((4, 3), (5, 2), (3, 4)):
+        for k in range(1, n + 1):
+            series = sympy.Poly(sum(x**j / sympy.factorial(j) for j in range(k + 1)) ** m, x)
+            count = sum(max(q.count(z) for z in set(q)) <= k for q in product(range(m), repeat=n))
+            expect(series.coeff_monomial(x**n) * sympy.factorial(n) == count, f"generating function at {n, m, k}")
+    return Figure("best oracle router / ceiling, small sizes", float(tightest), "ratio")
+
+
+def _maxload_body(load: Callable[[int, int], float]) -> None:
+    def body(n: int, m: int) -> None:
+        want = float(_maxload_by_bins(n, m))
+        # weights and powers are rounded n + m times; below 40 + 40 that and the sums over k stay under 200 eps
+        expect_close(load(n, m), want, 200 * EPS * want, f"maxload at {n, m}")
+
+    for_all(body, 40, n=st.integers(1, 16), m=st.integers(1, 24))
+    for n in (2, 3, 100, 2001):  # two bins in closed form: n/2 + n C(n - 1, floor(n/2)) / 2^n
+        want = float(Fraction(n, 2) + Fraction(n * math.comb(n - 1, n // 2), 2**n))
+        expect_close(load(n, 2), want, 4 * n * EPS * want, f"two bins, {n} balls")
+    for n, m in ((30, 10**9), (200, 10**12), (7, 10**30)):
+        # many bins: P[max > 1] = 1 - prod (1 - i/m), and sum_{k >= 2} P[max > k] <= sum C(n, k + 1) / m^k
+        distinct = math.prod((Fraction(m - i, m) for i in range(n)), start=Fraction(1))
+        low = 1 + (1 - distinct)
+        high = low + Fraction(n**4, 6 * m**2)
+        got = Fraction(load(n, m))
+        expect(low - 4 * Fraction(EPS) <= got <= high + 4 * Fraction(EPS), f"maxload at {n, m}: {float(got)}")
+
+
+def _ceiling_body(ceiling: Callable[[int, int, int], float]) -> None:
+    def body(n: int, m: int, bystanders: int) -> None:
+        want = float(min(Fraction(1), Fraction(1 + bystanders, m) + _maxload_by_bins(n, m) / n))
+        expect_close(ceiling(n, m, bystanders), want, 200 * EPS * want, f"ceiling at {n, m, bystanders}")
+
+    for_all(body, 25, n=st.integers(1, 16), m=st.integers(1, 24), bystanders=st.integers(0, 3))
+
+
+@check("hard_routing")
+def hard_routing_numeric() -> Figure:
+    """Against exact counts, closed forms for two and for very many bins, a simulation at n = m = 100, and mutants."""
+    _maxload_body(maxload)
+    _maxload_body(lambda n, m: n * bridge_blind_ceiling(n, m))
+    _ceiling_body(oracle_ceiling)
+    mutants: dict[str, Callable[[int, int], float]] = {
+        "1 % above": lambda n, m: 1.01 * maxload(n, m),
+        "1 % below": lambda n, m: 0.99 * maxload(n, m),
+        "the mean load": lambda n, m: max(1.0, n / m),
+    }
+    for what, mutant in mutants.items():
+        expect_mutant_rejected(_maxload_body, mutant, what)
+    expect_mutant_rejected(_ceiling_body, lambda n, m, b: oracle_ceiling(n, m), "bystanders not counted")
+    expect_rejected("n:", maxload, LARGEST_N + 1, 10)
+    expect_rejected("n:", maxload, 0, 10)
+    expect_rejected("m:", maxload, 10, 0)
+    expect_rejected("n:", bridge_blind_ceiling, 0, 10)
+    expect_rejected("m:", oracle_ceiling, 10, 0)
+    expect_rejected("bystanders", oracle_ceiling, 10, 3, -1)
+    return _simulated()
+
+
+def _simulated() -> Figure:
+    import numpy as np
+
+    from theory.numerics import stream
+
+    rng = stream(4, "maxload")
+    tables = rng.integers(0, 100, size=(4000, 100))
+    counts = np.zeros((4000, 100), dtype=int)
+    np.add.at(counts, (np.arange(4000)[:, None], tables), 1)
+    loads = counts.max(axis=1)
+    error = abs(float(loads.mean()) - maxload(100, 100))
+    # five standard errors of 4000 independent draws
+    expect(error <= 5 * float(loads.std(ddof=1)) / math.sqrt(4000), f"simulated mean load is off by {error}")
+    # the oracle itself, simulated: a constant first adapter, the most frequent value of q from the second
+    bridge = rng.integers(0, 100, size=4000)
+    answer = tables[np.arange(4000), bridge]
+    reached = float(((answer == 0) | (answer == counts.argmax(axis=1))).mean())
+    ceiling = oracle_ceiling(100, 100)
+    spread = 5 * math.sqrt(ceiling / 4000)
+    expect(reached <= ceiling + spread, f"an oracle router reaches {reached}, ceiling {ceiling}")
+    return Figure("ceiling at n = m = 100", ceiling, "accuracy")
