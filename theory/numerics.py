@@ -19,17 +19,21 @@ def require(condition: bool, argument: str, expected: str, got: Any) -> None:
         raise ValueError(f"{argument}: expected {expected}, got {got}")
 
 
+def _numbers(value: ArrayLike, name: str, expected: str) -> Array:
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, OverflowError) as error:  # ragged lists, objects
+        raise ValueError(f"{name}: expected {expected}, got {type(value).__name__}") from error
+    require(array.dtype.kind in "biuf", name, expected, f"dtype {array.dtype}")
+    return array.astype(np.float64)
+
+
 def matrix(value: ArrayLike, name: str) -> Array:
     """`value` as a finite float64 matrix; ``ValueError`` naming `name` if it is not one.
 
     Complex input is refused: no claim here speaks of it, and a cast would drop its imaginary part.
     """
-    try:
-        array = np.asarray(value)
-        require(array.dtype.kind in "biuf", name, "a real matrix", f"dtype {array.dtype}")
-        array = array.astype(np.float64)
-    except (TypeError, OverflowError) as error:
-        raise ValueError(f"{name}: expected a real matrix, got {type(value).__name__}") from error
+    array = _numbers(value, name, "a real matrix")
     require(array.ndim == 2, name, "a matrix (2 dimensions)", f"{array.ndim} dimensions")
     require(bool(np.isfinite(array).all()), name, "finite entries", "nan or inf")
     return array
@@ -37,12 +41,7 @@ def matrix(value: ArrayLike, name: str) -> Array:
 
 def vector(value: ArrayLike, name: str) -> Array:
     """`value` as a finite float64 vector; ``ValueError`` naming `name` if it is not one."""
-    try:
-        array = np.asarray(value)
-        require(array.dtype.kind in "biuf", name, "a real vector", f"dtype {array.dtype}")
-        array = array.astype(np.float64)
-    except (TypeError, OverflowError) as error:
-        raise ValueError(f"{name}: expected a real vector, got {type(value).__name__}") from error
+    array = _numbers(value, name, "a real vector")
     require(array.ndim == 1, name, "a vector (1 dimension)", f"{array.ndim} dimensions")
     require(bool(np.isfinite(array).all()), name, "finite entries", "nan or inf")
     return array

@@ -74,6 +74,7 @@ def for_all(body: Callable[..., None], examples: int, **strategies: Any) -> None
         deadline=None,
         derandomize=True,
         database=None,
+        report_multiple_bugs=False,
         phases=(Phase.explicit, Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
     )(given(**strategies)(body))

@@ -7,6 +7,7 @@ says "Closed under the global context" under each theorem.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -155,7 +156,8 @@ def strip_comments(text: str) -> str:
 
 def build(folder: Path) -> str | None:
     """Build the proofs (only what changed). None, or the last lines of what went wrong."""
-    done = subprocess.run(["make", "-s", "-C", str(folder)], capture_output=True, text=True, check=False)
+    jobs = f"-j{os.cpu_count() or 1}"
+    done = subprocess.run(["make", "-s", jobs, "-C", str(folder)], capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return None
     return " | ".join((done.stderr or done.stdout).strip().splitlines()[-6:])
