@@ -320,7 +320,7 @@ def margin_rank_numeric() -> Figure:
     bound = random_code_eps(200, 64, 0.01)
     expect(coherence <= bound, f"200 codes in 64 dimensions: coherence {coherence} above {bound}")
     expect(margin_rank_floor(200, coherence) <= 64, "the floor is above the rank of the codes")
-    return Figure("coherence of 200 random codes in 64 dimensions / sqrt(4 ln N / r)", coherence / bound, "ratio")
+    return Figure("coherence of 200 random codes in 64 dimensions / bound at 1 %", coherence / bound, "ratio")
 
 
 # ---- capacity_bits ----

@@ -233,19 +233,21 @@ def _checks_of(claims: Mapping[str, Claim], ids: Sequence[str], seconds: Mapping
 
 
 def find(claims: Mapping[str, Claim], only: str | None = None) -> tuple[list[Mutant], dict[str, float]]:
-    """All mutants, and the seconds that each unchanged check takes.
+    """All mutants (that concern the claim `only`, if given), and the seconds that each unchanged check takes.
 
     Raises:
         RegistryError: a check fails on the unchanged code; mutants would mean nothing then.
     """
-    chosen = [claims[only]] if only else list(claims.values())
     users: dict[str, list[str]] = {}
-    for claim in chosen:
+    for claim in claims.values():
         for reference in claim.code:
             users.setdefault(reference, []).append(claim.id)
-    returned: dict[str, dict[tuple[Any, ...], set[str]]] = {r: {} for r in users}
+    guards = [m for m in _guards(users) if only is None or only in m.claims]
+    wanted = {r: ids for r, ids in users.items() if only is None or only in ids}
+    judging = {i for m in guards for i in m.claims} | {i for ids in wanted.values() for i in ids}
+    returned: dict[str, dict[tuple[Any, ...], set[str]]] = {r: {} for r in wanted}
     restore = []
-    for reference in users:
+    for reference in wanted:
         owner, name = _owner(reference)
         old = getattr(owner, name)
         if not isinstance(old, FunctionType):
@@ -254,10 +256,13 @@ def find(claims: Mapping[str, Claim], only: str | None = None) -> tuple[list[Mut
         _replace_everywhere(owner, name, old, new)
         restore.append((owner, name, new, old))
     seconds: dict[str, float] = {}
-    for claim in chosen:
+    for claim in (c for c in claims.values() if c.id in judging):
         for check in claim.symbolic + claim.numeric:
             started = time.perf_counter()
-            resolve(check)()
+            try:
+                resolve(check)()
+            except AssertionError as error:
+                raise RegistryError(f"{check}: expected to pass on the unchanged code, got: {error}") from error
             seconds[check] = time.perf_counter() - started
     for owner, name, new, old in restore:
         _replace_everywhere(owner, name, new, old)
@@ -268,11 +273,11 @@ def find(claims: Mapping[str, Claim], only: str | None = None) -> tuple[list[Mut
             for operation in sorted(operations):
                 where = ".".join(str(x) for x in leaf) or "value"
                 what = f"returned {where} {operation}"
-                mutants.append(Mutant(module_name, path, what, tuple(users[reference]), (leaf, operation), "value"))
+                mutants.append(Mutant(module_name, path, what, tuple(wanted[reference]), (leaf, operation), "value"))
         if not seen:
             nothing = "returns nothing that a check looks at"
-            mutants.append(Mutant(module_name, path, nothing, tuple(users[reference]), ((), ""), "unseen"))
-    return mutants + list(_guards(users)), seconds
+            mutants.append(Mutant(module_name, path, nothing, tuple(wanted[reference]), ((), ""), "unseen"))
+    return mutants + guards, seconds
 
 
 def _recording(old: FunctionType, seen: dict[tuple[Any, ...], set[str]]) -> Callable[..., Any]:
@@ -289,10 +294,18 @@ def _recording(old: FunctionType, seen: dict[tuple[Any, ...], set[str]]) -> Call
 
 
 def _guards(users: Mapping[str, list[str]]) -> Iterator[Mutant]:
-    """Guards in every function of the modules that the claims name; helpers answer to all claims of their module."""
+    """Guards in every function of the modules that the claims name, and of the private modules that these import.
+
+    A function that no claim names answers to all claims of the modules that use its module.
+    """
     modules: dict[str, list[str]] = {}
     for reference, ids in users.items():
         modules.setdefault(reference.partition(":")[0], []).extend(ids)
+    for module_name, ids in list(modules.items()):
+        for value in list(vars(importlib.import_module(module_name)).values()):
+            origin = str(getattr(value, "__module__", ""))
+            if origin.startswith("theory._") and not origin.startswith("theory.__") and origin != module_name:
+                modules.setdefault(origin, []).extend(ids)
     for module_name, ids in modules.items():
         module = importlib.import_module(module_name)
         for name, function in _functions(module):
@@ -301,9 +314,8 @@ def _guards(users: Mapping[str, list[str]]) -> Iterator[Mutant]:
                 continue
             sites = _Sites()
             sites.visit(found[1])
-            own = users.get(f"{module_name}:{name}", ids)
+            claims = tuple(dict.fromkeys(users.get(f"{module_name}:{name}", ids)))
             for index, operation, what in sites.found:
-                claims = tuple(dict.fromkeys(own))
                 yield Mutant(module_name, name, f"{what} {operation}", claims, (index, operation), "guard")
 
 

