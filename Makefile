@@ -21,7 +21,7 @@ mutants: $(STAMP) ## change every bound and assumption in turn; no change may su
 	@$(BIN)/python -m theory mutants $(if $(CLAIM),--claim $(CLAIM))
 
 bench: $(STAMP) ## the kernels against peft's dense path, in one run
-	@$(BIN)/python -m pytest bench --benchmark-only --benchmark-columns=min,median,rounds -p no:cacheprovider
+	@$(BIN)/python -m pytest bench -s --benchmark-only --benchmark-columns=min,median,rounds
 
 lint: $(STAMP) ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

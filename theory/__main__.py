@@ -23,7 +23,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = _OneLine(prog="python -m theory", description=__doc__, epilog="Exit status: 0 done, "
                                      "1 a check failed (or, with STRICT=1, was not made), 2 bad input.")  # fmt: skip
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("list", help="one line per claim")
+    listing = commands.add_parser("list", help="one line per claim")
+    listing.add_argument("--markdown", action="store_true", help="as the table and the graph that the README shows")
     verify = commands.add_parser("verify", help="run the layers, print the ladder, write build/verification.json")
     verify.add_argument("--claim", help="only this claim (nothing is written)")
     verify.add_argument("--strict", action="store_true", help="not checked counts as failed (also STRICT=1)")
@@ -46,6 +47,18 @@ def _list(claims: dict[str, Claim]) -> int:
     for claim in claims.values():
         print(f"{claim.id:<{width}}  {claim.topic:<13}  {claim.title}")
     return 0
+
+
+def markdown(claims: dict[str, Claim]) -> str:
+    """The table of claims and the graph of their uses, as Markdown; the README holds a copy that a test compares."""
+    rows = ["| claim | what it is about | kind | bounds and constructions | theorems | source |",
+            "|---|---|---|---|---|---|"]  # fmt: skip
+    for c in claims.values():
+        named = ", ".join(f"`{r.rpartition(':')[2]}`" for r in c.code[:2]) + (" ..." if len(c.code) > 2 else "")
+        proofs = f"{len(c.theorems)} in `proofs/{c.topic}`" + (", in part" if c.unproved else "")
+        rows.append(f"| `{c.id}` | {c.title} | {c.kind} | `theory.{c.topic}`: {named} | {proofs} | {c.source} |")
+    edges = [f"  {used} --> {c.id}" for c in claims.values() for used in c.uses]
+    return "\n".join([*rows, "", "```mermaid", "graph LR", *edges, "```"])
 
 
 def _statements(claims: dict[str, Claim], write: bool) -> int:
@@ -75,6 +88,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         claims = load()
         if options.command == "list":
+            if options.markdown:
+                print(markdown(claims))
+                return 0
             return _list(claims)
         if options.command == "statements":
             return _statements(claims, options.write)

@@ -1,0 +1,43 @@
+"""The README says what the registry says, and what it tells people to type exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from theory.__main__ import markdown
+from theory.claims import load
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def between(text: str, name: str) -> str:
+    found = re.search(rf"<!-- {name} -->\n(.*?)\n<!-- /{name} -->", text, re.DOTALL)
+    assert found, f"README.md: expected a section {name}"
+    return found.group(1)
+
+
+def test_the_table_of_claims_is_the_registry() -> None:
+    assert between(README, "claims") == markdown(load())
+
+
+def test_a_stale_table_is_noticed() -> None:
+    stale = README.replace("| `merge_rank` |", "| `merge_ranks` |")
+    assert between(stale, "claims") != markdown(load())
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    for document in (README, (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")):
+        assert set(re.findall(r"`make ([a-z-]+)", document)) <= targets
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+def test_every_file_that_is_named_exists(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    named = re.findall(r"\]\(([\w./-]+)\)", text)
+    assert named or document == "CONTRIBUTING.md"
+    missing = [name for name in named if not (ROOT / name).exists()]
+    assert not missing
