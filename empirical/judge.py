@@ -3,7 +3,8 @@
 The unit is the world: tables, base and experts drawn anew. Queries within a world share all of these, so they are
 never pooled; the interval is a t interval over per-world rates (99 % with at least ten worlds, 95 % with fewer), and
 where all worlds agree on 0 or on 1, Clopper-Pearson on worlds. Holm's step-down keeps the error rate over the
-predictions of one experiment.
+ceilings and hypotheses of one experiment. Controls must all hold together, and a test of such a conjunction needs no
+correction (it is an intersection-union test), so each is judged at the full level.
 
 Kinds: *exact* (a theorem about the very system that ran: every world must agree, no interval), *ceiling* (a theorem
 whose premises hold in the mean), *hypothesis* (a proposed mechanism; a violation is a result), *control* (must hold, or
@@ -15,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from empirical.record import canonical
@@ -87,7 +88,6 @@ class Verdict:
     level: float
     p: float
     mean: float
-    holm: bool = True
 
 
 def t_interval(values: Sequence[float], level: float) -> tuple[float, float]:
@@ -154,6 +154,13 @@ def _error_rate(prediction: Prediction) -> float:
     return 0.01 if len(prediction.worlds) >= HEADLINE_WORLDS else 0.05
 
 
+def _at_level(prediction: Prediction, level: float, p: float) -> Verdict:
+    values, target = _outcomes(prediction)
+    interval = t_interval(values, level)
+    outcome = _verdict(prediction.relation, interval, target, prediction.margin)
+    return Verdict(outcome, interval, level, p, math.fsum(values) / len(values))
+
+
 def judge_exact(prediction: Prediction) -> Verdict:
     """Every world must agree; `margin` is the rounding that is allowed."""
     rates, targets = prediction.rates(), prediction.targets()
@@ -167,7 +174,7 @@ def judge_exact(prediction: Prediction) -> Verdict:
     held = bool(rates) and all(fits(r, t) for r, t in zip(rates, targets, strict=True))
     mean = math.fsum(rates) / len(rates) if rates else math.nan
     interval = (min(rates), max(rates)) if rates else (math.nan, math.nan)
-    return Verdict("holds" if held else "violated", interval, 1.0, 0.0, mean, holm=False)
+    return Verdict("holds" if held else "violated", interval, 1.0, 0.0, mean)
 
 
 def judge(predictions: Sequence[Prediction]) -> list[Verdict]:
@@ -189,17 +196,15 @@ def judge(predictions: Sequence[Prediction]) -> list[Verdict]:
             verdicts[i] = Verdict("undecided", (-math.inf, math.inf), 0.95, 1.0, math.nan)
         elif prediction.kind == "exact":
             verdicts[i] = judge_exact(usable)
+        elif prediction.kind == "control":
+            verdicts[i] = _at_level(usable, 1 - _error_rate(usable), smallest_error(usable))
         else:
             tested.append((smallest_error(usable), i, usable))
     stopped = False
     for step, (p, i, prediction) in enumerate(sorted(tested, key=lambda row: row[0] / _error_rate(row[2]))):
-        values, target = _outcomes(prediction)
-        level = 1 - _error_rate(prediction) / (len(tested) - step)
-        interval = t_interval(values, level)
-        outcome = _verdict(prediction.relation, interval, target, prediction.margin)
-        stopped = stopped or outcome == "undecided"
-        mean = math.fsum(values) / len(values)
-        verdicts[i] = Verdict("undecided" if stopped else outcome, interval, level, p, mean)
+        found = _at_level(prediction, 1 - _error_rate(prediction) / (len(tested) - step), p)
+        stopped = stopped or found.verdict == "undecided"
+        verdicts[i] = replace(found, verdict="undecided") if stopped else found
     return [v for v in verdicts if v is not None]
 
 

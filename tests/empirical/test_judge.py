@@ -177,3 +177,11 @@ def test_rows_have_the_documented_keys() -> None:
 def test_bad_predictions_are_refused(arguments: tuple, named: str) -> None:
     with pytest.raises(ValueError, match=f"^{named}: expected"):
         predict(*arguments)
+
+
+def test_controls_are_judged_at_the_full_level_and_do_not_use_up_the_rest() -> None:
+    noise = [predict("at_most", 0.31, [0.2, 0.4, 0.3, 0.35, 0.25], kind="control") for _ in range(30)]
+    control = predict("at_most", 0.349, [0.30, 0.34, 0.28, 0.33, 0.31], kind="control")
+    judged = judge([*noise, control, predict("at_most", 0.349, [0.30, 0.34, 0.28, 0.33, 0.31])])
+    assert [v.level for v in judged] == [pytest.approx(0.95)] * 32
+    assert [v.verdict for v in judged[-2:]] == ["holds", "holds"]

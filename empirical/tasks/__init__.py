@@ -1,0 +1,1 @@
+"""Generators of data whose right answers are known by construction."""
