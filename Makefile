@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 STRICT ?=
 export STRICT
 
-.PHONY: help verify test mutants bench lint golden clean setup coq
+.PHONY: help verify test experiments judge import-results mutants bench lint golden clean setup coq
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -17,6 +17,16 @@ verify: $(STAMP) coq ## check every claim: symbolic, numeric, Coq, real adapters
 test: $(STAMP) coq ## the test suite
 	@$(BIN)/python -m pytest
 
+experiments: $(STAMP) ## train, reuse, judge (EXPERIMENT= PROFILE=smoke|cpu|gpu|auto METHOD=file.py:function WORKERS= BUDGET=min DRY=1)
+	@$(BIN)/python -m empirical run --profile $(or $(PROFILE),auto) $(if $(EXPERIMENT),--experiment $(EXPERIMENT)) \
+	  $(if $(METHOD),--method $(METHOD)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(BUDGET),--budget $(BUDGET)) $(if $(DRY),--dry-run)
+
+judge: $(STAMP) ## hold the committed results against the predictions
+	@$(BIN)/python -m empirical judge
+
+import-results: $(STAMP) ## unpack ARCHIVE=file.tar.gz from another machine; every record is verified by its hash
+	@$(BIN)/python -m empirical import-results "$(ARCHIVE)"
+
 mutants: $(STAMP) ## change every bound and assumption in turn; no change may survive (CLAIM=id for one claim)
 	@$(BIN)/python -m theory mutants $(if $(CLAIM),--claim $(CLAIM))
 
@@ -26,7 +36,7 @@ bench: $(STAMP) ## the kernels against peft's dense path, in one run
 lint: $(STAMP) ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-golden: $(STAMP) ## write proofs/statements.v and what Coq prints for it; review the difference before committing
+golden: $(STAMP) ## write statements.v, what Coq prints for it, and the table in the README from the registry; review the difference
 	@$(BIN)/python -m theory statements --write
 
 setup: $(STAMP) coq ## only the set-up

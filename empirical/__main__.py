@@ -1,11 +1,11 @@
-"""``python -m empirical``: run the experiments, judge their results, carry results between machines."""
+"""``lora-limits`` (``python -m empirical``): audit and merge adapters on disk, explain claims, run the experiments."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 class OneLine(argparse.ArgumentParser):
@@ -17,13 +17,134 @@ class OneLine(argparse.ArgumentParser):
         sys.exit(2)
 
 
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib import metadata
+
+        print(f"lora-limits {metadata.version('lora-limits')}, peft {metadata.version('peft')}")
+        sys.exit(0)
+
+
+def _adapter_commands(commands: Any) -> None:
+    audit = commands.add_parser(
+        "audit", help="what merging adapters would lose", epilog="Exit status: 0 done; 2 bad input."
+    )
+    audit.add_argument("adapters", nargs="+", metavar="ADAPTER", help="folder as peft saves it, or a hub id")
+    _common(audit)
+    audit.add_argument("--rank", type=int, metavar="R", help="rank to keep (by default the largest of a part)")
+    audit.add_argument("--density", type=float, default=0.5, metavar="D", help="of ties, dare and pruning (0.5)")
+    audit.add_argument("--dense", action="store_true", help="peft's dense types on modules of any size too (slow)")
+    audit.add_argument("--probe", metavar="FILE", help="prompt, tab, answer per line; needs --base")
+    audit.add_argument("--modules", action="store_true", help="one row per module as well")
+    audit.add_argument("--json", metavar="FILE", help="the report as JSON (docs/audit.schema.json)")
+    audit.add_argument("--html", metavar="FILE", help="the report as one HTML file with plots")
+    merge = commands.add_parser(
+        "merge",
+        help="one adapter that computes the weighted sum",
+        epilog="Exit status: 0 done; 1 the identity test failed, nothing is written; 2 bad input, nothing is written.",
+    )
+    merge.add_argument("adapters", nargs="+", metavar="ADAPTER", help="folder as peft saves it, or a hub id")
+    merge.add_argument("-o", "--output", required=True, metavar="DIR", help="folder to write")
+    _common(merge)
+    merge.add_argument("--method", default="exact", metavar="exact|svd", help="svd: best update of rank --rank")
+    merge.add_argument("--rank", type=int, metavar="R", help="with --method svd")
+    merge.add_argument(
+        "--dtype", default="float32", metavar="float32|float16|bfloat16", help="of the factors written (float32)"
+    )
+    merge.add_argument("--force", action="store_true", help="overwrite an adapter folder")
+    explain = commands.add_parser("explain", help="statement, status and proof of a claim")
+    explain.add_argument("claim", metavar="CLAIM", nargs="?", help="its id; without one, all ids")
+
+
+def _common(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--weights", type=float, nargs="+", metavar="W", help="one per adapter (1 each)")
+    command.add_argument("--base", metavar="DIR|ID", help="the base model: folder, hub id or 'packaged'")
+    command.add_argument("--same-base", action="store_true", help="take bases of different names for the same")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (0)")
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from empirical import audit_report as report
+    from empirical.audit import audit
+
+    if options.json is not None and options.json == options.html:
+        raise ValueError("--html: expected another file than --json, got the same")
+    for path in (options.json, options.html):
+        if path is not None and (Path(path).is_dir() or not Path(path).resolve().parent.is_dir()):
+            raise ValueError(f"output: expected a file in an existing folder, got {path}")
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("modules", total=None)
+        data = audit(
+            options.adapters, options.weights, base=options.base, rank=options.rank, seed=options.seed,
+            density=options.density, dense=options.dense, probe=options.probe, same_base=options.same_base,
+            progress=lambda done, all_: bar.update(task, completed=done, total=all_),
+        )  # fmt: skip
+    texts = {options.json: report.as_json, options.html: report.as_html}
+    for path, render in texts.items():
+        if path is not None:
+            report.write_text(path, render(data))
+    report.print_report(_console(), data, options.modules)
+    return 0
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 116, highlight=False)
+
+
+def _merge(options: argparse.Namespace) -> int:
+    from empirical.exact_merge import IdentityFailed, merge
+
+    try:
+        made = merge(
+            options.adapters, options.weights, options.output, method=options.method, rank=options.rank,
+            dtype=options.dtype, force=options.force, base=options.base, same_base=options.same_base,
+            seed=options.seed,
+        )  # fmt: skip
+    except IdentityFailed as error:
+        print(f"lora-limits: {error}", file=sys.stderr)
+        return 1
+    ranks = [m.r for m in made.modules]
+    span = str(ranks[0]) if min(ranks) == max(ranks) else f"{min(ranks)} to {max(ranks)}"
+    print(f"{made.output}: " + " + ".join(f"{w:g} x {n}" for w, n in zip(made.weights, made.adapters, strict=True)))
+    print(f"  {len(ranks)} modules, rank {span}, scale 1, {made.dtype}")
+    if made.method == "svd":
+        print(f"  cut off: {made.truncation:.3g} of the norm of the sum")
+    print(f"  rounding to {made.dtype}: {made.rounding:.2g} of the norm of the sum, bound {made.bound:.2g}")
+    for note in made.notes:
+        print(f"  {note}")
+    if made.identity is None:
+        print("  identity test: not run (--base)")
+    elif made.method == "svd":
+        print(f"  against the sum of the parts: logits differ by at most {made.identity['gap']:.3g}, the adapters move "
+              f"them by {made.identity['moved']:.3g}")  # fmt: skip
+    else:
+        print(f"  identity test passed: {made.identity['text']}")
+    return 0
+
+
+def _explain(claim: str | None) -> int:
+    from empirical.explain import explain
+
+    for line in explain(claim):
+        print(line)
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = OneLine(
         prog="lora-limits",
-        description="Limits of reusing LoRA adapters: experiments and their verdicts.",
-        epilog="Exit status: 0 done; 1 a cell failed or a prediction that must hold is violated; 2 bad input.",
+        description="Limits of reusing LoRA adapters: audit and merge what you have, or run the experiments.",
+        epilog="Exit status: 0 done; 1 a cell failed, a prediction that must hold is violated, or a merged adapter "
+        "does not compute what its parts do (nothing is written then); 2 bad input (one line, nothing is written).",
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="versions of lora-limits and peft")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _adapter_commands(commands)
     run = commands.add_parser("run", help="train, reuse, judge; goes on where the last run stopped")
     run.add_argument("--experiment", action="append", metavar="NAME", help="only this one (may be repeated)")
     run.add_argument(
@@ -38,8 +159,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--dry-run", action="store_true", help="only show the cells and the estimate")
     judge = commands.add_parser("judge", help="hold the finished cells against the predictions")
     judge.add_argument("--experiment", action="append", metavar="NAME")
-    judge.add_argument("--profile", default="cpu", metavar="smoke|cpu|gpu")
+    judge.add_argument("--profile", default="auto", metavar="smoke|cpu|gpu|auto", help="auto: gpu where it has results")
     judge.add_argument("--results", type=Path, metavar="DIR")
+    judge.add_argument("--write", type=Path, metavar="FILE", help="by default build/experiments.json")
     pack = commands.add_parser("pack", help="all records of a profile in one archive, with their hashes")
     pack.add_argument("archive", type=Path)
     pack.add_argument("--profile", default="gpu", metavar="smoke|cpu|gpu")
@@ -50,18 +172,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _judge(names: list[str] | None, profile: str, results: Path) -> int:
+def _judge(names: list[str] | None, profile: str, results: Path, write: Path | None) -> int:
     from rich.console import Console
 
     from empirical import run as engine
     from empirical.record import ROOT
 
     chosen = names or engine.experiments()
+    if profile == "auto":
+        profile = "gpu" if any(results.glob("*/gpu/*.json")) else "cpu"
     rows = engine.judge_all(chosen, profile, results)
     if not rows:
         raise ValueError(f"judge: expected results of profile {profile} in {results}, got none (make experiments)")
     engine.print_rows(Console(width=None if sys.stdout.isatty() else 132, highlight=False), rows)
-    engine.write_experiments(ROOT / "build" / "experiments.json", profile, rows)
+    engine.write_experiments(write or ROOT / "build" / "experiments.json", profile, rows)
     return 1 if any(r["verdict"] == "violated" and r["kind"] != "hypothesis" for r in rows) else 0
 
 
@@ -72,6 +196,12 @@ def main(arguments: list[str] | None = None) -> int:
 
     results = getattr(options, "results", None)
     try:
+        if options.command == "audit":
+            return _audit(options)
+        if options.command == "merge":
+            return _merge(options)
+        if options.command == "explain":
+            return _explain(options.claim)
         if options.command == "run":
             from empirical.run import run
 
@@ -82,7 +212,7 @@ def main(arguments: list[str] | None = None) -> int:
                 options.budget, options.dry_run,
             )  # fmt: skip
         if options.command == "judge":
-            return _judge(options.experiment, options.profile, results or RESULTS)
+            return _judge(options.experiment, options.profile, results or RESULTS, options.write)
         from empirical import archive
 
         if options.command == "pack":

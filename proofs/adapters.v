@@ -159,7 +159,7 @@ split=> [M11 M12 M21 M11_unit | M M11_unit rankM |].
 by rewrite -(addnA r m) addKn !mulnDr [(m * r)%N]mulnC addnC.
 Qed.
 
-(* adapter_algebra: the r (m + n) parameters are that dimension and the r^2 of the gauge. *)
+(* adapter_algebra: the r (m + n) parameters are that dimension (for r <= min(m, n)) and the r^2 of the gauge. *)
 Theorem adapter_parameter_count r m n : (r <= m + n)%N -> (r * (m + n) = r * (m + n - r) + r * r)%N.
 Proof. by move=> le_r; rewrite -mulnDr subnK. Qed.
 

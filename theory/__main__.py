@@ -78,7 +78,11 @@ def _statements(claims: dict[str, Claim], write: bool) -> int:
     if failure:
         raise RegistryError(f"statements: expected the proofs to build, got: {failure}")
     (folder / "statements.v.out").write_text(formal.printed(folder), encoding="utf-8")
-    print("written: proofs/statements.v, proofs/statements.v.out (review the difference before committing it)")
+    readme = ROOT / "README.md"
+    start, end = "<!-- claims -->\n", "\n<!-- /claims -->"
+    before, _, rest = readme.read_text(encoding="utf-8").partition(start)
+    readme.write_text(before + start + markdown(claims) + end + rest.partition(end.lstrip())[2], encoding="utf-8")
+    print("written: proofs/statements.v, proofs/statements.v.out, the table in README.md (review before committing)")
     return 0
 
 

@@ -94,6 +94,16 @@ def _run_formal(folder: str, claims: Mapping[str, Claim]) -> tuple[dict[str, tup
     return theorem_status(Path(folder), claims), time.perf_counter() - started
 
 
+def _run_judge(write: str) -> str | None:
+    """Judge the committed results in a process of its own. None, or why there is no judged result."""
+    command = [sys.executable, "-m", "empirical", "judge", "--write", write]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    if done.returncode in (0, 1) and Path(write).exists():
+        return None
+    lines = done.stderr.strip().splitlines()
+    return lines[-1] if lines else f"exit status {done.returncode}"
+
+
 def _environment() -> dict[str, Any]:
     versions: dict[str, str | None] = {}
     for name in PACKAGES:
@@ -162,12 +172,12 @@ def _formal(claim: Claim, status: Mapping[str, tuple[str, str | None]], seconds:
     )
 
 
-def _empirical(claim: Claim, judged: Mapping[str, Any] | None) -> Result:
+def _empirical(claim: Claim, judged: Mapping[str, Any] | None, missing: str | None) -> Result:
     if not claim.experiments:
         return Result("none_planned", reason=claim.none_planned.get("empirical"))
     rows = [p for p in (judged or {}).get("predictions", []) if p["claim"] == claim.id]
     if not rows:
-        return Result("not_checked", reason="no judged result in build/experiments.json (make experiments)")
+        return Result("not_checked", reason=missing or "no result speaks of it yet (make experiments)")
     # a violated hypothesis is a result, not a defect; a violated theorem about the system that ran is one
     broken = [p["id"] for p in rows if p["verdict"] == "violated" and p["kind"] != "hypothesis"]
     return Result(
@@ -200,16 +210,16 @@ def verify(
         for line in dangling:
             console.print(f"[red]{line}[/]", markup=True)
         return 1
-    ran, formal, formal_seconds, busy = _run_layers(claims, everything, proofs, jobs, console)
     judged_file = ROOT / "build" / "experiments.json"
-    judged = json.loads(judged_file.read_text(encoding="utf-8")) if judged_file.exists() else None
+    ran, formal, formal_seconds, busy, missing = _run_layers(claims, everything, proofs, jobs, judged_file, console)
+    judged = None if missing else json.loads(judged_file.read_text(encoding="utf-8"))
     share = formal_seconds / max(sum(len(c.theorems) for c in claims.values()), 1)
     results = {
         claim.id: {
             "symbolic": _gather(claim, "symbolic", ran),
             "numeric": _gather(claim, "numeric", ran),
             "formal": _formal(claim, formal, share * len(claim.theorems)),
-            "empirical": _empirical(claim, judged),
+            "empirical": _empirical(claim, judged, missing),
         }
         for claim in claims.values()
     }
@@ -239,8 +249,9 @@ def _run_layers(
     everything: Mapping[str, Claim],
     proofs: Path,
     jobs: int | None,
+    judged: Path,
     console: Any,
-) -> tuple[dict[str, dict[str, Any]], dict[str, tuple[str, str | None]], float, dict[str, float]]:
+) -> tuple[dict[str, dict[str, Any]], dict[str, tuple[str, str | None]], float, dict[str, float], str | None]:
     """Two or more processes share out the formal layer, the real adapters and every single check, longest first."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -264,6 +275,9 @@ def _run_layers(
             tasks[pool.submit(_run_formal, str(proofs), dict(everything))] = "formal"
         if adapters:
             tasks[pool.submit(_run_all, adapters)] = "real adapters"
+        missing: str | None = "no experiment is registered"
+        if any(c.experiments for c in claims.values()):
+            tasks[pool.submit(_run_judge, str(judged))] = "empirical"
         for reference, layer in single.items():
             tasks[pool.submit(run_reference, reference)] = layer
         bar = progress.add_task("verifying", total=len(tasks))
@@ -275,10 +289,12 @@ def _run_layers(
                 if kind == "formal":
                     formal, formal_seconds = future.result()
                     busy[kind] = formal_seconds
+                elif kind == "empirical":
+                    missing = future.result()
                 else:
                     rows = future.result() if kind == "real adapters" else [future.result()]
                     for row in rows:
                         ran[row["reference"]] = row
                         busy[kind] += row["seconds"]
                 progress.advance(bar)
-    return ran, formal, formal_seconds, busy
+    return ran, formal, formal_seconds, busy, missing

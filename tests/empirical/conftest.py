@@ -61,9 +61,7 @@ def save_adapter(tiny_base: Callable[..., Any], tmp_path: Path) -> Callable[...,
                 fill(model)
             if dtype is not None:
                 model.to(dtype)
-            model.save_pretrained(
-                str(tmp_path / name), save_embedding_layers=embedding_copies, safe_serialization=safe
-            )
+            model.save_pretrained(str(tmp_path / name), save_embedding_layers=embedding_copies, safe_serialization=safe)
         return tmp_path / name
 
     return save

@@ -128,7 +128,8 @@ class Mat:
 
 def _eliminated(a: Mat) -> tuple[list[list[Any]], list[int]]:
     """Reduced row echelon form and its pivot columns."""
-    work, pivots = [list(row) for row in a.rows], list[int]()
+    work: list[list[Any]] = [list(row) for row in a.rows]
+    pivots: list[int] = []
     for j in range(a.n):
         at = len(pivots)
         i = next((i for i in range(at, a.m) if work[i][j]), None)
@@ -228,7 +229,7 @@ def pseudo_inverse(a: Mat) -> Mat:
 
 def definite(a: Mat, strictly: bool) -> bool:
     """Whether a symmetric rational matrix is positive semidefinite, or positive definite; by elimination."""
-    work = [list(row) for row in a.rows]
+    work: list[list[Any]] = [list(row) for row in a.rows]
     for k in range(a.m):
         if work[k][k] < 0 or (strictly and work[k][k] == 0):
             return False
