@@ -55,8 +55,8 @@ def unpack(archive: Path, results: Path) -> tuple[int, int]:
         with tarfile.open(archive, "r:gz") as tar:
             content = {}
             for member in tar:
-                name = PurePosixPath(member.name)
-                plain = member.isfile() and not name.is_absolute() and ".." not in name.parts
+                inside = PurePosixPath(member.name)
+                plain = member.isfile() and not inside.is_absolute() and ".." not in inside.parts
                 if not plain or member.size > LARGEST:
                     raise RecordError(f"{archive}: expected only records, got the member {member.name!r}")
                 file = tar.extractfile(member)

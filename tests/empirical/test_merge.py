@@ -251,3 +251,32 @@ def test_the_report_is_plain_data(save_adapter: Save, tmp_path: Path) -> None:
     made = merge([save_adapter("a")], None, tmp_path / "c")
     assert json.loads(json.dumps(made.as_dict()))["output"] == "c"
     assert isinstance(made.modules[0], MergedModule)
+
+
+def test_a_merge_on_the_packaged_pretrained_model(tmp_path: Path) -> None:
+    from importlib import metadata
+
+    from peft import LoraConfig, get_peft_model
+
+    from empirical.checks import randomize
+    from empirical.identity import quiet
+    from empirical.models import PACKAGED_MODEL, load_base
+
+    try:
+        metadata.distribution(PACKAGED_MODEL)
+    except metadata.PackageNotFoundError:
+        pytest.skip(f"{PACKAGED_MODEL} is not installed")
+    base = load_base(None)
+    for number, (name, r) in enumerate({"a": 4, "b": 2}.items()):
+        layers = [0, 15 + number]
+        config = LoraConfig(r=r, lora_alpha=8, target_modules=["q_proj", "down_proj"], layers_to_transform=layers)
+        with quiet():
+            model: Any = get_peft_model(base, config)
+            randomize(model, "default", number)
+            model.save_pretrained(str(tmp_path / name))
+            base = model.unload()
+    made = merge([tmp_path / "a", tmp_path / "b"], [0.7, -1.3], tmp_path / "c", base=base)
+    assert len(made.modules) == 6
+    assert made.identity is not None
+    assert made.identity["holds"]
+    assert made.identity["decisive"]

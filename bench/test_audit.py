@@ -1,0 +1,120 @@
+"""Audit and merge of two rank-16 adapters: factor space against peft's ``svd`` merge and a dense audit, in one run.
+
+The same two adapters, written to disk, one square module of width 4096: the audit and the exact merge read them from
+there; peft merges them with ``svd`` on a loaded layer; the dense audit decomposes the out x in updates. Ratios and the
+agreement of the numbers are printed and asserted. The shapes of a 7B model (32 layers, 7 modules) give seconds and
+memory, without a dense counterpart, which would take hours.
+"""
+
+import json
+import resource
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from peft import LoraConfig, PeftModel
+from safetensors.torch import save_file
+
+from empirical.audit import audit, merge
+
+R, WIDTH = 16, 4096
+#: both sides agree to this, relative: peft and the dense audit work in float32
+AGREE = 1e-5
+SEVEN = {
+    "self_attn.q_proj": (4096, 4096), "self_attn.k_proj": (4096, 4096), "self_attn.v_proj": (4096, 4096),
+    "self_attn.o_proj": (4096, 4096), "mlp.gate_proj": (11008, 4096), "mlp.up_proj": (11008, 4096),
+    "mlp.down_proj": (4096, 11008),
+}  # fmt: skip
+
+
+def write(folder: Path, shapes: dict[str, tuple[int, int]], seed: int) -> Path:
+    """An adapter with Gaussian factors of decaying strength."""
+    draw = torch.Generator().manual_seed(seed)
+    decay = torch.exp(-0.1 * torch.arange(R))
+    tensors = {}
+    for name, (out, inner) in shapes.items():
+        stem = f"base_model.model.{name}."
+        tensors[stem + "lora_A.weight"] = torch.randn(R, inner, generator=draw) / inner**0.5 * decay[:, None]
+        tensors[stem + "lora_B.weight"] = torch.randn(out, R, generator=draw) / R**0.5
+    folder.mkdir()
+    save_file(tensors, str(folder / "adapter_model.safetensors"))
+    config = LoraConfig(r=R, lora_alpha=2 * R, target_modules=sorted({n.rpartition(".")[2] for n in shapes}))
+    config.save_pretrained(str(folder))
+    return folder
+
+
+def dense_audit(updates: list[torch.Tensor]) -> dict[str, float]:
+    """The main numbers of the audit from dense float32 matrices."""
+    parts = [torch.linalg.svd(u, full_matrices=False) for u in updates]
+    wanted = updates[0] + updates[1]
+    values = torch.linalg.svdvals(wanted)
+    rows = [vt[:R] for _, _, vt in parts]
+    shared = torch.linalg.svdvals(rows[0] @ rows[1].T)
+    return {
+        "norm": float(values.norm()),
+        "truncation": float(values[R:].norm() / values.norm()),
+        "share": float((shared**2).mean()),
+        "largest": float(torch.linalg.svdvals(updates[1] @ rows[0].T)[0] / parts[0][1][0]),
+    }
+
+
+def test_one_wide_module(benchmark, tmp_path: Path) -> None:
+    benchmark.group = f"audit and merge of two rank-{R} adapters at {WIDTH} x {WIDTH}"
+    folders = [write(tmp_path / f"a{i}", {"proj": (WIDTH, WIDTH)}, i) for i in range(2)]
+    audit(folders)  # imports and first touches are not measured
+    data = benchmark.pedantic(audit, args=(folders,), rounds=5, iterations=1)
+    audited = benchmark.stats.stats.median
+    started = time.perf_counter()
+    merge(folders, output=tmp_path / "exact")
+    merged = time.perf_counter() - started
+
+    layer = torch.nn.Sequential()
+    layer.add_module("proj", torch.nn.Linear(WIDTH, WIDTH, bias=False))
+    model = PeftModel.from_pretrained(layer, str(folders[0]), adapter_name="a0")
+    model.load_adapter(str(folders[1]), adapter_name="a1")
+    started = time.perf_counter()
+    model.base_model.add_weighted_adapter(["a0", "a1"], [1.0, 1.0], "svd", combination_type="svd")
+    by_peft = time.perf_counter() - started
+    target = model.base_model.model.proj
+    updates = [target.get_delta_weight(f"a{i}").detach() for i in range(2)]
+    started = time.perf_counter()
+    dense = dense_audit(updates)
+    by_dense = time.perf_counter() - started
+
+    (module,), (pair,) = data["modules"], data["modules"][0]["pairs"]
+    ours = {
+        "norm": module["merge"]["norm"],
+        "truncation": module["merge"]["truncation"],
+        "share": pair["keys"]["share"],
+        "largest": pair["second_on_first"]["largest"],
+    }
+    off = target.get_delta_weight("svd").detach().double() - updates[0].double() - updates[1].double()
+    lost = float(off.norm()) / dense["norm"]
+    gaps = {k: abs(ours[k] - v) / max(abs(v), 1e-12) for k, v in dense.items()}
+    gaps["peft svd error"] = abs(data["total"]["combinations"]["svd"]["error"] - lost) / lost
+    print(
+        f"\n{WIDTH} x {WIDTH}: audit {audited:.3f} s, exact merge {merged:.3f} s; peft svd {by_peft:.1f} s, dense "
+        f"audit {by_dense:.1f} s; ratios {by_peft / merged:.0f} (merge), {by_dense / audited:.0f} (audit); largest gap "
+        f"{max(gaps.values()):.1e}"
+    )
+    assert max(gaps.values()) <= AGREE, gaps
+    assert by_peft / merged >= 100
+    assert by_dense / audited >= 100
+
+
+def test_shapes_of_a_7b_model(benchmark, tmp_path: Path) -> None:
+    benchmark.group = "two rank-16 adapters on the shapes of a 7B model"
+    shapes = {f"model.layers.{i}.{name}": shape for i in range(32) for name, shape in SEVEN.items()}
+    folders = [write(tmp_path / f"a{i}", shapes, i) for i in range(2)]
+    started = time.perf_counter()
+    data = benchmark.pedantic(audit, args=(folders,), rounds=1, iterations=1)
+    audited = time.perf_counter() - started
+    started = time.perf_counter()
+    made = merge(folders, output=tmp_path / "exact")
+    merged = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"\n7B shapes: audit {audited:.1f} s, exact merge {merged:.1f} s, peak memory of the process {peak:.2f} GiB")
+    assert len(data["modules"]) == len(made.modules) == 224
+    assert np.isfinite(data["total"]["norm"])
+    assert json.loads((tmp_path / "exact" / "adapter_config.json").read_text())["r"] == 2 * R
