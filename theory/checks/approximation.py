@@ -140,6 +140,7 @@ def eckart_young_numeric() -> Figure:
     for bad in (np.array([[np.nan]]), [1.0, -1.0], np.zeros((2, 2, 2)), np.eye(2) * 1j):
         expect_rejected("E", floor_error, bad, 1)
     expect_rejected("E", best_update, [1.0, 2.0], 1)
+    expect_rejected("E", floor_error, [math.inf, 1.0], 1)
     for function in (floor_error, best_update):
         expect_rejected("r", function, E, -1)
         expect_rejected("r", function, E, 1.5)
@@ -293,7 +294,9 @@ def deep_linear_numeric() -> Figure:
         expect_rejected("weights[1]", function, [eye, np.full((4, 4), np.inf)], eye, 1)
         expect_rejected("target", function, [eye], np.ones((4, 3)), 1)
         expect_rejected("target", function, [eye], np.ones(4), 1)
+        expect_rejected("target", function, [eye], np.full((4, 4), math.nan), 1)
         expect_rejected("r", function, [eye], eye, -1)
+        expect_rejected("r", function, [eye, eye], eye, True)
     return Figure("gap to sigma_{rL+1}, three orthogonal 12 x 12 layers", gap, "relative")
 
 

@@ -280,6 +280,8 @@ def _relu_rejects(frozen: list[Any], target: list[Any]) -> None:
         expect_rejected("frozen[1].W", function, [frozen[0], (np.ones((2, 3)), zero)], target, *rest)
         expect_rejected("frozen[0].W", function, [(np.zeros((2, 0)), zero), frozen[0]], target, *rest)
         expect_rejected("frozen[0].b", function, [(eye, np.zeros(3))] * 2, target, *rest)
+        expect_rejected("frozen[0].W", function, [(math.nan * eye, zero), *frozen[1:]], target, *rest)
+        expect_rejected("frozen[0].b", function, [(eye, zero + math.nan), *frozen[1:]], target, *rest)
         expect_rejected("target[1].W", function, frozen, [target[0], (np.ones((3, 2)), np.zeros(3))], *rest)
     for function in (relu_adapters, relu_error_bound):
         expect_rejected("r", function, frozen, target, -1, 1.0)
@@ -294,6 +296,8 @@ def _relu_rejects(frozen: list[Any], target: list[Any]) -> None:
     expect_rejected("adapted.biases[0]", adapted_relu, frozen, made._replace(biases=[np.zeros(3)] * 3))
     expect_rejected("layers", relu_forward, [], zero)
     expect_rejected("x", relu_forward, frozen, np.zeros(3))
+    expect_rejected("x", relu_forward, frozen, zero + math.nan)
+    expect_rejected("x", relu_forward, frozen, eye + math.nan)
     expect_rejected("x", relu_forward, frozen, np.zeros((1, 2, 2)))
 
 
@@ -559,6 +563,9 @@ def _transformer_rejects(frozen: TransformerWeights, target: TransformerWeights)
         bad_head = [(eye, eye, np.eye(3), eye)]
         expect_rejected("frozen.blocks[0].heads[0] Wv", function, _with(frozen, heads=bad_head), target, *rest)
         expect_rejected("frozen.blocks[0].b1", function, _with(frozen, b1=np.zeros(3)), target, *rest)
+        expect_rejected("frozen.Wout", function, frozen._replace(Wout=math.nan * eye), target, *rest)
+        expect_rejected("frozen.blocks[0].W1", function, _with(frozen, W1=math.nan * eye), target, *rest)
+        expect_rejected("frozen.blocks[0].b1", function, _with(frozen, b1=np.full(2, math.nan)), target, *rest)
     expect_rejected("r", transformer_adapters, frozen, target, -1)
     for at, kind in ((1, "Wk"), (3, "Wo")):
         head = [eye, eye, eye, 2 * eye]
