@@ -37,6 +37,8 @@ MEMORY = {"sizes", "law", "margin"}
 #: not stored if any W with all margins >= 1 (keys of length 1, targets of length about 1) has a norm above this
 UNREACHABLE = 1e6
 LOOKS = 2000
+#: pairs more or fewer that are tried where a number of pairs sits too close to the limit to be decided
+NEAR = 4
 
 
 # ---------------------------------------------------------------- the grid
@@ -271,24 +273,29 @@ def run_memory(cell: Mapping[str, Any], device: str) -> dict[str, Any]:
     keys = stream(cell["seed"], "memory", "keys", d).standard_normal((8 * start, d))
     targets = stream(cell["seed"], "memory", "targets", d).standard_normal((8 * start, d))
 
-    def holds(p: int) -> bool:
-        answer = stores(keys[:p], targets[:p], device)
-        if not answer.decided:
-            raise RuntimeError(f"memory: neither proved nor refuted that d = {d} stores {p} pairs")
-        return answer.stored
+    def holds(p: int) -> tuple[int, bool]:
+        """(q, whether q pairs are stored) for the q nearest to p for which one of the two can be proved."""
+        for q in sorted(range(max(low + 1, p - NEAR), p + NEAR + 1), key=lambda q: abs(q - p)):
+            if high and q >= high:
+                continue
+            answer = stores(keys[:q], targets[:q], device)
+            if answer.decided:
+                return q, answer.stored
+        raise RuntimeError(f"memory: neither proved nor refuted that d = {d} stores {p} pairs, give or take {NEAR}")
 
     low, high = 1, 0  # `low` is stored (a single pair always is), `high` is not
     p = start
     while not high:
         if p > len(keys):
             raise RuntimeError(f"memory: d = {d} stores more than {len(keys)} pairs; raise the length of the list")
-        if holds(p):
+        p, stored = holds(p)
+        if stored:
             low, p = p, math.ceil(1.25 * p)
         else:
             high = p
     while high - low > max(1, low // 100):
-        middle = (low + high) // 2
-        low, high = (middle, high) if holds(middle) else (low, middle)
+        middle, stored = holds((low + high) // 2)
+        low, high = (middle, high) if stored else (low, middle)
     return {"stored": low, "refuted": high, "ratio": low * math.log(low) / d**2}
 
 
