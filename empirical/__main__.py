@@ -162,6 +162,12 @@ def _parser() -> argparse.ArgumentParser:
     judge.add_argument("--profile", default="auto", metavar="smoke|cpu|gpu|auto", help="auto: gpu where it has results")
     judge.add_argument("--results", type=Path, metavar="DIR")
     judge.add_argument("--write", type=Path, metavar="FILE", help="by default build/experiments.json")
+    figures = commands.add_parser("figures", help="plot the finished cells beside the predictions")
+    figures.add_argument(
+        "--profile", default="auto", metavar="smoke|cpu|gpu|auto", help="auto: gpu where it has results"
+    )
+    figures.add_argument("--results", type=Path, metavar="DIR")
+    figures.add_argument("--out", type=Path, metavar="DIR", help="by default build/figures")
     pack = commands.add_parser("pack", help="all records of a profile in one archive, with their hashes")
     pack.add_argument("archive", type=Path)
     pack.add_argument("--profile", default="gpu", metavar="smoke|cpu|gpu")
@@ -213,6 +219,12 @@ def main(arguments: list[str] | None = None) -> int:
             )  # fmt: skip
         if options.command == "judge":
             return _judge(options.experiment, options.profile, results or RESULTS, options.write)
+        if options.command == "figures":
+            from empirical.figures import FIGURES, draw
+
+            for line in draw(options.profile, results or RESULTS, options.out or FIGURES):
+                print(line)
+            return 0
         from empirical import archive
 
         if options.command == "pack":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.util
 import multiprocessing
 import os
 import pkgutil
@@ -15,7 +16,7 @@ import sys
 import time
 import tomllib
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -232,7 +233,19 @@ def run(
         target = ROOT / "build" / ("experiments-method.json" if method else "experiments.json")
         write_experiments(target, profile, rows)
         console.print(f"written: {target.relative_to(ROOT)}")
+        for line in _figures(chosen, profile, folder, described):
+            console.print(line, markup=False, soft_wrap=True)
     return 1 if failures else 0
+
+
+def _figures(names: Sequence[str], profile: str, folder: Path, method: Mapping[str, str] | None) -> Iterator[str]:
+    """Draw the figures where matplotlib is there; one line for each, or one that says that it is not."""
+    if importlib.util.find_spec("matplotlib") is None:
+        yield "no figures: matplotlib is not installed"
+        return
+    from empirical.figures import draw
+
+    yield from draw(profile, folder, ROOT / "build" / ("figures-method" if method else "figures"), names, method)
 
 
 def _run_jobs(

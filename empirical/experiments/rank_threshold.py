@@ -38,7 +38,7 @@ MEMORY = {"sizes", "law", "margin"}
 UNREACHABLE = 1e6
 LOOKS = 2000
 #: pairs more or fewer that are tried where a number of pairs sits too close to the limit to be decided
-NEAR = 4
+NEAR = (0, 1, -1, 2, -2, 4, -4, 8, -8, 16, -16)
 
 
 # ---------------------------------------------------------------- the grid
@@ -275,13 +275,15 @@ def run_memory(cell: Mapping[str, Any], device: str) -> dict[str, Any]:
 
     def holds(p: int) -> tuple[int, bool]:
         """(q, whether q pairs are stored) for the q nearest to p for which one of the two can be proved."""
-        for q in sorted(range(max(low + 1, p - NEAR), p + NEAR + 1), key=lambda q: abs(q - p)):
-            if high and q >= high:
+        for q in (p + step for step in NEAR):
+            if q <= low or (high and q >= high):
                 continue
             answer = stores(keys[:q], targets[:q], device)
             if answer.decided:
                 return q, answer.stored
-        raise RuntimeError(f"memory: neither proved nor refuted that d = {d} stores {p} pairs, give or take {NEAR}")
+        raise RuntimeError(
+            f"memory: neither proved nor refuted that d = {d} stores {p} pairs, give or take {max(NEAR)}"
+        )
 
     low, high = 1, 0  # `low` is stored (a single pair always is), `high` is not
     p = start
