@@ -67,6 +67,12 @@ def _verdict(rows: Records, name: str) -> str:
     return f": {found[0].upper() if found[0] == 'violated' else found[0]}" if found else ""
 
 
+def _title(axis: Axes, text: str, **options: Any) -> None:
+    """A panel's title; a violated prediction is as loud as it can be."""
+    loud = {"color": RED, "fontweight": "bold"} if "VIOLATED" in text else {}
+    _title(axis, text, **loud, **options)
+
+
 def provenance(records: Records) -> str:
     """One line: experiment, profile, device, number of worlds, their seeds, commit."""
     seeds = sorted({r["cell"]["seed"] for r in records})
@@ -87,7 +93,7 @@ def provenance(records: Records) -> str:
 def _finish(figure: Figure, title: str, records: Records, handles: Sequence[Any], columns: int = 4) -> Figure:
     """Title above, legend and caption line below."""
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
-    width, height = figure.get_size_inches()
+    height = float(figure.get_size_inches()[1])
     lines = math.ceil(len(handles) / columns)
     figure.text(0.01, 0.05 / height, provenance(records), fontsize=6.5, color=SOFT, va="bottom")
     figure.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.0, 0.2 / height), ncols=columns)
@@ -183,11 +189,11 @@ def coverage_figure(records: Records, rows: Records) -> Figure | None:
                 coverage_law(1.0 if covered else float(c), factors[0], factors[1], m).low if known else math.nan
                 for c in line
             ]
+            ends = np.array([foot, high])
             if len(shown) > 1:
-                axis.fill_between(shown, foot, high, color="black", alpha=0.1, lw=0)
+                axis.fill_between(shown, *ends, color="black", alpha=0.1, lw=0)
             else:
-                axis.errorbar(shown, low, [[v - f for v, f in zip(low, foot, strict=True)],
-                              [h - v for v, h in zip(low, high, strict=True)]], color="black", alpha=0.25, lw=7)  # fmt: skip
+                axis.errorbar(shown, low, np.abs(ends - low), color="black", alpha=0.15, elinewidth=9)
             axis.plot(line, affine, ls=":", color="black", lw=1.1, gid=f"affine.{pair}.{covered}")
             axis.plot(shown, low, "k-", marker="D", mfc="white", ms=5, zorder=3.5, gid=f"law.{pair}.{covered}")
             cells = ("new_changed_covered",) if covered else ("new_changed_covered", "new_changed_uncovered")
@@ -195,9 +201,9 @@ def coverage_figure(records: Records, rows: Records) -> Figure | None:
                 values = [_cells(r, f"sum:{pair}", *cells) for r in mine if r["cell"]["coverage"] == c]
                 _cloud(axis, c, values, BLUE, 0.04)
             axis.axhline(1 / m, color=RED, ls="--", lw=1)
-        axes[0, column].set_title(PAIRS[pair], loc="left")
-        axes[1, column].set_title(f"λ p₂, covered, c = {headline[0]['cell']['coverage']:g}"
-                                  f"{_verdict(rows, f'headline.law.{pair}')}", loc="left", fontsize=8)  # fmt: skip
+        _title(axes[0, column], PAIRS[pair])
+        _title(axes[1, column], f"λ p₂, covered, c = {headline[0]['cell']['coverage']:g}"
+                                  f"{_verdict(rows, f'headline.law.{pair}')}", fontsize=8)  # fmt: skip
         axes[1, column].set_xlabel("coverage c (share of bridges)")
     for axis, label in ((axes[0, 0], "accuracy, all bridges"), (axes[1, 0], "accuracy, covered bridges")):
         _share(axis, label)
@@ -256,7 +262,7 @@ def placement_figure(records: Records, rows: Records) -> Figure | None:
                               solid_capstyle="butt")  # fmt: skip
         axis.set_xticks(range(len(conditions)), list(conditions.values()), fontsize=7.5)
         axis.grid(False, axis="x")
-        axis.set_title(f"{title}\n", loc="left")
+        _title(axis, f"{title}\n")
         axis.text(0, 1.015, questions, transform=axis.transAxes, fontsize=7, color=SOFT)
         axis.axhline(1 / m, color="black", ls="--", lw=0.9)
     if scanned:
@@ -270,7 +276,7 @@ def placement_figure(records: Records, rows: Records) -> Figure | None:
                 _cloud(axis, layer, values, colour, 0.2, marker)
         axis.set_xticks(scanned, [str(layer) for layer in scanned])
         axis.set_xlabel("layer")
-        axis.set_title("One layer only\n", loc="left")
+        _title(axis, "One layer only\n")
         axis.text(0, 1.015, "covered bridges", transform=axis.transAxes, fontsize=7, color=SOFT)
         axis.axhline(1 / m, color="black", ls="--", lw=0.9)
     _share(axes[0, 0])
@@ -311,7 +317,7 @@ def alignment_figure(records: Records, rows: Records) -> Figure | None:
         axis.set_xticks([0, 1], [names[score], "confidence"])
         axis.grid(False, axis="x")
         asked = "changed" if score == "alpha" else "unchanged"
-        axis.set_title(f"{names[score]}, {asked} second hops\n\n", loc="left")
+        _title(axis, f"{names[score]}, {asked} second hops\n\n")
         detail = f"{PAIRS[pair]}, {len(values)} of {len(worlds)} worlds\nat least {TELLS:g}"
         detail += f"{_verdict(rows, f'headline.{score}.{pair}') or ' predicted'}"
         gain = _verdict(rows, f"headline.{score}.{pair}.gain")
@@ -322,7 +328,8 @@ def alignment_figure(records: Records, rows: Records) -> Figure | None:
                 0.5, 0.25, "no world with\n3 right and 3 wrong", transform=axis.transAxes, ha="center", color=SOFT
             )
     axes[0, 0].set_ylabel("AUC for a right answer, covered bridges")
-    handles = [_mean_mark("before scoring: α or κ, mean", BLUE), _mean_mark("the answer's own confidence, mean", RED, "s"),
+    handles = [_mean_mark("before scoring: α or κ, mean", BLUE),
+               _mean_mark("the answer's own confidence, mean", RED, "s"),
                _line("one world", "-", SOFT, lw=0.7), _line(f"predicted: at least {TELLS:g}", lw=1.1),
                _line("chance, 0.5", "--", lw=0.9)]  # fmt: skip
     return _finish(figure, "Which queries will be answered? α and κ against success", worlds, handles, 5)
@@ -356,18 +363,21 @@ def error_figure(records: Records, rows: Records) -> Figure | None:
     left.annotate(f"rank D = {whole}: floor 0", (whole, 0.97), xytext=(-4, 0), textcoords="offset points", ha="right")
     left.set(ylim=(-0.03, 1.05), xlim=(0, max(ranks) + 1), xlabel="rank r of the adapter",
              ylabel="error left, ‖error‖ / ‖D‖")  # fmt: skip
-    left.set_title(f"No adapter below the floor{_verdict(rows, 'floor')}", loc="left")
+    _title(left, f"No adapter below the floor{_verdict(rows, 'floor')}")
+    rounding = max(w["metrics"]["rounding"] for w in worlds)
+    right.axhspan(rounding / 100, rounding, color="black", alpha=0.1, lw=0)
+    right.text(0.99, 0.03, "rounding", transform=right.transAxes, ha="right", color=SOFT)
     for r in ranks:
-        # rounding can put an error at the floor a little below it
-        _cloud(right, r, [max(e - floor[r], 1e-16) for e in errors[r]], BLUE)
+        _cloud(right, r, [max(e - floor[r], rounding / 5) for e in errors[r]], BLUE)
     margins = {r: row["margin"] for row in rows for r in ranks if row["id"] in (f"reached.{r}", f"zero.{r}")}
     if margins:
         right.plot(list(margins), list(margins.values()), "k_", ms=14, mew=1.4, gid="margins")
     right.axvline(whole, color="black", ls=":", lw=1)
-    right.set(yscale="log", xlim=(0, max(ranks) + 1), xlabel="rank r of the adapter", ylabel="error above the floor")
+    right.set(yscale="log", xlim=(0, max(ranks) + 1), ylim=(rounding / 100, 0.1), xlabel="rank r of the adapter",
+              ylabel="error above the floor, / ‖D‖")  # fmt: skip
     judged = [row["verdict"] for row in rows if row["id"].startswith(("reached.", "zero."))]
     held = f": {sum(v == 'holds' for v in judged)} of {len(judged)} hold" if judged else ""
-    right.set_title(f"Training reaches it within the margin{held}", loc="left")
+    _title(right, f"Training reaches it within the margin{held}")
     handles = [_mean_mark("trained adapters, mean over worlds", BLUE), _world_mark(BLUE),
                _line("floor: tail of the spectrum of D"),
                Line2D([], [], marker="_", ls="", ms=12, mew=1.4, color="black", label="margin predicted")]  # fmt: skip
@@ -393,25 +403,23 @@ def margin_figure(records: Records, rows: Records) -> Figure | None:
     bound = [1 - trace_bound(n, r) for r in every]
     left.fill_between(every, bound, 1.05, color="black", alpha=0.1, lw=0)
     left.plot(every, bound, "k-", gid="bound")
-    left.text(1.1, 0.93, "impossible for ■", color=SOFT)
+    left.text(1.1, 0.93, "impossible for 1 − rms", color=SOFT)
     for i, r in enumerate(ranks):
         _cloud(left, r, [1 - w["metrics"]["eps_mean_square"][i] for w in answers], BLUE, marker="s")
         _cloud(left, r, [w["metrics"]["margin"][i] for w in answers], GREEN, marker="^")
     least = min(min(w["metrics"]["margin"]) for w in answers)
-    left.set(ylim=(max(min(least, 0) - 0.06, -1.1), 1.05), ylabel="margin relative to the right logit's rise")
+    left.set(ylim=(max(min(least, 0) - 0.06, -1.1), 1.05), ylabel="margin / rise of the right logit")
     _ranks(left, ranks)
-    left.set_title(f"Trace bound on the margin{_verdict(rows, 'trace')}", loc="left")
+    _title(left, f"Trace bound on the margin{_verdict(rows, 'margin')}")
     for i, r in enumerate(ranks):
         _cloud(middle, r, [_rate(w["metrics"]["right"][i]) for w in answers], BLUE)
     enough = code_rank(cell)
     middle.axvline(enough, color="black", lw=1.2, gid="codes")
-    middle.annotate(f"random codes:\nall right from\nrank {enough} on", (enough, 0.3), xytext=(-4, 0), ha="right",
-                    textcoords="offset points", fontsize=7.5)  # fmt: skip
-    middle.annotate(f"exact values need rank {n}", (1, 0.02), fontsize=7.5, va="bottom", color=SOFT,
-                    xytext=(0.98, 0.04), textcoords="axes fraction", ha="right")  # fmt: skip
+    note = f"random codes:\nall right from\nrank {enough} on\n(exact values:\nrank {n})"
+    middle.annotate(note, (enough, 0.2), xytext=(-4, 0), textcoords="offset points", ha="right", fontsize=7.5)
     _share(middle, f"answers right (share of {n})")
     _ranks(middle, ranks)
-    middle.set_title(f"Argmax needs far less{_verdict(rows, 'argmax')}", loc="left")
+    _title(middle, f"Argmax needs far less{_verdict(rows, 'argmax')}")
     sizes = sorted({r["cell"]["d"] for r in memory})
     for d in sizes:
         _cloud(right, d, [r["metrics"]["ratio"] for r in memory if r["cell"]["d"] == d], BLUE)
@@ -425,8 +433,9 @@ def margin_figure(records: Records, rows: Records) -> Figure | None:
     right.minorticks_off()
     highest = max(r["metrics"]["ratio"] for r in memory)
     right.set(ylim=(0, max(1.0, 1.1 * highest)), xlabel="width d of the memory", ylabel="p log p / d²")
-    right.set_title(f"Full memory: {law:g} for large d{_verdict(rows, 'law')}", loc="left")
-    handles = [_mean_mark("1 − rms change of the rivals", BLUE, "s"), _mean_mark("least lead over the best rival", GREEN, "^"),
+    _title(right, f"Full memory: {law:g} for large d{_verdict(rows, 'law')}")
+    handles = [_mean_mark("1 − rms change of the rivals", BLUE, "s"),
+               _mean_mark("least lead over the best rival", GREEN, "^"),
                _mean_mark("measured", BLUE), _world_mark(), _line("predicted")]  # fmt: skip
     title = f"{n} answers on a frozen memory: margin and accuracy against rank; pairs p stored in a full memory"
     return _finish(figure, title, [*answers, *memory], handles, 5)
@@ -441,7 +450,8 @@ BASES = {
     ("scratch", "trained"): ("trained from scratch", PURPLE, "s"),
 }
 NAMES = {"direct": "direct two-hop adapter", "product linear": "product factors, peft linear",
-         "product sum": "same factors, sum", "first": "first adapter alone", "second": "second adapter alone",
+         "product sum": "product factors, sum", "first": "first adapter alone", "second": "second adapter alone",
+         "svd_full": "svd, full rank", "dare_each": "dare, each alone", "magnitude_each": "pruned, each alone",
          "own": "your own method"}  # fmt: skip
 ADVERSARY = "adversary: optimised logits"
 
@@ -468,9 +478,9 @@ def one_layer_figure(records: Records, rows: Records) -> Figure | None:
         if r["cell"]["kind"] == "adversary" and (r["cell"]["bridges"], r["cell"]["values"]) == (n, m)
     ]  # fmt: skip
     groups = [
-        ("additive: the ceiling is a theorem",
+        ("additive: ceiling proven",
          [*(v for v in methods if v in COVERED), *([ADVERSARY] if adversary else []), "product sum"]),
-        ("not additive: no theorem", [v for v in methods if v not in COVERED and not v.startswith("arrow")]),
+        ("not additive: nothing proven", [v for v in methods if v not in COVERED and not v.startswith("arrow")]),
         ("routed token by token", [v for v in methods if v.startswith("arrow")]),
         ("controls", ["first", "second", "direct", "product linear"]),
     ]  # fmt: skip
@@ -482,8 +492,8 @@ def one_layer_figure(records: Records, rows: Records) -> Figure | None:
     figure, axes = _new(3, 1, (9.2, 1.5 + 0.215 * total), sharey=True, width_ratios=[1.7, 1, 1])
     y, ticks, labels = 0.0, [], []
     for title, listed in groups:
-        axes[0, 0].text(0.985, y, title, transform=axes[0, 0].get_yaxis_transform(), ha="right", va="center", fontsize=8,
-                        style="italic", color=SOFT)  # fmt: skip
+        place = axes[0, 0].get_yaxis_transform()
+        axes[0, 0].text(0.985, y, title, transform=place, ha="right", va="center", style="italic", color=SOFT)
         for axis in axes[0]:
             axis.axhline(y, color="#bbbbbb", lw=0.6, xmax=0.5 if axis is axes[0, 0] else 1.0, zorder=1)
         y += 1
@@ -509,14 +519,15 @@ def one_layer_figure(records: Records, rows: Records) -> Figure | None:
     axes[0, 0].axvline(1 / m, color="black", lw=0.9, ls="--")
     judged = [row["verdict"] for row in rows if row["claim"] == "additive_limit" and row["kind"] == "ceiling"]
     held = f": {sum(v == 'holds' for v in judged)} of {len(judged)} hold" if judged else ""
-    axes[0, 0].set_title(f"Ceiling for additive merges{held}", loc="left")
-    axes[0, 1].set_title("One-hop facts kept beside it", loc="left")
+    _title(axes[0, 0], f"Ceiling for additive merges{held}")
+    _title(axes[0, 1], "One-hop facts kept beside it")
+    title = f"One adapted matrix: two-hop accuracy of every method, rank {max(cell['ranks'])}"
     bases = [v for k, v in BASES.items() if any((r["cell"]["base"], r["cell"]["writing"]) == k for r in worlds)]
     handles = [*(_mean_mark(label, colour, marker) for label, colour, marker in bases),
                *([_mean_mark(ADVERSARY, RED, "D")] if adversary else []), _world_mark(),
                _line(f"additive ceiling {ceiling:.3g} (n = {n}, m = {m})", lw=1.6),
                _line(f"chance, 1/{m}", "--", lw=0.9)]  # fmt: skip
-    return _finish(figure, "One adapted matrix: no additive merge composes two hops", [*worlds, *adversary], handles, 4)
+    return _finish(figure, title, [*worlds, *adversary], handles, 4)
 
 
 def _row(axis: Axes, y: float, values: Sequence[float], colour: str, marker: str) -> None:
@@ -570,12 +581,13 @@ def draw(
     plots = [p for p in PLOTS if names is None or p.experiment in names]
     wanted = list(dict.fromkeys(p.experiment for p in plots))
     found = {name: engine.records(name, profile, results, method) for name in wanted}
-    require(not plots or any(found.values()), "figures", f"results of profile {profile} in {results}",
-            "none (make experiments)")  # fmt: skip
+    if names is None:
+        got = "none (make experiments)"
+        require(any(found.values()), "figures", f"results of profile {profile} in {results}", got)
     rows = {name: engine.judge_all([name], profile, results, method) for name in wanted}
     for plot in plots:
         records = found[plot.experiment]
-        with matplotlib.rc_context({**matplotlib.rcParamsDefault, "backend": "agg", **STYLE}):
+        with matplotlib.rc_context(STYLE):
             figure = plot.draw(records, rows[plot.experiment]) if records else None
             if figure is None:
                 yield f"skipped: {plot.name}, no results of {plot.experiment} under profile {profile}"

@@ -37,6 +37,7 @@ MEMORY = {"sizes", "law", "margin"}
 #: not stored if any W with all margins >= 1 (keys of length 1, targets of length about 1) has a norm above this
 UNREACHABLE = 1e6
 LOOKS = 2000
+RESTARTS = 5
 #: pairs more or fewer that are tried where a number of pairs sits too close to the limit to be decided
 NEAR = (0, 1, -1, 2, -2, 4, -4, 8, -8, 16, -16)
 
@@ -248,8 +249,10 @@ def stores(keys: Array, targets: Array, device: str = "cpu") -> Stored:
         return 0.5 * float((slopes**2).sum()), -gradient.cpu().numpy().ravel()
 
     options = {"maxiter": LOOKS, "maxfun": 2 * LOOKS, "ftol": 0.0, "gtol": 0.0, "maxcor": 20}
+    w = np.zeros(d * d)
     try:
-        minimize(loss, np.zeros(d * d), jac=True, method="L-BFGS-B", options=options)
+        for _ in range(RESTARTS):  # a line search may give up before its looks are used; it goes on with a fresh memory
+            w = minimize(loss, w, jac=True, method="L-BFGS-B", options=options).x
     except Decided:
         return found[0]
     return Stored(False, 0.0, False)
