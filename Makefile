@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 STRICT ?=
 export STRICT
 
-.PHONY: help verify test experiments judge import-results mutants bench lint golden clean setup coq
+.PHONY: help verify test experiments judge figures import-results mutants bench lint golden clean setup coq
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -23,6 +23,9 @@ experiments: $(STAMP) ## train, reuse, judge (EXPERIMENT= PROFILE=smoke|cpu|gpu|
 
 judge: $(STAMP) ## hold the committed results against the predictions
 	@$(BIN)/python -m empirical judge
+
+figures: $(STAMP) ## predicted and measured in build/figures/, from the committed results (PROFILE=smoke|cpu|gpu|auto)
+	@$(BIN)/python -m empirical figures --profile $(or $(PROFILE),auto)
 
 import-results: $(STAMP) ## unpack ARCHIVE=file.tar.gz from another machine; every record is verified by its hash
 	@$(BIN)/python -m empirical import-results "$(ARCHIVE)"

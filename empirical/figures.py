@@ -67,10 +67,16 @@ def _verdict(rows: Records, name: str) -> str:
     return f": {found[0].upper() if found[0] == 'violated' else found[0]}" if found else ""
 
 
+def _tally(verdicts: Sequence[str]) -> str:
+    """How many predictions hold, as a suffix; and how many are violated."""
+    held, broken = (sum(v == kind for v in verdicts) for kind in ("holds", "violated"))
+    return f": {held} of {len(verdicts)} hold{f', {broken} VIOLATED' if broken else ''}" if verdicts else ""
+
+
 def _title(axis: Axes, text: str, **options: Any) -> None:
     """A panel's title; a violated prediction is as loud as it can be."""
-    loud = {"color": RED, "fontweight": "bold"} if "VIOLATED" in text else {}
-    _title(axis, text, **loud, **options)
+    loud: dict[str, Any] = {"color": RED, "fontweight": "bold"} if "VIOLATED" in text else {}
+    axis.set_title(text, loc="left", **loud, **options)
 
 
 def provenance(records: Records) -> str:
@@ -86,8 +92,9 @@ def provenance(records: Records) -> str:
     commits = sorted({(r["commit"] or "unknown")[:7] + (" + changes" if r["dirty"] else "") for r in records})
     devices = ", ".join(sorted({r["device"] for r in records}))
     first = records[0]
-    return (f"{first['experiment']}, profile {first['profile']}  |  {devices}  |  {len(seeds)} "
-            f"{'world' if len(seeds) == 1 else 'worlds'} (seeds {shown})  |  commit {', '.join(commits)}")  # fmt: skip
+    number = f"1 world (seed {shown})" if len(seeds) == 1 else f"{len(seeds)} worlds (seeds {shown})"
+    parts = (f"{first['experiment']}, profile {first['profile']}", devices, number, f"commit {', '.join(commits)}")
+    return "  |  ".join(parts)
 
 
 def _finish(figure: Figure, title: str, records: Records, handles: Sequence[Any], columns: int = 4) -> Figure:
@@ -195,22 +202,22 @@ def coverage_figure(records: Records, rows: Records) -> Figure | None:
             else:
                 axis.errorbar(shown, low, np.abs(ends - low), color="black", alpha=0.15, elinewidth=9)
             axis.plot(line, affine, ls=":", color="black", lw=1.1, gid=f"affine.{pair}.{covered}")
-            axis.plot(shown, low, "k-", marker="D", mfc="white", ms=5, zorder=3.5, gid=f"law.{pair}.{covered}")
+            axis.plot(shown, low, "k-", marker="D", mfc="none", ms=7, zorder=5, gid=f"law.{pair}.{covered}")
             cells = ("new_changed_covered",) if covered else ("new_changed_covered", "new_changed_uncovered")
             for c in shown:
                 values = [_cells(r, f"sum:{pair}", *cells) for r in mine if r["cell"]["coverage"] == c]
-                _cloud(axis, c, values, BLUE, 0.04)
+                _cloud(axis, c, values, BLUE, 0.09)
             axis.axhline(1 / m, color=RED, ls="--", lw=1)
         _title(axes[0, column], PAIRS[pair])
-        _title(axes[1, column], f"λ p₂, covered, c = {headline[0]['cell']['coverage']:g}"
-                                  f"{_verdict(rows, f'headline.law.{pair}')}", fontsize=8)  # fmt: skip
+        at = f"λ p₂ at c = {headline[0]['cell']['coverage']:g}"
+        _title(axes[1, column], f"{at}{_verdict(rows, f'headline.law.{pair}')}", fontsize=8)
         axes[1, column].set_xlabel("coverage c (share of bridges)")
     for axis, label in ((axes[0, 0], "accuracy, all bridges"), (axes[1, 0], "accuracy, covered bridges")):
         _share(axis, label)
-        axis.set_xlim(-0.05, 1.05)
+        axis.set_xlim(-0.08, 1.08)
     handles = [
         _mean_mark("measured, mean over worlds", BLUE), _world_mark(BLUE),
-        _line("predicted from each world's experts alone", marker="D", mfc="white", ms=5),
+        _line("predicted from each world's experts alone", marker="D", mfc="none", ms=7),
         Patch(color="black", alpha=0.1, lw=0, label=f"top: guesses included; below: ± {MARGIN:g}"),
         _line(f"λ, p₂ of c = {headline[0]['cell']['coverage']:g} at every c", ":", lw=1.1),
         _line(f"chance, 1/{m}", "--", RED, lw=1),
@@ -234,7 +241,8 @@ def placement_figure(records: Records, rows: Records) -> Figure | None:
          {"sum:placed": "early\n+ late", "sum:rows": "embed.\n+ late", "sum:all": "all\n+ all",
           "sum:swapped": "late\n+ early", "sum:shuffled": "wrong\n+ late"}),
         ("Trained together", "new person × changed second hop", "new_changed",
-         {"joint": "joint", "everything": "full\nfine-t.", "joint_bridge": "+ bridge\ndata", "direct": "direct"}),
+         {"joint": "joint", "everything": "full\nfine-t.", "joint_bridge": "+ bridge\ndata *",
+          "direct": "direct\n(taught)"}),
     ]  # fmt: skip
     scanned = sorted(
         int(e.removeprefix("first_"))
@@ -244,11 +252,16 @@ def placement_figure(records: Records, rows: Records) -> Figure | None:
     if scanned:
         figure, axes = _new(5, 1, (11.4, 3.3), sharey=True, width_ratios=[4, 3, 5, 4, 3.5])
     else:
-        figure, axes = _new(4, 1, (9.6, 3.3), sharey=True, width_ratios=[4, 3, 5, 4])
+        figure, axes = _new(4, 1, (9.6, 3.5), sharey=True, width_ratios=[4, 3, 5, 4])
     for axis, (title, questions, cell, conditions) in zip(axes[0], panels, strict=False):
         for offset, bridges, colour in ((-0.2, "covered", BLUE), (0.2, "uncovered", RED)):
             for x, condition in enumerate(conditions):
-                values = [_cells(r, condition, f"{cell}_{bridges}") for r in worlds]
+                # bridge data shows the changed questions of every other person; only the others' count
+                if condition == "joint_bridge":
+                    asked = ("new_changed_unseen",) if bridges == "covered" else ()
+                else:
+                    asked = (f"{cell}_{bridges}",)
+                values = [_cells(r, condition, *asked) for r in worlds]
                 kept = [v for v in values if not math.isnan(v)]
                 if kept:
                     spread = x + offset + 0.24 * (np.arange(len(kept)) / max(len(kept) - 1, 1) - 0.5) * (len(kept) > 1)
@@ -286,9 +299,10 @@ def placement_figure(records: Records, rows: Records) -> Figure | None:
         Line2D([], [], marker="o", ls="", ms=2.6, mew=0, color="#222222", alpha=0.6, label="one world"),
         _line("predicted: λ p₂", lw=2.2), _line(f"chance, 1/{m}", "--", lw=0.9),
     ]  # fmt: skip
+    handles.append(Line2D([], [], ls="", label="* on people it saw no two-hop of"))
     if scanned:
         handles += [_mean_mark("first hop", GREEN, "^"), _mean_mark("second hop", PURPLE, "s")]
-    return _finish(figure, "Where each hop is written", worlds, handles, len(handles))
+    return _finish(figure, "Where each hop is written", worlds, handles, 4)
 
 
 def alignment_figure(records: Records, rows: Records) -> Figure | None:
@@ -302,7 +316,7 @@ def alignment_figure(records: Records, rows: Records) -> Figure | None:
         found[pair, score] = [(v, c) for v, c in both if v is not None and c is not None]
     if not any(found.values()):
         return None
-    figure, axes = _new(4, 1, (8.4, 3.4), sharey=True)
+    figure, axes = _new(4, 1, (8.6, 4.2), sharey=True)
     names = {"alpha": "α", "kappa": "κ"}
     for axis, (pair, score) in zip(axes[0], said, strict=True):
         values = found[pair, score]
@@ -313,26 +327,31 @@ def alignment_figure(records: Records, rows: Records) -> Figure | None:
         axis.axhline(TELLS, color="black", ls="-", lw=1.1, gid=f"tells.{score}.{pair}")
         axis.axhline(0.5, color="black", ls="--", lw=0.9)
         axis.set_xlim(-0.5, 1.5)
-        axis.set_ylim(-0.03, 1.05)
+        axis.set_ylim(min([0.4, *(x - 0.05 for pairs in found.values() for both in pairs for x in both)]), 1.03)
         axis.set_xticks([0, 1], [names[score], "confidence"])
         axis.grid(False, axis="x")
         asked = "changed" if score == "alpha" else "unchanged"
-        _title(axis, f"{names[score]}, {asked} second hops\n\n")
-        detail = f"{PAIRS[pair]}, {len(values)} of {len(worlds)} worlds\nat least {TELLS:g}"
-        detail += f"{_verdict(rows, f'headline.{score}.{pair}') or ' predicted'}"
-        gain = _verdict(rows, f"headline.{score}.{pair}.gain")
-        detail += f"; above confidence{gain}" if gain else ""
-        axis.text(0, 1.015, detail, transform=axis.transAxes, fontsize=6.5, color=SOFT)
+        lines = [
+            f"{PAIRS[pair]}",
+            f"AUC in {len(values)} of {len(worlds)} worlds",
+            f"≥ {TELLS:g}{_verdict(rows, f'headline.{score}.{pair}') or ' predicted'}",
+            f"> confidence{_verdict(rows, f'headline.{score}.{pair}.gain') or ' predicted'}",
+        ]
+        axis.set_title("\n" * (len(lines) + 1))  # room for the lines
+        axis.text(0, 1.37, f"{names[score]}, {asked} 2nd hops", transform=axis.transAxes).set_in_layout(False)
+        for i, text in enumerate(lines):
+            loud: dict[str, Any] = {"color": RED, "fontweight": "bold"} if "VIOLATED" in text else {"color": SOFT}
+            drawn = axis.text(0, 1.28 - 0.08 * i, text, transform=axis.transAxes, fontsize=7.5, **loud)
+            drawn.set_in_layout(False)
         if not values:
-            axis.text(
-                0.5, 0.25, "no world with\n3 right and 3 wrong", transform=axis.transAxes, ha="center", color=SOFT
-            )
-    axes[0, 0].set_ylabel("AUC for a right answer, covered bridges")
+            note = "no world with\n3 right, 3 wrong"
+            axis.text(0.5, 0.68, note, transform=axis.transAxes, ha="center", color=SOFT).set_in_layout(False)
+    axes[0, 0].set_ylabel("AUC on covered bridges")
     handles = [_mean_mark("before scoring: α or κ, mean", BLUE),
                _mean_mark("the answer's own confidence, mean", RED, "s"),
                _line("one world", "-", SOFT, lw=0.7), _line(f"predicted: at least {TELLS:g}", lw=1.1),
                _line("chance, 0.5", "--", lw=0.9)]  # fmt: skip
-    return _finish(figure, "Which queries will be answered? α and κ against success", worlds, handles, 5)
+    return _finish(figure, "Which queries will be answered? α and κ against success", worlds, handles, 3)
 
 
 # ---------------------------------------------------------------- rank_threshold
@@ -361,7 +380,7 @@ def error_figure(records: Records, rows: Records) -> Figure | None:
     left.annotate("impossible", (max(1.0, whole * 0.18), 0.12), color=SOFT)
     left.axvline(whole, color="black", ls=":", lw=1)
     left.annotate(f"rank D = {whole}: floor 0", (whole, 0.97), xytext=(-4, 0), textcoords="offset points", ha="right")
-    left.set(ylim=(-0.03, 1.05), xlim=(0, max(ranks) + 1), xlabel="rank r of the adapter",
+    left.set(ylim=(-0.03, 1.05), xlim=(0, max(ranks) + 1.5), xlabel="rank r of the adapter",
              ylabel="error left, ‖error‖ / ‖D‖")  # fmt: skip
     _title(left, f"No adapter below the floor{_verdict(rows, 'floor')}")
     rounding = max(w["metrics"]["rounding"] for w in worlds)
@@ -371,16 +390,16 @@ def error_figure(records: Records, rows: Records) -> Figure | None:
         _cloud(right, r, [max(e - floor[r], rounding / 5) for e in errors[r]], BLUE)
     margins = {r: row["margin"] for row in rows for r in ranks if row["id"] in (f"reached.{r}", f"zero.{r}")}
     if margins:
-        right.plot(list(margins), list(margins.values()), "k_", ms=14, mew=1.4, gid="margins")
+        right.plot(list(margins), list(margins.values()), "k_", ms=9, mew=1.6, gid="margins")
     right.axvline(whole, color="black", ls=":", lw=1)
-    right.set(yscale="log", xlim=(0, max(ranks) + 1), ylim=(rounding / 100, 0.1), xlabel="rank r of the adapter",
+    right.set(yscale="log", xlim=(0, max(ranks) + 1.5), ylim=(rounding / 100, 0.1), xlabel="rank r of the adapter",
               ylabel="error above the floor, / ‖D‖")  # fmt: skip
     judged = [row["verdict"] for row in rows if row["id"].startswith(("reached.", "zero."))]
-    held = f": {sum(v == 'holds' for v in judged)} of {len(judged)} hold" if judged else ""
+    held = _tally(judged)
     _title(right, f"Training reaches it within the margin{held}")
     handles = [_mean_mark("trained adapters, mean over worlds", BLUE), _world_mark(BLUE),
                _line("floor: tail of the spectrum of D"),
-               Line2D([], [], marker="_", ls="", ms=12, mew=1.4, color="black", label="margin predicted")]  # fmt: skip
+               Line2D([], [], marker="_", ls="", ms=9, mew=1.6, color="black", label="margin predicted")]  # fmt: skip
     title = f"{cell['facts']} facts on a frozen memory: error against rank"
     return _finish(figure, title, worlds, handles, 4)
 
@@ -433,7 +452,7 @@ def margin_figure(records: Records, rows: Records) -> Figure | None:
     right.minorticks_off()
     highest = max(r["metrics"]["ratio"] for r in memory)
     right.set(ylim=(0, max(1.0, 1.1 * highest)), xlabel="width d of the memory", ylabel="p log p / d²")
-    _title(right, f"Full memory: {law:g} for large d{_verdict(rows, 'law')}")
+    _title(right, f"Memory law {law:g}{_verdict(rows, 'law')}")
     handles = [_mean_mark("1 − rms change of the rivals", BLUE, "s"),
                _mean_mark("least lead over the best rival", GREEN, "^"),
                _mean_mark("measured", BLUE), _world_mark(), _line("predicted")]  # fmt: skip
@@ -480,7 +499,7 @@ def one_layer_figure(records: Records, rows: Records) -> Figure | None:
     groups = [
         ("additive: ceiling proven",
          [*(v for v in methods if v in COVERED), *([ADVERSARY] if adversary else []), "product sum"]),
-        ("not additive: nothing proven", [v for v in methods if v not in COVERED and not v.startswith("arrow")]),
+        ("not additive: no ceiling", [v for v in methods if v not in COVERED and not v.startswith("arrow")]),
         ("routed token by token", [v for v in methods if v.startswith("arrow")]),
         ("controls", ["first", "second", "direct", "product linear"]),
     ]  # fmt: skip
@@ -518,7 +537,7 @@ def one_layer_figure(records: Records, rows: Records) -> Figure | None:
     axes[0, 0].axvline(ceiling, color="black", lw=1.6, gid="ceiling")
     axes[0, 0].axvline(1 / m, color="black", lw=0.9, ls="--")
     judged = [row["verdict"] for row in rows if row["claim"] == "additive_limit" and row["kind"] == "ceiling"]
-    held = f": {sum(v == 'holds' for v in judged)} of {len(judged)} hold" if judged else ""
+    held = _tally(judged)
     _title(axes[0, 0], f"Ceiling for additive merges{held}")
     _title(axes[0, 1], "One-hop facts kept beside it")
     title = f"One adapted matrix: two-hop accuracy of every method, rank {max(cell['ranks'])}"
@@ -598,4 +617,5 @@ def draw(
                 figure.savefig(out / f"{plot.name}.png", metadata={"Software": None})
             except OSError as error:
                 raise RecordError(f"{out}: expected a folder to write to, got: {error.strerror}") from error
-        yield f"written: {out / plot.name}.svg, .png"
+        shown = out.relative_to(ROOT) if out.is_relative_to(ROOT) else out
+        yield f"written: {shown / plot.name}.svg, .png"
