@@ -126,12 +126,13 @@ def print_report(console: Any, data: Mapping[str, Any], every_module: bool = Fal
     if every_module:
         console.print(_module_table(data))
     if data["probe"]:
-        table = Table("probe", "base", *names, "sum", "mean", "a mean holds", title="\nmargins (first token)",
+        table = Table("probe", "base", *names, "sum", "mean", "a mean holds", "others' reach",
+                      title="\nmargins (first token)",
                       title_justify="left", box=None, pad_edge=False)  # fmt: skip
         for x in data["probe"]["lines"]:
             cells = [x["base_margin"], *x["margins"], x["sum_margin"], x["mean_margin"]]
             limit = "any number" if x["mean_limit"] is None else str(x["mean_limit"])
-            table.add_row(escape(_short(x["prompt"], 40)), *(f"{c:+.2f}" for c in cells), limit)
+            table.add_row(escape(_short(x["prompt"], 40)), *(f"{c:+.2f}" for c in cells), limit, _reach(x))
         console.print(table)
     console.print("\nverdict")
     table = Table.grid(padding=(0, 1))
@@ -473,15 +474,20 @@ def _grid(data: Mapping[str, Any], value: Any, floor: float) -> str:
     return f'<div class="scroll">{_svg(width, top + len(rows) * high + 26, "".join(parts) + note, "by module")}</div>'
 
 
+def _reach(line: Mapping[str, Any]) -> str:
+    """The most that any other adapter can do at this prompt's keys, relative to what the best one does there."""
+    return percent(max((d for d in line["disturbance"] if d is not None), default=None))
+
+
 def _probes(data: Mapping[str, Any]) -> str:
     names = [a["name"] for a in data["adapters"]]
     rows = [
         (x["prompt"], x["token"], f"{x['base_margin']:+.2f}", *(f"{m:+.2f}" for m in x["margins"]),
          f"{x['sum_margin']:+.2f}", f"{x['mean_margin']:+.2f}",
-         "any number" if x["mean_limit"] is None else x["mean_limit"])
+         "any number" if x["mean_limit"] is None else x["mean_limit"], _reach(x))
         for x in data["probe"]["lines"]
     ]  # fmt: skip
-    head = ["prompt", "answer's first token", "base", *names, "sum", "mean", "a mean holds"]
+    head = ["prompt", "answer's first token", "base", *names, "sum", "mean", "a mean holds", "others' reach"]
     return _table(head, rows, set(range(2, len(head))))
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from empirical.adapter_files import Adapter
 from empirical.identity import PACKAGED, quiet, with_adapters
 from empirical.models import PACKAGED_MODEL
-from theory.merging import dilution_limit
+from theory.merging import dilution_limit, interference_bound
 from theory.numerics import require
 
 
@@ -66,7 +68,9 @@ def ask(
 
     A margin is the logit of the answer's first token minus the best rival's, after the prompt. ``mean_limit`` is the
     largest number of adapters of which a uniform mean still answers, from the deficits of the base and the gains of the
-    adapter with the largest margin (claim dilution); None where the base answers by itself.
+    adapter with the largest margin (claim dilution); None where the base answers by itself. ``disturbance`` is, for
+    every other adapter, the most that it can do at the keys of this very prompt, relative to what the best adapter
+    does there, mean over shared modules (claim interference); None for the best one and without such modules.
     """
     from peft.tuners.lora import LoraLayer
 
@@ -74,7 +78,8 @@ def ask(
     tokenizer = load_tokenizer(base)
     names = [f"part{i}" for i in range(len(adapters))]
     wrapped = with_adapters(model, [a.path for a in adapters], names)
-    layers = [m for m in wrapped.modules() if isinstance(m, LoraLayer)]
+    named = {n.removeprefix("base_model.model."): m for n, m in wrapped.named_modules() if isinstance(m, LoraLayer)}
+    layers = list(named.values())
     scales = [dict(layer.scaling) for layer in layers]
 
     def logits(tokens: torch.Tensor, strengths: Sequence[float]) -> torch.Tensor:
@@ -97,6 +102,8 @@ def ask(
         margins = [_margin(x, token) for x in alone]
         owner = max(range(count), key=margins.__getitem__)
         gain, deficit, limit = _dilution(plain, alone[owner], token)
+        with _keys(named) as keys:
+            logits(tokens, single[owner])
         lines.append(
             {
                 "prompt": prompt,
@@ -110,6 +117,7 @@ def ask(
                 "deficit": deficit,
                 "gain": gain,
                 "mean_limit": limit,
+                "disturbance": [None if j == owner else _disturbance(adapters, owner, j, keys) for j in range(count)],
             }
         )
     right = {
@@ -119,6 +127,38 @@ def ask(
         "mean": sum(x["mean_margin"] > 0 for x in lines),
     }
     return {"lines": lines, "answered": right}
+
+
+@contextmanager
+def _keys(layers: Mapping[str, Any]) -> Iterator[dict[str, np.ndarray]]:
+    """While open, a run leaves each adapted layer's input at the last token; embeddings, fed by ids, have none."""
+    found: dict[str, np.ndarray] = {}
+    handles = []
+
+    def reader(name: str) -> Any:
+        def read(module: Any, inputs: tuple[Any, ...]) -> None:
+            if inputs[0].is_floating_point():
+                found[name] = inputs[0].detach().reshape(-1, inputs[0].shape[-1])[-1].double().numpy()
+
+        return read
+
+    try:
+        for name, layer in layers.items():
+            handles.append(layer.register_forward_pre_hook(reader(name)))
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _disturbance(adapters: Sequence[Adapter], owner: int, other: int, keys: Mapping[str, np.ndarray]) -> float | None:
+    """Mean over shared modules of the other's interference bound over what the owner writes, at these keys."""
+    shares = []
+    for name in adapters[owner].modules.keys() & adapters[other].modules.keys() & keys.keys():
+        own = float(np.linalg.norm(adapters[owner].update(name).apply(keys[name])))
+        if own > 0:
+            shares.append(interference_bound([adapters[other].update(name)], keys[name])[0] / own)
+    return sum(shares) / len(shares) if shares else None
 
 
 def _encode(tokenizer: Any, prompt: str, answer: str) -> tuple[torch.Tensor, int]:

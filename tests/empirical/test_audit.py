@@ -257,6 +257,13 @@ def test_probes_measure_margins_and_what_a_mean_holds(save_adapter: Save, tiny_b
     data = audit(folders, base=str(tmp_path / "base"), probe=probe)
     assert not against_schema(data)
     lines = data["probe"]["lines"]
+    for line in lines:
+        assert line["disturbance"][line["best"]] is None
+        assert all(d is not None and d >= 0 for j, d in enumerate(line["disturbance"]) if j != line["best"])
+    # an adapter beside its own copy: the bound is at least what the copy really writes at these keys
+    twins = audit([folders[0], save_adapter("copy", seed=1)], base=str(tmp_path / "base"), probe=probe)
+    for line in twins["probe"]["lines"]:
+        assert max(d for d in line["disturbance"] if d is not None) >= 1.0 - 1e-12  # quotient of equal norms, rounded
     assert [x["token"] for x in lines] == ["w4", "w7"]
     for x in lines:
         assert len(x["margins"]) == 2

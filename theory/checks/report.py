@@ -70,7 +70,7 @@ def print_ladder(
             figure = row["figure"]
             measured = f"{figure['name']}: {figure['value']:.3g} {figure['unit']}" if figure else ""
             name = reference.partition(":")[2]
-            console.print(f"  {name:<40} {_MARKS[row['status']]}  {measured}  ({row['seconds']:.1f} s)")
+            console.print(f"  {name:<30} {_MARKS[row['status']]} {row['seconds']:5.1f} s  {measured}")
     gaps = [
         (claim_id, layer, r)
         for claim_id, layers in results.items()
