@@ -33,8 +33,9 @@ import-results: $(STAMP) ## unpack ARCHIVE=file.tar.gz from another machine; eve
 mutants: $(STAMP) ## change every bound and assumption in turn; no change may survive (CLAIM=id for one claim)
 	@$(BIN)/python -m theory mutants $(if $(CLAIM),--claim $(CLAIM))
 
+# one BLAS thread for NumPy, which is fastest for narrow factors; torch, and so peft, keeps all of its threads
 bench: $(STAMP) ## the kernels against peft's dense path, in one run
-	@$(BIN)/python -m pytest bench -s --benchmark-only --benchmark-columns=min,median,rounds
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest bench -s --benchmark-only --benchmark-columns=min,median,rounds
 
 lint: $(STAMP) ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -18,11 +18,17 @@ from theory.numerics import Array, integer, matrix, one_of, rank_tolerance, real
 
 
 class Core(NamedTuple):
-    """``scale * B @ A == left @ core @ right`` with orthonormal columns of `left` and rows of `right`."""
+    """``scale * B @ A == left @ core @ right`` with orthonormal columns of `left` and rows of `right`.
 
-    left: Array
+    Both are kept as products with a small r x r matrix, ``left = tall_left @ mix_left``, ``right = mix_right @
+    wide_right``: what is needed of them are a few columns or rows, and then the large product is not formed.
+    """
+
+    tall_left: Array
+    mix_left: Array
     core: Array
-    right: Array
+    mix_right: Array
+    wide_right: Array
     magnitude: float
 
 
@@ -73,27 +79,27 @@ class LowRank:
         require(columns.shape[0] == self.shape[1], "x", f"{self.shape[1]} rows", f"{columns.shape[0]} rows")
         return self.scale * (self.B @ (self.A @ columns))
 
-    def _balanced(self) -> tuple[Array, Array]:
-        """Factors of ``|scale| B A`` up to sign whose k-th column and row have equal norms.
+    def _balance(self) -> tuple[Array, Array, float, float]:
+        """Column scales of B and row scales of A that balance them, and the Frobenius norms that they then have.
 
-        (B T, T^-1 A) is the same update for every diagonal T > 0; the balanced choice makes ``||B|| ||A||``, and
-        with it the rounding error, as small as a diagonal T can up to a factor r.
+        (B T, T^-1 A) is the same update for every diagonal T > 0; the balanced choice, in which the k-th column and
+        row have equal norms, makes ``||B|| ||A||``, and with it the rounding error, as small as a diagonal T can up to
+        a factor r. The scale is split between the two; a zero column or row silences its partner.
         """
         b_norm, a_norm = _column_norms(self.B), _column_norms(self.A.T)
         used = (b_norm > 0) & (a_norm > 0)
         root_b, root_a = np.sqrt(np.where(used, b_norm, 1.0)), np.sqrt(np.where(used, a_norm, 1.0))
         root = math.sqrt(abs(self.scale))
-        left = self.B * np.where(used, root_a / root_b * math.copysign(root, self.scale), 0.0)
-        right = self.A * np.where(used, root_b / root_a * root, 0.0)[:, None]
-        return left, right
+        left = np.where(used, root_a / root_b * math.copysign(root, self.scale), 0.0)
+        right = np.where(used, root_b / root_a * root, 0.0)
+        return left, right, float(np.linalg.norm(b_norm * left)), float(np.linalg.norm(a_norm * right))
 
     def core(self) -> Core:
-        """Two thin QR decompositions; `magnitude` bounds the norms that went into the core product."""
-        left, right = self._balanced()
-        q_left, r_left = _thin_qr(left)
-        q_right, r_right = _thin_qr(right.T)
-        magnitude = float(np.linalg.norm(r_left) * np.linalg.norm(r_right))
-        return Core(q_left, r_left @ r_right.T, q_right.T, magnitude)
+        """Two thin QR decompositions of the balanced factors; `magnitude` bounds what went into the core product."""
+        left, right, left_norm, right_norm = self._balance()
+        tall, mix_left, r_left = _thin_qr(self.B, left)
+        wide, mix_right, r_right = _thin_qr(self.A.T, right)
+        return Core(tall, mix_left, r_left @ r_right.T, mix_right.T, wide.T, left_norm * right_norm)
 
     def singular_values(self) -> Array:
         """Singular values of the update, descending; as many as B has columns, zeros kept.
@@ -109,8 +115,8 @@ class LowRank:
 
     def tolerance(self) -> float:
         """Absolute error of :meth:`singular_values`; what :meth:`rank` counts as zero."""
-        left, right = self._balanced()
-        return rank_tolerance((*self.shape, self.columns), float(np.linalg.norm(left) * np.linalg.norm(right)))
+        _, _, left_norm, right_norm = self._balance()
+        return rank_tolerance((*self.shape, self.columns), left_norm * right_norm)
 
     def rank(self, tol: float | None = None) -> int:
         """Number of singular values above `tol`; by default above their rounding error.
@@ -144,7 +150,10 @@ class LowRank:
         u, values, vt = np.linalg.svd(core.core, full_matrices=False)
         keep = min(r, values.size)
         root = np.sqrt(values[:keep])
-        return LowRank._trusted(core.left @ (u[:, :keep] * root), (root[:, None] * vt[:keep]) @ core.right)
+        return LowRank._trusted(
+            core.tall_left @ (core.mix_left @ (u[:, :keep] * root)),
+            ((root[:, None] * vt[:keep]) @ core.mix_right) @ core.wide_right,
+        )
 
     def inner(self, other: LowRank) -> float:
         """Frobenius inner product ``trace(self^T other)``, in factor space."""
@@ -166,7 +175,9 @@ class LowRank:
             return np.zeros((self.shape[0], 0)) if left else np.zeros((0, self.shape[1]))
         u, values, vt = np.linalg.svd(core.core)
         kept = int(np.count_nonzero(values > rank_tolerance((*self.shape, self.columns), core.magnitude)))
-        return core.left @ u[:, :kept] if left else vt[:kept] @ core.right
+        if left:
+            return core.tall_left @ (core.mix_left @ u[:, :kept])
+        return (vt[:kept] @ core.mix_right) @ core.wide_right
 
     @staticmethod
     def combine(updates: Sequence[LowRank], weights: Sequence[float]) -> LowRank:
@@ -212,29 +223,29 @@ def _column_norms(columns: Array) -> Array:
 _CHOLESKY_LIMIT = 1e10
 
 
-def _thin_qr(columns: Array) -> tuple[Array, Array]:
-    """Thin QR of tall columns: Cholesky-QR, twice, where the columns are well enough conditioned, else Householder.
+def _thin_qr(columns: Array, scales: Array) -> tuple[Array, Array, Array]:
+    """(tall, mix, r) with ``tall @ mix @ r == columns * scales`` and orthonormal columns of ``tall @ mix``.
 
-    The first pass leaves a loss of orthogonality of about eps cond^2 <= 2e-6, the second squares that and ends at
-    rounding (Yamamoto, Nakatsukasa, Yanagisawa & Fukaya, ETNA 44, 2015). It is all matrix products and triangular
-    solves, an order of magnitude faster than Householder for the tall and narrow factors of an adapter.
+    Cholesky-QR, twice, where the columns are tall and well enough conditioned, else Householder. The first pass leaves
+    a loss of orthogonality of about eps cond^2 <= 2e-6, the second squares that and ends at rounding (Yamamoto,
+    Nakatsukasa, Yanagisawa & Fukaya, ETNA 44, 2015). It is all matrix products and one triangular solve, an order of
+    magnitude faster than Householder for the tall and narrow factors of an adapter.
     """
     rows, width = columns.shape
-    if width == 0 or rows < 4 * width:
-        return np.linalg.qr(columns)
-    q, r = columns, np.eye(width)
-    for _ in range(2):
-        gram = q.T @ q
+    if 0 < 4 * width <= rows:
+        gram = columns.T @ columns
         norms = np.sqrt(np.diag(gram))
-        if not np.all((norms > 1e-140) & (norms < 1e140)):
-            return np.linalg.qr(columns)
-        gram /= norms[:, None] * norms
-        values = np.linalg.eigvalsh(gram)
-        if not values[0] * _CHOLESKY_LIMIT > values[-1]:
-            return np.linalg.qr(columns)
-        lower = norms[:, None] * np.linalg.cholesky(gram)
-        q, r = _divide(q, lower), lower.T @ r
-    return q, r
+        if np.all((norms > 1e-140) & (norms < 1e140)):
+            gram /= norms[:, None] * norms
+            values = np.linalg.eigvalsh(gram)
+            if values[0] * _CHOLESKY_LIMIT > values[-1]:
+                first = norms[:, None] * np.linalg.cholesky(gram)
+                tall = _divide(columns, first)
+                # within 2e-6 of the identity: multiplying with its inverse is stable
+                second = np.linalg.cholesky(tall.T @ tall)
+                return tall, np.linalg.inv(second).T, (second.T @ first.T) * scales
+    q, r = np.linalg.qr(columns * scales)
+    return q, np.eye(q.shape[1]), r
 
 
 def _divide(columns: Array, lower: Array) -> Array:
