@@ -302,7 +302,7 @@ def arrow_prototype(update: LowRank) -> Array:
     """Top right singular vector (in,) of an update: the direction of inputs that it reads most."""
     core = update.core()
     _, _, vt = np.linalg.svd(core.core)
-    return vt[0] @ core.right
+    return (vt[0] @ core.mix_right) @ core.wide_right
 
 
 class _ArrowHook:
