@@ -116,7 +116,7 @@ def test_a_small_cell_comes_back_when_it_is_run_again(name: str) -> None:
 
 
 def _shifted(metrics: Any, target: str, value: float, path: str = "") -> Any:
-    """`metrics` with the number at `target` moved far away: a count to the other end, anything else by twice its size."""
+    """`metrics` with the number at `target` moved far away: a count to the other end, others beyond any spread."""
     if path == target:
         if isinstance(metrics, list):
             return [0 if value > 0.5 else metrics[1], metrics[1]]
