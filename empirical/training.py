@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from empirical.models import Update, generator, with_peft
-from empirical.tasks.two_hop import Batch, Part, batches
+from empirical.tasks.sentences import Batch, Part, batches
 from theory.lowrank import LowRank
 from theory.numerics import integer, require, stream
 

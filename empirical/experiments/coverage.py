@@ -23,7 +23,8 @@ from empirical.experiments._coverage_predictions import PLACEMENTS, predictions
 from empirical.models import BaseShape, Updates, scratch_base, updated
 from empirical.record import canonical
 from empirical.reuse import ROUTERS, Options, check_method, oracle_right, random_like, reused, weighted_sum
-from empirical.tasks.two_hop import Batch, Part, Sentences, World, WorldShape, shuffle_answers
+from empirical.tasks.sentences import Batch, Part, Sentences, shuffle_answers
+from empirical.tasks.two_hop import World, WorldShape
 from empirical.training import (
     AdapterShape,
     Job,

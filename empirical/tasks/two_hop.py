@@ -12,17 +12,13 @@ old value, and :attr:`Queries.differs` says where it does not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from empirical.tasks.sentences import Bools, Ints, Part, Sentences
 from theory.numerics import integer, one_of, real, require, stream
-
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -102,20 +98,6 @@ class Vocabulary:
     def tokens(self, kind: str, index: Ints) -> Ints:
         """Token numbers of the given indices of one kind."""
         return np.asarray(index, dtype=np.int64) + self.range(kind).start
-
-
-class Sentences(NamedTuple):
-    """Sentences of one length.
-
-    tokens: (n, L). answers: the columns that are answers; each is predicted from the columns before it.
-    """
-
-    tokens: Ints
-    answers: tuple[int, ...]
-
-    def take(self, rows: Ints | Bools) -> Sentences:
-        """The sentences of these rows (indices or a mask)."""
-        return Sentences(self.tokens[rows], self.answers)
 
 
 @dataclass(frozen=True)
@@ -330,83 +312,3 @@ class Weights:
     direct: float = 0.4
     written_out: float = 0.1
     documents: float = 0.1
-
-
-class Part(NamedTuple):
-    """Sentences and their relative share of every batch."""
-
-    sentences: Sentences
-    weight: float
-
-
-class Batch(NamedTuple):
-    """Padded sentences of similar length.
-
-    tokens: (n, L) padded on the right with 0. rows, columns: positions of the answers; an answer at column c is
-    predicted from the columns before it, so that padding is never seen.
-    """
-
-    tokens: Ints
-    rows: Ints
-    columns: Ints
-
-
-LONG = 6  # sentences of at least this many tokens are batched apart: padding the short ones would double the work
-
-
-def collate(sentences: Sequence[Sentences]) -> list[Batch]:
-    """At most two batches (short and long sentences)."""
-    batches = []
-    for wanted in (False, True):
-        group = [s for s in sentences if len(s.tokens) and (s.tokens.shape[1] >= LONG) == wanted]
-        if not group:
-            continue
-        width = max(s.tokens.shape[1] for s in group)
-        tokens = np.concatenate([np.pad(s.tokens, ((0, 0), (0, width - s.tokens.shape[1]))) for s in group])
-        rows, columns, start = [], [], 0
-        for s in group:
-            n = len(s.tokens)
-            rows.append(np.repeat(np.arange(start, start + n), len(s.answers)))
-            columns.append(np.tile(np.asarray(s.answers), n))
-            start += n
-        batches.append(Batch(tokens, np.concatenate(rows), np.concatenate(columns)))
-    return batches
-
-
-def batches(parts: Sequence[Part], size: int, rng: np.random.Generator) -> Iterator[list[Batch]]:
-    """Endless batches of `size` sentences; each part is cycled through in a fresh random order.
-
-    Shares are exact in the long run: the fractional rows of each step are carried over to the next.
-
-    Raises:
-        ValueError: no parts, an empty part, or a weight that is not positive.
-    """
-    require(len(parts) > 0, "parts", "at least one part", "none")
-    integer(size, "size", 1)
-    for part in parts:
-        require(len(part.sentences.tokens) > 0, "parts", "sentences in every part", "an empty part")
-        require(part.weight > 0, "parts", "positive weights", part.weight)
-    share = np.array([p.weight for p in parts]) / sum(p.weight for p in parts) * size
-    owed = np.zeros(len(parts))
-    orders: list[Ints] = [np.empty(0, dtype=np.int64) for _ in parts]
-    while True:
-        owed += share
-        counts = np.floor(owed).astype(int)
-        missing = size - int(counts.sum())
-        counts[np.argsort(counts - owed, kind="stable")[:missing]] += 1
-        owed -= counts
-        chosen = []
-        for i, (part, count) in enumerate(zip(parts, counts, strict=True)):
-            while len(orders[i]) < count:
-                orders[i] = np.concatenate([orders[i], rng.permutation(len(part.sentences.tokens))])
-            chosen.append(part.sentences.take(orders[i][:count]))
-            orders[i] = orders[i][count:]
-        yield collate(chosen)
-
-
-def shuffle_answers(sentences: Sentences, rng: np.random.Generator) -> Sentences:
-    """The same prompts with the last answer permuted over the sentences: nothing true can be learnt from them."""
-    tokens = sentences.tokens.copy()
-    column = sentences.answers[-1]
-    tokens[:, column] = rng.permutation(tokens[:, column])
-    return Sentences(tokens, sentences.answers)

@@ -12,7 +12,8 @@ from empirical.experiments._coverage_predictions import COMPOSING, PLACEMENTS
 from empirical.judge import judge
 from empirical.models import BaseShape, linear_modules, scratch_base, updated
 from empirical.run import config
-from empirical.tasks.two_hop import Part, World, WorldShape, collate
+from empirical.tasks.sentences import Part, collate
+from empirical.tasks.two_hop import World, WorldShape
 from empirical.training import (
     AdapterShape,
     Job,

@@ -16,7 +16,10 @@ from theory.composition import additive_ceiling, coverage_law
 from theory.facts import margin_rank_floor
 
 pytest.importorskip("matplotlib")
-from empirical import figures
+from empirical.experiments._coverage_predictions import TELLS
+from empirical.figures import coverage as coverage_figures
+from empirical.figures import one_layer as one_layer_figures
+from empirical.figures import rank_threshold as rank_figures
 
 LEVELS = (0.0, 0.5, 1.0)
 LAMBDA, P2, VALUES = 0.75, 0.8, 20
@@ -68,7 +71,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str
             metrics: dict[str, Any] = {"ranks": cell["ranks"], "errors": floors, "rounding": 1e-12}
         elif cell["part"] == "answers":
             n, ranks = cell["facts"], cell["ranks"]
-            eps = [1.1 * figures.trace_bound(n, r) for r in ranks]
+            eps = [1.1 * rank_figures.trace_bound(n, r) for r in ranks]
             metrics = {"ranks": ranks, "base": [0, n], "right": [[min(n, 9 * r), n] for r in ranks],
                        "trace_rank": [0.9 * r for r in ranks], "eps": eps, "eps_mean_square": eps,
                        "margin": [1 - e for e in eps]}  # fmt: skip
@@ -93,7 +96,7 @@ def texts(figure: Any) -> str:
 
 
 def test_the_line_of_the_coverage_law_is_the_law(coverage: list[dict[str, Any]]) -> None:
-    figure = figures.coverage_figure(coverage, [])
+    figure = coverage_figures.coverage_figure(coverage, [])
     assert figure is not None
     for pair in ("placed", "rows"):
         x, y = line(figure, f"law.{pair}.False")
@@ -110,25 +113,25 @@ def test_the_line_of_the_coverage_law_is_the_law(coverage: list[dict[str, Any]])
 
 
 def test_placement_and_alignment_show_prediction_and_verdict(coverage: list[dict[str, Any]]) -> None:
-    figure = figures.placement_figure(coverage, [])
+    figure = coverage_figures.placement_figure(coverage, [])
     assert figure is not None
     assert line(figure, "law.placed")[1] == pytest.approx([LAMBDA * P2] * 2)
     assert len(figure.axes) == 5, "the layer scan has a panel where it was run"
     rows = [{"id": "headline.alpha.placed", "verdict": "violated"}]
-    figure = figures.alignment_figure(coverage, rows)
+    figure = coverage_figures.alignment_figure(coverage, rows)
     assert figure is not None
-    assert set(line(figure, "tells.alpha.placed")[1]) == {figures.TELLS}
+    assert set(line(figure, "tells.alpha.placed")[1]) == {TELLS}
     assert any("VIOLATED" in t.get_text() for t in figure.axes[0].texts)
 
 
 def test_floor_margin_and_law_are_those_of_the_theory(small: tuple[Path, list[dict[str, Any]]]) -> None:
     _, records = small
-    figure = figures.error_figure(records, [])
+    figure = rank_figures.error_figure(records, [])
     assert figure is not None
     cell = next(r["cell"] for r in records if r["cell"]["part"] == "squared")
     x, y = line(figure, "floor")
     assert y == pytest.approx(floor(cell, [int(r) for r in x]), abs=1e-12)
-    figure = figures.margin_figure(records, [])
+    figure = rank_figures.margin_figure(records, [])
     assert figure is not None
     answers = next(r["cell"] for r in records if r["cell"]["part"] == "answers")
     ranks, bound = line(figure, "bound")
@@ -145,10 +148,10 @@ def test_the_ceiling_is_that_of_the_sizes() -> None:
             "ranks": [4], "methods": ["sum"]}  # fmt: skip
     adversary = {"kind": "adversary", "seed": 1, "bridges": 60, "values": 3}
     records = [record("one_layer", cell, {"scores": scores}), record("one_layer", adversary, {"large": [[20, 60]]})]
-    figure = figures.one_layer_figure(records, [])
+    figure = one_layer_figures.one_layer_figure(records, [])
     assert figure is not None
     assert set(line(figure, "ceiling")[0]) == {additive_ceiling(60, 3)}
-    assert figures.one_layer_figure([], []) is None
+    assert one_layer_figures.one_layer_figure([], []) is None
 
 
 def test_files_are_written_and_what_is_missing_is_skipped(

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from empirical.tasks.two_hop import Part, Sentences, World, WorldShape, batches, collate, shuffle_answers
+from empirical.tasks.sentences import Part, Sentences, batches, collate, shuffle_answers
+from empirical.tasks.two_hop import World, WorldShape
 from theory.numerics import stream
 
 SMALL = {"old_persons": 30, "new_persons": 12, "bridges": 8, "values": 5}
