@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 STRICT ?=
 export STRICT
 
-.PHONY: help verify test experiments judge figures import-results mutants bench lint golden clean setup coq
+.PHONY: help verify test experiments judge figures import-results mutants bench data lint golden clean setup coq
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -27,6 +27,9 @@ judge: $(STAMP) ## hold the committed results against the predictions
 figures: $(STAMP) ## predicted and measured in build/figures/, from the committed results (PROFILE=smoke|cpu|gpu|auto)
 	@$(BIN)/python -m empirical figures --profile $(or $(PROFILE),auto)
 
+data: $(STAMP) ## the tasks as JSON Lines with data cards in build/data/ (SEED=)
+	@$(BIN)/python -m empirical data --seed $(or $(SEED),0) --card docs/data-card.md
+
 import-results: $(STAMP) ## unpack ARCHIVE=file.tar.gz from another machine; every record is verified by its hash
 	@$(BIN)/python -m empirical import-results "$(ARCHIVE)"
 
@@ -40,8 +43,9 @@ bench: $(STAMP) ## the kernels against peft's dense path, in one run
 lint: $(STAMP) ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-golden: $(STAMP) ## write statements.v, what Coq prints for it, and the table in the README from the registry; review the difference
+golden: $(STAMP) ## write statements.v, what Coq prints for it, and the tables in the README; review the difference
 	@$(BIN)/python -m theory statements --write
+	@$(BIN)/python -m empirical.summary --write
 
 setup: $(STAMP) coq ## only the set-up
 

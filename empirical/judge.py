@@ -1,10 +1,11 @@
 """Outcome against prediction: holds, violated or undecided, with the interval that says so.
 
 The unit is the world: tables, base and experts drawn anew. Queries within a world share all of these, so they are
-never pooled; the interval is a t interval over per-world rates (99 % with at least ten worlds, 95 % with fewer), and
-where all worlds agree on 0 or on 1, Clopper-Pearson on worlds. Holm's step-down keeps the error rate over the
-ceilings and hypotheses of one experiment. Controls must all hold together, and a test of such a conjunction needs no
-correction (it is an intersection-union test), so each is judged at the full level.
+never pooled; the interval is a t interval over per-world rates (99 % with at least ten worlds, 95 % with fewer). Where
+all worlds agree it has no width; then it is that of the nearest outcomes in which they do not, one query of one world
+answered otherwise (Clopper-Pearson on worlds where only 0 or 1 is known of each). Holm's step-down keeps the error
+rate over the ceilings and hypotheses of one experiment. Controls must all hold together, and a test of such a
+conjunction needs no correction (it is an intersection-union test), so each is judged at the full level.
 
 Kinds: *exact* (a theorem about the very system that ran: every world must agree, no interval), *ceiling* (a theorem
 whose premises hold in the mean), *hypothesis* (a proposed mechanism; a violation is a result), *control* (must hold, or
@@ -90,20 +91,36 @@ class Verdict:
     mean: float
 
 
-def t_interval(values: Sequence[float], level: float) -> tuple[float, float]:
-    """Two-sided t interval for the mean over worlds; Clopper-Pearson on worlds where all of them are 0 or all 1."""
+def t_interval(values: Sequence[float], level: float, step: float | None = None) -> tuple[float, float]:
+    """Two-sided t interval for the mean over worlds.
+
+    Where all worlds agree: the smallest interval that holds those of the outcomes with one world moved by `step`, which
+    is what one query is worth. Clopper-Pearson on worlds would say less of ten worlds in which every query is right
+    than the t interval says of ten in which one query is wrong. It is used where no step is known and all are 0 or 1.
+
+    Args:
+        values: one number per world.
+        level: confidence, in (0, 1).
+        step: the rate of one query in one world, 1 / n; None where the worlds are no counts.
+    """
     from scipy import stats
 
     n = len(values)
     require(n > 0, "worlds", "at least one world", 0)
-    if all(v == 0 for v in values) or all(v == 1 for v in values):
+    unanimous = len(set(values)) == 1
+    if unanimous and values[0] in (0, 1) and (step is None or n == 1):
         edge = ((1 - level) / 2) ** (1 / n)
         return (0.0, 1 - edge) if values[0] == 0 else (edge, 1.0)
     if n == 1:
         return -math.inf, math.inf
+    quantile = float(stats.t.ppf((1 + level) / 2, n - 1))
+    if unanimous:
+        # one world moved by `step`: the mean moves by step / n, and the deviation of the mean is step / n as well
+        half = (1 + quantile) * (step or 0.0) / n
+        return values[0] - half, values[0] + half
     mean = math.fsum(values) / n
     deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
-    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * deviation / math.sqrt(n)
+    half = quantile * deviation / math.sqrt(n)
     return mean - half, mean + half
 
 
@@ -128,6 +145,16 @@ def _outcomes(prediction: Prediction) -> tuple[list[float], float]:
     return [r - t for r, t in zip(rates, targets, strict=True)], 0.0
 
 
+def _interval(prediction: Prediction, values: Sequence[float], level: float) -> tuple[float, float]:
+    """The interval for `values`; a rate of counts stays within [0, 1]."""
+    counts = [w for w in prediction.worlds if not isinstance(w, (int, float))]
+    whole = len(counts) == len(values)
+    low, high = t_interval(values, level, max(1 / w[1] for w in counts) if whole else None)
+    if whole and len(set(values)) == 1 and values == prediction.rates():
+        return max(low, 0.0), min(high, 1.0)
+    return low, high
+
+
 def smallest_error(prediction: Prediction) -> float:
     """The p-value of the verdict: the smallest error rate at which the interval decides; 1.0 if none does.
 
@@ -136,7 +163,7 @@ def smallest_error(prediction: Prediction) -> float:
     values, target = _outcomes(prediction)
 
     def decides(error: float) -> bool:
-        interval = t_interval(values, 1 - error)
+        interval = _interval(prediction, values, 1 - error)
         return _verdict(prediction.relation, interval, target, prediction.margin) != "undecided"
 
     low, high = 0.0, 1.0 - 1e-9
@@ -156,7 +183,7 @@ def _error_rate(prediction: Prediction) -> float:
 
 def _at_level(prediction: Prediction, level: float, p: float) -> Verdict:
     values, target = _outcomes(prediction)
-    interval = t_interval(values, level)
+    interval = _interval(prediction, values, level)
     outcome = _verdict(prediction.relation, interval, target, prediction.margin)
     return Verdict(outcome, interval, level, p, math.fsum(values) / len(values))
 

@@ -41,6 +41,37 @@ def test_worlds_that_all_agree_get_clopper_pearson(value: float, want: tuple[flo
     assert np.allclose(got, (oracle.low, oracle.high), rtol=1e-9, atol=1e-12)  # scipy's root finding
 
 
+@given(
+    st.integers(2, 12),
+    st.integers(1, 300),
+    st.integers(0, 300),
+    st.sampled_from([0.95, 0.99]),
+    st.sampled_from([-1, 1]),
+)
+def test_worlds_that_all_agree_get_the_interval_of_the_nearest_that_do_not(
+    worlds: int, asked: int, right: int, level: float, way: int
+) -> None:
+    right = min(right, asked)
+    if not 0 <= right + way <= asked:
+        way = -way
+    low, high = t_interval([right / asked] * worlds, level, 1 / asked)
+    moved = [right / asked] * (worlds - 1) + [(right + way) / asked]
+    oracle = scipy.stats.t.interval(level, worlds - 1, np.mean(moved), scipy.stats.sem(moved))
+    # the quantile is below 700 (one degree of freedom at 99.9 %), times the rounding of means of numbers up to 1
+    slack = 700 * worlds * EPS
+    assert low - slack <= oracle[0]
+    assert oracle[1] <= high + slack
+    assert math.isclose(low if way < 0 else high, oracle[0] if way < 0 else oracle[1], rel_tol=0, abs_tol=slack)
+
+
+def test_a_right_answer_more_never_turns_a_held_prediction_undecided() -> None:
+    for threshold in (0.6, 0.8, 0.9, 0.95):
+        nearly = verdict("at_least", threshold, [[200, 200]] * 9 + [[199, 200]])
+        assert nearly == verdict("at_least", threshold, [[200, 200]] * 10) == "holds"
+    assert judge([predict("at_least", 0.9, [[200, 200]] * 10)])[0].interval[1] == 1.0
+    assert verdict("at_least", 0.8, [[1, 1]] * 10) == "undecided", "ten coin tosses are no proof of four in five"
+
+
 def test_the_interval_covers_where_pooled_queries_do_not() -> None:
     """Worlds with a spread of their own: the world interval keeps its 99 %, the pooled one does not."""
     rng = stream(0, "coverage")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from empirical import summary
 from theory.__main__ import markdown
 from theory.claims import load
 
@@ -25,6 +26,15 @@ def test_the_table_of_claims_is_the_registry() -> None:
 def test_a_stale_table_is_noticed() -> None:
     stale = README.replace("| `merge_rank` |", "| `merge_ranks` |")
     assert between(stale, "claims") != markdown(load())
+
+
+def test_the_table_of_experiments_is_what_the_committed_results_say() -> None:
+    assert summary.embed(README, summary.summary()) == README
+
+
+def test_a_readme_without_the_section_is_refused() -> None:
+    with pytest.raises(ValueError, match="no such section"):
+        summary.embed("# a title", "| a | table |")
 
 
 def test_every_make_target_that_is_named_exists() -> None:
