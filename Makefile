@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 STRICT ?=
 export STRICT
 
-.PHONY: help verify test experiments judge figures import-results mutants bench data lint golden clean setup coq
+.PHONY: help verify test experiments judge scaling figures import-results mutants bench bench-training data lint golden clean setup coq
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -17,9 +17,13 @@ verify: $(STAMP) coq ## check every claim: symbolic, numeric, Coq, real adapters
 test: $(STAMP) coq ## the test suite
 	@$(BIN)/python -m pytest
 
-experiments: $(STAMP) ## train, reuse, judge (EXPERIMENT= PROFILE=smoke|cpu|gpu|auto METHOD=file.py:function WORKERS= BUDGET=min DRY=1)
-	@$(BIN)/python -m empirical run --profile $(or $(PROFILE),auto) $(if $(EXPERIMENT),--experiment $(EXPERIMENT)) \
-	  $(if $(METHOD),--method $(METHOD)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(BUDGET),--budget $(BUDGET)) $(if $(DRY),--dry-run)
+experiments: $(STAMP) ## train, reuse, judge (EXPERIMENT= PROFILE=smoke|cpu|gpu|auto METHOD=file.py:function WORKERS= BUDGET=min DRY=1 ENGINE=local|ray ADDRESS= SEQUENTIAL=1)
+	@$(if $(SEQUENTIAL),SEQUENTIAL=$(SEQUENTIAL)) $(BIN)/python -m empirical run --profile $(or $(PROFILE),auto) \
+	  $(if $(EXPERIMENT),--experiment $(EXPERIMENT)) $(if $(METHOD),--method $(METHOD)) $(if $(WORKERS),--workers $(WORKERS)) \
+	  $(if $(BUDGET),--budget $(BUDGET)) $(if $(DRY),--dry-run) $(if $(ENGINE),--engine $(ENGINE)) $(if $(ADDRESS),--address $(ADDRESS))
+
+scaling: $(STAMP) ## the tables of docs/scaling.md, from the committed results
+	@$(BIN)/python -m empirical scaling --write
 
 judge: $(STAMP) ## hold the committed results against the predictions
 	@$(BIN)/python -m empirical judge
@@ -36,9 +40,22 @@ import-results: $(STAMP) ## unpack ARCHIVE=file.tar.gz from another machine; eve
 mutants: $(STAMP) ## change every bound and assumption in turn; no change may survive (CLAIM=id for one claim)
 	@$(BIN)/python -m theory mutants $(if $(CLAIM),--claim $(CLAIM))
 
+paper: $(STAMP) coq ## build/paper/lora-limits.pdf; verifies first where the verification is missing or stale
+	@sh tools/tex.sh
+	@$(BIN)/python -m paper.material || $(BIN)/python -m theory verify
+	@$(BIN)/python -m paper.generate
+	@mkdir -p build/paper && cd paper && max_print_line=1000 latexmk -pdf -interaction=nonstopmode -halt-on-error \
+	  -file-line-error -outdir=../build/paper -jobname=lora-limits main.tex >../build/paper/latexmk.txt 2>&1 \
+	  || { grep -E '^(\./|!)' ../build/paper/latexmk.txt >&2; echo "paper: LaTeX stopped (build/paper/latexmk.txt)" >&2; exit 1; }
+	@$(BIN)/python -m paper.lint --built
+	@echo "written: build/paper/lora-limits.pdf"
+
 # one BLAS thread for NumPy, which is fastest for narrow factors; torch, and so peft, keeps all of its threads
 bench: $(STAMP) ## the kernels against peft's dense path, in one run
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest bench -s --benchmark-only --benchmark-columns=min,median,rounds
+
+bench-training: $(STAMP) ## many adapters at once against one by one with peft; takes the result into docs/training.md
+	@$(BIN)/python bench/training.py --write
 
 lint: $(STAMP) ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -151,12 +151,14 @@ def _parser() -> argparse.ArgumentParser:
         "--profile", default="auto", metavar="smoke|cpu|gpu|auto", help="auto: gpu where CUDA is, else cpu"
     )
     run.add_argument("--method", metavar="FILE.py:FUNCTION", help="your own merge, run beside the known ones")
-    run.add_argument("--workers", type=int, metavar="N", help="processes (by default one per core, 12 on a GPU)")
+    run.add_argument("--workers", type=int, metavar="N", help="cells at once (by default one per core, 12 on a GPU)")
     run.add_argument(
         "--budget", type=float, metavar="MIN", help="start no cell that would end later; run again to go on"
     )
     run.add_argument("--results", type=Path, metavar="DIR", help="where the records lie (default empirical/results)")
     run.add_argument("--dry-run", action="store_true", help="only show the cells and the estimate")
+    run.add_argument("--engine", default="local", metavar="local|ray", help="processes here, or Ray (docs/cluster.md)")
+    run.add_argument("--address", metavar="HOST:PORT|auto", help="of a Ray cluster (by default one started here)")
     judge = commands.add_parser("judge", help="hold the finished cells against the predictions")
     judge.add_argument("--experiment", action="append", metavar="NAME")
     judge.add_argument("--profile", default="auto", metavar="smoke|cpu|gpu|auto", help="auto: gpu where it has results")
@@ -168,10 +170,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     figures.add_argument("--results", type=Path, metavar="DIR")
     figures.add_argument("--out", type=Path, metavar="DIR", help="by default build/figures")
+    scaling = commands.add_parser("scaling", help="what a sweep of 100,000 cells would need (docs/scaling.md)")
+    scaling.add_argument("--write", action="store_true", help="bring docs/scaling.md up to date")
+    scaling.add_argument("--measure", action="store_true", help="time the driver anew (docs/scaling.json)")
     pack = commands.add_parser("pack", help="all records of a profile in one archive, with their hashes")
     pack.add_argument("archive", type=Path)
     pack.add_argument("--profile", default="gpu", metavar="smoke|cpu|gpu")
     pack.add_argument("--results", type=Path, metavar="DIR")
+    data = commands.add_parser("data", help="the tasks as JSON Lines with data cards")
+    data.add_argument("--task", action="append", metavar="NAME", help="only this one (may be repeated)")
+    data.add_argument("--seed", type=int, default=0, metavar="N", help="of the worlds (0)")
+    data.add_argument("--train", type=int, metavar="N", help="training examples, of tasks whose size is free")
+    data.add_argument("--test", type=int, metavar="N", help="test examples, of tasks whose size is free")
+    data.add_argument("--out", type=Path, metavar="DIR", help="by default build/data")
+    data.add_argument("--card", type=Path, metavar="FILE", help="write the data card of all tasks there as well")
     unpack = commands.add_parser("import-results", help="unpack such an archive; every file is verified by its hash")
     unpack.add_argument("archive", type=Path)
     unpack.add_argument("--results", type=Path, metavar="DIR")
@@ -186,13 +198,25 @@ def _judge(names: list[str] | None, profile: str, results: Path, write: Path | N
 
     chosen = names or engine.experiments()
     if profile == "auto":
-        profile = "gpu" if any(results.glob("*/gpu/*.json")) else "cpu"
+        profile = engine.judged_profile(results)
     rows = engine.judge_all(chosen, profile, results)
     if not rows:
         raise ValueError(f"judge: expected results of profile {profile} in {results}, got none (make experiments)")
     engine.print_rows(Console(width=None if sys.stdout.isatty() else 132, highlight=False), rows)
     engine.write_experiments(write or ROOT / "build" / "experiments.json", profile, rows)
     return 1 if any(r["verdict"] == "violated" and r["kind"] != "hypothesis" for r in rows) else 0
+
+
+def _scaling(write: bool, measure: bool) -> int:
+    from empirical import scaling
+
+    if measure:
+        print(f"written: {scaling.write_measured()}")
+    if write:
+        print(f"written: {scaling.write()}")
+    if not (write or measure):
+        print(scaling.section())
+    return 0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -213,18 +237,31 @@ def main(arguments: list[str] | None = None) -> int:
 
             if options.workers is not None and options.workers < 1:
                 raise ValueError(f"--workers: expected an integer >= 1, got {options.workers}")
+            if options.budget is not None and not options.budget > 0:
+                raise ValueError(f"--budget: expected minutes above 0, got {options.budget}")
             return run(
                 options.experiment, options.profile, options.method, options.workers, results,
-                options.budget, options.dry_run,
+                options.budget, options.dry_run, options.engine, options.address,
             )  # fmt: skip
         if options.command == "judge":
             return _judge(options.experiment, options.profile, results or RESULTS, options.write)
+        if options.command == "data":
+            from empirical.data import DATA, export, write_card
+
+            sizes = {k: v for k, v in (("train", options.train), ("test", options.test)) if v is not None}
+            for line in export(options.out or DATA, options.seed, sizes, options.task):
+                print(line)
+            if options.card:
+                write_card(options.card)
+            return 0
         if options.command == "figures":
             from empirical.figures import FIGURES, draw
 
             for line in draw(options.profile, results or RESULTS, options.out or FIGURES):
                 print(line)
             return 0
+        if options.command == "scaling":
+            return _scaling(options.write, options.measure)
         from empirical import archive
 
         if options.command == "pack":

@@ -7,6 +7,7 @@ import io
 import json
 import tarfile
 import tempfile
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from empirical.record import RecordError, read, write_json
@@ -23,7 +24,8 @@ def pack(results: Path, profile: str, archive: Path) -> int:
     Returns the number of records.
 
     Raises:
-        RecordError: a record is damaged. ValueError: there is none.
+        RecordError: a record is damaged, or the archive cannot be written; nothing is left behind then.
+        ValueError: there is none.
     """
     files = sorted(results.glob(f"*/{profile}/*.json"))
     require(bool(files), "pack", f"records of profile {profile} in {results}", "none")
@@ -31,16 +33,21 @@ def pack(results: Path, profile: str, archive: Path) -> int:
     for path in files:
         read(path)
         manifest[path.relative_to(results).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
-    archive.parent.mkdir(parents=True, exist_ok=True)
     partial = archive.with_name(f".{archive.name}.partial")
-    with tarfile.open(partial, "w:gz") as tar:
-        text = json.dumps(manifest, indent=1, sort_keys=True).encode()
-        member = tarfile.TarInfo(MANIFEST)
-        member.size = len(text)
-        tar.addfile(member, io.BytesIO(text))
-        for name in manifest:
-            tar.add(results / name, arcname=name)
-    partial.replace(archive)
+    try:
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(partial, "w:gz") as tar:
+            text = json.dumps(manifest, indent=1, sort_keys=True).encode()
+            member = tarfile.TarInfo(MANIFEST)
+            member.size = len(text)
+            tar.addfile(member, io.BytesIO(text))
+            for name in manifest:
+                tar.add(results / name, arcname=name)
+        partial.replace(archive)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise RecordError(f"{archive}: expected to write it, got: {error.strerror}") from error
     return len(files)
 
 

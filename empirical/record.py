@@ -15,8 +15,9 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,26 +45,30 @@ def cell_hash(experiment: str, protocol: int, cell: Mapping[str, Any]) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write whole or not at all: a temporary name in the same folder, flushed to disk, then renamed.
+    """Write whole or not at all, as JSON.
 
     Raises:
         RecordError: the folder cannot be written or the disk is full; nothing is left behind.
+        ValueError: a number is not finite. TypeError: something that JSON cannot hold.
     """
+    _write(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    """A temporary name in the same folder, flushed to disk, then renamed: a reader sees the old file or the new one."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("w", encoding="utf-8") as file:
-            json.dump(value, file, indent=1, sort_keys=True, allow_nan=False)
-            file.write("\n")
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except OSError as error:
+    except BaseException as error:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
-        raise RecordError(f"{path}: expected to write it, got: {error.strerror}") from error
-    except BaseException:
-        partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise RecordError(f"{path}: expected to write it, got: {error.strerror}") from error
         raise
 
 
@@ -86,8 +91,9 @@ def read(path: Path) -> dict[str, Any]:
     return found
 
 
+@cache
 def environment() -> dict[str, Any]:
-    """Versions that a result depends on."""
+    """Versions that a result depends on, of the process that asks."""
     versions: dict[str, str | None] = {}
     for name in PACKAGES:
         try:
@@ -160,10 +166,25 @@ class Store:
         path = self.path(cell)
         return read(path) if path.exists() else None
 
-    def put(self, cell: Mapping[str, Any], metrics: Mapping[str, Any], seconds: float, device: str) -> dict[str, Any]:
-        """Write the record of a finished cell; a number that is not finite raises RecordError."""
+    def put(
+        self,
+        cell: Mapping[str, Any],
+        metrics: Mapping[str, Any],
+        seconds: float,
+        device: str,
+        versions: Mapping[str, Any] | None = None,
+        code: tuple[str | None, bool] | None = None,
+    ) -> dict[str, Any]:
+        """Write the record of a finished cell; a number that is not finite raises RecordError.
+
+        Args:
+            seconds: wall time of the cell alone.
+            device: in words, of the process that ran the cell.
+            versions: `environment` of that process, by default of this one.
+            code: `commit` of what ran, by default as it is now.
+        """
         finite(metrics)
-        identity, dirty = commit()
+        identity, dirty = code or commit()
         record = {
             "schema": SCHEMA,
             "cell": dict(cell),
@@ -173,22 +194,23 @@ class Store:
             "metrics": dict(metrics),
             "seconds": round(seconds, 3),
             "device": device,
-            "environment": environment(),
+            "environment": dict(versions or environment()),
             "commit": identity,
             "dirty": dirty,
         }
+        # first the error of an earlier try: killed in between, the cell runs again, and no record keeps a stale error
+        with suppress(OSError):
+            self._error_path(cell).unlink(missing_ok=True)
         write_json(self.path(cell), record)
-        self._error_path(cell).unlink(missing_ok=True)
         return record
 
     def put_error(self, cell: Mapping[str, Any], error: str) -> None:
         """Keep why a cell failed, beside where its record would lie; the next run tries it again."""
-        path = self._error_path(cell)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"{canonical(dict(cell))}\n{error}\n", encoding="utf-8")
-        except OSError as failure:
-            raise RecordError(f"{path}: expected to write it, got: {failure.strerror}") from failure
+        _write(self._error_path(cell), f"{canonical(dict(cell))}\n{error}\n")
+
+    def strangers(self, cells: Iterable[Mapping[str, Any]]) -> int:
+        """How many files here belong to none of `cells`: records of another config or protocol."""
+        return len({p.name for p in self.folder.glob("*.json")} - {self.path(cell).name for cell in cells})
 
     def damaged(self) -> list[str]:
         """One line for every file here that is no whole record."""

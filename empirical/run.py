@@ -1,7 +1,7 @@
-"""The driver: config -> cells -> processes -> one JSON per cell; resumable, never the same cell twice.
+"""The driver: config -> cells -> engine -> one JSON per cell; resumable, never the same cell twice.
 
-A cell runs in a worker process; only the driver writes. A killed driver or worker costs the cells that were running
-and nothing else: the next run finds the finished ones by their hash and goes on.
+A cell runs in a worker process, of this machine or of a Ray cluster; only the driver writes. A killed driver or worker
+costs the cells that were running and nothing else: the next run finds the finished ones by their hash and goes on.
 """
 
 from __future__ import annotations
@@ -9,43 +9,45 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
-import multiprocessing
 import os
 import pkgutil
 import sys
 import time
 import tomllib
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import empirical.experiments
+from empirical import estimate
+from empirical.estimate import Job, Times, gib
 from empirical.judge import Prediction, as_row, judge
-from empirical.record import RESULTS, ROOT, RecordError, Store, canonical, device_name, write_json
+from empirical.record import RESULTS, ROOT, Store, canonical, commit, device_name, write_json
+from empirical.workers import Engine, Local, Outcome
 from theory.numerics import one_of, require
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 PROFILES = ("smoke", "cpu", "gpu")
-#: a worker that dies (out of memory, killed) takes the cells with it; they are tried this often in one run
+ENGINES = ("local", "ray")
+#: a worker that dies (out of memory, killed) takes its cell with it, which is tried this often in one run
 ATTEMPTS = 3
+#: processes on a machine with a GPU
+ON_A_GPU = 12
 
 
-class Job(NamedTuple):
-    """One cell that has to run."""
-
-    experiment: str
-    store: Store
-    cell: dict[str, Any]
-
-
-def experiments() -> list[str]:
-    """Names of all experiments, in the order in which they run."""
-    names = [m.name for m in pkgutil.iter_modules(empirical.experiments.__path__) if not m.name.startswith("_")]
+def experiments(results: Path | None = None, profile: str = "*") -> list[str]:
+    """Names of all experiments, in the order in which they run; of those with results if a folder is given."""
+    names = _names()
+    if results is not None:
+        names = [name for name in names if any(results.glob(f"{name}/{profile}/*.json"))]
     return sorted(names, key=lambda name: (getattr(_module(name), "ORDER", 99), name))
+
+
+def _names() -> list[str]:
+    found = (m.name for m in pkgutil.iter_modules(empirical.experiments.__path__))
+    return [name for name in found if not name.startswith("_")]
 
 
 def _module(name: str) -> ModuleType:
@@ -54,7 +56,7 @@ def _module(name: str) -> ModuleType:
 
 def module(name: str) -> ModuleType:
     """The experiment's module. Raises ValueError for an unknown name."""
-    one_of(name, "experiment", experiments())
+    one_of(name, "experiment", _names())
     return _module(name)
 
 
@@ -78,18 +80,24 @@ def config(name: str, profile: str, folder: Path = CONFIGS) -> dict[str, Any]:
     return {**tables["common"], **tables[profile]}
 
 
-def pick_profile(profile: str) -> str:
-    """Resolve "auto"; refuse "gpu" where there is none."""
+def pick_profile(profile: str, cuda: bool | None = None) -> str:
+    """Resolve "auto"; refuse "gpu" where there is none. `cuda`: whether there is one, by default on this machine."""
     one_of(profile, "profile", (*PROFILES, "auto"))
     if profile in ("smoke", "cpu"):
         return profile
-    import torch
+    if cuda is None:
+        import torch
 
-    cuda = bool(torch.cuda.is_available())
+        cuda = bool(torch.cuda.is_available())
     if profile == "auto":
         return "gpu" if cuda else "cpu"
     require(cuda, "profile", "a CUDA device for gpu (PROFILE=cpu runs anywhere)", "none")
     return profile
+
+
+def judged_profile(results: Path) -> str:
+    """The profile that counts: gpu where it has results, else cpu."""
+    return "gpu" if any(results.glob("*/gpu/*.json")) else "cpu"
 
 
 def user_method(reference: str) -> dict[str, str]:
@@ -128,60 +136,21 @@ def _no(cell: Mapping[str, Any]) -> bool:
     return False
 
 
-def _work(experiment: str, cell: dict[str, Any], device: str) -> tuple[dict[str, Any] | None, str | None, float]:
-    """In a worker process: (metrics, None, seconds) or (None, error, seconds)."""
-    started = time.perf_counter()
-    try:
-        metrics = _module(experiment).run(cell, device)
-    except Exception as error:  # whatever a cell dies of is recorded with its config, and the run goes on
-        trace = traceback.format_exc(limit=-4)
-        return None, f"{type(error).__name__}: {error}\n{trace}", time.perf_counter() - started
-    return metrics, None, time.perf_counter() - started
-
-
 def pending(
     names: Sequence[str], profile: str, results: Path, method: Mapping[str, str] | None = None
-) -> tuple[list[Job], list[dict[str, Any]]]:
-    """(cells that have to run, records that are there). A damaged record raises RecordError before anything runs."""
+) -> tuple[list[Job], list[tuple[Job, dict[str, Any]]]]:
+    """(cells that have to run, finished ones with their records). A damaged record raises RecordError."""
     jobs, done = [], []
     for name in names:
         store = store_for(name, profile, results)
         for cell in cells(name, profile, method):
+            job = estimate.job(module(name), name, store, cell)
             record = store.get(cell)
             if record is None:
-                jobs.append(Job(name, store, cell))
+                jobs.append(job)
             else:
-                done.append(record)
+                done.append((job, record))
     return jobs, done
-
-
-def estimate(jobs: Sequence[Job], done: Sequence[Mapping[str, Any]], workers: int) -> tuple[float | None, list[str]]:
-    """Seconds that `jobs` will take here, from records of the same experiment, else from the config's own guess.
-
-    Returns the seconds (None if nothing is known about some experiment) and one line per experiment.
-    """
-    lines: list[str] = []
-    total: float | None = 0.0
-    for name in dict.fromkeys(j.experiment for j in jobs):
-        mine = [j for j in jobs if j.experiment == name]
-        measured = [float(r["seconds"]) for r in done if r["experiment"] == name]
-        guess = getattr(_module(name), "seconds", None)
-        if measured:
-            each, source = sum(measured) / len(measured), "measured on the finished cells"
-        elif guess is not None:
-            each, source = sum(guess(j.cell) for j in mine) / len(mine), "guessed from the cells' sizes"
-        else:
-            each, source = math_nan(), "unknown before the first cell"
-        known = each == each
-        total = total + each * len(mine) / workers if known and total is not None else None
-        minutes = f"about {each * len(mine) / workers / 60:.1f} min" if known else "time unknown"
-        lines.append(f"{name}: {len(mine)} cells, {minutes} on {workers} processes ({source})")
-    return total, lines
-
-
-def math_nan() -> float:
-    """Not a number, for 'unknown'."""
-    return float("nan")
 
 
 def run(
@@ -192,140 +161,252 @@ def run(
     results: Path | None = None,
     budget_minutes: float | None = None,
     dry_run: bool = False,
+    engine: str = "local",
+    address: str | None = None,
 ) -> int:
     """Run what is missing, judge what is there. Exit status: 0 all cells finished, 1 a cell failed.
 
+    Args:
+        workers: processes at once; by default as many as there are cores (or 12 on a GPU) and as fit into memory.
+        budget_minutes: no cell starts that is expected to end later.
+        engine: "local" for processes of this machine, "ray" for tasks of a Ray cluster.
+        address: of the cluster, by default one that is started here for the run.
+
     Raises:
-        ValueError: unknown experiment, profile or method, broken config, damaged record, second driver; nothing was
-            run then and nothing is lost.
+        ValueError: unknown experiment, profile, method or engine, broken config, damaged record, second driver, no
+            cluster; nothing was run then and nothing is lost. Results that cannot be written: what was, is kept.
     """
     from rich.console import Console
 
+    one_of(engine, "engine", ENGINES)
+    require(address is None or engine == "ray", "--address", "--engine ray with it", f"--engine {engine}")
     console = Console(width=None if sys.stdout.isatty() else 132, highlight=False)
-    profile = pick_profile(profile)
     chosen = list(names) if names else experiments()
     for name in chosen:
         module(name)
     described = user_method(method) if method else None
-    folder = results or (ROOT / "build" / "results-method" if method else RESULTS)
-    device = "cuda" if profile == "gpu" else "cpu"
-    count = workers or (12 if device == "cuda" else max(os.cpu_count() or 1, 1))
-    jobs, done = pending(chosen, profile, folder, described)
-    _, lines = estimate(jobs, done, count)
-    memory = f"about {count * 0.8:.1f} GiB of memory"
-    console.print(
-        f"profile {profile} on {device_name(device)}: {len(done)} cells finished, {len(jobs)} to run, {memory}"
-    )
-    for line in lines:
-        console.print(f"  {line}")
-    if dry_run:
-        for job in jobs:
-            console.print(f"  {job.store.path(job.cell).stem}  {job.experiment}  {canonical(job.cell)}", soft_wrap=True)
-        return 0
-    failures, left = _run_jobs(jobs, device, count, budget_minutes, console) if jobs else ([], 0)
+    if address is None:
+        profile = pick_profile(profile)  # before anything is started
+    with ExitStack() as stack:
+        cluster = None
+        if engine == "ray" and (address or not dry_run):
+            from empirical.cluster import Ray
+
+            on_gpu = ON_A_GPU if profile == "gpu" else None
+            cluster = Ray(address, workers if address else workers or on_gpu, described)
+            stack.callback(cluster.close)
+            if address is not None:
+                profile = pick_profile(profile, cluster.gpus() > 0)
+        device = "cuda" if profile == "gpu" else "cpu"
+        folder = results or (ROOT / "build" / "results-method" if method else RESULTS)
+        jobs, done = pending(chosen, profile, folder, described)
+        # what a cluster's machines take is not known before they ran something
+        times = Times() if address else estimate.here(done, device_name(device))
+        each, available = estimate.MEMORY[device], None if address else estimate.available_memory()
+        if cluster is not None:
+            count = cluster.slots(device)
+        else:
+            wanted = ON_A_GPU if device == "cuda" else max(os.cpu_count() or 1, 1)
+            count = workers or estimate.processes_that_fit(wanted, each, available)
+            if count < (workers or wanted):
+                console.print(f"{count} processes and not {wanted}: more would not fit into {gib(available or 0)}")
+        where = cluster.name() if cluster is not None else device_name(device)
+        console.print(f"profile {profile} on {where}: {len(done)} cells finished, {len(jobs)} to run")
+        free = "" if available is None else f", {gib(available)} are free"
+        if jobs:
+            console.print(f"  memory: {gib(count * each)} for {count} processes (guessed before the first cell){free}")
+        for line in [*_strangers(chosen, profile, folder, described),
+                     *estimate.describe(jobs, times, count, budget_minutes)]:  # fmt: skip
+            console.print(f"  {line}")
+        if dry_run:
+            for job in times.ordered(jobs):
+                expected = times.expected(job)
+                shown = "time unknown" if expected is None else f"{expected:.3g} s"
+                console.print(f"  {job.store.path(job.cell).stem}  {job.experiment}  {shown}  {canonical(job.cell)}",
+                              soft_wrap=True, markup=False)  # fmt: skip
+            return 0
+        failures: list[str] = []
+        left = 0
+        if jobs:
+            for store in {j.store.folder: j.store for j in jobs}.values():
+                stack.enter_context(store.lock())
+            if cluster is None:
+                local = Local(count)
+                stack.callback(local.close)
+            room = None if workers or cluster is not None else available
+            driver = Driver(cluster or local, device, times, budget_minutes, room, console)
+            failures, left = driver.run(jobs)
     for failure in failures:
         console.print(f"failed: {failure}", markup=False, soft_wrap=True)
     if left:
         console.print(f"{left} cells left when the budget of {budget_minutes:g} min ended; run the same command again")
     if not failures and not left:
-        rows = judge_all(chosen, profile, folder, described)
-        print_rows(console, rows)
-        target = ROOT / "build" / ("experiments-method.json" if method else "experiments.json")
+        # all that is there is judged, so that a run of one experiment leaves the others in the document
+        rows = judge_all(experiments(folder, profile), profile, folder, described)
+        print_rows(console, [row for row in rows if row["experiment"] in chosen])
+        target, figures = documents(folder, profile, described)
         write_experiments(target, profile, rows)
-        console.print(f"written: {target.relative_to(ROOT)}")
-        for line in _figures(chosen, profile, folder, described):
+        console.print(f"written: {target.relative_to(ROOT) if target.is_relative_to(ROOT) else target}")
+        for line in _figures(chosen, profile, folder, described, figures):
             console.print(line, markup=False, soft_wrap=True)
     return 1 if failures else 0
 
 
-def _figures(names: Sequence[str], profile: str, folder: Path, method: Mapping[str, str] | None) -> Iterator[str]:
+def _strangers(names: Sequence[str], profile: str, folder: Path, method: Mapping[str, str] | None) -> Iterator[str]:
+    for name in names:
+        found = store_for(name, profile, folder).strangers(cells(name, profile, method))
+        if found and method is None:
+            yield f"{name}: {found} records of another config or protocol are here; they are kept and not used"
+
+
+def documents(folder: Path, profile: str, method: Mapping[str, str] | None = None) -> tuple[Path, Path]:
+    """(JSON file, folder of figures) for the outcomes of `profile`.
+
+    They lie in build/, or beside results that lie elsewhere. ``experiments.json`` is the profile that counts
+    (`judged_profile`), or the user's method; a smoke run, or a CPU run where there are GPU results, gets a name of its
+    own.
+    """
+    base = ROOT / "build" if folder in (RESULTS, ROOT / "build" / "results-method") else folder
+    suffix = "-method" if method else "" if profile == judged_profile(folder) else f"-{profile}"
+    return base / f"experiments{suffix}.json", base / f"figures{suffix}"
+
+
+def _figures(
+    names: Sequence[str], profile: str, folder: Path, method: Mapping[str, str] | None, out: Path
+) -> Iterator[str]:
     """Draw the figures where matplotlib is there; one line for each, or one that says that it is not."""
+    # looked up by file: the plots load torch, for which an experiment without one need not wait
+    spec = importlib.util.find_spec("empirical.figures")
+    folders = (spec and spec.submodule_search_locations) or []
+    plotted = [name for name in names if any((Path(f) / f"{name}.py").exists() for f in folders)]
+    if not plotted:
+        return
     if importlib.util.find_spec("matplotlib") is None:
         yield "no figures: matplotlib is not installed"
         return
     from empirical.figures import draw
 
-    yield from draw(profile, folder, ROOT / "build" / ("figures-method" if method else "figures"), names, method)
+    yield from draw(profile, folder, out, plotted, method)
 
 
-def _run_jobs(
-    jobs: Sequence[Job], device: str, workers: int, budget_minutes: float | None, console: Any
-) -> tuple[list[str], int]:
-    """Run the cells; the driver alone writes. Returns (failures, number of cells not started within the budget)."""
-    from contextlib import ExitStack
+class Driver:
+    """Runs jobs on an engine: what goes next, what is written, what is tried again."""
 
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    def __init__(
+        self,
+        engine: Engine,
+        device: str,
+        times: Times,
+        budget_minutes: float | None,
+        memory: float | None,
+        console: Any,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """`memory`: bytes for all workers together; None if nobody asked to keep below anything."""
+        self.engine, self.device, self.times, self.console = engine, device, times, console
+        self.limit = None if budget_minutes is None else 60 * budget_minutes
+        self.memory, self.peak, self.shown = memory, 0, engine.slots(device)
+        self.clock, self.began = clock, clock()
+        self.code = commit()  # of what the workers are about to load
+        self.failures: list[str] = []
+        self.finished = 0
 
-    # one thread per process: the processes are the parallelism
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TOKENIZERS_PARALLELISM"):
-        os.environ[variable] = "false" if variable == "TOKENIZERS_PARALLELISM" else "1"
-    started = time.perf_counter()
-    failures: list[str] = []
-    waiting = list(jobs)
-    attempts: dict[int, int] = {}
-    longest = 0.0
-    name = device_name(device)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-               TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=True))  # fmt: skip
-    with ExitStack() as stack:
-        for store in {j.store.folder: j.store for j in jobs}.values():
-            stack.enter_context(store.lock())
-        bar = stack.enter_context(Progress(*columns, console=console))
-        task = bar.add_task("cells", total=len(jobs))
-        while waiting:
-            pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-            running: dict[Future[Any], Job] = {}
-            try:
-                while waiting or running:
-                    spent = (time.perf_counter() - started) / 60
-                    fits = budget_minutes is None or spent + longest / 60 <= budget_minutes
-                    while fits and waiting and len(running) < workers:
-                        job = waiting[0]  # taken off the list only once the pool, which may be broken, has it
-                        running[pool.submit(_work, job.experiment, job.cell, device)] = job
-                        waiting.pop(0)
-                    if not running:
-                        return failures, len(waiting)
-                    finished, _ = wait(running, return_when=FIRST_COMPLETED)
-                    for future in finished:
-                        job = running.pop(future)
-                        try:
-                            metrics, error, seconds = future.result()
-                        except BrokenProcessPool:
-                            running[future] = job
-                            raise
-                        longest = max(longest, seconds)
-                        if error is None:
-                            try:
-                                job.store.put(job.cell, metrics, seconds, name)
-                            except RecordError as refused:
-                                if "finite" not in str(refused):
-                                    raise
-                                error = str(refused)
-                        if error is not None:
-                            job.store.put_error(job.cell, error)
-                            failures.append(f"{job.experiment} {canonical(job.cell)}: {error.splitlines()[0]}")
-                        bar.advance(task)
-            except BrokenProcessPool:
-                # a worker was killed; which cell it ran is not known, so every running one is tried again
-                for job in running.values():
-                    key = id(job.cell)
-                    attempts[key] = attempts.get(key, 0) + 1
-                    if attempts[key] < ATTEMPTS:
-                        waiting.append(job)
+    def run(self, jobs: Sequence[Job]) -> tuple[list[str], int]:
+        """Run `jobs`; returns (failures, number of cells that did not fit into the budget)."""
+        waiting = self.times.ordered(jobs)
+        first = {job.kind for job in jobs if not self.times.measured(job)}
+        running: dict[int, Job] = {}
+        attempts: dict[int, int] = {}
+        tickets = {id(job): i for i, job in enumerate(waiting)}
+        with _bar(self.console, jobs, self.times) as advance:
+            while waiting or running:
+                while len(running) < self.slots() and (position := self.next(waiting, bool(running))) is not None:
+                    job = waiting.pop(position)
+                    running[tickets[id(job)]] = job
+                    self.engine.submit(tickets[id(job)], job.experiment, job.cell, self.device)
+                if not running:
+                    return self.failures, len(waiting)
+                for ticket, outcome in self.engine.wait():
+                    job = running.pop(ticket)
+                    if outcome is None:
+                        attempts[ticket] = attempts.get(ticket, 0) + 1
+                        if attempts[ticket] < ATTEMPTS:
+                            # to the end: what died for want of memory has more of it when little else is left
+                            waiting.append(job)
+                            continue
+                        self.fail(job, f"the worker process died {ATTEMPTS} times")
                     else:
-                        job.store.put_error(job.cell, "the worker process died")
-                        failures.append(f"{job.experiment} {canonical(job.cell)}: the worker process died")
-                        bar.advance(task)
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
-    return failures, 0
+                        self.keep(job, outcome)
+                    self.finished += 1
+                    advance(job, self.finished)
+                    if first:
+                        first.discard(job.kind)
+                        if not first and waiting:
+                            waiting = self.refresh(waiting, running)
+        return self.failures, 0
+
+    def next(self, waiting: Sequence[Job], busy: bool) -> int | None:
+        """Position of the first cell that is expected to end within the budget."""
+        if not waiting or self.limit is None:
+            return 0 if waiting else None
+        left = self.limit - (self.clock() - self.began)
+        for i, job in enumerate(waiting):
+            if (self.times.expected(job) or 0.0) <= left:
+                return i
+        # a guess alone keeps no cell from ever being tried
+        if left > 0 and not busy and not self.finished and not self.times.measured(waiting[0]):
+            return min(range(len(waiting)), key=lambda i: self.times.expected(waiting[i]) or 0.0)
+        return None
+
+    def keep(self, job: Job, outcome: Outcome) -> None:
+        """Write what came of a cell."""
+        self.peak = max(self.peak, outcome.memory)
+        if outcome.metrics is None:
+            self.fail(job, outcome.error or "no metrics")
+            return
+        self.times.add(job, outcome.seconds)
+        job.store.put(job.cell, outcome.metrics, outcome.seconds, outcome.device, outcome.environment, self.code)
+
+    def fail(self, job: Job, error: str) -> None:
+        """Write why there is no record."""
+        job.store.put_error(job.cell, error)
+        self.failures.append(f"{job.experiment} {canonical(job.cell)}: {error.splitlines()[0]}")
+
+    def slots(self) -> int:
+        """How many cells to run at once: as many as the engine has and, as measured so far, fit into memory."""
+        count = self.engine.slots(self.device)
+        if self.memory is not None and self.peak:
+            count = estimate.processes_that_fit(count, self.peak, self.memory)
+            if count < self.shown:
+                self.shown = count
+                self.console.print(f"{count} processes from here on: each takes {gib(self.peak)} of {gib(self.memory)}")
+        return count
+
+    def refresh(self, waiting: Sequence[Job], running: Mapping[int, Job]) -> list[Job]:
+        """Say again what is left, now that every kind of cell was measured here; returns the new order."""
+        left = None if self.limit is None else max(self.limit - (self.clock() - self.began), 0.0) / 60
+        count = self.slots()
+        self.console.print(
+            f"after the first {self.finished}: {len(waiting)} cells wait, {len(running)} run; "
+            f"{gib(self.peak)} a process, {gib(count * self.peak)} for {count} (measured)"
+        )
+        for line in estimate.describe(waiting, self.times, count, left):
+            self.console.print(f"  {line}")
+        return self.times.ordered(waiting)
+
+
+@contextmanager
+def _bar(console: Any, jobs: Sequence[Job], times: Times) -> Iterator[Callable[[Job, int], None]]:
+    """A progress bar whose time left goes by expected seconds, since cells differ; yields what advances it."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("cells {task.fields[count]}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"),
+               TimeRemainingColumn(elapsed_when_finished=True))  # fmt: skip
+    expected = [times.expected(job) for job in jobs]
+    weights = {id(job): 1.0 if None in expected else e or 0.0 for job, e in zip(jobs, expected, strict=True)}
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("", total=sum(weights.values()), count=f"0/{len(jobs)}")
+        yield lambda job, done: bar.update(task, advance=weights[id(job)], count=f"{done}/{len(jobs)}")
 
 
 def records(

@@ -1,33 +1,44 @@
 """Training: a base from scratch, one LoRA adapter with peft, new rows of an embedding, all weights.
 
 Every loss is the mean cross-entropy over answer tokens only. An adapter comes back as plain updates
-(module name -> :class:`theory.lowrank.LowRank`), so that whatever reuses it needs neither peft nor the model.
+(module name -> :class:`theory.lowrank.LowRank`), so that whatever reuses it needs neither peft nor the model;
+:func:`save_adapter` writes them as peft does. Many adapters over one base: :mod:`empirical.many`.
 """
 
 from __future__ import annotations
 
 import copy
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from empirical.models import Update, generator, with_peft
+from empirical.adapter_files import Draft, check_output, write_adapter
+from empirical.models import Update, Updates, generator, with_peft
 from empirical.tasks.sentences import Batch, Part, batches
+from theory.adapters import adapter_scale
 from theory.lowrank import LowRank
 from theory.numerics import integer, require, stream
 
 
 class TrainingDiverged(RuntimeError):
-    """A loss that is not finite; carries the configuration that led there."""
+    """A loss that is not finite.
 
-    def __init__(self, config: Any) -> None:
+    Attributes:
+        config: the configuration that led there; of several adapters trained by one call, a list.
+        finished: name -> :class:`Trained`, what the other adapters of that call came to.
+    """
+
+    def __init__(self, config: Any, finished: Mapping[str, Trained] | None = None) -> None:
         super().__init__(f"the loss is not finite: {config}")
         self.config = config
+        self.finished = dict(finished or {})
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,10 @@ class Schedule:
         integer(self.steps, "steps", 1)
         integer(self.batch, "batch", 1)
         require(self.rate > 0, "rate", "a positive learning rate", self.rate)
+
+    def adamw(self) -> dict[str, Any]:
+        """What AdamW is told; the rate is set anew at every step."""
+        return {"lr": self.rate, "betas": self.betas, "weight_decay": self.weight_decay}
 
     def factor(self, step: int) -> float:
         """Learning rate at `step` (from 0) relative to the peak."""
@@ -78,7 +93,7 @@ class AdapterShape:
 class Job:
     """One adapter to be trained: what it is shown, how it is shaped, how long.
 
-    :func:`train_adapter` takes one; a trainer of many adapters over one frozen base takes a list of them.
+    :func:`train_adapter` takes one, :func:`empirical.many.train_adapters` a list of them.
     """
 
     name: str
@@ -86,6 +101,22 @@ class Job:
     shape: AdapterShape
     schedule: Schedule
     seed: int
+
+    def describe(self) -> dict[str, Any]:
+        """Everything but the sentences."""
+        return {"name": self.name, "shape": asdict(self.shape), "schedule": asdict(self.schedule), "seed": self.seed}
+
+    def data(self) -> Iterator[list[Batch]]:
+        """The batches of every step, endless, from a stream of the job's own."""
+        return batches(self.parts, self.schedule.batch, stream(self.seed, "train", "adapter", self.name))
+
+    def initial(self, draw: torch.Generator, columns: int) -> torch.Tensor:
+        """The next initial A (rank x columns), uniform as peft and ``nn.Linear`` draw it (Kaiming, a = sqrt(5))."""
+        return (torch.rand((self.shape.rank, columns), generator=draw) * 2 - 1) * (1.0 / math.sqrt(columns))
+
+    def start(self) -> torch.Generator:
+        """The generator of all initial A, module by module in the base's order; every B starts at zero."""
+        return generator(self.seed, "init", "adapter", self.name)
 
 
 @dataclass(frozen=True)
@@ -105,8 +136,8 @@ def answer_logits(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]
     device = next(model.parameters()).device
     tokens = torch.as_tensor(batch.tokens, device=device)
     rows, columns = torch.as_tensor(batch.rows, device=device), torch.as_tensor(batch.columns, device=device)
-    hidden = model.model(input_ids=tokens[:, :-1], use_cache=False).last_hidden_state
-    return model.lm_head(hidden[rows, columns - 1]), tokens[rows, columns]
+    hidden = model.base_model(input_ids=tokens[:, :-1], use_cache=False).last_hidden_state
+    return model.get_output_embeddings()(hidden[rows, columns - 1]), tokens[rows, columns]
 
 
 def answer_loss(model: Any, group: Sequence[Batch]) -> torch.Tensor:
@@ -128,9 +159,7 @@ def descend(
     Raises:
         TrainingDiverged: a loss was not finite (looked at every 25 steps and at the end).
     """
-    optimizer = torch.optim.AdamW(
-        parameters, lr=schedule.rate, betas=schedule.betas, weight_decay=schedule.weight_decay, fused=True
-    )
+    optimizer = torch.optim.AdamW(parameters, **schedule.adamw(), fused=True)
     losses: list[torch.Tensor] = []
     for step in range(schedule.steps):
         for group in optimizer.param_groups:
@@ -157,20 +186,22 @@ def pretrain(base: Any, parts: Sequence[Part], schedule: Schedule, seed: int) ->
     return losses
 
 
-def train_adapter(base: Any, job: Job) -> Trained:
-    """Train one adapter with peft on a frozen `base`, which is left as it was.
+def peft_config(base: Any, shape: AdapterShape) -> Any:
+    """peft's ``LoraConfig`` for this shape on this base.
 
     Raises:
-        TrainingDiverged: the loss was not finite.
         ValueError: the shape names a layer that the base does not have.
     """
-    from peft import LoraConfig
-
-    shape = job.shape
     depth = int(base.config.num_hidden_layers)
     for layer in shape.layers or ():
         require(0 <= layer < depth, "layers", f"layers from 0 to {depth - 1}", layer)
-    config = LoraConfig(
+    return _lora_config(shape)
+
+
+def _lora_config(shape: AdapterShape) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(
         r=shape.rank,
         lora_alpha=shape.alpha,
         target_modules=list(shape.targets),
@@ -179,25 +210,28 @@ def train_adapter(base: Any, job: Job) -> Trained:
         bias="none",
         use_rslora=shape.rslora,
     )
+
+
+def train_adapter(base: Any, job: Job) -> Trained:
+    """Train one adapter with peft on a frozen `base`, which is left as it was.
+
+    Raises:
+        TrainingDiverged: the loss was not finite.
+        ValueError: the shape names a layer that the base does not have.
+    """
     # peft draws its own initial A from the global generator; it is replaced below
-    with torch.random.fork_rng(devices=[]), with_peft(base, config, job.name) as wrapped:
-        draw = generator(job.seed, "init", "adapter", job.name)
+    with torch.random.fork_rng(devices=[]), with_peft(base, peft_config(base, job.shape), job.name) as wrapped:
+        draw = job.start()
         layers = lora_layers(wrapped, job.name)
         for module in layers.values():
             a = module.lora_A[job.name].weight
-            bound = 1.0 / math.sqrt(a.shape[1])  # kaiming_uniform with a = sqrt(5), as peft and nn.Linear do
             with torch.no_grad():
-                a.copy_((torch.rand(a.shape, generator=draw) * 2 - 1) * bound)
+                a.copy_(job.initial(draw, a.shape[1]))
         parameters = [p for p in wrapped.parameters() if p.requires_grad]
         inner = wrapped.get_base_model()
-        data = batches(job.parts, job.schedule.batch, stream(job.seed, "train", "adapter", job.name))
-        losses = descend(parameters, lambda g: answer_loss(inner, g), data, job.schedule, _describe(job))
+        losses = descend(parameters, lambda g: answer_loss(inner, g), job.data(), job.schedule, job.describe())
         updates = {name: _low_rank(module, job.name) for name, module in layers.items()}
     return Trained(updates, losses)
-
-
-def _describe(job: Job) -> dict[str, Any]:
-    return {"name": job.name, "shape": asdict(job.shape), "schedule": asdict(job.schedule), "seed": job.seed}
 
 
 def lora_layers(wrapped: Any, name: str) -> dict[str, Any]:
@@ -251,15 +285,62 @@ class _Answers(nn.Module):
         return answer_logits(self.model, batch)
 
 
-def train_everything(base: Any, parts: Sequence[Part], schedule: Schedule, seed: int) -> Trained:
-    """Full fine-tuning on a copy; the changes of all weight matrices and norms as dense updates."""
-    tuned = copy.deepcopy(base).train().requires_grad_(True)
+def train_everything(
+    base: Any, parts: Sequence[Part], schedule: Schedule, seed: int, modules: Sequence[str] | None = None
+) -> Trained:
+    """Full fine-tuning on a copy; the changes of all weight matrices and norms, or of these modules, as dense updates.
+
+    Raises:
+        TrainingDiverged: the loss was not finite.
+    """
+    tuned = copy.deepcopy(base).train().requires_grad_(modules is None)
+    for name in modules or ():
+        tuned.get_submodule(name).requires_grad_(True)
     parameters = [p for p in tuned.parameters() if p.requires_grad]
     data = batches(parts, schedule.batch, stream(seed, "train", "everything"))
     losses = descend(parameters, lambda g: answer_loss(tuned, g), data, schedule, asdict(schedule))
     before = dict(base.named_parameters())  # a tied matrix is listed once, under its first name
     updates: dict[str, Update] = {}
     for key, after in tuned.named_parameters():
+        if not after.requires_grad:
+            continue
         change = after.detach().double() - before[key].detach().double()
         updates[key.removesuffix(".weight")] = change.cpu().numpy()
     return Trained(updates, losses)
+
+
+def save_adapter(folder: str | os.PathLike[str], updates: Updates, shape: AdapterShape, base_name: str = "") -> None:
+    """Write trained updates as an ordinary peft adapter, which ``PeftModel.from_pretrained`` loads and merges.
+
+    Args:
+        folder: a new folder; it appears whole or not at all.
+        updates: what :func:`train_adapter` or :func:`empirical.many.train_adapters` gave for this `shape`.
+        shape: what the adapter was trained as; its scale is checked against that of every update.
+        base_name: folder or hub id of the base, for peft's ``base_model_name_or_path``.
+
+    The factors are stored in float32 where that loses nothing, else in float64.
+
+    Raises:
+        ValueError: the folder exists or has no parent, no updates, or one that is not of this shape.
+    """
+    target = Path(folder)
+    check_output(target, [], force=False)
+    require(len(updates) > 0, "updates", "at least one module", "none")
+    scale = adapter_scale(shape.alpha, shape.rank, shape.rslora)
+    tensors: dict[str, torch.Tensor] = {}
+    for name, update in updates.items():
+        require(isinstance(update, LowRank), f"updates: {name}", "a LowRank", type(update).__name__)
+        assert isinstance(update, LowRank)
+        got = f"rank {update.columns}, scale {update.scale:g}"
+        fits = update.columns == shape.rank and update.scale == scale
+        require(fits, f"updates: {name}", f"rank {shape.rank}, scale {scale:g}", got)
+        for factor, values in (("A", update.A), ("B", update.B)):
+            tensors[f"base_model.model.{name}.lora_{factor}.weight"] = torch.tensor(values)
+    if all(torch.equal(t.float().double(), t) for t in tensors.values()):
+        tensors = {key: t.float() for key, t in tensors.items()}
+    config = _lora_config(shape)
+    config.base_model_name_or_path, config.task_type, config.inference_mode = base_name or None, "CAUSAL_LM", True
+    plain = {k: sorted(v) if isinstance(v, set) else v for k, v in config.to_dict().items()}
+    with Draft(target) as draft:
+        write_adapter(draft.folder, plain, tensors, f"---\nlibrary_name: peft\n---\n\nTrained as {shape}.\n")
+        draft.publish()

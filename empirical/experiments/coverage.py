@@ -11,7 +11,7 @@ questions by new or held-out old person, unchanged or changed second hop, covere
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from empirical.experiments._coverage_predictions import PLACEMENTS, predictions
+from empirical.many import train_adapters, trainer
 from empirical.models import BaseShape, Updates, scratch_base, updated
 from empirical.record import canonical
 from empirical.reuse import ROUTERS, Options, check_method, oracle_right, random_like, reused, weighted_sum
@@ -29,9 +30,9 @@ from empirical.training import (
     AdapterShape,
     Job,
     Schedule,
+    Trained,
     answer_logits,
     pretrain,
-    train_adapter,
     train_everything,
     train_rows,
 )
@@ -268,13 +269,16 @@ class WorldRun:
         losses = pretrain(self.base, self.world.pretraining(), schedule, self.seed)
         self.losses["base"] = float(np.mean(losses[-20:]))
         self.alone["base"] = self.measure("base", {})
+        trained = self.train(self.wanted())
         for name in self.wanted():
-            self.experts[name] = self.train(name)
+            self.experts[name] = trained[name].updates
+            self.losses[name] = float(np.mean(trained[name].losses[-20:]))
             self.alone[name] = self.measure(name, self.experts[name])
         predicted = self.foretell()
         pairs = {name: self.pair(name, *members) for name, members in PAIRS.items() if self.has(*members)}
         self.others()
         return {
+            "trainer": trainer(),
             "losses": self.losses,
             "scores": self.scores,
             "predicted": predicted,
@@ -299,26 +303,31 @@ class WorldRun:
         scan = [f"{hop}_{layer}" for layer in range(self.cell["layers"]) for hop in ("first", "second")]
         return [*self.cell["experts"], *(scan if self.cell["scan"] else [])]
 
-    def train(self, name: str) -> Updates:
-        """Train one expert. Half of every batch rehearses old one-hop facts, or the base is wiped out."""
+    def train(self, names: Sequence[str]) -> dict[str, Trained]:
+        """Train these experts, all adapters together.
+
+        Half of every batch rehearses old one-hop facts, or the base is wiped out.
+        """
         w, cell = self.world, self.cell
         replay = w.replay(spare=self.second)
-        if name == "rows":
-            tokens = w.vocabulary.tokens("person", w.new)
-            plan = Schedule(cell["adapter_steps"] // 2, cell["adapter_batch"], cell["rate_rows"])
-            trained = train_rows(self.base, tokens, [Part(self.first, 1.0)], plan, self.seed)
-        elif name == "everything":
-            parts = [Part(self.first, 0.25), Part(self.second, 0.25), Part(replay, 0.5)]
-            plan = Schedule(cell["adapter_steps"], cell["adapter_batch"], cell["rate_everything"])
-            trained = train_everything(self.base, parts, plan, self.seed)
-        else:
-            parts, layers = self.lesson(name, replay)
-            rate = cell["rate_all"] if layers is None else cell["rate_placed"]
-            shape = AdapterShape(cell["rank"], 2 * cell["rank"], layers)
-            plan = Schedule(cell["adapter_steps"], cell["adapter_batch"], rate)
-            trained = train_adapter(self.base, Job(name, parts, shape, plan, self.seed))
-        self.losses[name] = float(np.mean(trained.losses[-20:]))
-        return trained.updates
+        found: dict[str, Trained] = {}
+        jobs = []
+        for name in names:
+            if name == "rows":
+                tokens = w.vocabulary.tokens("person", w.new)
+                plan = Schedule(cell["adapter_steps"] // 2, cell["adapter_batch"], cell["rate_rows"])
+                found[name] = train_rows(self.base, tokens, [Part(self.first, 1.0)], plan, self.seed)
+            elif name == "everything":
+                parts = [Part(self.first, 0.25), Part(self.second, 0.25), Part(replay, 0.5)]
+                plan = Schedule(cell["adapter_steps"], cell["adapter_batch"], cell["rate_everything"])
+                found[name] = train_everything(self.base, parts, plan, self.seed)
+            else:
+                parts, layers = self.lesson(name, replay)
+                rate = cell["rate_all"] if layers is None else cell["rate_placed"]
+                shape = AdapterShape(cell["rank"], 2 * cell["rank"], layers)
+                plan = Schedule(cell["adapter_steps"], cell["adapter_batch"], rate)
+                jobs.append(Job(name, parts, shape, plan, self.seed))
+        return found | train_adapters(self.base, jobs)
 
     def lesson(self, name: str, replay: Sentences) -> tuple[list[Part], tuple[int, ...] | None]:
         """What an adapter is shown, and the layers on which it is written (None: all)."""

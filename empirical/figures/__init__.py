@@ -10,13 +10,20 @@ from pathlib import Path
 
 import matplotlib
 
-from empirical.figures import coverage, one_layer, rank_threshold
+from empirical.figures import coverage, entities, one_layer, rank_threshold, update_spectrum, word_problems
 from empirical.figures.shared import STYLE
 from empirical.record import RESULTS, ROOT, RecordError
 from theory.numerics import require
 
 FIGURES = ROOT / "build" / "figures"
-PLOTS = (*rank_threshold.PLOTS, *one_layer.PLOTS, *coverage.PLOTS)
+PLOTS = (
+    *rank_threshold.PLOTS,
+    *one_layer.PLOTS,
+    *coverage.PLOTS,
+    *word_problems.PLOTS,
+    *entities.PLOTS,
+    *update_spectrum.PLOTS,
+)
 
 
 def draw(

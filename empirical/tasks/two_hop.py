@@ -12,8 +12,9 @@ old value, and :attr:`Queries.differs` says where it does not.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -312,3 +313,66 @@ class Weights:
     direct: float = 0.4
     written_out: float = 0.1
     documents: float = 0.1
+
+
+CARD = """\
+# two_hop
+
+Made-up persons, bridges and values. A first hop `person_3 first_0` leads to a bridge, a second hop
+`bridge_7 second_1` to a value, a direct question `person_3 first_0 second_1` asks for the value through the bridge.
+One world of the default sizes of `WorldShape`. Further fields: `hops`; of two-hop questions also `bridge`, `covered`
+(some pretraining question goes through this bridge and relation), `changed` (its second hop is taught anew),
+`old_answer`.
+
+**How generated.** `empirical/tasks/two_hop.py`, seeded. Splits: `pretraining` (all facts of old persons, the
+attributes of all persons, direct questions of composed old persons over covered bridges), `first_hop` (new persons'
+bridges), `second_hop` (changed values), `test` (every direct question of new persons under the changed table).
+
+**Right answer.** Exactly one, by looking up the two tables. New persons' bridges and changed values are drawn
+independently and uniformly, so a changed value may equal the old one.
+
+**Known limits.** Symbols, no language; tables are random, so that nothing can be guessed from a name.
+
+**Licence.** Apache-2.0.
+"""
+
+
+def examples(seed: int) -> Iterator[dict[str, Any]]:
+    """One world of the default sizes as a benchmark: facts to learn from, and two-hop questions."""
+    world = World(WorldShape(), seed)
+    words = {
+        token: f"{kind}_{i}"
+        for kind in ("first", "second", "person", "bridge", "value", "attribute_value")
+        for i, token in enumerate(world.vocabulary.range(kind))
+    }
+    words[world.vocabulary.attribute] = "attribute"
+    composed = world.queries(world.old[world.composed])
+    facts = {
+        "pretraining": [
+            world.first_hops(world.old),
+            world.second_hops("old"),
+            world.attribute_facts(np.arange(world.shape.persons)),
+        ],
+        "first_hop": [world.first_hops(world.new)],
+        "second_hop": [world.second_hops("new", changed=True)],
+    }
+    questions = {"pretraining": (composed.take(composed.covered), "old"), "test": (world.queries(world.new), "new")}
+    count = 0
+
+    def row(split: str, line: list[int], **more: Any) -> dict[str, Any]:
+        nonlocal count
+        count += 1
+        prompt, answer = " ".join(words[t] for t in line[:-1]), words[line[-1]]
+        name = f"two_hop-{seed}-{count - 1}"
+        return {"id": name, "task": "two_hop", "split": split, "prompt": prompt, "answer": answer, **more}
+
+    for split, groups in facts.items():
+        for sentences in groups:
+            for line in sentences.tokens.tolist():
+                yield row(split, line, hops=1)
+    for split, (queries, table) in questions.items():
+        for i, line in enumerate(world.direct(queries, table).tokens.tolist()):
+            yield row(
+                split, line, hops=2, bridge=f"bridge_{queries.bridge[i]}", covered=bool(queries.covered[i]),
+                changed=bool(queries.changed[i]), old_answer=f"value_{queries.old[i]}",
+            )  # fmt: skip

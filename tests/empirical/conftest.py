@@ -1,6 +1,11 @@
-"""Adapters on disk for the tests of the reader, the audit and the merge: made, filled and saved by peft itself."""
+"""What the tests here share: adapters on disk, made by peft itself, and a toy experiment for the engines."""
 
-from collections.abc import Callable
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +70,121 @@ def save_adapter(tiny_base: Callable[..., Any], tmp_path: Path) -> Callable[...,
         return tmp_path / name
 
     return save
+
+
+TOY = '''
+"""A toy: each cell squares its number, and leaves a mark when it starts and when it ends."""
+import os, pathlib, signal, time
+from empirical.judge import Prediction
+PROTOCOL = 1
+def cells(config):
+    return [{"x": x, "mode": config["mode"], "marks": config["marks"]} for x in config["xs"]]
+def run(cell, device):
+    folder, x = pathlib.Path(cell["marks"]), cell["x"]
+    name = f"{x}-{len(list(folder.glob(f'{x}-*')))}"
+    (folder / name).write_text(f"{os.getpid()} {__file__}")
+    time.sleep(float((folder.parent / "pause").read_text()))
+    if cell["mode"] == "fail" and x == 2:
+        raise RuntimeError("two is refused")
+    if cell["mode"] == "nan" and x == 2:
+        return {"square": float("nan")}
+    if cell["mode"] == "object" and x == 2:
+        return {"square": object()}
+    if cell["mode"] == "die" and x == 2 and name.endswith("-0"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    (folder.parent / "ends" / name).write_text("")
+    return {"square": x ** 2, "right": [x % 2, 2]}
+def predictions(config, results):
+    worlds = [r["metrics"]["right"] for r in results]
+    return [Prediction("toy_at_most_one", "additive_limit", "exact", "at_most", 1.0, 0.0, worlds, "rates are rates")]
+'''
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Toy:
+    """The toy experiment in a folder of its own, found through LORA_LIMITS_EXPERIMENTS, and drivers that run it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.results = folder, folder / "results"
+        (folder / "toy.py").write_text(TOY, encoding="utf-8")
+        (folder / "marks").mkdir()
+        (folder / "ends").mkdir()
+        self.pause(0)
+        self.settle("plain")
+
+    def settle(self, mode: str, extra: str = "", xs: Iterable[int] = (1, 2, 3)) -> None:
+        """Write the settings; `extra` goes into the profile cpu."""
+        common = f'[common]\nxs = {list(xs)}\nmode = "{mode}"\nmarks = "{self.folder}/marks"\n'
+        (self.folder / "toy.toml").write_text(f"{common}[smoke]\n[cpu]\n{extra}[gpu]\n", encoding="utf-8")
+
+    def pause(self, seconds: float) -> None:
+        """How long each cell that starts from now on takes; no part of its settings."""
+        (self.folder / "pause").write_text(str(seconds), encoding="utf-8")
+
+    def start(self, *arguments: str, results: Path | None = None, **options: Any) -> subprocess.Popen[str]:
+        """A driver with two workers, not waited for."""
+        given = ["--experiment", "toy", "--profile", "cpu", "--workers", "2", "--results", str(results or self.results)]
+        environment = os.environ | {"LORA_LIMITS_EXPERIMENTS": str(self.folder), "COLUMNS": "200"}
+        return subprocess.Popen(
+            [sys.executable, "-m", "empirical", "run", *given, *arguments],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT, **options,
+        )  # fmt: skip
+
+    def drive(self, *arguments: str, results: Path | None = None, **options: Any) -> subprocess.CompletedProcess[str]:
+        """A driver with two workers, waited for."""
+        driver = self.start(*arguments, results=results, **options)
+        out, err = driver.communicate()
+        return subprocess.CompletedProcess(driver.args, driver.returncode, out, err)
+
+    def files(self, results: Path | None = None) -> dict[str, str]:
+        """Records by file name."""
+        found = sorted(((results or self.results) / "toy" / "cpu").glob("*.json"))
+        return {p.name: p.read_text(encoding="utf-8") for p in found}
+
+    def metrics(self, results: Path | None = None) -> dict[str, Any]:
+        """What was measured, by file name."""
+        return {name: json.loads(text)["metrics"] for name, text in self.files(results).items()}
+
+    def table(self, results: Path | None = None) -> Any:
+        """The judged predictions that the last whole run wrote."""
+        text = ((results or self.results) / "experiments.json").read_text(encoding="utf-8")
+        return json.loads(text)["predictions"]
+
+    def marks(self) -> list[str]:
+        """``number-try`` of every cell that was started."""
+        return sorted(p.name for p in (self.folder / "marks").iterdir())
+
+    def at_work(self) -> dict[str, int]:
+        """Marks of the cells that started and did not end -> pid of the worker."""
+        started = {p.name: p.read_text(encoding="utf-8").split() for p in (self.folder / "marks").iterdir()}
+        ended = {p.name for p in (self.folder / "ends").iterdir()}
+        return {name: int(text[0]) for name, text in started.items() if text and name not in ended}
+
+    def forget(self) -> None:
+        """Remove all marks."""
+        for folder in ("marks", "ends"):
+            for path in (self.folder / folder).iterdir():
+                path.unlink()
+
+    @staticmethod
+    def running(pid: int) -> bool:
+        """Whether a process is there and not only waiting to be reaped."""
+        try:
+            return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+        except OSError:
+            return False
+
+    @staticmethod
+    def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+        """What `condition` says once it is true; fails after `seconds`."""
+        end = time.monotonic() + seconds
+        while not (found := condition()):
+            assert time.monotonic() < end, f"waited {seconds:g} s for nothing"
+            time.sleep(0.002)
+        return found
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Toy:
+    """A folder with the toy experiment, its settings and a place for marks of what ran."""
+    return Toy(tmp_path)

@@ -1,0 +1,236 @@
+"""Adapters trained together against one by one with peft: the same steps on the same data, in one run.
+
+``python bench/training.py`` times K adapters on the coverage experiment's base (width 128, 4 layers, rank 16, all
+layers), writes ``build/bench/training.json`` and prints the table. Each repeat is a pair, one after the other; a step
+is what a longer run takes beyond a run of one step, so that the set-up (which peft pays K times) is left out. Peak
+memory is that of a process of its own. ``--write`` takes a result into ``bench/results/`` and ``docs/training.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from empirical.many import train_adapters
+from empirical.models import BaseShape, scratch_base
+from empirical.tasks.sentences import Part
+from empirical.tasks.two_hop import World, WorldShape
+from empirical.training import AdapterShape, Job, Schedule
+
+ROOT = Path(__file__).resolve().parents[1]
+OUTPUT, DOCS = ROOT / "build/bench/training.json", ROOT / "docs/training.md"
+BATCHES, COUNTS, QUICK = (8, 128), (1, 4, 8, 16, 64), (1, 4)
+MODES = ("peft", "together")
+#: what the profiler's operators are, by name; everything else that it sees is elementwise work, norms and copies
+KINDS = {
+    "frozen matrices": ("aten::mm", "aten::addmm"),
+    "adapter matrices": ("aten::bmm", "aten::baddbmm", "aten::baddbmm_"),
+    "attention": ("scaled_dot_product",),
+    "AdamW": ("_fused_adamw_",),
+}
+
+
+class Bench:
+    """The base and the jobs; `run` trains them either way."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        torch.set_num_threads(options.threads)
+        self.options = options
+        self.world = World(WorldShape(values=20, changed_relations=1), 0)
+        dtype = getattr(torch, options.dtype)
+        self.base = scratch_base(BaseShape(self.world.vocabulary.size), 0).to(options.device, dtype)
+
+    def jobs(self, count: int, batch: int, steps: int) -> list[Job]:
+        w = self.world
+        facts = w.first_hops(w.new)
+        parts = [Part(facts, 0.5), Part(w.replay(spare=w.second_hops("new", changed=True)), 0.5)]
+        plan = Schedule(steps, batch, 2e-3)
+        return [Job(f"expert {i}", parts, AdapterShape(16, 32), plan, i) for i in range(count)]
+
+    def run(self, mode: str, count: int, batch: int, steps: int) -> float:
+        """Seconds."""
+        os.environ["SEQUENTIAL"] = "1" if mode == "peft" else ""
+        jobs = self.jobs(count, batch, steps)
+        self.wait()
+        started = time.perf_counter()
+        train_adapters(self.base, jobs, capture=self.options.capture and mode == "together")
+        self.wait()
+        return time.perf_counter() - started
+
+    def wait(self) -> None:
+        if self.options.device == "cuda":
+            torch.cuda.synchronize()
+
+    def step(self, mode: str, count: int, batch: int, steps: int) -> float:
+        """Seconds of one step of all K adapters."""
+        short = self.run(mode, count, batch, 1)
+        return (self.run(mode, count, batch, steps) - short) / (steps - 1)
+
+    def matrix_rate(self) -> float:
+        """Floating-point operations a second of one large matrix product, the best of ten."""
+        side = 4096 if self.options.device == "cuda" else 1024
+        x = torch.randn(side, side).to(self.options.device, getattr(torch, self.options.dtype))
+        best = float("inf")
+        for _ in range(10):
+            self.wait()
+            started = time.perf_counter()
+            x @ x
+            self.wait()
+            best = min(best, time.perf_counter() - started)
+        return 2 * side**3 / best
+
+    def operations(self, count: int, batch: int) -> float:
+        """Floating-point operations of one step together, counted in its matrix products and attention."""
+        from torch.utils.flop_counter import FlopCounterMode
+
+        os.environ["SEQUENTIAL"] = ""
+        found = []
+        for steps in (1, 2):
+            with FlopCounterMode(display=False) as counter:
+                train_adapters(self.base, self.jobs(count, batch, steps))
+            found.append(counter.get_total_flops())
+        return float(found[1] - found[0])
+
+    def split(self, count: int, batch: int, steps: int) -> dict[str, float]:
+        """Where the time of a run together goes: shares of its wall time, by kind of operator."""
+        from torch.profiler import ProfilerActivity, profile
+
+        os.environ["SEQUENTIAL"] = ""
+        jobs = self.jobs(count, batch, steps)
+        with profile(activities=[ProfilerActivity.CPU]) as seen:
+            inside = time.perf_counter()
+            train_adapters(self.base, jobs)
+            wall = time.perf_counter() - inside
+        shares = dict.fromkeys([*KINDS, "other operators"], 0.0)
+        for event in seen.key_averages():
+            kind = next((k for k, names in KINDS.items() if any(_is(event.key, n) for n in names)), "other operators")
+            shares[kind] += event.self_cpu_time_total * 1e-6 / wall
+        return shares | {"Python": max(0.0, 1.0 - sum(shares.values()))}
+
+
+def _is(key: str, name: str) -> bool:
+    return key == name if name.startswith("aten::") else name in key
+
+
+def peak_memory(arguments: tuple[argparse.Namespace, str, int, int]) -> float:
+    """MiB that training adds to the peak of a fresh process."""
+    options, mode, count, batch = arguments
+    bench = Bench(options)
+    bench.run(mode, 1, 1, 1)  # imports
+    if options.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        bench.run(mode, count, batch, 2)
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    bench.run(mode, count, batch, 2)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """All of it as plain data."""
+    load = os.getloadavg()[0]
+    bench = Bench(options)
+    bench.run("peft", 1, 8, 3)  # first touches
+    rate = bench.matrix_rate()
+    tokens = 2  # of a sentence of three, the last is never an input
+    rows = []
+    for batch in BATCHES:
+        for count in QUICK if options.quick else COUNTS:
+            steps = 4 if options.quick else max(4, min(60, 1600 // (count * (1 if batch == 8 else 4))))
+            pairs = [
+                [bench.step(mode, count, batch, steps) for mode in (MODES if i % 2 else MODES[::-1])]
+                for i in range(options.repeats)
+            ]
+            peft, together = zip(*(p if i % 2 else p[::-1] for i, p in enumerate(pairs)), strict=True)
+            memory = {}
+            with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+                for mode in MODES:
+                    memory[mode] = pool.map(peak_memory, [(options, mode, count, batch)], chunksize=1)[0]
+            step = statistics.median(together)
+            rows.append({
+                "adapters": count, "batch": batch, "steps": steps, "peft_step_s": list(peft),
+                "together_step_s": list(together), "ratios": [a / b for a, b in zip(peft, together, strict=True)],
+                "ratio": statistics.median(a / b for a, b in zip(peft, together, strict=True)),
+                "tokens_per_s": count * batch * tokens / step,
+                "matrix_share": bench.operations(count, batch) / step / rate, "peak_mib": memory,
+            })  # fmt: skip
+    count = QUICK[-1] if options.quick else 16
+    cuda = options.device == "cuda"
+    return {
+        "device": torch.cuda.get_device_name() if cuda else f"{platform.processor() or platform.machine()} CPU",
+        "threads": options.threads, "dtype": options.dtype, "captured": options.capture, "torch": torch.__version__,
+        "repeats": options.repeats, "load_before": load, "load_after": os.getloadavg()[0], "matrix_flops": rate,
+        "profiled_adapters": count, "rows": rows,
+        "split": {} if cuda else {str(b): bench.split(count, b, 3 if options.quick else 8) for b in BATCHES},
+    }  # fmt: skip
+
+
+def table(found: dict[str, Any]) -> str:
+    """The result in Markdown."""
+    idle = "otherwise idle" if found["load_before"] < 0.7 else "under other load, so that only the ratios count"
+    lines = [
+        f"{found['device']}, {found['threads']} threads, {found['dtype']}, torch {found['torch']}, "
+        f"{found['repeats']} interleaved pairs; load {found['load_before']:.1f} before the run: {idle}. One large "
+        f"matrix product: {found['matrix_flops'] / 1e9:.0f} GFLOP/s.",
+        "",
+        "| batch | adapters | peft, ms a step | together, ms a step | ratio (range) | tokens/s | of the matrix rate | "
+        "peak memory, MiB: peft, together |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        peft, together = (1e3 * statistics.median(row[f"{m}_step_s"]) for m in MODES)
+        lines.append(
+            f"| {row['batch']} | {row['adapters']} | {peft:.1f} | {together:.1f} | {row['ratio']:.2f} "
+            f"({min(row['ratios']):.2f}-{max(row['ratios']):.2f}) | {row['tokens_per_s']:.0f} | "
+            f"{row['matrix_share']:.0%} | {row['peak_mib']['peft']:.0f}, {row['peak_mib']['together']:.0f} |"
+        )
+    if found["split"]:
+        kinds = list(next(iter(found["split"].values())))
+        lines += ["", f"Where the time of {found['profiled_adapters']} adapters together goes, by the profiler:", ""]
+        lines += ["| batch | " + " | ".join(kinds) + " |", "|---" * (len(kinds) + 1) + "|"]
+        lines += [f"| {b} | " + " | ".join(f"{s[k]:.0%}" for k in kinds) + " |" for b, s in found["split"].items()]
+    return "\n".join(lines)
+
+
+def write(found: dict[str, Any]) -> None:
+    """Keep the result and put its table into the documentation."""
+    kind = "cuda" if found["device"].startswith("NVIDIA") else "cpu"
+    results = ROOT / f"bench/results/training-{kind}.json"
+    results.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    head, tail = f"<!-- {kind}: begin -->\n", f"<!-- {kind}: end -->"
+    text = DOCS.read_text(encoding="utf-8")
+    before, _, rest = text.partition(head)
+    DOCS.write_text(before + head + table(found) + "\n" + tail + rest.partition(tail)[2], encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--capture", action="store_true", help="CUDA graphs")
+    parser.add_argument("--quick", action="store_true", help="few adapters, few steps: does it run?")
+    parser.add_argument("--write", action="store_true", help="keep the result in bench/results and docs/training.md")
+    options = parser.parse_args()
+    found = measure(options)
+    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+    OUTPUT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(table(found))
+    if options.write:
+        write(found)
+
+
+if __name__ == "__main__":
+    main()
