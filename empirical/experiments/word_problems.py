@@ -1,7 +1,7 @@
 """Word problems: do adapters that each read one kind of clause solve a problem that holds both?
 
 A cell is one world. A base learns arithmetic in bare form, the language of all clauses, and two skills of its own
-(subtract, halve); its direct stories have two clauses (*composed*) or one. Adapters then learn add (A) and box (B, so
+(subtract, ship); its direct stories have two clauses (*composed*) or one. Adapters then learn add (A) and box (B, so
 many tens more), each alone; what they do alone fixes the predictions; then they are reused together. Joint training
 and an adapter that saw mixed problems (A then B, never B then A) stand beside them.
 

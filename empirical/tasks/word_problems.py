@@ -2,10 +2,10 @@
 
 ``ann has 17 apples . ann buys 5 more apples . ann packs 3 boxes of ten apples . how many ?``
 
-Four skills: *add* (A) and *box* (B, add so many tens) are left to adapters, *subtract* (C) and *halve* (D) are the
-base's own. A *template* is a pair (frame, verb) of a skill; the frame decides what the clause means, and in training
-every verb occurs in the frames of one skill only. A *lure* is a clause with the frame of one skill and a verb of the
-other: it looks like the one and needs the other. Every clause holds one digit; in *halve* it means nothing.
+Four skills: *add* (A) and *box* (B, so many tens more) are left to adapters, *subtract* (C) and *ship* (D, so many tens
+less) are the base's own. A *template* is a pair (frame, verb) of a skill; the frame decides what the clause means, and
+in training every verb occurs in the frames of one skill only. A *lure* is a clause with the frame of one skill and a
+verb of the other: it looks like the one and needs the other.
 
 A problem is asked *direct* (the number at once), with *worked* steps (each clause as a bare fact, ``17 + 5 = 22 ;``),
 or for what it only says (*at_first*, the start; *said*, the digit of the last clause). Numbers are 0 to 59, two digits
@@ -37,16 +37,9 @@ class Skill:
     verbs: tuple[str, ...]
     frames: tuple[str, ...]
 
-    @property
-    def uses_digit(self) -> bool:
-        """Whether the clause's digit is the operand; otherwise the operand is 2."""
-        return self.symbol in "+-t"
-
     def apply(self, number: int, digit: int) -> int | None:
         """The number after the clause; None where it is no whole number from 0 to 59."""
-        if self.symbol == "/":
-            return number // 2 if number % 2 == 0 else None
-        result = {"+": number + digit, "-": number - digit, "t": number + 10 * digit}[self.symbol]
+        result = number + {"+": digit, "-": -digit, "t": 10 * digit, "u": -10 * digit}[self.symbol]
         return result if 0 <= result <= LARGEST else None
 
 
@@ -69,14 +62,14 @@ SKILLS = {
         ("loses", "sells", "eats", "donates"),
         ("{n} {v} {k} of the {i} .", "then {n} {v} {k} {i} .", "of the {i} {n} {v} {k} ."),
     ),
-    "halve": Skill(
-        "/",
-        ("drops", "lends", "spoils", "burns"),
-        ("{n} {v} half of the {i} in {k} days .", "in {k} days {n} {v} half the {i} .",
-         "by day {k} {n} {v} every second one ."),
+    "ship": Skill(
+        "u",
+        ("drops", "lends", "mails", "burns"),
+        ("{n} {v} {k} of the tens of {i} .", "then {n} {v} {k} full boxes of {i} .",
+         "{k} full boxes {n} {v} then ."),
     ),
 }  # fmt: skip
-NEW, KNOWN = ("add", "box"), ("subtract", "halve")
+NEW, KNOWN = ("add", "box"), ("subtract", "ship")
 # fmt: off
 NAMES = (
     "ann", "ben", "cara", "dan", "eva", "finn", "gina", "hugo", "ida", "jack", "kim", "leo", "mia", "ned", "olga",
@@ -88,7 +81,7 @@ ITEMS = ("apples", "books", "coins", "eggs", "pens", "shells", "stamps", "toys")
 QUESTIONS = ("?", "#", "at_first", "said")
 _FRAME_WORDS = {w for s in SKILLS.values() for f in s.frames for w in f.split() if "{" not in w}
 WORDS = (
-    *(str(d) for d in range(10)), "+", "-", "t", "/", "=", ";", ".", "has", *QUESTIONS, *ITEMS,
+    *(str(d) for d in range(10)), "+", "-", "t", "u", "=", ";", ".", "has", *QUESTIONS, *ITEMS,
     *(v for s in SKILLS.values() for v in s.verbs), *sorted(_FRAME_WORDS - {"."}), *NAMES,
 )  # fmt: skip
 TOKEN = {word: i for i, word in enumerate(WORDS)}
@@ -97,9 +90,9 @@ CARD = """\
 # word_problems
 
 Arithmetic word problems in plain templates: a start number and one, two or three clauses, each of one skill (add,
-box: add so many tens, subtract, halve). Fields: `prompt`, `answer`, `steps` (the worked solution; `t` stands for
-"plus so many tens"), `skills` (one per clause), `lure` (true where the verb belongs to another skill than the frame),
-`hops` (clauses), `cell`, `split`, `id`.
+box: so many tens more, subtract, ship: so many tens less). Fields: `prompt`, `answer`, `steps` (the worked solution;
+`t` and `u` stand for plus and minus so many tens), `skills` (one per clause), `lure` (true where the verb belongs to
+another skill than the frame), `hops` (clauses), `cell`, `split`, `id`.
 
 **How generated.** `empirical/tasks/word_problems.py`, seeded; splits are drawn from the seed. Splits: `train` and
 `test`; names, start numbers and templates (pairs of frame and verb) of `test` do not occur in `train`.
@@ -107,7 +100,7 @@ box: add so many tens, subtract, halve). Fields: `prompt`, `answer`, `steps` (th
 **Right answer.** Exactly one: apply the clauses in order. The frame alone decides what a clause means.
 
 **Known limits.** English of a few dozen words, whole numbers from 0 to 59, operands below 6; intermediate numbers of
-test problems may be start numbers of training problems. The digit of a halving clause means nothing.
+test problems may be start numbers of training problems.
 
 **Licence.** Apache-2.0.
 """
@@ -151,8 +144,7 @@ def fact(skill: str, number: int, digit: int) -> list[str]:
     result = operation.apply(number, digit)
     require(result is not None, "number", f"one that {skill} maps to 0..{LARGEST}", number)
     assert result is not None
-    operand = str(digit) if operation.uses_digit else "2"
-    return [*digits(number), operation.symbol, operand, "=", *digits(result)]
+    return [*digits(number), operation.symbol, str(digit), "=", *digits(result)]
 
 
 def by_verb(problem: Problem) -> int | None:
@@ -204,7 +196,7 @@ def bare_facts() -> list[list[str]]:
     found = []
     for name, skill in SKILLS.items():
         for number in range(LARGEST + 1):
-            for digit in DIGITS if skill.uses_digit else (2,):
+            for digit in DIGITS:
                 if skill.apply(number, digit) is not None:
                     found.append(fact(name, number, digit))
     return found
@@ -226,7 +218,7 @@ class World:
         rng = stream(seed, "words", "split")
         names = [NAMES[i] for i in rng.permutation(len(NAMES))]
         self.names = {"train": names[len(NAMES) // 4 :], "test": names[: len(NAMES) // 4]}
-        # an odd and an even start of every ten, so that each sequence of skills has problems in both splits
+        # two starts of every ten, so that each sequence of skills has problems in both splits
         every = range(1, LARGEST + 1)
         groups = [[s for s in every if s // 10 == ten and s % 2 == odd] for ten in range(6) for odd in (0, 1)]
         held_out = sorted(group[rng.integers(len(group))] for group in groups)
@@ -334,7 +326,7 @@ CELLS: dict[str, tuple[list[tuple[str, ...]], bool]] = {
     "B_known": (pairs(("box",), KNOWN), False),
     "known_B": (pairs(KNOWN, ("box",)), False),
     "known": ([(s,) for s in KNOWN], False),
-    "known_known": ([("subtract", "halve"), ("halve", "subtract")], False),
+    "known_known": ([("subtract", "ship"), ("ship", "subtract")], False),
     "lure_A": ([("add",)], True),
     "lure_B": ([("box",)], True),
 }
