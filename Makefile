@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 STRICT ?=
 export STRICT
 
-.PHONY: help verify test experiments judge scaling figures import-results mutants bench bench-training data lint golden clean setup coq
+.PHONY: help verify test experiments judge scaling figures import-results mutants bench bench-training data lint golden clean setup coq site chromium
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -14,7 +14,7 @@ help: ## this list
 verify: $(STAMP) coq ## check every claim: symbolic, numeric, Coq, real adapters (STRICT=1: not checked fails too)
 	@$(BIN)/python -m theory verify
 
-test: $(STAMP) coq ## the test suite
+test: $(STAMP) coq chromium ## the test suite
 	@$(BIN)/python -m pytest
 
 experiments: $(STAMP) ## train, reuse, judge (EXPERIMENT= PROFILE=smoke|cpu|gpu|auto METHOD=file.py:function WORKERS= BUDGET=min DRY=1 ENGINE=local|ray ADDRESS= SEQUENTIAL=1)
@@ -50,6 +50,10 @@ paper: $(STAMP) coq ## build/paper/lora-limits.pdf; verifies first where the ver
 	@$(BIN)/python -m paper.lint --built
 	@echo "written: build/paper/lora-limits.pdf"
 
+site: $(STAMP) coq ## build/site/index.html, the same material as one page; verifies first where that is missing or stale
+	@$(BIN)/python -m paper.material || $(BIN)/python -m theory verify
+	@$(BIN)/python -m paper.site
+
 # one BLAS thread for NumPy, which is fastest for narrow factors; torch, and so peft, keeps all of its threads
 bench: $(STAMP) ## the kernels against peft's dense path, in one run
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest bench -s --benchmark-only --benchmark-columns=min,median,rounds
@@ -76,3 +80,6 @@ $(STAMP): pyproject.toml constraints.txt
 
 coq:
 	@sh tools/coq.sh
+
+chromium:
+	@sh tools/chromium.sh

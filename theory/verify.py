@@ -7,6 +7,7 @@ shown as not checked, never as passed.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import multiprocessing
@@ -27,6 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = ("symbolic", "numeric", "formal", "empirical")
 SCHEMA = 1
 PACKAGES = ("numpy", "scipy", "sympy", "hypothesis", "torch", "transformers", "peft")
+#: what a verification is made of, besides the results that the empirical layer judges
+SOURCES = ("theory/**/*.py", "theory/claims.toml", "proofs/*.v", "proofs/statements.v.out", "empirical/checks.py")
 
 
 @dataclass
@@ -122,6 +125,14 @@ def _environment() -> dict[str, Any]:
     }
 
 
+def sources_hash(root: Path = ROOT) -> str:
+    """SHA-256 over names and contents of :data:`SOURCES`: whether a verification still speaks of what is there."""
+    digest = hashlib.sha256()
+    for path in sorted({p for pattern in SOURCES for p in root.glob(pattern)}):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
 def _first_line(command: list[str]) -> str | None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
@@ -201,6 +212,7 @@ def verify(
     from rich.console import Console
 
     started = time.perf_counter()
+    sources = sources_hash()
     everything = load()
     claims = {only: everything[only]} if only else everything
     console = Console(width=None if sys.stdout.isatty() else 132, highlight=False)
@@ -230,7 +242,7 @@ def verify(
     if write is not None:
         document = {
             "schema": SCHEMA,
-            "environment": _environment() | {"seconds": round(wall, 1)},
+            "environment": _environment() | {"seconds": round(wall, 1), "sources": sources},
             "claims": {c: {layer: r.as_json() for layer, r in layers.items()} for c, layers in results.items()},
         }
         write.parent.mkdir(parents=True, exist_ok=True)

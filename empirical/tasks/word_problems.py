@@ -1,16 +1,17 @@
 """Arithmetic word problems: a start number and clauses that change it, one skill per clause.
 
-``ann has 17 apples . ann buys 5 more apples . ann packs 3 boxes of ten apples . how many ?``
+``ann has 13 apples . ann buys 5 more apples . ann packs 3 boxes of ten apples . how many ?``
 
 Four skills: *add* (A) and *box* (B, so many tens more) are left to adapters, *subtract* (C) and *ship* (D, so many tens
 less) are the base's own. A *template* is a pair (frame, verb) of a skill; the frame decides what the clause means, and
 in training every verb occurs in the frames of one skill only. A *lure* is a clause with the frame of one skill and a
 verb of the other: it looks like the one and needs the other.
 
-A problem is asked *direct* (the number at once), with *worked* steps (each clause as a bare fact, ``17 + 5 = 22 ;``),
-or for what it only says (*at_first*, the start; *said*, the digit of the last clause). Numbers are 0 to 59, two digits
-each, a token per digit; all other words are tokens. Names, start numbers and templates of the test split are disjoint
-from those of training, for the base and for every adapter; bare facts (``17 + 5 = 22``) are known of all numbers.
+A problem is asked *direct* (the number at once), with *worked* steps (each clause as a bare fact, ``13 + 5 = 18 ;``),
+or for what it only says (*at_first*, the start; *said*, the digit of the last clause). Numbers are 0 to 99, two digits
+each, a token per digit, and no step carries; all other words are tokens. Names, start numbers and templates of the test
+split are disjoint from those of training, for the base and for every adapter; bare facts (``13 + 5 = 18``) are known of
+all numbers.
 """
 
 from __future__ import annotations
@@ -38,12 +39,14 @@ class Skill:
     frames: tuple[str, ...]
 
     def apply(self, number: int, digit: int) -> int | None:
-        """The number after the clause; None where it is no whole number from 0 to 59."""
-        result = number + {"+": digit, "-": -digit, "t": 10 * digit, "u": -10 * digit}[self.symbol]
-        return result if 0 <= result <= LARGEST else None
+        """The number after the clause; None where it is none of 0 to 99 or a digit would have to be carried."""
+        tens, units = divmod(number, 10)
+        tens += {"t": digit, "u": -digit}.get(self.symbol, 0)
+        units += {"+": digit, "-": -digit}.get(self.symbol, 0)
+        return 10 * tens + units if 0 <= tens <= 9 and 0 <= units <= 9 else None
 
 
-LARGEST = 59
+LARGEST = 99
 DIGITS = range(1, 6)
 SKILLS = {
     "add": Skill(
@@ -99,8 +102,8 @@ another skill than the frame), `hops` (clauses), `cell`, `split`, `id`.
 
 **Right answer.** Exactly one: apply the clauses in order. The frame alone decides what a clause means.
 
-**Known limits.** English of a few dozen words, whole numbers from 0 to 59, operands below 6; intermediate numbers of
-test problems may be start numbers of training problems.
+**Known limits.** English of a few dozen words, whole numbers from 0 to 99, operands below 6, nothing is carried;
+intermediate numbers of test problems may be start numbers of training problems.
 
 **Licence.** Apache-2.0.
 """
@@ -220,7 +223,7 @@ class World:
         self.names = {"train": names[len(NAMES) // 4 :], "test": names[: len(NAMES) // 4]}
         # two starts of every ten, so that each sequence of skills has problems in both splits
         every = range(1, LARGEST + 1)
-        groups = [[s for s in every if s // 10 == ten and s % 2 == odd] for ten in range(6) for odd in (0, 1)]
+        groups = [[s for s in every if s // 10 == ten and s % 2 == odd] for ten in range(10) for odd in (0, 1)]
         held_out = sorted(group[rng.integers(len(group))] for group in groups)
         self.starts = {"train": [s for s in every if s not in held_out], "test": held_out}
         self.templates: dict[str, dict[str, list[tuple[int, str]]]] = {"train": {}, "test": {}}
@@ -236,7 +239,7 @@ class World:
         """`count` problems whose clauses have the skills of a sequence drawn from `skills`, each equally often.
 
         With `lure` every clause takes a verb of the other new skill; such templates are in no training text.
-        Drawn until every number is whole and from 0 to 59, independently, so a problem may occur twice.
+        Drawn until every number is one of 0 to 99, independently, so a problem may occur twice.
 
         Raises:
             ValueError: an unknown skill or split, no skills, or a lure for a skill that is not new.

@@ -254,7 +254,7 @@ def test_predictions_are_read_off_the_single_experts(records):
         for cell, (one, two) in {"AB": ("A_known", "known_B"), "BA": ("B_known", "known_A")}.items():
             (k, n), (j, m) = metrics["scores"][cell[0]][one], metrics["scores"][cell[1]][two]
             assert (
-                predicted["coverage_law"]["value"][cell]["low"] == coverage_law(float(composed), k / n, j / m, 60).low
+                predicted["coverage_law"]["value"][cell]["low"] == coverage_law(float(composed), k / n, j / m, 100).low
             )
             alone = [metrics["scores"][e][cell] for e in ("base", "A", "B")]
             assert max(k / n for k, n in alone) <= predicted["oracle"]["value"][cell] <= sum(k / n for k, n in alone)

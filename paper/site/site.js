@@ -1,0 +1,100 @@
+"use strict";
+// Plots, the filter of the predictions, and the graph. Without this script all text of the page is still there.
+
+const plots = JSON.parse(document.getElementById("plots").textContent);
+
+const shared = {
+  margin: { l: 54, r: 12, t: 12, b: 46 }, paper_bgcolor: "#ffffff", plot_bgcolor: "#ffffff",
+  font: { size: 12, color: "#1b1b1b", family: "system-ui, Liberation Sans, Arial, sans-serif" },
+  hovermode: "closest", showlegend: false, bargap: 0,
+};
+const axis = { zeroline: false, linecolor: "#1b1b1b", gridcolor: "#e4e4e4", ticks: "outside", automargin: true };
+
+function draw(element) {
+  const { data, layout } = plots[element.id];
+  // a finger that scrolls the page must not zoom the plot
+  const dragmode = matchMedia("(pointer: coarse)").matches ? false : "zoom";
+  Plotly.newPlot(element, data, {
+    ...shared, ...layout, dragmode, xaxis: { ...axis, ...layout.xaxis }, yaxis: { ...axis, ...layout.yaxis },
+  }, { responsive: true, displaylogo: false, displayModeBar: false, doubleClick: "reset" });
+}
+
+const near = new IntersectionObserver((entries) => {
+  for (const entry of entries) {
+    if (entry.isIntersecting) {
+      near.unobserve(entry.target);
+      draw(entry.target);
+    }
+  }
+}, { rootMargin: "800px" });
+for (const element of document.querySelectorAll(".plot")) near.observe(element);
+
+// ---------------------------------------------------------------- predictions
+
+const form = document.getElementById("filter");
+const rows = [...document.querySelectorAll("#rows > li")].map((li) => ({ li, words: li.textContent.toLowerCase() }));
+const fields = ["run", "kind", "verdict", "claim"];
+
+function filter() {
+  const words = form.elements.words.value.toLowerCase().split(/\s+/).filter(Boolean);
+  let shown = 0;
+  for (const { li, words: said } of rows) {
+    const fits = fields.every((f) => !form.elements[f].value || form.elements[f].value === li.dataset[f])
+      && words.every((w) => said.includes(w));
+    li.hidden = !fits;
+    shown += fits;
+  }
+  document.getElementById("count").textContent = `${shown} of ${rows.length} predictions`;
+}
+
+form.addEventListener("input", filter);
+form.addEventListener("submit", (event) => event.preventDefault());
+form.addEventListener("reset", () => setTimeout(filter));
+for (const link of document.querySelectorAll("a.filter")) {
+  link.addEventListener("click", () => {
+    form.reset();
+    for (const f of fields) form.elements[f].value = link.dataset[f] ?? "";
+    filter();
+  });
+}
+filter(); // a browser may keep what was chosen before a reload
+
+// ---------------------------------------------------------------- claims
+
+function open() {
+  const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (!target) return;
+  for (let at = target; at; at = at.parentElement) {
+    if (at instanceof HTMLDetailsElement) at.open = true;
+  }
+  target.scrollIntoView();
+  target.querySelector("summary")?.focus({ preventScroll: true });
+}
+addEventListener("hashchange", open);
+open();
+// the same link once more changes no hash
+for (const link of document.querySelectorAll('a[href^="#claim-"]')) {
+  link.addEventListener("click", () => { if (link.getAttribute("href") === location.hash) open(); });
+}
+
+const all = document.getElementById("unfold");
+all.addEventListener("click", () => {
+  const claims = [...document.querySelectorAll("details.claim")];
+  const folded = claims.some((c) => !c.open);
+  for (const claim of claims) claim.open = folded;
+  all.textContent = folded ? "Close all" : "Open all";
+});
+
+for (const node of document.querySelectorAll("#graph a")) {
+  const mark = (on) => {
+    for (const edge of document.querySelectorAll("#graph .edge")) {
+      const ends = edge.dataset.ends.split(" ");
+      if (!ends.includes(node.id.slice("node-".length))) continue;
+      edge.classList.toggle("near", on);
+      for (const end of ends) document.getElementById(`node-${end}`).classList.toggle("near", on);
+    }
+  };
+  for (const [event, on] of [["mouseenter", true], ["focus", true], ["mouseleave", false], ["blur", false]]) {
+    node.addEventListener(event, () => mark(on));
+  }
+}

@@ -1,0 +1,382 @@
+"""The static page: whole, the same bytes twice, and used in a browser at the width of a desktop and of a phone."""
+
+import dataclasses
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("matplotlib")
+pytest.importorskip("plotly")
+pytest.importorskip("latex2mathml")
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Circle
+
+from empirical import run as engine
+from paper import material, page, plots, site, tex
+from paper.markup import MarkupError, math, text
+from paper.material import Material, MaterialError, Run
+from theory.claims import load
+from theory.verify import LAYERS
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = shutil.which("chromium")
+WIDTHS = {"desktop": 1280, "phone": 390}
+#: for a machine on which much else runs, in ms
+PATIENCE = 300_000
+
+
+def row(**changes: Any) -> dict[str, Any]:
+    """A judged prediction."""
+    found = {
+        "id": "planted", "claim": "margin_rank", "experiment": "rank_threshold", "kind": "ceiling",
+        "relation": "at_most", "predicted": 0.5, "margin": 0.0, "worlds": [[1, 4], [3, 4]], "interval": [0.1, 0.9],
+        "level": 0.99, "mean": 0.5, "verdict": "undecided", "predicted_hash": "0" * 16, "explained": None,
+        "says": "planted: 1 < 2 & so on", "devices": ["a device"],
+    }  # fmt: skip
+    return {**found, **changes}
+
+
+@pytest.fixture(scope="module")
+def made() -> Material:
+    """The registry, what Coq printed and one real run, judged; two planted rows; everything else is not finished."""
+    claims = load()
+    layer = {"status": "pass", "part": "whole", "figure": {"name": "gap", "value": 1e-16, "unit": "relative"},
+             "seconds": 0.1, "parts": {}, "reason": None}  # fmt: skip
+    environment = {"python": "3", "platform": "a test", "cores": 2, "packages": {"peft": "1"}, "coq": None,
+                   "commit": "0123456789", "dirty": False, "seconds": 60.0}  # fmt: skip
+    verification = {"environment": environment, "claims": {c: dict.fromkeys(LAYERS, layer) for c in claims}}
+    rows = [
+        *engine.judge_all(["rank_threshold"], "cpu"),
+        row(id="lost", verdict="violated", says="planted and lost"),
+        row(id="found", kind="hypothesis", verdict="violated", explained="planted and explained"),
+    ]
+    run = Run("rank_threshold", "cpu", engine.records("rank_threshold", "cpu"), rows)
+    printed = material.read_statements(material.STATEMENTS, claims)
+    unfinished = {"one_layer": "no results yet", "coverage": "3 of 4 cells have run"}
+    return Material(claims, verification, printed, {"rank_threshold": [run]}, unfinished)
+
+
+@pytest.fixture(scope="module")
+def built(made: Material, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("page") / "site"
+    site.build(made, out)
+    return out
+
+
+# ---------------------------------------------------------------- TeX
+
+
+def test_all_tex_of_the_registry_can_be_shown() -> None:
+    for claim in load().values():
+        for said in (claim.statement, *claim.assumptions, claim.source):
+            shown = re.sub(r"<[^>]*>", "", text(said))
+            assert not re.search(r"[\\$]", shown), said
+            assert text(said).count("<math>") >= said.count("$") / 2
+
+
+@pytest.mark.parametrize("broken", [r"what \unknown", r"$\unknown{x}$", "a $ b"])
+def test_tex_that_the_page_does_not_know_is_refused(broken: str) -> None:
+    with pytest.raises(MarkupError, match="expected TeX"):
+        text(broken)
+
+
+def test_numbers_of_the_paper_are_text() -> None:
+    for value, shown in ((0.25, "0.25"), (-3, "−3"), (2.5e-7, "2.5\u202f×\u202f10<sup>−7</sup>")):
+        assert text(tex.number(value)) == shown
+    assert text(tex.predicted(row())) == "≤ 0.5"
+    assert text(tex.interval(row(interval=[None, 0.9]))) == "[−∞, 0.9]"
+
+
+def test_long_formulas_can_be_broken_and_short_ones_stay_whole() -> None:
+    assert math("a = b").count("<math>") == 1
+    long = r"a_1 + a_2 + a_3 + a_4 + a_5 = b_1 + b_2 + b_3 + b_4 + f(x = 1) + b_6"
+    assert math(long).count("<wbr>") == 1  # not inside the parenthesis
+
+
+# ---------------------------------------------------------------- drawings
+
+
+@pytest.mark.parametrize(
+    ("relation", "margin", "band"),
+    [
+        ("at_most", 0.0, (0.0, 0.5)),
+        ("at_least", 0.0, (0.5, 1.0)),
+        ("equal", 0.1, (0.4, 0.6)),
+        ("order", 0.0, (0.5, 1.0)),
+    ],
+)
+def test_the_strip_shows_worlds_and_where_they_should_be(
+    relation: str, margin: float, band: tuple[float, float]
+) -> None:
+    drawn = page.strip(row(relation=relation, margin=margin))
+
+    def place(share: float) -> float:
+        return 8 + 224 * share
+
+    dots = [float(x) for x in re.findall(r'class="world" cx="([\d.]+)"', drawn)]
+    assert dots == pytest.approx([place(1 / 4), place(3 / 4)], abs=0.05)  # one decimal is written
+    left, width = map(float, re.search(r'class="allowed" x="([\d.]+)" y="7" width="([\d.]+)"', drawn).groups())  # type: ignore[union-attr]
+    assert (left, left + width) == pytest.approx((place(band[0]), place(band[1])), abs=0.1)
+
+
+def test_predictions_by_world_are_drawn_as_differences() -> None:
+    drawn = page.strip(row(predicted=[0.25, 0.5], interval=[-0.5, 0.75]))
+    assert "measured − predicted" in drawn
+    # scale from -0.5 to 0.75 with 6 % beside it: 0, where the first world lies, is at 8 + 224 * 0.575 / 1.4
+    dots = [float(x) for x in re.findall(r'class="world" cx="([\d.]+)"', drawn)]
+    assert dots[0] == pytest.approx(8 + 224 * 0.575 / 1.4, abs=0.05)
+
+
+def figure() -> Figure:
+    """Every kind of artist that a figure may have."""
+    drawn = Figure()
+    axis = drawn.add_subplot()
+    axis.plot([1, 2, 4], [0.1, 0.2, 0.4], "k-")
+    axis.plot([1, 2], [0.3, 0.5], "o", color="#0072B2", ms=6.5)
+    axis.plot([1, 2], [0.2, 0.6], "o", color="#0072B2", ms=2.8)
+    axis.bar([3, 5], [0.5, 0.7], 0.5, color="#D55E00", hatch="////")
+    axis.fill_between([1, 2], 0, [0.1, 0.2])
+    axis.errorbar([1], [0.5], [[0.1], [0.2]], fmt="none", color="black")
+    axis.scatter([1, 2], [0.7, 0.8])
+    axis.axhline(0.25)
+    axis.axvspan(2, 3)
+    axis.annotate("here", (2, 0.5), xytext=(4, 0), textcoords="offset points")
+    axis.text(0, 1.2, "above: VIOLATED", transform=axis.transAxes)
+    axis.set_xscale("log", base=2)
+    axis.set(xlim=(1, 8), ylim=(1, 0), xlabel="rank", ylabel="share", title="a panel")
+    axis.set_xticks([1, 2, 4], ["one", "two", "four"])
+    drawn.suptitle("A figure")
+    drawn.text(0, 0, "planted, profile cpu")
+    drawn.legend(handles=[Line2D([], [], marker="o", ls="", ms=6.5, color="#0072B2", label="mean"),
+                          Line2D([], [], marker="o", ls="", ms=2.8, color="#666666", label="one world")])  # fmt: skip
+    return drawn
+
+
+def test_a_figure_keeps_its_numbers_as_a_plot() -> None:
+    found = plots.convert(figure(), "planted", "planted, profile")
+    assert (found.title, found.provenance) == ("A figure", "planted, profile cpu")
+    assert [e.label for e in found.legend] == ["mean", "one world"]
+    panel = found.panels[0]
+    assert panel.title == "a panel"
+    assert panel.lines == [("above: VIOLATED", True)]
+    curve = next(t for t in panel.data if t.get("x") == [1, 2, 4])
+    assert curve["y"] == [0.1, 0.2, 0.4]
+    bars = next(t for t in panel.data if t["type"] == "bar")
+    assert (bars["x"], bars["y"], bars["width"]) == ([3, 5], [0.5, 0.7], [0.5, 0.5])
+    named = {t["text"][0].split("<br>")[0] for t in panel.data if t.get("mode") == "markers"}
+    assert {"<b>mean</b>", "<b>one world</b>"} <= named
+    assert any("rank: two" in said for t in panel.data for said in t.get("text", []))
+    assert {"line", "rect"} == {s["type"] for s in panel.layout["shapes"]}
+    # plotly wants logarithms of ranges and of places of notes
+    assert panel.layout["xaxis"]["range"] == [0, pytest.approx(0.90309, abs=1e-6)]  # six digits are written
+    assert panel.layout["yaxis"]["range"] == [1, 0]
+    assert panel.layout["annotations"][0]["x"] == pytest.approx(0.30103, abs=1e-6)
+    assert panel.layout["xaxis"]["ticktext"] == ["one", "two", "four"]
+
+
+def test_what_the_page_cannot_draw_is_named() -> None:
+    drawn = figure()
+    drawn.axes[0].add_patch(Circle((1, 1), 1))
+    with pytest.raises(plots.PlotError, match=r"planted: expected lines, bars, areas and points, got Circle"):
+        plots.convert(drawn, "planted", "planted, profile")
+
+
+def test_every_figure_of_the_results_can_be_drawn() -> None:
+    from empirical.figures import PLOTS
+
+    shown = 0
+    for plot in PLOTS:
+        for profile in material.PROFILES:
+            records = engine.records(plot.experiment, profile)
+            drawn = plot.draw(records, []) if records else None
+            if drawn is None:
+                continue
+            found = plots.convert(drawn, plot.name, f"{plot.experiment}, profile {profile}")
+            for axis, panel in zip((a for a in drawn.axes if a.axison), found.panels, strict=True):
+                wanted = sum(len(line.get_xdata()) for line in axis.lines if line.get_transform() == axis.transData)
+                got = sum(len(t["x"]) for t in panel.data if t["type"] == "scatter" and "text" in t)
+                assert got >= wanted > 0 or not axis.lines, plot.name
+            shown += 1
+    assert shown >= 3  # of rank_threshold and one_layer at least
+
+
+# ---------------------------------------------------------------- the page
+
+
+def test_the_page_has_everything(built: Path, made: Material) -> None:
+    assert {p.name for p in built.iterdir()} == {"index.html", "plotly.min.js", "site.css", "site.js"}
+    shown = (built / "index.html").read_text(encoding="utf-8")
+    for claim in made.claims.values():
+        assert shown.count(f'id="claim-{claim.id}"') == shown.count(f'id="node-{claim.id}"') == 1
+        for theorem in claim.theorems:
+            assert shown.count(f'id="theorem-{theorem}"') == 1
+        for check in claim.checks:
+            assert check in shown
+    assert shown.count('<li class="row ') == len(made.runs["rank_threshold"][0].rows)
+    assert "planted: 1 &lt; 2 &amp; so on" in shown
+    assert "planted and explained" in shown
+    assert "No explanation is known" in shown
+    assert "Not finished: 3 of 4 cells have run." in shown
+    assert f"seeds {made.runs['rank_threshold'][0].records[0]['cell']['seed']}" in shown
+    ids = re.findall(r'\bid="([^"]+)"', shown)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'href="#([^"]+)"', shown)) <= set(ids)
+    assert not re.findall(r'(?:src|href)="(?!#|data:,|site\.|plotly\.)[^"]*"', shown)
+    plotted = json.loads(re.search(r'id="plots">(.*?)</script>', shown, re.S)[1])  # type: ignore[index]
+    assert set(plotted) == set(re.findall(r'class="plot" id="([^"]+)"', shown))
+
+
+def test_the_same_material_gives_the_same_bytes(built: Path, made: Material, tmp_path: Path) -> None:
+    site.build(made, tmp_path / "again")
+    for file in built.iterdir():
+        assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+def test_what_stops_the_build_leaves_the_old_page(
+    made: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "site"
+    out.mkdir()
+    (out / "index.html").write_text("old")
+    claims = {c: dataclasses.replace(claim, statement=r"$\unknown$") for c, claim in made.claims.items()}
+    with pytest.raises(MarkupError):
+        site.build(dataclasses.replace(made, claims=claims), out)
+    assert (out / "index.html").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["site"]
+
+    def missing() -> Material:
+        raise MaterialError("build/verification.json: expected a file, got none")
+
+    monkeypatch.setattr(site, "gather", missing)
+    assert site.main() == 2
+    assert capsys.readouterr().err == "site: build/verification.json: expected a file, got none\n"
+
+
+def contrast(a: str, b: str) -> float:
+    """Contrast of two colours (#rrggbb) after WCAG 2."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return sum(w * p for w, p in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    high, low = sorted((luminance(a), luminance(b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_text_has_the_contrast_that_wcag_asks_for() -> None:
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    style = (site.TEMPLATES / "site.css").read_text(encoding="utf-8")
+    themes = re.findall(r":root \{(.*?)\}", style, re.S)
+    assert len(themes) == 2
+    for theme in themes:
+        colours = dict(re.findall(r"--([\w-]+): (#\w{6})", theme))
+        for ink in ("ink", "soft", "link", "loud", "good", "open"):
+            for ground in ("paper", "shade", "loud-shade"):
+                assert contrast(colours[ink], colours[ground]) >= 4.5, (ink, ground)  # AA for text
+
+
+# ---------------------------------------------------------------- in a browser
+
+
+class Look:
+    """A page in a browser without network, and what it did wrong."""
+
+    def __init__(self, tab: Any, path: Path) -> None:
+        self.errors: list[str] = []
+        self.requests: list[str] = []
+        self.tab = tab
+        tab.set_default_timeout(PATIENCE)
+        tab.on("console", lambda m: self.errors.append(m.text) if m.type in ("error", "warning") else None)
+        tab.on("pageerror", lambda e: self.errors.append(str(e)))
+        tab.on("request", lambda r: None if r.url.startswith("file:") else self.requests.append(r.url))
+        tab.goto(path.as_uri(), timeout=PATIENCE)
+
+    def width(self) -> int:
+        return int(self.tab.evaluate("document.scrollingElement.scrollWidth"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("no chromium is installed (apt-get install chromium)")
+    with playwright.sync_playwright() as started:
+        found = started.chromium.launch(executable_path=CHROMIUM, timeout=PATIENCE)
+        yield found
+        found.close()
+
+
+@pytest.fixture(params=WIDTHS)
+def tab(browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
+    found = browser.new_page(viewport={"width": WIDTHS[request.param], "height": 844}, offline=True)
+    yield found
+    found.close()
+
+
+def test_the_page_in_a_browser(tab: Any, built: Path, made: Material) -> None:
+    look = Look(tab, built / "index.html")
+    wide = tab.viewport_size["width"]
+    assert look.width() <= wide
+
+    drawn = tab.locator(".plot")
+    assert drawn.count() == 5
+    for i in range(drawn.count()):
+        drawn.nth(i).scroll_into_view_if_needed()
+        drawn.nth(i).locator("svg.main-svg .scatterlayer .trace").first.wait_for(state="attached")
+    assert look.width() <= wide
+
+    claim = tab.locator("#claim-layer_order")
+    assert not claim.evaluate("e => e.open")
+    tab.locator("#node-layer_order").click()
+    claim.locator("dl").wait_for(state="visible")
+    assert claim.locator("math").first.bounding_box()["height"] > 5
+    proof = claim.locator("#theorem-layer_order_last")
+    proof.locator("summary").click()
+    assert "forall" in proof.locator("pre").inner_text()
+    tab.locator("#node-coverage_law").focus()  # by keyboard as well
+    tab.keyboard.press("Enter")
+    tab.locator("#claim-coverage_law dl").wait_for(state="visible")
+    tab.locator("#unfold").click()
+    assert tab.locator("details.claim[open]").count() == len(made.claims)
+    assert look.width() <= wide
+
+    rows = tab.locator("#rows > li:visible")
+    every = rows.count()
+    assert every == len(made.runs["rank_threshold"][0].rows)
+    tab.locator("select[name=verdict]").select_option("violated")
+    lost = [r for r in made.runs["rank_threshold"][0].rows if r["verdict"] == "violated"]
+    assert 2 <= rows.count() == len(lost) < every
+    tab.locator("select[name=kind]").select_option("ceiling")
+    assert [r.strip() for r in rows.locator(".says > p:first-child").all_inner_texts()] == ["planted and lost"]
+    assert tab.locator("#count").inner_text() == f"1 of {every} predictions"
+    tab.locator("#filter button").click()
+    tab.locator(f"#count:text('{every} of {every}')").wait_for()
+    tab.locator("#claim-margin_rank a.filter").click()
+    shown = sum(r["claim"] == "margin_rank" for r in made.runs["rank_threshold"][0].rows)
+    assert rows.count() == shown
+    tab.locator("input[name=words]").fill("PLANTED lost")
+    assert rows.count() == 1
+
+    assert look.errors == []
+    assert look.requests == []
+
+
+def test_a_page_with_faults_is_noticed(browser: Any, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.html"
+    bad.write_text('<!doctype html><div style="width:500px">wide</div><script>nothing()</script>'
+                   '<script src="https://example.invalid/x.js"></script>')  # fmt: skip
+    tab = browser.new_page(viewport={"width": 390, "height": 844}, offline=True)
+    look = Look(tab, bad)
+    assert look.width() > 390
+    assert any("nothing" in e for e in look.errors)
+    assert look.requests == ["https://example.invalid/x.js"]
+    tab.close()
