@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import math
 import warnings
@@ -159,6 +160,58 @@ def linear_modules(model: nn.Module, layers: int | list[int] | None = None) -> l
         if wanted is None or int(parts[parts.index("layers") + 1]) in wanted:
             names.append(name)
     return names
+
+
+class _Below(nn.Module):
+    """Stands for an embedding: states (batch, length, width) that the layers below give, remembered by sentence.
+
+    The layers are frozen and causal, so a sentence's states depend on its own tokens alone; behind its last token other
+    than 0 they are zero, and no answer sees them. Copies share the layers and the memory.
+    """
+
+    def __init__(self, below: Any) -> None:
+        super().__init__()
+        self._parts = (below,)  # a tuple, so that they are no modules of the model above
+        self._known: dict[bytes, torch.Tensor] = {}
+
+    def __deepcopy__(self, memory: Any) -> _Below:
+        return self
+
+    @torch.no_grad()
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        rows = [np.trim_zeros(row, "b") for row in tokens.cpu().numpy()]
+        keys = [row.tobytes() for row in rows]
+        fresh = [i for i, key in enumerate(keys) if key not in self._known]
+        if fresh:
+            states = self._parts[0](input_ids=tokens[fresh], use_cache=False).last_hidden_state
+            self._known.update({keys[i]: s[: len(rows[i])] for i, s in zip(fresh, states, strict=True)})
+        parts = [self._known[key] for key in keys]
+        whole = parts[0].new_zeros(*tokens.shape, parts[0].shape[-1])
+        for row, part in zip(whole, parts, strict=True):
+            row[: len(part)] = part
+        return whole
+
+
+def last_layers(base: Any, count: int) -> Any:
+    """The last `count` decoder layers of a frozen model with its norm and head, as a model in its own right.
+
+    It computes what `base` does; what lies below is computed once per sentence. `base` is used up. Its module names
+    start from layer 0.
+
+    Raises:
+        ValueError: a count outside 1 to the number of layers.
+    """
+    depth = int(base.config.num_hidden_layers)
+    require(1 <= count <= depth, "count", f"1 to {depth} layers", count)
+    if count == depth:
+        return base
+    model, layers = base.base_model, list(base.base_model.layers)
+    below = copy.copy(model)
+    below._modules = {**model._modules, "layers": nn.ModuleList(layers[:-count]), "norm": nn.Identity()}
+    below.config = copy.deepcopy(model.config)
+    model.layers, model.embed_tokens = nn.ModuleList(layers[-count:]), _Below(below)
+    base.config.num_hidden_layers = count
+    return base
 
 
 def parameter_count(model: nn.Module) -> int:

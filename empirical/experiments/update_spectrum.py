@@ -21,7 +21,7 @@ from torch import nn
 from empirical.experiments._readout import table
 from empirical.experiments._spectrum_predictions import predictions
 from empirical.many import train_adapters
-from empirical.models import BaseShape, Updates, linear_modules, load_base, scratch_base, updated
+from empirical.models import BaseShape, Updates, last_layers, linear_modules, load_base, scratch_base, updated
 from empirical.models import dense as dense_of
 from empirical.tasks.sentences import Part, Ragged, Sentences, collate, ragged, shuffle_answers
 from empirical.tasks.styles import STYLES, WorldStyles, dressed, examples
@@ -220,9 +220,9 @@ def _pretrained(cell: Mapping[str, Any], device: str) -> tuple[nn.Module, list[s
     name = cell["base"] or "packaged"
     base = load_base(cell["base"] or None).requires_grad_(False).to(device)
     tokenizer = load_tokenizer(name)
-    depth = int(base.config.num_hidden_layers)
-    require(0 <= cell["layers"] <= depth, "layers", f"0 (all) to {depth}", cell["layers"])
-    modules = linear_modules(base, list(range(depth))[-cell["layers"] :])
+    if cell["layers"]:
+        base = last_layers(base, cell["layers"])
+    modules = linear_modules(base)
     seed, compare = cell["seed"], cell["compare"]
     rows = list(examples(seed, max(cell["facts"]), compare, cell["held"]))
 
@@ -280,7 +280,7 @@ def study(cell: Mapping[str, Any], base: nn.Module, modules: list[str], lessons:
     for name in compared:
         found["cuts"][name] = cuts(base, full[name], cell["cuts"], lessons.train[name], asked[name])
     jobs = [
-        Job(f"{name}_{r}", [Part(lessons.train[name], 1.0)], _lora_shape(cell, base, r),
+        Job(f"{name}_{r}", [Part(lessons.train[name], 1.0)], _lora_shape(base, r),
             Schedule(cell["steps"], cell["batch"], cell["lora_rate"]), cell["seed"])
         for name in compared[:2] for r in cell["ranks"]
     ]  # fmt: skip
@@ -295,11 +295,9 @@ def study(cell: Mapping[str, Any], base: nn.Module, modules: list[str], lessons:
     return found
 
 
-def _lora_shape(cell: Mapping[str, Any], base: Any, rank: int) -> AdapterShape:
+def _lora_shape(base: Any, rank: int) -> AdapterShape:
     """LoRA on the very matrices that full fine-tuning trains."""
-    depth = int(base.config.num_hidden_layers)
-    last = cell["layers"] if cell["kind"] == "pretrained" else 0
-    return AdapterShape(rank, 2 * rank, tuple(range(depth))[-last:])
+    return AdapterShape(rank, 2 * rank, tuple(range(int(base.config.num_hidden_layers))))
 
 
 @torch.no_grad()
