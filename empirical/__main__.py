@@ -7,14 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-
-class OneLine(argparse.ArgumentParser):
-    """Bad input gets one line and exit status 2, without the usage text."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print `message` on stderr and exit with 2."""
-        print(f"{self.prog.split()[0]}: {message}", file=sys.stderr)
-        sys.exit(2)
+from theory.console import OneLine
 
 
 class _Version(argparse.Action):

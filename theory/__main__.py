@@ -6,22 +6,14 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 from theory.claims import Claim, RegistryError, load
-
-
-class _OneLine(argparse.ArgumentParser):
-    """Bad input gets one line and exit status 2, without the usage text."""
-
-    def error(self, message: str) -> NoReturn:
-        print(f"theory: {message} (see python -m theory --help)", file=sys.stderr)
-        sys.exit(2)
+from theory.console import OneLine
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _OneLine(prog="python -m theory", description=__doc__, epilog="Exit status: 0 done, "
-                                     "1 a check failed (or, with STRICT=1, was not made), 2 bad input.")  # fmt: skip
+    parser = OneLine(prog="python -m theory", description=__doc__, epilog="Exit status: 0 done, "
+                                    "1 a check failed (or, with STRICT=1, was not made), 2 bad input.")  # fmt: skip
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     listing = commands.add_parser("list", help="one line per claim")
     listing.add_argument("--markdown", action="store_true", help="as the table and the graph that the README shows")

@@ -14,6 +14,9 @@ LIVE = {
     "coverage": {"kind": "stack", "placement": "early_late"},
     "rank_threshold": {},
     "one_layer": {},
+    "word_problems": {"group": "live"},
+    "entities": {"kind": "base"},
+    "update_spectrum": {"kind": "linear"},
 }
 
 
