@@ -89,15 +89,19 @@ def test_workers_die_with_their_driver_and_a_second_driver_is_refused_meanwhile(
 
 
 def test_ctrl_c_is_answered_once_and_keeps_what_is_finished(toy: Any) -> None:
+    def listening() -> None:
+        # a shell without job control starts what runs in the background deaf to Ctrl-C, and the tests may run there
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     toy.settle("plain", xs=[1])
     assert toy.drive().returncode == 0
     toy.settle("plain")
     toy.pause(600)
-    driver = toy.start(start_new_session=True)
+    driver = toy.start(start_new_session=True, preexec_fn=listening)
     toy.until(lambda: len(toy.at_work()) == 2)
     pids = list(toy.at_work().values())
     os.killpg(driver.pid, signal.SIGINT)  # as a terminal does, to the driver and all its workers
-    _, err = driver.communicate()
+    _, err = driver.communicate(timeout=60)
     assert driver.returncode == 130
     assert err.splitlines() == ["lora-limits: stopped; finished cells are kept, run the same command to go on"]
     toy.until(lambda: not any(toy.running(pid) for pid in pids), 10)
