@@ -191,4 +191,3 @@ def test_a_run_goes_on_without_matplotlib(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None if name == "matplotlib" else there(name))
     said = list(engine._figures(["coverage"], "cpu", tmp_path, None, tmp_path / "out"))
     assert said == ["no figures: matplotlib is not installed"]
-    ]
