@@ -11,7 +11,8 @@ from empirical.judge import Prediction
 from empirical.tasks.entities import FAMILIES
 from theory.composition import chain_of_thought
 
-#: smallest rates at which a positive control counts as positive; fixed on calibration worlds
+#: smallest rates at which a positive control counts as positive; "learnt" and "direct" were seen on a calibration
+#: world, the others set by judgement
 CONTROLS = {"composes": 0.5, "given": 0.5, "learnt": 0.8, "direct": 0.8, "kept": 0.8}
 #: half-width for equality of rates, and what "at most chance" allows above it
 MARGIN = 0.10

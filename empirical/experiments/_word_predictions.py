@@ -14,7 +14,7 @@ import numpy as np
 
 from empirical.judge import Prediction
 
-#: smallest rates at which a positive control counts as positive; fixed on calibration worlds
+#: smallest rates at which a positive control counts as positive; set low after calibration on earlier forms of the task
 CONTROLS = {"bare": 0.9, "known": 0.7, "composes": 0.4, "learnt": 0.6, "mixed": 0.4}
 #: largest rate at which a negative control counts as negative
 NOTHING = 0.1
