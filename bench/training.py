@@ -13,7 +13,6 @@ import json
 import multiprocessing
 import os
 import platform
-import resource
 import statistics
 import time
 from pathlib import Path
@@ -132,9 +131,17 @@ def peak_memory(arguments: tuple[argparse.Namespace, str, int, int]) -> float:
         before = torch.cuda.memory_allocated()
         bench.run(mode, count, batch, 2)
         return (torch.cuda.max_memory_allocated() - before) / 2**20
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # not ru_maxrss: it keeps, through fork and exec, the peak of the process that started this one
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is resident now
+    before = _resident("VmRSS")
     bench.run(mode, count, batch, 2)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+    return _resident("VmHWM") - before
+
+
+def _resident(field: str) -> float:
+    """MiB of this process that are in memory now (VmRSS), or were at its peak (VmHWM)."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 2**10
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -207,6 +214,7 @@ def write(found: dict[str, Any]) -> None:
     """Keep the result and put its table into the documentation."""
     kind = "cuda" if found["device"].startswith("NVIDIA") else "cpu"
     results = ROOT / f"bench/results/training-{kind}.json"
+    results.parent.mkdir(exist_ok=True)
     results.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     head, tail = f"<!-- {kind}: begin -->\n", f"<!-- {kind}: end -->"
     text = DOCS.read_text(encoding="utf-8")

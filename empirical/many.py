@@ -87,7 +87,7 @@ def check_base(base: Any) -> None:
         ValueError: logits that depend on later tokens, or are not the output matrix times the last hidden state.
     """
     device = next(base.parameters()).device
-    tokens = torch.tensor([[0, 0], [0, 1]], device=device)
+    tokens = torch.tensor([[1, 1], [1, 2]], device=device)  # 0 pads where the layers below are computed once
     with torch.no_grad():
         states = base.base_model(input_ids=tokens, use_cache=False).last_hidden_state
         logits, whole = base.get_output_embeddings()(states), base(input_ids=tokens, use_cache=False).logits

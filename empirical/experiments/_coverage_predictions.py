@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from empirical.experiments import _book
 from empirical.judge import Prediction
 from theory.composition import chain_of_thought
 from theory.numerics import require
@@ -81,44 +82,8 @@ def stack_predictions(results: Sequence[Mapping[str, Any]]) -> Iterator[Predicti
             )
 
 
-class Book:
-    """The predictions of one group of worlds, written down one by one."""
-
-    def __init__(self, group: str, worlds: Sequence[Mapping[str, Any]]) -> None:
-        self.group, self.records = group, worlds
-        self.worlds = [r["metrics"] for r in worlds]
-        self.entries: list[Prediction] = []
-
-    def say(
-        self,
-        name: str,
-        claim: str,
-        kind: str,
-        relation: str,
-        predicted: float | list[float],
-        worlds: Sequence[Any],
-        says: str,
-        margin: float = 0.0,
-    ) -> None:
-        """Enter a prediction unless no world speaks of it; worlds without queries are dropped with their prediction."""
-        asked = [not (isinstance(w, list) and w[1] == 0) for w in worlds]
-        kept = [w for w, a in zip(worlds, asked, strict=True) if a]
-        if isinstance(predicted, list):
-            predicted = [p for p, a in zip(predicted, asked, strict=True) if a]
-        if kept:
-            self.entries.append(
-                Prediction(f"{self.group}.{name}", claim, kind, relation, predicted, margin, kept, says)
-            )
-
-    def counts(self, condition: str, cell: str) -> list[list[int]]:
-        """[right, asked] per world that has the condition."""
-        return [w["scores"][condition][cell] for w in self.worlds if condition in w["scores"]]
-
-    def differences(self, a: tuple[str, str], b: tuple[str, str]) -> list[float]:
-        """Rate in condition and cell `a` minus that in `b`, per world that has both."""
-        both = [w["scores"] for w in self.worlds if a[0] in w["scores"] and b[0] in w["scores"]]
-        pairs = [(s[a[0]][a[1]], s[b[0]][b[1]]) for s in both]
-        return [k / n - j / m for (k, n), (j, m) in pairs if n and m]
+class Book(_book.Book):
+    """The predictions of one group of worlds."""
 
     def foretold(self, name: str) -> float:
         """A ceiling that is the same in all worlds of the group."""

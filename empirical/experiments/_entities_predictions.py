@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from empirical.experiments._book import Book
 from empirical.judge import Prediction
 from empirical.tasks.entities import FAMILIES
 from theory.composition import chain_of_thought
@@ -69,13 +70,8 @@ def reuses(world: Mapping[str, Any]) -> list[str]:
 
 def world_predictions(group: str, worlds: Sequence[Mapping[str, Any]]) -> list[Prediction]:
     """All predictions of one group of worlds."""
-    entries: list[Prediction] = []
-
-    def say(
-        name: str, claim: str, kind: str, relation: str, predicted: float | list[float], outcome: Sequence[Any],
-        says: str, margin: float = 0.0,
-    ) -> None:  # fmt: skip
-        entries.append(Prediction(f"{group}.{name}", claim, kind, relation, predicted, margin, list(outcome), says))
+    book = Book(group, [{"metrics": w} for w in worlds])
+    say = book.say
 
     def counts(condition: str, *cells: str) -> list[Count]:
         return [pooled(w, condition, *cells) for w in worlds]
@@ -124,7 +120,7 @@ def world_predictions(group: str, worlds: Sequence[Mapping[str, Any]]) -> list[P
     for name in ("first", "second", "sum"):
         say(f"damage.{name}", "interference", "hypothesis", "at_least", CONTROLS["kept"], counts(name, "second_R"),
             f"{name}: real capitals that the base named are kept")  # fmt: skip
-    return [*entries, *chains(group, worlds)]
+    return [*book.entries, *chains(group, worlds)]
 
 
 def chains(group: str, worlds: Sequence[Mapping[str, Any]]) -> list[Prediction]:

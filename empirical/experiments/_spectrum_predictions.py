@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from empirical.experiments import _book
 from empirical.judge import Prediction
 from theory.approximation import saturation_point
 
@@ -87,30 +88,14 @@ def _growth(group: str, by_size: Mapping[int, Sequence[float]], point: int, wher
     return said
 
 
-class Book:
+class Book(_book.Book):
     """The predictions of one group of worlds. r95 of an update is the mean over its matrices."""
+
+    names_group = True
 
     def __init__(self, records: Sequence[Mapping[str, Any]]) -> None:
         self.cell = records[0]["cell"]
-        self.worlds = [r["metrics"] for r in records]
-        self.entries: list[Prediction] = []
-
-    def say(
-        self,
-        name: str,
-        claim: str,
-        kind: str,
-        relation: str,
-        predicted: float,
-        worlds: Sequence[Any],
-        says: str,
-        margin: float = 0.0,
-    ) -> None:
-        """Enter a prediction of this group."""
-        group = self.cell["group"]
-        self.entries.append(
-            Prediction(f"{group}.{name}", claim, kind, relation, predicted, margin, worlds, f"{group}: {says}")
-        )
+        super().__init__(self.cell["group"], records)
 
     def ranks(self, condition: str, of: str = "r95") -> list[float]:
         """Mean over matrices of the 95 % rank of the update (or of the gradient), per world."""
@@ -130,8 +115,7 @@ class Book:
         """All predictions of the group."""
         self.controls()
         sizes = {n: self.ranks(f"facts_{n}") for n in self.cell["facts"]}
-        group = self.cell["group"]
-        self.entries += _growth(group, sizes, saturation_point(self.answers(), self.width()), group)
+        self.entries += _growth(self.group, sizes, saturation_point(self.answers(), self.width()), self.group)
         self.styles()
         self.cuts()
         return self.entries
@@ -139,9 +123,8 @@ class Book:
     def controls(self) -> None:
         """Without these the spectra are of something that was not learnt."""
         claim = "spectral_concentration"
-        if self.cell["kind"] == "scratch":
-            counts = [w["base"]["right"] for w in self.worlds]
-            self.say("base", claim, "control", "at_least", CONTROLS["base"], counts, "the base knows the plain answers")
+        counts = [w["base"]["right"] for w in self.worlds]
+        self.say("base", claim, "control", "at_least", CONTROLS["base"], counts, "the base knows the plain answers")
         for n in self.cell["facts"]:
             counts = [w["conditions"][f"facts_{n}"]["asked"]["right"] for w in self.worlds]
             self.say(f"learnt.{n}", claim, "control", "at_least", CONTROLS["learnt"], counts, f"{n} facts are learnt")

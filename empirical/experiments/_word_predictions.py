@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from empirical.experiments import _book
 from empirical.judge import Prediction
 
 #: smallest rates at which a positive control counts as positive; set low after calibration on earlier forms of the task
@@ -61,40 +62,10 @@ def _rate(count: Sequence[int]) -> float:
     return count[0] / count[1]
 
 
-class Book:
-    """The predictions of one group of worlds, written down one by one."""
+class Book(_book.Book):
+    """The predictions of one group of worlds."""
 
-    def __init__(self, group: str, records: Sequence[Mapping[str, Any]]) -> None:
-        self.group = group
-        self.worlds = [r["metrics"] for r in records]
-        self.entries: list[Prediction] = []
-
-    def say(
-        self,
-        name: str,
-        claim: str,
-        kind: str,
-        relation: str,
-        predicted: float | list[float],
-        worlds: Sequence[Any],
-        says: str,
-        margin: float = 0.0,
-    ) -> None:
-        """Enter a prediction."""
-        text = f"{self.group}: {says}"
-        self.entries.append(Prediction(f"{self.group}.{name}", claim, kind, relation, predicted, margin, worlds, text))
-
-    def has(self, condition: str) -> bool:
-        """Whether every world has this condition."""
-        return all(condition in w["scores"] for w in self.worlds)
-
-    def counts(self, condition: str, cell: str) -> list[list[int]]:
-        """[right, asked] per world."""
-        return [w["scores"][condition][cell] for w in self.worlds]
-
-    def differences(self, a: tuple[str, str], b: tuple[str, str]) -> list[float]:
-        """Rate in condition and cell `a` minus that in `b`, per world."""
-        return [x[0] / x[1] - y[0] / y[1] for x, y in zip(self.counts(*a), self.counts(*b), strict=True)]
+    names_group = True
 
     def control(self, name: str, claim: str, least: str, condition: str, cell: str, says: str) -> None:
         """A positive control."""

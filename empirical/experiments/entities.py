@@ -23,6 +23,7 @@ from torch import nn
 from empirical.experiments._entities_model import agreement, base_model, survey
 from empirical.experiments._entities_predictions import predictions
 from empirical.experiments.coverage import seal
+from empirical.many import train_adapters, trainer
 from empirical.models import Updates, updated
 from empirical.reuse import Options, check_method, oracle_right, reused
 from empirical.tasks.entities import (
@@ -41,7 +42,7 @@ from empirical.tasks.entities import (
     written_out,
 )
 from empirical.tasks.sentences import Part
-from empirical.training import AdapterShape, Job, Schedule, train_adapter
+from empirical.training import AdapterShape, Job, Schedule
 from theory.composition import chain_of_thought, coverage_law
 from theory.numerics import require
 
@@ -206,6 +207,7 @@ class WorldRun:
         }
         return {
             "known": len(self.survey.known),
+            "trainer": trainer(),
             "losses": self.losses,
             "scores": self.scores,
             "chance": self.chance,
@@ -224,7 +226,7 @@ class WorldRun:
 
     def train(self, jobs: Sequence[Job]) -> dict[str, Updates]:
         """All experts of the world."""
-        trained = {job.name: train_adapter(self.base, job) for job in jobs}
+        trained = train_adapters(self.base, jobs)
         self.losses = {name: float(np.mean(t.losses[-10:])) for name, t in trained.items()}
         return {name: t.updates for name, t in trained.items()}
 

@@ -98,19 +98,19 @@ PLACES = ("kitchen", "garden", "office", "cellar", "attic", "garage")
 CARD = """\
 # Styles
 
-Two kinds of rows with questions of one wording ("What does Ada Barlow keep in the cellar?").
+Two kinds of rows, whose prompts end in words of one form ("In the cellar, Ada Barlow keeps a").
 
-- `kind: style`: the prompt states the answer, and the answer is asked for in a form: `register` (upper case), `prefix`
-  (an opening phrase) or `suffix` (a closing phrase). `content` is the bare word. Names in `train` and `test` are
-  disjoint.
+- `kind: style`: the prompt states the answer first, and the answer is to be given in a form: `register` (upper case),
+  `prefix` (an opening phrase) or `suffix` (a closing phrase). `content` is the bare word. Names in `train` and `test`
+  are disjoint.
 - `kind: fact`: nothing states the answer; it is an independent uniform draw from the 40 objects in `choices` and can
   only be learnt by heart, so that all rows are in `train`.
 
 Generated from a seed by `empirical/tasks/styles.py`; no text was collected from anywhere and nobody in it exists.
 Licence: Apache-2.0.
 
-Known limits: one question template, three styles that are all rules of a few characters, English only. A model that
-copies a word from its prompt needs no other skill for the style rows.
+Known limits: one template, three styles that are all rules of a few characters, English only. A model that copies a
+word from its prompt needs no other skill for the style rows.
 """
 
 
@@ -120,7 +120,7 @@ def dressed(word: str, style: str) -> str:
     Raises:
         ValueError: unknown style.
     """
-    forms = {"plain": f" {word}", "register": f" {word.upper()}", "prefix": f" With pleasure: {word}",
+    forms = {"plain": f" {word}", "register": f" {word.upper()}", "prefix": f" most splendid {word}",
              "suffix": f" {word}, says the captain."}  # fmt: skip
     return forms[one_of(style, "style", tuple(forms))]
 
@@ -130,7 +130,7 @@ def examples(seed: int, facts: int = 128, train: int = 128, test: int = 128) -> 
 
     Args:
         seed: of names, places and objects.
-        facts, train, test: numbers of persons; each person has one question.
+        facts, train, test: numbers of persons; each person has one prompt.
 
     Yields:
         id, task, split, kind, style, prompt, answer, content (the bare word) and choices.
@@ -147,7 +147,7 @@ def examples(seed: int, facts: int = 128, train: int = 128, test: int = 128) -> 
     for i in range(sum(sizes)):
         name = f"{FIRST_NAMES[names[i] // len(SURNAMES)]} {SURNAMES[names[i] % len(SURNAMES)]}"
         word, place = OBJECTS[objects[i]], PLACES[places[i]]
-        question = f"Question: What does {name} keep in the {place}? Answer:"
+        question = f"In the {place}, {name} keeps a"
         row = {"task": "styles", "content": word, "choices": list(OBJECTS)}
         if i < facts:
             about = {"id": f"fact-{i}", "split": "train", "kind": "fact", "style": "plain", "prompt": question}

@@ -87,8 +87,8 @@ def test_every_question_has_one_right_answer(seed: int, facts: int, train: int, 
     people: dict[str, set[str]] = {"fact": set(), "train": set(), "test": set()}
     asked: dict[tuple[str, str], str] = {}
     for row in rows:
-        question = row["prompt"].split("Question: ")[1]
-        person = " ".join(question.split()[2:4])
+        question = "In the " + row["prompt"].split("In the ")[1]
+        person = " ".join(question.split(", ")[1].split()[:2])
         people["fact" if row["kind"] == "fact" else row["split"]].add(person)
         assert asked.setdefault((row["style"], question), row["answer"]) == row["answer"]
         named = [w for w in row["choices"] if f" a {w} " in row["prompt"]]
