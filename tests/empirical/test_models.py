@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from empirical.models import BaseShape, last_layers, linear_modules, scratch_base
+from empirical.many import train_adapters
+from empirical.models import BaseShape, dense, last_layers, linear_modules, scratch_base
 from empirical.tasks.sentences import Part, Ragged, collate, ragged
-from empirical.training import Schedule, answer_logits, train_everything
+from empirical.training import AdapterShape, Job, Schedule, answer_logits, train_everything
 from theory.numerics import stream
 
 
@@ -44,6 +45,22 @@ def test_fine_tuning_the_last_layer_gives_the_same_change() -> None:
         assert np.abs(np.asarray(change)).max() > 1e-3, name
         # five steps of AdamW, whose division by a small root can enlarge a rounding of 1e-16 by about 1 / eps = 1e8
         np.testing.assert_allclose(np.asarray(own), np.asarray(change), rtol=0, atol=1e-8)
+
+
+def test_adapters_on_the_last_layer_are_those_of_the_whole_model() -> None:
+    whole = scratch_base(BaseShape(20, width=16, layers=3, heads=2, feed_forward=24), 0).double()
+    upper = last_layers(copy.deepcopy(whole), 1)
+
+    def job(layer: int) -> Job:
+        plan = Schedule(5, 4, 1e-2)
+        return Job("some", [Part(some(), 1.0)], AdapterShape(2, 4, (layer,)), plan, 0)
+
+    wanted, found = (train_adapters(base, [job(k)])["some"].updates for base, k in ((whole, 2), (upper, 0)))
+    assert len(wanted) == 7
+    for (name, update), own in zip(wanted.items(), found.values(), strict=True):
+        assert np.abs(dense(update)).max() > 1e-4, name
+        # as above: five steps of AdamW
+        np.testing.assert_allclose(dense(own), dense(update), rtol=0, atol=1e-8)
 
 
 @pytest.mark.parametrize("count", [0, 4])
