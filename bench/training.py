@@ -12,7 +12,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
 import statistics
 import time
 from pathlib import Path
@@ -22,6 +21,7 @@ import torch
 
 from empirical.many import train_adapters
 from empirical.models import BaseShape, scratch_base
+from empirical.record import device_name
 from empirical.tasks.sentences import Part
 from empirical.tasks.two_hop import World, WorldShape
 from empirical.training import AdapterShape, Job, Schedule
@@ -175,7 +175,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     count = QUICK[-1] if options.quick else 16
     cuda = options.device == "cuda"
     return {
-        "device": torch.cuda.get_device_name() if cuda else f"{platform.processor() or platform.machine()} CPU",
+        "device": device_name(options.device),
         "threads": options.threads, "dtype": options.dtype, "captured": options.capture, "torch": torch.__version__,
         "repeats": options.repeats, "load_before": load, "load_after": os.getloadavg()[0], "matrix_flops": rate,
         "profiled_adapters": count, "rows": rows,
@@ -185,11 +185,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def table(found: dict[str, Any]) -> str:
     """The result in Markdown."""
-    idle = "otherwise idle" if found["load_before"] < 0.7 else "under other load, so that only the ratios count"
     lines = [
         f"{found['device']}, {found['threads']} threads, {found['dtype']}, torch {found['torch']}, "
-        f"{found['repeats']} interleaved pairs; load {found['load_before']:.1f} before the run: {idle}. One large "
-        f"matrix product: {found['matrix_flops'] / 1e9:.0f} GFLOP/s.",
+        f"{found['repeats']} interleaved pairs; load average {found['load_before']:.1f} before the run and "
+        f"{found['load_after']:.1f} after it. One large matrix product: "
+        f"{found['matrix_flops'] / 1e9:.0f} GFLOP/s.",
         "",
         "| batch | adapters | peft, ms a step | together, ms a step | ratio (range) | tokens/s | of the matrix rate | "
         "peak memory, MiB: peft, together |",
@@ -212,7 +212,7 @@ def table(found: dict[str, Any]) -> str:
 
 def write(found: dict[str, Any]) -> None:
     """Keep the result and put its table into the documentation."""
-    kind = "cuda" if found["device"].startswith("NVIDIA") else "cpu"
+    kind = "cpu" if found["device"].startswith("CPU") else "cuda"
     results = ROOT / f"bench/results/training-{kind}.json"
     results.parent.mkdir(exist_ok=True)
     results.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

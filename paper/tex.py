@@ -13,6 +13,7 @@ _SPECIAL = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", '"': r"\textquotedbl{}", "—": "---", "–": "--", "’": "'", "×": r"$\times$", "≤": r"$\le$",
     "≥": r"$\ge$", "±": r"$\pm$", "λ": r"$\lambda$", "α": r"$\alpha$", "κ": r"$\kappa$", "σ": r"$\sigma$",
+    "π": r"$\pi$", "√": r"$\surd$",
     "₁": "$_1$", "₂": "$_2$", "²": "$^2$", "‖": r"$\Vert$", "−": "$-$", "→": r"$\to$", "…": r"\dots{}",
 }  # fmt: skip
 SIGNS = {"at_most": r"\le", "at_least": r"\ge", "equal": "=", "order": ">"}

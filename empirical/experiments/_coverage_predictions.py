@@ -118,7 +118,7 @@ class Book(_book.Book):
                 "equal",
                 [law["covered"] for law in laws],
                 covered,
-                f"{pair}: new x changed over covered bridges = lambda p2 of the experts alone",
+                f"{pair}: new x changed over covered bridges = λ p₂ of the experts alone",
                 MARGIN,
             )
             self.say(
@@ -128,7 +128,7 @@ class Book(_book.Book):
                 "at_most",
                 self.foretold("additive_ceiling"),
                 [w["pairs"][pair]["additive"]["additive"] for w in worlds],
-                f"{pair}: f(U1) + f(U2) - f(0) alone on new x changed",
+                f"{pair}: f(U₁) + f(U₂) − f(0) alone on new x changed",
             )
             self.say(
                 f"interaction.{pair}",
@@ -346,7 +346,7 @@ class Book(_book.Book):
             "at_least",
             lower,
             reached,
-            f"{pair}, written out: at least s1 + s2 - 1 in every world and cell",
+            f"{pair}, written out: at least s₁ + s₂ − 1 in every world and cell",
             float(rounding),
         )
         self.say(
@@ -356,7 +356,7 @@ class Book(_book.Book):
             "equal",
             sums["independent"],
             total,
-            f"{pair}, written out: s1 s2 on new x changed",
+            f"{pair}, written out: s₁ s₂ on new x changed",
             MARGIN,
         )
         self.say(
@@ -386,6 +386,7 @@ class Book(_book.Book):
         both = [(a[f"{score}_covered"], a[f"{score}_covered_confidence"]) for a in found]
         values = [v for v, c in both if v is not None and c is not None]
         gains = [v - c for v, c in both if v is not None and c is not None]
+        sign = {"alpha": "α", "kappa": "κ"}[score]
         self.say(
             f"{score}.{pair}",
             "bridge_alignment",
@@ -393,7 +394,7 @@ class Book(_book.Book):
             "at_least",
             TELLS,
             values,
-            f"{pair}: AUC of {score} within covered bridges",
+            f"{pair}: AUC of {sign} within covered bridges",
         )
         self.say(
             f"{score}.{pair}.gain",
@@ -402,5 +403,5 @@ class Book(_book.Book):
             "order",
             0.0,
             gains,
-            f"{pair}: AUC of {score} above that of the answer's own confidence",
+            f"{pair}: AUC of {sign} above that of the answer's own confidence",
         )

@@ -110,9 +110,9 @@ def world_predictions(group: str, worlds: Sequence[Mapping[str, Any]]) -> list[P
             "R, sum: above measured chance, since the base composes these countries")  # fmt: skip
     laws = [w["predicted"]["law"]["value"] for w in worlds]
     say("law.R", "coverage_law", "hypothesis", "equal", [law["lambda"] for law in laws], counts("sum", "direct_R"),
-        "R, sum: lambda of the first-hop expert alone", MARGIN)  # fmt: skip
+        "R, sum: λ of the first-hop expert alone", MARGIN)  # fmt: skip
     say("law.H", "coverage_law", "hypothesis", "equal", [law["low"] for law in laws], counts("sum", "direct_H"),
-        "H, sum: lambda p2 of the experts alone", MARGIN)  # fmt: skip
+        "H, sum: λ p₂ of the experts alone", MARGIN)  # fmt: skip
 
     for name, cells in (("first", first), ("second", taught)):
         say(f"retained.{name}", "interference", "hypothesis", "at_least", CONTROLS["kept"], counts("sum", *cells),
@@ -135,7 +135,7 @@ def chains(group: str, worlds: Sequence[Mapping[str, Any]]) -> list[Prediction]:
     rounding = float(4 * np.finfo(np.float64).eps)
     found = [
         Prediction(f"{group}.chain.lower", "chain_of_thought", "exact", "at_least", [s["lower"] for s in steps],
-                   rounding, reached, "written out: at least s1 + s2 - 1 in every world, condition and family")
+                   rounding, reached, "written out: at least s₁ + s₂ − 1 in every world, condition and family")
     ]  # fmt: skip
     for condition in ("sum", "joint"):
         parts: dict[str, list[float]] = {"independent": [], "bare": []}
@@ -149,7 +149,7 @@ def chains(group: str, worlds: Sequence[Mapping[str, Any]]) -> list[Prediction]:
             parts["independent"].append(chain_of_thought(step["s1"], step["s2"]).independent)
             parts["bare"].append(chain_of_thought(step["s1"], step["bare2"]).independent)
             total.append([sum(written["reached"][f][i] for f in FAMILIES) for i in (0, 1)])
-        for name, says in (("independent", "s1 s2 of its own steps"), ("bare", "the product of the bare one-hops")):
+        for name, says in (("independent", "s₁ s₂ of its own steps"), ("bare", "the product of the bare one-hops")):
             found.append(
                 Prediction(f"{group}.chain.{condition}.{name}", "chain_of_thought", "hypothesis", "equal", parts[name],
                            MARGIN, total, f"{condition}, written out: {says}")

@@ -82,7 +82,7 @@ class Book(_book.Book):
             "at_least",
             [c["predicted"]["value"][cell]["lower"] for c in chains for cell in ORDERS],
             [c["reached"][cell] for c in chains for cell in ORDERS],
-            "worked steps end right in at least s1 + s2 - 1, in every model and order",
+            "worked steps end right in at least s₁ + s₂ − 1, in every model and order",
             rounding,
         )
 
@@ -124,7 +124,7 @@ class Book(_book.Book):
         """Both skills in one text, the number at once."""
         order, sums = ORDERS[cell], self.counts("sum", cell)
         laws = [w["predicted"]["coverage_law"]["value"][cell]["low"] for w in self.worlds]
-        says = f"{order}: the sum answers c lambda p2, read off each expert beside the base's own skills"
+        says = f"{order}: the sum answers c λ p₂, read off each expert beside the base's own skills"
         self.say(f"law.{cell}", "coverage_law", "hypothesis", "equal", laws, sums, says, MARGIN)
         oracle = [w["predicted"]["oracle"]["value"][cell] for w in self.worlds]
         # the outcome is what the sum answers beyond oracle routing and the margin
@@ -146,7 +146,7 @@ class Book(_book.Book):
         chains = [w["chains"]["sum"] for w in self.worlds]
         product = [c["predicted"]["value"][cell]["independent"] for c in chains]
         reached = [c["reached"][cell] for c in chains]
-        says = f"{order}, worked: s1 s2 of the sum"
+        says = f"{order}, worked: s₁ s₂ of the sum"
         self.say(f"chain.{cell}", "chain_of_thought", "hypothesis", "equal", product, reached, says, MARGIN)
         gains = [k / n - j / m for (k, n), (j, m) in zip(reached, self.counts("sum", cell), strict=True)]
         says = f"{order}: worked steps of the sum answer more than its direct answers"

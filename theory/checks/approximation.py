@@ -297,7 +297,7 @@ def deep_linear_numeric() -> Figure:
         expect_rejected("target", function, [eye], np.full((4, 4), math.nan), 1)
         expect_rejected("r", function, [eye], eye, -1)
         expect_rejected("r", function, [eye, eye], eye, True)
-    return Figure("gap to sigma_{rL+1}, three orthogonal 12 x 12 layers", gap, "relative")
+    return Figure("gap to σ of index rL + 1, three orthogonal 12 x 12 layers", gap, "relative")
 
 
 def _half_way_singular(seed: int) -> tuple[list[Array], Array]:

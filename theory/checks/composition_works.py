@@ -158,7 +158,7 @@ def bridge_alignment_numeric() -> Figure:
         k = conditioned(stream(8, "figure"), 12, 6, condition)
         alpha = c.bridge_alignment(k, k[:, 2]).alpha
         worst = max(worst, float(np.abs(alpha - np.eye(6)[2]).max()) / condition)
-    return Figure("error of alpha = e_j at psi = k_j, over the condition number", worst, "absolute")
+    return Figure("error of α at a key of its own, over the condition number", worst, "absolute")
 
 
 def _scaled(field: str) -> Callable[..., c.AlignedAnswer]:
@@ -395,7 +395,7 @@ def coverage_law_numeric() -> Figure:
             expect_rejected(name, c.coverage_law, *shares, 2)
     expect_rejected("m", c.coverage_law, 0.5, 0.5, 0.5, 0)
     band = c.coverage_law(0.5, 0.9, 0.9, 10)
-    return Figure("width of the band at c = 1/2, lambda = p2 = 0.9, m = 10", band.high - band.low, "share")
+    return Figure("width of the band at c = 1/2, λ = p₂ = 0.9, m = 10", band.high - band.low, "share")
 
 
 # ---- chain_of_thought ----

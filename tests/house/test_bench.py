@@ -1,0 +1,44 @@
+"""The benchmark's table in docs/training.md is that of the result that was kept, and the benchmark runs."""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+KEPT = sorted((ROOT / "bench" / "results").glob("training-*.json"))
+
+
+@pytest.fixture(scope="module")
+def bench() -> Any:
+    spec = importlib.util.spec_from_file_location("bench_training", ROOT / "bench" / "training.py")
+    assert spec is not None and spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+@pytest.mark.parametrize("kept", KEPT, ids=lambda p: p.stem)
+def test_the_table_is_that_of_the_kept_result(bench: Any, kept: Path) -> None:
+    found = json.loads(kept.read_text(encoding="utf-8"))
+    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    kind = kept.stem.removeprefix("training-")
+    shown = text.partition(f"<!-- {kind}: begin -->\n")[2].partition(f"<!-- {kind}: end -->")[0]
+    assert shown == bench.table(found) + "\n"
+    found["rows"][0]["together_step_s"] = [9.0]
+    assert shown != bench.table(found) + "\n"
+
+
+def test_a_result_was_kept_for_every_size(bench: Any) -> None:
+    rows = [row for kept in KEPT for row in json.loads(kept.read_text(encoding="utf-8"))["rows"]]
+    assert {(row["batch"], row["adapters"]) for row in rows} == {(b, k) for b in bench.BATCHES for k in bench.COUNTS}
+
+
+def test_memory_of_a_process_is_read_from_the_system(bench: Any) -> None:
+    before = bench._resident("VmRSS")
+    kept = bytearray(64 * 2**20)  # zeroed pages count once they are written
+    kept[:: 2**12] = b"x" * (64 * 2**8)
+    assert 60 <= bench._resident("VmRSS") - before <= 70
+    assert len(kept) == 64 * 2**20
