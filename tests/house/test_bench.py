@@ -14,7 +14,8 @@ KEPT = sorted((ROOT / "bench" / "results").glob("training-*.json"))
 @pytest.fixture(scope="module")
 def bench() -> Any:
     spec = importlib.util.spec_from_file_location("bench_training", ROOT / "bench" / "training.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     found = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(found)
     return found
