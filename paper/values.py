@@ -323,6 +323,7 @@ class Values:
             "results.tally": tex.tally(everything),
             "results.finished": tex.number(sum(bool(material.runs.get(e)) for e in EXPERIMENTS)),
             "results.experiments": tex.number(len(EXPERIMENTS)),
+            "results.profiles": tex.escape(" and ".join(sorted({run.profile for run in runs}))),
             **{f"results.{v}": tex.number(sum(r["verdict"] == v for r in everything)) for v in tex.VERDICTS},
         }
 
