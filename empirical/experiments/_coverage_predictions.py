@@ -173,7 +173,7 @@ class Book(_book.Book):
                 for w, r in zip(self.worlds, self.records, strict=True)
                 if r["cell"]["coverage"] > 0
             ]
-            for factor in ("lambda", "p2"):
+            for factor, sign in (("lambda", "λ"), ("p2", "p₂")):
                 levels = [law[factor] for law in known if law]
                 if levels:
                     self.say(
@@ -183,7 +183,7 @@ class Book(_book.Book):
                         "equal",
                         sum(levels) / len(levels),
                         [law[factor] for law in mine if law],
-                        f"{pair}: {factor} is the same at every coverage",
+                        f"{pair}: {sign} is the same at every coverage",
                         MARGIN,
                     )
         full = [

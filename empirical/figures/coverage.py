@@ -197,7 +197,7 @@ def placement_figure(records: Records, rows: Records) -> Figure | None:
 
 
 def alignment_figure(records: Records, rows: Records) -> Figure | None:
-    """AUC of alpha and kappa for what will be answered, beside that of the answer's own confidence, world by world."""
+    """AUC of α and κ for what will be answered, beside that of the answer's own confidence, world by world."""
     worlds = _worlds(records, "headline")
     said = [("placed", "alpha"), ("rows", "alpha"), ("all", "kappa"), ("placed", "kappa")]
     found = {}
