@@ -216,3 +216,19 @@ def test_chain_bound_is_below_the_independent_value(s1: float, s2: float) -> Non
 def test_chain_of_thought_examples() -> None:
     assert c.chain_of_thought(1, 1) == (1.0, 1.0)
     assert c.chain_of_thought(0.5, 0.5) == (0.0, 0.25)
+
+
+def test_a_late_joint_edit_of_two_facts_reads_with_both_signs_and_composes() -> None:
+    """What limits a late first hop of one fact does not limit the joint edit of several, ReLU or not."""
+    keys = np.array([[1.0, 50.0], [0.0, 50.0]])  # as columns, non-negative
+    features = {(0, 1): [1.0, 0.0], (1, 0): [0.0, 1.0], (0, 0): [0.0, 0.0], (1, 1): [0.0, 0.0]}
+    reading = {q: np.linalg.pinv(keys) @ f for q, f in features.items()}
+    assert min(r[0] for r in reading.values()) < 0 < max(r[0] for r in reading.values())
+    right = 0
+    for q, p, another in product(features, (0, 1), (0, 1)):
+        # value 0 against value 1: what the late edit adds for both facts, and what the early second hop writes itself
+        late = reading[q] @ np.array([1 - 2 * p, 1 - 2 * another])
+        early = 0.0 if q[0] != q[1] else 1.0 - 2 * q[0]
+        right += int((late + early > 0) == (q[p] == 0))
+    assert right == 16
+    assert 16 / 16 > c.additive_ceiling(2, 2)

@@ -76,3 +76,18 @@ def test_gaussian_factor_averages_keep_the_published_shares() -> None:
         parts = [LowRank(rng.standard_normal((256, 8)), rng.standard_normal((8, 256))) for _ in range(k)]
         assert round(factor_average_error(parts, [1 / k] * k, "sqrt"), 1) == round(sqrt_error, 1)
         assert round(factor_average_error(parts, [1 / k] * k, "plain"), 1) == round(plain_error, 1)
+
+
+def test_the_error_of_a_factor_average_depends_on_the_factors_and_not_on_the_updates_alone() -> None:
+    e = np.eye(2)
+    own = [LowRank(e[:, [i]], e[[i]]) for i in (0, 1)]
+    other = [LowRank(10 * e[:, [0]], e[[0]] / 10), own[1]]
+    # to the rounding of e / 10 times 10
+    assert np.allclose(own[0].dense(), other[0].dense(), rtol=0, atol=2 * EPS)
+    # cross terms 1 and 1, or 10 and 1/10, of which each convention takes its share; the norm of the mean is sqrt(1/2)
+    for convention, wanted in (("sqrt", (1.0, math.sqrt(100.01 / 2))), ("plain", (math.sqrt(1 / 2), None))):
+        found = [factor_average_error(u, [0.5, 0.5], convention) for u in (own, other)]
+        assert found[0] == pytest.approx(wanted[0], rel=8 * EPS)
+        if wanted[1] is not None:
+            assert found[1] == pytest.approx(wanted[1], rel=8 * EPS)
+        assert found[1] > 3.5
