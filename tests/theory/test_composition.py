@@ -231,4 +231,4 @@ def test_a_late_joint_edit_of_two_facts_reads_with_both_signs_and_composes() -> 
         early = 0.0 if q[0] != q[1] else 1.0 - 2 * q[0]
         right += int((late + early > 0) == (q[p] == 0))
     assert right == 16
-    assert 16 / 16 > c.additive_ceiling(2, 2)
+    assert c.additive_ceiling(2, 2) < 16 / 16
