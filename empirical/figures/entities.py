@@ -30,7 +30,7 @@ from empirical.figures.shared import (
 )
 from empirical.tasks.entities import FAMILIES
 
-FAMILY_NAMES = {"F": "F: all made up", "H": "H: real country, made-up capital", "R": "R: real"}
+FAMILY_NAMES = {"F": "F: made up", "H": "H: made-up capital", "R": "R: real"}
 #: prediction whose verdict stands over the panel of a family
 JUDGED = {"F": "uncovered.every", "H": "law.H", "R": "covered"}
 

@@ -115,7 +115,7 @@ def _tasks(axis: Axes, name: str, worlds: Records, rows: Records) -> None:
     share_axis(axis)
     prefixes = tuple(f"{name}.{p}" for p in ("cut.", "lora", "needed."))
     judged = [row["verdict"] for row in rows if row["id"].startswith(prefixes)]
-    panel_title(axis, f"{name}: what is left at rank r{tally_suffix(judged)}")
+    panel_title(axis, f"left at rank r{tally_suffix(judged)}")
 
 
 PLOTS = (Plot("update_spectrum", "update_spectrum", spectrum_figure),)
