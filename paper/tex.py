@@ -156,4 +156,6 @@ def plain(value: Any) -> str:
         return ", ".join(inner)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return number(value)
+    if value == "":
+        return "--"
     return escape(str(value).replace("_", " ") if isinstance(value, str) else str(value))
