@@ -55,7 +55,8 @@ def test_truncation_loses_exactly_the_tail(u: LowRank, r: int) -> None:
 def test_combine_is_the_dense_weighted_sum(data: st.DataObject) -> None:
     shape = data.draw(shapes())
     parts = data.draw(st.lists(updates(shape=shape), min_size=1, max_size=4))
-    weights = [data.draw(st.floats(-3, 3)) for _ in parts]
+    # nearer to zero products leave the range in which rounding is relative to them
+    weights = [data.draw(st.floats(-3, 3).filter(lambda w: w == 0 or abs(w) >= 1e-150)) for _ in parts]
     total = LowRank.combine(parts, weights)
     dense = sum((w * u.dense() for w, u in zip(weights, parts, strict=True)), np.zeros(shape))
     size = sum(
