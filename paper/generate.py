@@ -13,11 +13,10 @@ import tempfile
 from pathlib import Path
 
 from paper.graph import claims_figure
-from paper.material import Material, MaterialError, gather
+from paper.material import Material, command
 from paper.parts import draw_figures, requests, whole_parts
 from paper.sources import PAPER, texts, uses
 from paper.values import Values
-from theory.claims import RegistryError
 from theory.verify import ROOT
 
 KEYS = ROOT / "build" / "paper" / "keys.txt"
@@ -81,17 +80,13 @@ def generate(material: Material, folder: Path = PAPER, out: Path | None = None, 
 
 
 def main() -> int:
-    """Exit status 0, or 2 with one line that names what is missing, stale or unknown."""
-    try:
-        written = generate(gather())
-    except (MaterialError, RegistryError, RequestError, ValueError) as error:
-        print(f"paper: {str(error).splitlines()[0]}", file=sys.stderr)
-        return 2
-    except ImportError as error:
-        print(f"paper: a package is missing: {error} (make setup)", file=sys.stderr)
-        return 2
-    print(f"written: paper/generated, {len(written)} files; keys in build/paper/keys.txt")
-    return 0
+    """Exit status 0, or 2 with one line; see :func:`paper.material.command`."""
+
+    def build(material: Material) -> str:
+        written = generate(material)
+        return f"written: paper/generated, {len(written)} files; keys in build/paper/keys.txt"
+
+    return command("paper", build)
 
 
 if __name__ == "__main__":

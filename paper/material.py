@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from theory.checks.formal import Printed, parse
-from theory.claims import REGISTRY, Claim, load
+from theory.claims import REGISTRY, Claim, RegistryError, load
 from theory.verify import LAYERS, ROOT, SCHEMA, sources_hash
 
 VERIFICATION = ROOT / "build" / "verification.json"
@@ -190,6 +190,27 @@ def gather(
     check_measured(verified, claims, judged, results)
     runs, unfinished = sort_runs(judged)
     return Material(claims, verified, printed, runs, unfinished)
+
+
+def command(name: str, build: Callable[[Material], str]) -> int:
+    """Gather the material, build from it and print what `build` says.
+
+    Returns:
+        exit status 0, or 2 with one line on stderr that names what is missing, stale, unknown or cannot be written.
+    """
+    try:
+        done = build(gather())
+    except (MaterialError, RegistryError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+    except OSError as error:
+        reason = f"{error.filename}: {error.strerror}"
+    except ImportError as error:
+        reason = f"a package is missing: {error} (make setup)"
+    else:
+        print(done)
+        return 0
+    print(f"{name}: {reason}", file=sys.stderr)
+    return 2
 
 
 def main() -> int:

@@ -16,8 +16,7 @@ from string import Template
 
 from paper import page, tex
 from paper.markup import text
-from paper.material import Material, MaterialError, gather
-from theory.claims import RegistryError
+from paper.material import Material, command
 from theory.verify import ROOT
 
 SITE = ROOT / "build" / "site"
@@ -66,20 +65,12 @@ def build(material: Material, out: Path = SITE) -> list[str]:
 
 
 def main() -> int:
-    """Exit status 0, or 2 with one line that names what is missing, stale or cannot be shown."""
-    try:
-        written = build(gather())
-    except (MaterialError, RegistryError, ValueError) as error:
-        print(f"site: {str(error).splitlines()[0]}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"site: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
-    except ImportError as error:
-        print(f"site: a package is missing: {error} (make setup)", file=sys.stderr)
-        return 2
-    print(f"written: build/site/index.html and {len(written) - 1} files beside it")
-    return 0
+    """Exit status 0, or 2 with one line; see :func:`paper.material.command`."""
+
+    def whole(material: Material) -> str:
+        return f"written: build/site/index.html and {len(build(material)) - 1} files beside it"
+
+    return command("site", whole)
 
 
 if __name__ == "__main__":
