@@ -255,7 +255,7 @@ def test_what_stops_the_build_leaves_the_old_page(
     def missing() -> Material:
         raise MaterialError("build/verification.json: expected a file, got none")
 
-    monkeypatch.setattr(site, "gather", missing)
+    monkeypatch.setattr(material, "gather", missing)
     assert site.main() == 2
     assert capsys.readouterr().err == "site: build/verification.json: expected a file, got none\n"
 
