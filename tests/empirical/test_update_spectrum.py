@@ -146,6 +146,17 @@ def test_fits_find_the_decay_that_is_there() -> None:
     assert fitted["exponential_r95"] == 8  # ceil(-ln(1 - .95 (1 - e^-25.6)) / .4) = ceil(7.49)
 
 
+def test_singular_values_are_those_of_an_svd() -> None:
+    rng = np.random.default_rng(0)
+    for shape in ((12, 30), (30, 12)):
+        left, right = (np.linalg.qr(rng.standard_normal((n, 12)))[0] for n in shape)
+        planted = decay_spectrum("power", 1.5, 12)
+        found = update_spectrum._values((left * planted) @ right.T)
+        # eigenvalues of a Gram matrix of side 12, each with an error of some eps times the largest, which is 1
+        assert np.abs(found**2 - planted**2).max() <= 4 * 30 * np.finfo(np.float64).eps
+    assert update_spectrum._values(np.zeros((3, 2))).tolist() == [0.0, 0.0]
+
+
 def test_gradient_in_chunks_is_that_of_all_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(SHAPE, 0)
     base = scratch_base(BaseShape(world.vocabulary.size, width=16, layers=2, heads=2, feed_forward=24), 0)
