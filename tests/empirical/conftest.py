@@ -119,7 +119,9 @@ class Toy:
 
     def pause(self, seconds: float) -> None:
         """How long each cell that starts from now on takes; no part of its settings."""
-        (self.folder / "pause").write_text(str(seconds), encoding="utf-8")
+        fresh = self.folder / "pause.new"
+        fresh.write_text(str(seconds), encoding="utf-8")
+        fresh.replace(self.folder / "pause")  # at once: a cell may be reading it
 
     def start(self, *arguments: str, results: Path | None = None, **options: Any) -> subprocess.Popen[str]:
         """A driver with two workers, not waited for."""
