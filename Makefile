@@ -66,7 +66,7 @@ lint: $(STAMP) ## ruff and mypy
 
 golden: $(STAMP) ## write statements.v, what Coq prints for it, and the tables in the README; review the difference
 	@$(BIN)/python -m theory statements --write
-	@$(BIN)/python -m empirical.summary --write
+	@$(BIN)/python -m empirical.engine.summary --write
 
 setup: $(STAMP) coq ## only the set-up
 

@@ -16,7 +16,7 @@ import torch
 from peft import LoraConfig, PeftModel
 from safetensors.torch import save_file
 
-from empirical.audit import audit, merge
+from empirical.adapters.audit import audit, merge
 
 R, WIDTH = 16, 4096
 #: both sides agree to this, relative: peft and the dense audit work in float32

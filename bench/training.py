@@ -19,12 +19,12 @@ from typing import Any
 
 import torch
 
-from empirical.many import train_adapters
-from empirical.models import BaseShape, scratch_base
-from empirical.record import device_name
+from empirical.engine.records import device_name
 from empirical.tasks.sentences import Part
 from empirical.tasks.two_hop import World, WorldShape
-from empirical.training import AdapterShape, Job, Schedule
+from empirical.training.adapter import AdapterShape, Job, Schedule
+from empirical.training.bases import BaseShape, scratch_base
+from empirical.training.together import train_adapters
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT, DOCS = ROOT / "build/bench/training.json", ROOT / "docs/training.md"

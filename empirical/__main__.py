@@ -60,8 +60,8 @@ def _audit(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    from empirical import audit_report as report
-    from empirical.audit import audit
+    from empirical.adapters import report
+    from empirical.adapters.audit import audit
 
     if options.json is not None and options.json == options.html:
         raise ValueError("--html: expected another file than --json, got the same")
@@ -90,7 +90,7 @@ def _console() -> Any:
 
 
 def _merge(options: argparse.Namespace) -> int:
-    from empirical.exact_merge import IdentityFailed, merge
+    from empirical.adapters.merge import IdentityFailed, merge
 
     try:
         made = merge(
@@ -186,8 +186,8 @@ def _parser() -> argparse.ArgumentParser:
 def _judge(names: list[str] | None, profile: str, results: Path, write: Path | None) -> int:
     from rich.console import Console
 
-    from empirical import run as engine
-    from empirical.record import ROOT
+    from empirical.engine import driver as engine
+    from empirical.engine.records import ROOT
 
     chosen = names or engine.experiments()
     if profile == "auto":
@@ -201,7 +201,7 @@ def _judge(names: list[str] | None, profile: str, results: Path, write: Path | N
 
 
 def _scaling(write: bool, measure: bool) -> int:
-    from empirical import scaling
+    from empirical.engine import scaling
 
     if measure:
         print(f"written: {scaling.write_measured()}")
@@ -215,7 +215,7 @@ def _scaling(write: bool, measure: bool) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     options = _parser().parse_args(arguments)
-    from empirical.record import RESULTS
+    from empirical.engine.records import RESULTS
 
     results = getattr(options, "results", None)
     try:
@@ -226,7 +226,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "explain":
             return _explain(options.claim)
         if options.command == "run":
-            from empirical.run import run
+            from empirical.engine.driver import run
 
             if options.workers is not None and options.workers < 1:
                 raise ValueError(f"--workers: expected an integer >= 1, got {options.workers}")
@@ -239,7 +239,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "judge":
             return _judge(options.experiment, options.profile, results or RESULTS, options.write)
         if options.command == "data":
-            from empirical.data import DATA, export, write_card
+            from empirical.tasks.export import DATA, export, write_card
 
             sizes = {k: v for k, v in (("train", options.train), ("test", options.test)) if v is not None}
             for line in export(options.out or DATA, options.seed, sizes, options.task):
@@ -248,14 +248,14 @@ def main(arguments: list[str] | None = None) -> int:
                 write_card(options.card)
             return 0
         if options.command == "figures":
-            from empirical.figures import FIGURES, draw
+            from empirical.engine.figures import FIGURES, draw
 
             for line in draw(options.profile, results or RESULTS, options.out or FIGURES):
                 print(line)
             return 0
         if options.command == "scaling":
             return _scaling(options.write, options.measure)
-        from empirical import archive
+        from empirical.engine import archive
 
         if options.command == "pack":
             count = archive.pack(results or RESULTS, options.profile, options.archive)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from theory.checks.formal import Printed, parse
 from theory.claims import REGISTRY, Claim, RegistryError, load
-from theory.verify import LAYERS, ROOT, SCHEMA, sources_hash
+from theory.verify.formal import Printed, parse
+from theory.verify.status import LAYERS, ROOT, SCHEMA, sources_hash
 
 VERIFICATION = ROOT / "build" / "verification.json"
 RESULTS = ROOT / "empirical" / "results"
@@ -109,8 +109,8 @@ def judge_everything(results: Path) -> dict[tuple[str, str], Run]:
     Raises:
         MaterialError: a damaged record, or one that does not belong to the present grid and protocol.
     """
-    from empirical import run as engine
-    from empirical.record import RecordError
+    from empirical.engine import driver as engine
+    from empirical.engine.records import RecordError
 
     found = {}
     for experiment in engine.experiments():
@@ -134,7 +134,7 @@ def judge_everything(results: Path) -> dict[tuple[str, str], Run]:
 
 def sort_runs(judged: Mapping[tuple[str, str], Run]) -> tuple[dict[str, list[Run]], dict[str, str]]:
     """(finished runs by experiment, why the others are not finished)."""
-    from empirical import run as engine
+    from empirical.engine import driver as engine
 
     runs: dict[str, list[Run]] = {}
     unfinished: dict[str, str] = {}
@@ -164,7 +164,7 @@ def check_measured(
     Raises:
         MaterialError: they differ; results or judge changed after the verification.
     """
-    from empirical.run import judged_profile
+    from empirical.engine.driver import judged_profile
 
     profile = judged_profile(results)
     rows = [row for (_, under), run in judged.items() if under == profile for row in run.rows]

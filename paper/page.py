@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-from empirical.summary import purpose
+from empirical.engine.summary import purpose
 from paper import tex
 from paper.graph import RUNGS, places
 from paper.markup import text, verdict
@@ -263,8 +263,8 @@ def plots_of(run: Run) -> list[Plot]:
     """The figures of a run, for the page."""
     import matplotlib
 
-    from empirical.figures import PLOTS
-    from empirical.figures.shared import STYLE
+    from empirical.engine.drawing import STYLE
+    from empirical.engine.figures import PLOTS
 
     found = []
     for plot in (p for p in PLOTS if p.experiment == run.experiment):

@@ -226,8 +226,8 @@ def draw_figures(material: Material, folder: Path) -> dict[str, dict[str, str]]:
     """Draw the figures of all finished experiments as PDF into `folder`: experiment -> plot name -> caption."""
     import matplotlib
 
-    from empirical.figures import PLOTS
-    from empirical.figures.shared import STYLE
+    from empirical.engine.drawing import STYLE
+    from empirical.engine.figures import PLOTS
 
     captions: dict[str, dict[str, str]] = {}
     style = {**STYLE, "pdf.fonttype": 42, "pdf.compression": 6}
@@ -302,7 +302,7 @@ def figures(material: Material, captions: Mapping[str, Mapping[str, str]], exper
 
 def figref(material: Material, captions: Mapping[str, Mapping[str, str]], name: str) -> str:
     """A reference to a figure, or that it is not finished."""
-    from empirical.figures import PLOTS
+    from empirical.engine.figures import PLOTS
 
     if any(name in found for found in captions.values()):
         return rf"Figure~\ref{{fig:{name}}}"

@@ -1,7 +1,7 @@
 """Figures of the experiments as interactive plots: a matplotlib figure, artist by artist, as data for plotly.
 
-The figures are those of :mod:`empirical.figures`, so page and paper show the same. Every panel becomes a plot of its
-own, which a narrow screen can stack; titles, legend and provenance are text.
+The figures are those of the experiments, so page and paper show the same. Every panel becomes a plot of its own,
+which a narrow screen can stack; titles, legend and provenance are text.
 """
 
 from __future__ import annotations

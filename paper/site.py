@@ -17,7 +17,7 @@ from string import Template
 from paper import page, tex
 from paper.markup import text
 from paper.material import Material, command
-from theory.verify import ROOT
+from theory.verify.status import ROOT
 
 SITE = ROOT / "build" / "site"
 TEMPLATES = Path(__file__).with_suffix("")

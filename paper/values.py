@@ -14,20 +14,20 @@ from typing import Any
 
 from paper import tex
 from paper.material import EXPERIMENTS, Material, Run
-from theory import composition, facts, merging, routing
+from theory import additive, composition, facts, merging, one_layer, routing
 from theory.adapters import parameter_count
-from theory.checks.formal import CLOSED
+from theory.verify.formal import CLOSED
 
 PENDING = r"\pending{}"
 
 #: functions of theory that the text may evaluate: name -> (function of the arguments, example of its arguments)
 FUNCTIONS: dict[str, tuple[Callable[..., Any], str]] = {
-    "additive_ceiling": (composition.additive_ceiling, "1000.10"),
-    "additive_optimum": (composition.additive_optimum, "4.3"),
-    "additive_patterns": (composition.additive_patterns, "4.3"),
-    "additive_threshold": (composition.additive_threshold, "200.5.1/1000000"),
-    "monotone_score": (composition.monotone_score, "4.3"),
-    "relu_key_cosine": (composition.relu_key_cosine, "1/2"),
+    "additive_ceiling": (additive.additive_ceiling, "1000.10"),
+    "additive_optimum": (additive.additive_optimum, "4.3"),
+    "additive_patterns": (additive.additive_patterns, "4.3"),
+    "additive_threshold": (additive.additive_threshold, "200.5.1/1000000"),
+    "monotone_score": (additive.monotone_score, "4.3"),
+    "relu_key_cosine": (one_layer.relu_key_cosine, "1/2"),
     "coverage_law_low": (lambda c, lam, p, m: composition.coverage_law(c, lam, p, m).low, "1/2.9/10.9/10.20"),
     "chain_lower": (lambda a, b: composition.chain_of_thought(a, b).lower, "9/10.9/10"),
     "oracle_ceiling": (routing.oracle_ceiling, "100.10"),
@@ -249,7 +249,7 @@ def _split(text: str) -> list[str]:
 
 def rung(material: Material, claim: str) -> dict[str, str]:
     """The rungs of a claim: stated, coded, checked, proved, measured -> yes, part, no (not checked), fail or none."""
-    from theory.verify import worst
+    from theory.verify.status import worst
 
     layers = material.verification["claims"][claim]
     marks = {"pass": "yes", "fail": "fail", "not_checked": "no", "none_planned": "none"}
@@ -298,7 +298,7 @@ def _registry(material: Material) -> dict[str, str]:
 
 def _judging() -> dict[str, str]:
     """How verdicts are reached, as the judge itself has it."""
-    from empirical.judge import HEADLINE_WORLDS, Prediction, judge
+    from empirical.engine.judge import HEADLINE_WORLDS, Prediction, judge
 
     def level(worlds: int) -> float:
         spread = [0.4 + 0.01 * i for i in range(worlds)]

@@ -1,1205 +1,949 @@
-(* Composition, the limits: what two adapters can answer at a two-hop prompt when their logits add.
+(* Composition, continued: what writes a fact, when two edits compose, and in which order of layers.
 
-   Y, Z            == the bridges and the answers (finite types); n = #|Y|, m = #|Z|
-   q : {ffun Y -> Z}  == the table that the second adapter holds: every bridge gets an answer
-   y               == the bridge that the first adapter holds; the right answer is q y
-   a y z           == the logit of answer z that comes from the base and the first adapter
-   b q z           == the logit of answer z that comes from the second adapter
-   correct a b y q == at bridge y and table q, the right answer is the STRICT argmax of a y + b q
-   correct_by mu f y q == it wins over every other answer by more than mu in the logits f y q
-   reaches a b g   == the offsets b : Z -> R make g y the strict argmax of a y + b, for every y
-   agree g q       == the number of bridges at which the tables g and q coincide (facts.v)
-   swap y1 y2 q    == the table q with its values at y1 and y2 exchanged
-   exchange_fails c == the credit c y q (say correct a b) is never given at all four points of two
-                      places in a table and in its swap
-   shortfall c y1 y2 q == what the four points miss of the 3 (or 4) that they could be
-   patterns_ceiling h n m == the right side of counting_mean for h hypotheses: the number of
-                      (bridge, table) pairs that h patterns can answer
-   additive_part net U1 U2 y q z == net(U1 y) + net(U2 q) - net(0), at answer z
-   interaction net U1 U2 y q z   == what the network adds to that: the logits of the sum, less it
+   edit W key t        == the least-norm rank-one update after which W sends [key] to t
+   key_inv K           == (K^T *m K)^-1 *m K^T, the pseudo-inverse (and a left inverse) of independent keys K
+   joint_edit W K T    == (T - W *m K) *m key_inv K, the update that writes the columns of T at all keys
+   twohop, onehop      == the features of the one-layer model at the prompts "x R1 R2" and "x R"
+   hidden phi1 h0 W1   == the hidden state of the two-layer residual stack, h1 = h0 + W1 phi1(h0)
+   stack phi1 phi2 E h0 W1 W2 == its logits, E (h1 + W2 phi2(h1))
+   right_count f       == how many of the pairs (bridge y, table q) the logits f y q answer right
+   correct_by mu f y q == at bridge y and table q the logits f y q have q y as argmax, by more than mu
+   vec s, ind P        == on the worked stack the unit vector of slot s, the 0/1 vector of the slots with P
+   arrow s t           == the matrix unit that reads slot s and writes slot t
+   share R S           == #|S| / #|Q| for a set S of queries in Q; 0 where Q is empty
 
-   The counts run over all pairs (y, q): out of n * m ^ n. P <= 3/4 + 1/(4m) is written
-   4 * m * total <= (3 * m + 1) * (n * m ^ n), in nat.
-
-   Traps: a and b have different types of offsets (b takes the whole table, the offsets in reaches
-   are those of ONE table); a query with a tie is never answered; #|Y|.-1 and (n + m).-1 are
-   truncated at 0; 'C(n, k) is the binomial coefficient; correct_by 0 asks for a margin above 0.
-   The premise 0 < #|Z| of additive_limit is harmless (without answers the total is 0), the premise
-   1 < #|Y| is not: additive_limit_one_place. The first bound is sharp at n = 2
-   (additive_limit_attained) and, m = 1 apart, nowhere else (additive_limit_lt): at n = 3, m = 2 it
-   allows 21 of 24 where 20 is the most (twenty_of_twenty_four). *)
+   Keys are the COLUMNS of K (in MathComp's row-space idiom they are rows of K^T), so [\rank K = N] says
+   that N keys are independent. [key_inv] is meaningless for dependent keys: invmx of a singular matrix is
+   that matrix. A prompt, its features and the frozen matrices never depend on the bridge y or on the
+   table q: those are what the adapters hold. *)
 From mathcomp Require Import all_ssreflect all_algebra.
-From LoraLimits Require Import lowrank facts.
+From LoraLimits Require Import lowrank additive.
 Set Implicit Arguments.
 Unset Strict Implicit.
 Unset Printing Implicit Defensive.
 Import GRing.Theory Num.Theory Order.Theory.
 Local Open Scope ring_scope.
 
-Definition correct (R : realFieldType) (Y Z : finType) (a : Y -> Z -> R) (b : {ffun Y -> Z} -> Z -> R)
-    (y : Y) (q : {ffun Y -> Z}) : bool :=
-  [forall z, (z != q y) ==> (a y z + b q z < a y (q y) + b q (q y))].
+(* ---- edits: what writes facts into one matrix ---- *)
 
-Definition correct_by (R : realFieldType) (Y Z : finType) (mu : R) (f : Y -> {ffun Y -> Z} -> Z -> R)
-    (y : Y) (q : {ffun Y -> Z}) : bool :=
-  [forall z, (z != q y) ==> (f y q z + mu < f y q (q y))].
+Definition edit (R : realFieldType) m n (W : 'M[R]_(m, n)) (key : 'cV[R]_n) (t : 'cV[R]_m) : 'M[R]_(m, n) :=
+  (frob2 key)^-1 *: ((t - W *m key) *m key^T).
 
-Definition reaches (R : realFieldType) (Y Z : finType) (a : Y -> Z -> R) (b : Z -> R) (g : {ffun Y -> Z}) :=
-  forall y z, z != g y -> a y z + b z < a y (g y) + b (g y).
+Definition key_inv (R : realFieldType) n N (K : 'M[R]_(n, N)) : 'M[R]_(N, n) := invmx (K^T *m K) *m K^T.
 
-Section Tables.
-Variables (Y Z : finType).
-Implicit Types (y : Y) (q : {ffun Y -> Z}).
+Definition joint_edit (R : realFieldType) m n N (W : 'M[R]_(m, n)) (K : 'M[R]_(n, N)) (T : 'M[R]_(m, N)) :
+  'M[R]_(m, n) := (T - W *m K) *m key_inv K.
 
-Definition swap y1 y2 q : {ffun Y -> Z} :=
-  [ffun y => if y == y1 then q y2 else if y == y2 then q y1 else q y].
+Section Edits.
+Variable R : realFieldType.
 
-Lemma swapL y1 y2 q : swap y1 y2 q y1 = q y2.
-Proof. by rewrite ffunE eqxx. Qed.
-
-Lemma swapR y1 y2 q : swap y1 y2 q y2 = q y1.
-Proof. by rewrite ffunE eqxx; case: eqVneq => [->|]. Qed.
-
-Lemma swapK y1 y2 : involutive (swap y1 y2).
+Lemma gram_unit n N (K : 'M[R]_(n, N)) : \rank K = N -> K^T *m K \in unitmx.
 Proof.
-move=> q; apply/ffunP=> y; rewrite ffunE swapL swapR ffunE.
-by case: eqVneq => [->|_] //; case: eqVneq => [->|].
+move=> rankK; rewrite -row_free_unit -kermx_eq0; apply/eqP/row_matrixP => i; rewrite row0.
+set v := row i _; have v_ker : v *m (K^T *m K) = 0 by apply/sub_kermxP/row_sub.
+have freeK : row_free K^T by rewrite /row_free mxrank_tr rankK.
+apply/eqP; rewrite -(mulmx_free_eq0 _ freeK) -frob2_eq0 frob2_mxtrace.
+by rewrite trmx_mul trmxK mulmxA -[v *m _ *m K]mulmxA v_ker mul0mx mxtrace0.
 Qed.
 
-Lemma reindex_swap (F : {ffun Y -> Z} -> nat) y1 y2 :
-  (\sum_(q : {ffun Y -> Z}) F q = \sum_(q : {ffun Y -> Z}) F (swap y1 y2 q))%N.
-Proof. exact/reindex_inj/inv_inj/swapK. Qed.
+Lemma key_invK n N (K : 'M[R]_(n, N)) : \rank K = N -> key_inv K *m K = 1%:M.
+Proof. by move=> rankK; rewrite /key_inv -mulmxA mulVmx ?gram_unit. Qed.
 
-(* Tables that hold one value at two different places: one in #|Z|. *)
-Lemma card_collisions y1 y2 : y1 != y2 ->
-  ((\sum_(q : {ffun Y -> Z}) (q y1 == q y2 :> Z)) * #|Z| = #|Z| ^ #|Y|)%N.
+Lemma key_inv_orthogonal n N (K : 'M[R]_(n, N)) p (X : 'M[R]_(n, p)) : K^T *m X = 0 -> key_inv K *m X = 0.
+Proof. by move=> KX0; rewrite /key_inv -mulmxA KX0 mulmx0. Qed.
+
+Lemma gram_col n (key : 'cV[R]_n) : key^T *m key = (frob2 key)%:M.
 Proof.
-move=> y12; have y21 : (y2 == y1) = false by rewrite eq_sym (negPf y12).
-pose K := [set q : {ffun Y -> Z} | q y1 == q y2 :> Z].
-pose put (p : {ffun Y -> Z} * Z) := [ffun y => if y == y1 then p.2 else p.1 y].
-have put_inj : {in setX K setT &, injective put}.
-  move=> [q z] [q' z'] /setXP[/= qK _] /setXP[/= qK' _] /ffunP eq_put.
-  have at_y1 := eq_put y1; have at_y2 := eq_put y2.
-  rewrite !ffunE eqxx /= in at_y1; rewrite !ffunE y21 /= in at_y2.
-  rewrite !inE in qK qK'; congr (_, _) => //; apply/ffunP => y.
-  by have := eq_put y; rewrite !ffunE; case: eqP => [->|//]; rewrite (eqP qK) (eqP qK').
-have put_onto : [set put p | p in setX K setT] = setT.
-  apply/setP=> q; rewrite inE; apply/imsetP.
-  exists ([ffun y => if y == y1 then q y2 else q y], q y1).
-    by rewrite !inE !ffunE eqxx y21 eqxx.
-  by apply/ffunP=> y; rewrite !ffunE /=; case: eqP => [->|].
-have <- : #|K| = (\sum_(q : {ffun Y -> Z}) (q y1 == q y2 :> Z))%N.
-  by rewrite -sum1_card big_mkcond; apply: eq_bigr => q _; rewrite inE; case: eqP.
-by rewrite -[#|Z|]cardsT -cardsX -(card_in_imset put_inj) put_onto cardsT card_ffun cardsT.
+rewrite [LHS]mx11_scalar; congr _%:M; rewrite mxE; apply: eq_bigr => i _.
+by rewrite big_ord1 !mxE expr2.
 Qed.
 
-
-(* Every pair of different places is met once in each order. *)
-Lemma sum_pairs (S : Y -> nat) :
-  (\sum_y1 \sum_(y2 | y1 != y2) (S y1 + S y2) = 2 * (#|Y|.-1 * \sum_y S y))%N.
+(* One key: the joint edit is the rank-one edit. *)
+Lemma joint_edit1 m n (W : 'M[R]_(m, n)) (key : 'cV[R]_n) (t : 'cV[R]_m) :
+  joint_edit W key t = edit W key t.
 Proof.
-have firsts : (\sum_y1 \sum_(y2 | y1 != y2) S y1 = #|Y|.-1 * \sum_y S y)%N.
-  rewrite big_distrr; apply: eq_bigr => y1 _.
-  by rewrite sum_nat_const -(cardC1 y1); congr (_ * _)%N; apply: eq_card => y; rewrite !inE eq_sym.
-have seconds : (\sum_y1 \sum_(y2 | y1 != y2) S y2 = #|Y|.-1 * \sum_y S y)%N.
-  rewrite -firsts (exchange_big_dep xpredT) //=; apply: eq_bigr => y1 _.
-  by apply: eq_bigl => y2; rewrite eq_sym.
-rewrite mul2n -addnn -{1}firsts -seconds -big_split /=.
-by apply: eq_bigr => y1 _; rewrite big_split.
+by rewrite /joint_edit /key_inv gram_col invmx_scalar mul_scalar_mx -scalemxAr.
 Qed.
 
-(* A rule of credit that never rewards both places in a table and in its swap: of the four points of
-   a table and its swap at most 3 are given (4 where the swap changes nothing). *)
-Section Credit.
-Variable c : Y -> {ffun Y -> Z} -> bool.
-
-Definition exchange_fails := forall y1 y2 q, y1 != y2 -> q y1 != q y2 ->
-  ~~ [&& c y1 q, c y2 q, c y1 (swap y1 y2 q) & c y2 (swap y1 y2 q)].
-
-Definition points y1 y2 q : nat :=
-  (c y1 q + c y2 q + c y1 (swap y1 y2 q) + c y2 (swap y1 y2 q))%N.
-Definition shortfall y1 y2 q : nat := (3 + (q y1 == q y2) - points y1 y2 q)%N.
-
-Lemma points_le y1 y2 q : exchange_fails -> y1 != y2 -> (points y1 y2 q <= 3 + (q y1 == q y2))%N.
+(* Claim one_layer_composition, the joint edit D K^+: it writes every fact, leaves keys orthogonal to
+   all its keys alone, has exactly the rank of the change, and every other update that writes the facts
+   is longer, by exactly what it adds to the joint edit. Standard. *)
+Theorem joint_edit_least m n N (W : 'M[R]_(m, n)) (K : 'M[R]_(n, N)) (T : 'M[R]_(m, N)) : \rank K = N ->
+  [/\ (W + joint_edit W K T) *m K = T,
+      forall other : 'cV[R]_n, K^T *m other = 0 -> (W + joint_edit W K T) *m other = W *m other,
+      \rank (joint_edit W K T) = \rank (T - W *m K)
+    & forall U : 'M[R]_(m, n), (W + U) *m K = T ->
+        frob2 U = frob2 (joint_edit W K T) + frob2 (U - joint_edit W K T)].
 Proof.
-move=> not4 y12; rewrite /points.
-by case: eqP => [_|/eqP /(not4 _ _ _ y12)]; do 4!case: (c _ _).
+move=> rankK; have KK := key_invK rankK; set D := T - W *m K; set J := joint_edit W K T.
+have JK : J *m K = D by rewrite /J /joint_edit -mulmxA KK mulmx1.
+split=> [|other orth||U writes].
+- by rewrite mulmxDl JK addrC subrK.
+- by rewrite mulmxDl /J /joint_edit -mulmxA key_inv_orthogonal // mulmx0 addr0.
+- by rewrite mxrankMfree //; apply/row_freeP; exists K.
+have XK : (U - J) *m K = 0 by rewrite mulmxBl JK /D -writes mulmxDl addrAC subrr add0r subrr.
+have JX : J *m (U - J)^T = 0.
+  by rewrite {1}/J /joint_edit /key_inv -!mulmxA -trmx_mul XK trmx0 !mulmx0.
+by rewrite -{1}[U](subrK J) addrC frob2D JX mxtrace0 mul0rn addr0.
 Qed.
 
-Lemma swap_balance : exchange_fails ->
-  (#|Y|.-1 * (4 * #|Z| * (\sum_(q : {ffun Y -> Z}) \sum_y c y q))
-     + #|Z| * (\sum_y1 \sum_(y2 | y1 != y2) \sum_(q : {ffun Y -> Z}) shortfall y1 y2 q)
-   = #|Y|.-1 * ((3 * #|Z| + 1) * (#|Y| * #|Z| ^ #|Y|)))%N.
+(* So the joint edit is the only shortest update that writes the facts. Standard. *)
+Theorem joint_edit_unique m n N (W U : 'M[R]_(m, n)) (K : 'M[R]_(n, N)) (T : 'M[R]_(m, N)) : \rank K = N ->
+  (W + U) *m K = T -> frob2 U <= frob2 (joint_edit W K T) -> U = joint_edit W K T.
 Proof.
-move=> not4; pose S y := (\sum_(q : {ffun Y -> Z}) c y q)%N.
-have pair_eq y1 y2 : y1 != y2 -> (2 * #|Z| * (S y1 + S y2)
-    + #|Z| * (\sum_(q : {ffun Y -> Z}) shortfall y1 y2 q) = (3 * #|Z| + 1) * #|Z| ^ #|Y|)%N.
-  move=> y12; have four : (2 * (S y1 + S y2) = \sum_(q : {ffun Y -> Z}) points y1 y2 q)%N.
-    rewrite /points !big_split /= -(reindex_swap (fun q => c y1 q : nat)).
-    by rewrite -(reindex_swap (fun q => c y2 q : nat)) -addnA mul2n addnn.
-  rewrite mulnAC mulnC -mulnDr four -big_split /=.
-  rewrite (eq_bigr (fun q : {ffun Y -> Z} => 3 + (q y1 == q y2))%N) => [|q _]; last first.
-    by rewrite subnKC // points_le.
-  rewrite big_split /= mulnC mulnDl (card_collisions y12) sum_nat_const card_ffun.
-  by move: (_ ^ _)%N => N; ring.
-have -> : (\sum_(q : {ffun Y -> Z}) \sum_y c y q = \sum_y S y)%N by rewrite exchange_big.
-have -> : (#|Y|.-1 * (4 * #|Z| * \sum_y S y) = 2 * #|Z| * (2 * (#|Y|.-1 * \sum_y S y)))%N.
-  by rewrite -[4%N]/(2 * 2)%N; ring.
-rewrite -sum_pairs !big_distrr -big_split /=.
-transitivity (\sum_(y1 : Y) #|Y|.-1 * ((3 * #|Z| + 1) * #|Z| ^ #|Y|))%N.
-  apply: eq_bigr => y1 _; rewrite -(cardC1 y1) !big_distrr -big_split /= -sum_nat_const.
-  rewrite (eq_bigl (predC1 y1)) => [|y2]; last by rewrite /= eq_sym.
-  by apply: eq_bigr => y2 y21; rewrite pair_eq // eq_sym.
-rewrite sum_nat_const; move: (_ ^ _)%N => N; rewrite !mulnA; congr (_ * _)%N.
-by rewrite -mulnA mulnC.
+move=> rankK writes; have [_ _ _ /(_ U writes) ->] := joint_edit_least W T rankK.
+rewrite ger_addl => le0; apply/eqP; rewrite -subr_eq0 -frob2_eq0.
+by rewrite eq_le le0 frob2_ge0.
 Qed.
 
-Lemma swap_limit : exchange_fails -> (1 < #|Y|)%N ->
-  (4 * #|Z| * (\sum_(q : {ffun Y -> Z}) \sum_y c y q) <= (3 * #|Z| + 1) * (#|Y| * #|Z| ^ #|Y|))%N.
+(* Claim one_layer_composition, the rank-one edit: it changes one fact, leaves keys orthogonal to it
+   alone and is the least-Frobenius-norm update that changes it. Model and edit after [C], Prop. 1. *)
+Theorem rank_one_edit m n (W : 'M[R]_(m, n)) (key : 'cV[R]_n) (t : 'cV[R]_m) : key != 0 ->
+  [/\ (W + edit W key t) *m key = t,
+      (\rank (edit W key t) <= 1)%N,
+      forall other : 'cV[R]_n, key^T *m other = 0 -> (W + edit W key t) *m other = W *m other
+    & forall U : 'M[R]_(m, n), (W + U) *m key = t -> frob2 (edit W key t) <= frob2 U].
 Proof.
-move=> not4 Y_gt1; have Y1_gt0 : (0 < #|Y|.-1)%N by rewrite -subn1 subn_gt0.
-by rewrite -(leq_pmul2l Y1_gt0) -(swap_balance not4) leq_addr.
+move=> key0; have rank_key : \rank key = 1%N.
+  by apply/eqP; rewrite eqn_leq rank_leq_col lt0n mxrank_eq0.
+have [writes local rankJ least] := joint_edit_least W t rank_key.
+rewrite !joint_edit1 in writes local rankJ least.
+split=> [//||//|U /least ->]; first by rewrite rankJ rank_leq_col.
+by rewrite ler_addl frob2_ge0.
 Qed.
 
-(* Three places, two values: an odd cycle of exchanges, so that one of them falls short. *)
-Lemma shortfall_exists : exchange_fails -> (2 < #|Y|)%N -> (1 < #|Z|)%N ->
-  [exists y1, exists y2, exists q, (y1 != y2) && (0 < shortfall y1 y2 q)%N].
+End Edits.
+
+(* Two keys at an angle: the joint edit writes both facts, the plain sum of the two rank-one edits
+   neither. *)
+Section PlainSum.
+Let k1 : 'cV[rat]_2 := \col_i 1.
+Let k2 : 'cV[rat]_2 := delta_mx 0 0.
+Let t : 'cV[rat]_1 := 1.
+
+Example plain_sum_overshoots :
+  [/\ k1 != 0, k2 != 0 & (edit 0 k1 t + edit 0 k2 t) *m k1 = 2%:R *: t /\
+      (edit 0 k1 t + edit 0 k2 t) *m k2 = (3%:R / 2%:R) *: t].
 Proof.
-move=> not4 /card_gt2P[y1 [y2 [y3 [_ [y12 y23 y31]]]]] /card_gt1P[u [v [_ _ uv]]].
-apply: contraT => /existsPn none.
-have full i j q : i != j -> points i j q = (3 + (q i == q j))%N.
-  move=> ij; apply/eqP; rewrite eqn_leq points_le //= -subn_eq0.
-  have /existsPn/(_ j)/existsPn/(_ q) := none i.
-  by rewrite ij /= lt0n negbK.
-pose e i : {ffun Y -> Z} := [ffun y => if y == i then v else u].
-have sure i j k : j != i -> k != i -> j != k -> c j (e i).
-  move=> /negPf ji /negPf ki jk; have := full j k (e i) jk.
-  by rewrite /points !ffunE ji ki eqxx; do 4!case: (c _ _).
-have swap_e i j : i != j -> swap i j (e i) = e j.
-  move=> ij; apply/ffunP=> y; rewrite !ffunE eqxx [j == i]eq_sym (negPf ij).
-  have [->|yi] := eqVneq y i; first by rewrite (negPf ij).
-  by have [] := eqVneq y j.
-have one i j : i != j -> c j (e i) -> c i (e j) -> c i (e i) (+) c j (e j).
-  move=> ij cji cij; have := full i j (e i) ij; rewrite /points swap_e // cji cij.
-  have /negPf -> : e i i != e i j by rewrite !ffunE eqxx [j == i]eq_sym (negPf ij) eq_sym.
-  by case: (c i _); case: (c j _).
-have y21 : y2 != y1 by rewrite eq_sym.
-have y32 : y3 != y2 by rewrite eq_sym.
-have y13 : y1 != y3 by rewrite eq_sym.
-have := one _ _ y12 (sure _ _ y3 y21 y31 y23) (sure _ _ y3 y12 y32 y13).
-have := one _ _ y23 (sure _ _ y1 y32 y12 y31) (sure _ _ y1 y23 y13 y21).
-have := one _ _ y13 (sure _ _ y2 y31 y21 y32) (sure _ _ y2 y13 y23 y12).
-by do 3!case: (c _ _).
+have k1k2 : k1^T *m k2 = 1%:M.
+  by apply/matrixP => i j; rewrite !ord1 !mxE !big_ord_recl big_ord0 !mxE; apply/eqP.
+have k11 : frob2 k1 = 2%:R by rewrite /frob2 !big_ord_recl !big_ord0 !mxE; apply/eqP.
+have k22 : frob2 k2 = 1 by rewrite /frob2 !big_ord_recl !big_ord0 !mxE; apply/eqP.
+have k2k1 : k2^T *m k1 = 1%:M by rewrite -[k1]trmxK -trmx_mul k1k2 trmx1.
+rewrite -!frob2_eq0 k11 k22; split=> //.
+rewrite /edit !mul0mx !subr0 k11 k22 !mulmxDl -!scalemxAl -!mulmxA !gram_col k1k2 k2k1 k11 k22.
+rewrite !mul_mx_scalar !scalerA -!scalerDl; split; congr (_ *: _); exact/eqP.
+Qed.
+End PlainSum.
+
+(* Independence of the keys is needed: one key cannot hold two values. *)
+Example joint_edit_rank_needed (K T : 'M[rat]_(1, 2)) : K = const_mx 1 -> T = delta_mx 0 0 ->
+  forall U : 'M[rat]_1, U *m K != T.
+Proof.
+move=> -> -> U; apply/eqP => /matrixP UK; have := UK 0 0; have := UK 0 1.
+by rewrite !mxE !big_ord_recl !big_ord0 !mxE => -> /eqP.
 Qed.
 
-Lemma swap_limit_lt : exchange_fails -> (2 < #|Y|)%N -> (1 < #|Z|)%N ->
-  (4 * #|Z| * (\sum_(q : {ffun Y -> Z}) \sum_y c y q) < (3 * #|Z| + 1) * (#|Y| * #|Z| ^ #|Y|))%N.
+(* ---- bridge alignment ---- *)
+
+Section Alignment.
+
+(* Claim bridge_alignment: an update that holds the facts D at the keys K adds D *m alpha at every
+   feature K *m alpha. Ours. *)
+Theorem bridge_alignment (F : fieldType) (m n N : nat)
+    (U : 'M[F]_(m, n)) (K : 'M[F]_(n, N)) (D : 'M[F]_(m, N)) (alpha : 'cV[F]_N) :
+  U *m K = D -> U *m (K *m alpha) = D *m alpha.
+Proof. by move=> <-; rewrite mulmxA. Qed.
+
+Variables (R : realFieldType) (m n N : nat).
+Variables (W : 'M[R]_(m, n)) (K : 'M[R]_(n, N)) (T : 'M[R]_(m, N)).
+
+(* Claim bridge_alignment, the joint edit at any feature psi: it adds D *m alpha with alpha = K^+ psi,
+   which is the alpha of psi's part in the span of the keys; if alpha is the j-th unit vector, it adds
+   exactly what it adds at key j, and that is so exactly when psi and key j differ by something
+   orthogonal to every key. Ours. *)
+Theorem bridge_alignment_joint (psi : 'cV[R]_n) (j : 'I_N) : \rank K = N ->
+  [/\ joint_edit W K T *m psi = (T - W *m K) *m (key_inv K *m psi),
+      K^T *m (psi - K *m (key_inv K *m psi)) = 0,
+      key_inv K *m psi = delta_mx j 0 -> joint_edit W K T *m psi = joint_edit W K T *m col j K
+    & key_inv K *m psi = delta_mx j 0 <-> K^T *m (psi - col j K) = 0].
 Proof.
-move=> not4 Y_gt2 Z_gt1; have Y1_gt0 : (0 < #|Y|.-1)%N by rewrite -subn1 subn_gt0 ltnW.
-have /existsP[y1 /existsP[y2 /existsP[q /andP[y12 short]]]] := shortfall_exists not4 Y_gt2 Z_gt1.
-rewrite -(ltn_pmul2l Y1_gt0) -(swap_balance not4) -[X in (X < _)%N]addn0 ltn_add2l.
-rewrite muln_gt0 (ltnW Z_gt1) (bigD1 y1) //= (bigD1 y2) //= (bigD1 q) //=.
-by rewrite -!addnA ltn_addr.
+move=> rankK; have KK := key_invK rankK; have unitG := gram_unit rankK.
+have at_key : key_inv K *m col j K = delta_mx j 0 by rewrite colE mulmxA KK mul1mx.
+have normal : K^T *m (psi - K *m (key_inv K *m psi)) = 0.
+  by rewrite mulmxBr /key_inv !mulmxA mulmxV // mul1mx subrr.
+split=> //; first by rewrite /joint_edit mulmxA.
+  by move=> aligned; rewrite /joint_edit -mulmxA aligned -[RHS]mulmxA at_key.
+split=> [aligned | orth].
+  by move: normal; rewrite aligned -colE.
+by apply/eqP; rewrite -at_key -subr_eq0 -mulmxBr key_inv_orthogonal.
 Qed.
 
-End Credit.
-
-End Tables.
-
-Section AdditiveLimit.
-Variables (R : realFieldType) (Y Z : finType).
-Implicit Types (y : Y) (z : Z) (q g : {ffun Y -> Z}) (a : Y -> Z -> R) (b : {ffun Y -> Z} -> Z -> R).
-
-Lemma correctP a b y q :
-  reflect (forall z, z != q y -> a y z + b q z < a y (q y) + b q (q y)) (correct a b y q).
+(* The whole answer is then the one at key j, if what the frozen matrix adds there is the same; psi =
+   key j will do. Ours. *)
+Theorem bridge_alignment_answer m' (E : 'M[R]_(m', m)) (l : 'cV[R]_m') (psi : 'cV[R]_n) (j : 'I_N) :
+    \rank K = N -> key_inv K *m psi = delta_mx j 0 -> E *m (W *m psi) = E *m (W *m col j K) ->
+  l + E *m ((W + joint_edit W K T) *m psi) = l + E *m col j T.
 Proof.
-apply: (iffP forallP) => [ok z zq | ok z]; last exact/implyP/ok.
-exact: (implyP (ok z) zq).
+move=> rankK aligned same; congr (l + _).
+have [_ _ /(_ aligned) addsJ _] := bridge_alignment_joint psi j rankK.
+have [writes _ _ _] := joint_edit_least W T rankK.
+have -> : col j T = (W + joint_edit W K T) *m col j K by rewrite -{1}writes !colE mulmxA.
+by rewrite !mulmxDl !mulmxDr same addsJ.
 Qed.
 
-Lemma correct_byP mu (f : Y -> {ffun Y -> Z} -> Z -> R) y q :
-  reflect (forall z, z != q y -> f y q z + mu < f y q (q y)) (correct_by mu f y q).
+End Alignment.
+
+(* Claim bridge_alignment, the sufficient condition: L the logits that the second-hop adapter adds per
+   key, l those without it; enough alignment beats the deficit. Ours. *)
+Theorem alignment_margin (R : realFieldType) (m N : nat)
+    (L : 'M[R]_(m, N)) (alpha : 'cV[R]_N) (l : 'I_m -> R) (j0 : 'I_N) (z0 : 'I_m) (g g' deficit : R) :
+  0 <= alpha j0 ord0 ->
+  (forall z, z != z0 -> g <= L z0 j0 - L z j0) ->
+  (forall j z, j != j0 -> `|L z0 j - L z j| <= g') ->
+  (forall z, z != z0 -> l z - l z0 <= deficit) ->
+  deficit < alpha j0 ord0 * g - g' * (\sum_(j | j != j0) `|alpha j ord0|) ->
+  forall z, z != z0 -> l z + (L *m alpha) z ord0 < l z0 + (L *m alpha) z0 ord0.
 Proof.
-apply: (iffP forallP) => [ok z zq | ok z]; last exact/implyP/ok.
-exact: (implyP (ok z) zq).
+move=> alpha0 gain_own gain_other has_deficit enough z z_z0.
+pose lead j := (L z0 j - L z j) * alpha j ord0.
+have leadE : (L *m alpha) z0 ord0 - (L *m alpha) z ord0 = lead j0 + \sum_(j | j != j0) lead j.
+  by rewrite !mxE -sumrB (bigD1 j0) //= /lead mulrBl; congr (_ + _); apply: eq_bigr => j _; rewrite mulrBl.
+have own_ge : alpha j0 ord0 * g <= lead j0 by rewrite mulrC ler_wpmul2r ?gain_own.
+have other_ge : - (g' * (\sum_(j | j != j0) `|alpha j ord0|)) <= \sum_(j | j != j0) lead j.
+  rewrite mulr_sumr -sumrN; apply: ler_sum => j j_j0; rewrite ler_oppl.
+  by apply: le_trans (ler_norm _) _; rewrite normrN normrM ler_wpmul2r ?gain_other.
+rewrite -ltr_subr_addr -addrA -ltr_subl_addl leadE.
+apply: le_lt_trans (lt_le_trans enough (ler_add own_ge other_ge)).
+exact: has_deficit.
 Qed.
 
-Lemma leq_sum_credit (c c' : Y -> {ffun Y -> Z} -> bool) :
-    (forall y q, c y q -> c' y q) ->
-  (\sum_(q : {ffun Y -> Z}) \sum_y c y q <= \sum_(q : {ffun Y -> Z}) \sum_y c' y q)%N.
+(* A negative alignment is no alignment: with alpha = -1 and the (true, but weak) bound g = -10 every
+   other premise holds, and the right answer falls behind. *)
+Example alignment_sign_needed (L : 'cV[rat]_2) (alpha : 'cV[rat]_1) (g := - 10%:R : rat) :
+    L = delta_mx 0 0 -> alpha = const_mx (- 1) ->
+  [/\ g <= L 0 0 - L 1 0, 0 < alpha 0 0 * g - 0 * (\sum_(j | j != 0) `|alpha j 0|)
+    & (L *m alpha) 0 0 < (L *m alpha) 1 0].
+Proof. by move=> -> ->; rewrite big_mkcond !mxE !big_ord1 !mxE. Qed.
+
+(* Not aligned, not composed: where psi reads another key, the answer of that key comes out. *)
+Example alignment_other_key (N : nat) (D : 'M[rat]_N) (j : 'I_N) : D *m delta_mx j (0 : 'I_1) = col j D.
+Proof. by rewrite colE. Qed.
+
+(* ---- the one-layer model ---- *)
+
+Section OneLayer.
+Variables (R : realFieldType) (token : Type) (d n m : nat).
+Variables (embed : token -> 'cV[R]_d) (V : 'M[R]_d) (inner : 'M[R]_(n, d)) (phi : R -> R) (W : 'M[R]_(m, n)).
+
+(* The features at "x REL" and at "x REL1 REL2"; phi is the ReLU or any other entrywise map; the logits
+   are W times the feature, and W alone is adapted. *)
+Definition onehop (x rel : token) : 'cV[R]_n := map_mx phi (inner *m (V *m embed x + embed rel)).
+Definition twohop (x rel1 rel2 : token) : 'cV[R]_n :=
+  map_mx phi (inner *m (V *m embed x + V *m embed rel1 + embed rel2)).
+
+Variables (x rel1 rel2 : token) (Y : finType) (bridge_token : Y -> token).
+
+(* First hop: for each bridge y the adapter that writes the logits [first y] at "x REL1". Second hop:
+   for each table q the joint edit that writes the logits [second q] at all the prompts "y REL2"; K2
+   holds their features. *)
+Let key1 := onehop x rel1.
+Let K2 : 'M[R]_(n, #|Y|) := \matrix_(i, j) onehop (bridge_token (enum_val j)) rel2 i 0.
+Let psi := twohop x rel1 rel2.
+Variables (first : Y -> 'cV[R]_m) (second : {ffun Y -> 'I_m} -> 'M[R]_(m, #|Y|)).
+Let merged y q := W + edit W key1 (first y) + joint_edit W K2 (second q).
+
+(* Claim one_layer_composition, the two-hop prompt: each edit enters it with coefficients of the prompt
+   alone (the cosine with the first key, K2^+ psi), so the logits are a sum of a term in y and a term in
+   q. Ours. *)
+Theorem one_layer_composition y q :
+  merged y q *m psi = W *m psi + ((frob2 key1)^-1 * (key1^T *m psi) 0 0) *: (first y - W *m key1)
+                      + (second q - W *m K2) *m (key_inv K2 *m psi).
 Proof.
-move=> cc'; apply: leq_sum => q _; apply: leq_sum => y _.
-by case cyq: (c y q) => //; rewrite cc'.
+rewrite [LHS]mulmxDl [X in X + _]mulmxDl; congr (_ + _ + _); last exact/esym/mulmxA.
+by rewrite /edit -scalemxAl -mulmxA {1}[key1^T *m psi]mx11_scalar mul_mx_scalar scalerA.
 Qed.
 
-(* Two places answered right from one table: exchanging the answers loses, and b drops out. *)
-Lemma correct_exchange a b y1 y2 q : q y1 != q y2 -> correct a b y1 q -> correct a b y2 q ->
-  a y1 (q y2) + a y2 (q y1) < a y1 (q y1) + a y2 (q y2).
-Proof.
-move=> q12 /correctP ok1 /correctP ok2.
-have := ltr_add (ok1 (q y2) _) (ok2 (q y1) q12); rewrite eq_sym => /(_ q12).
-by rewrite addrACA [X in _ < X]addrACA [b q (q y2) + _]addrC ltr_add2r.
-Qed.
-
-Lemma correct_exchange_fails a b : exchange_fails (correct a b).
-Proof.
-move=> y1 y2 q y12 q12; apply/and4P=> -[ok1 ok2 ok1' ok2'].
-have gain := correct_exchange q12 ok1 ok2.
-have q21' : swap y1 y2 q y1 != swap y1 y2 q y2 by rewrite swapL swapR eq_sym.
-have := correct_exchange q21' ok1' ok2'.
-by rewrite swapL swapR ltNge (ltW gain).
-Qed.
-
-(* additive_limit, part 1 (ours): an additive merge answers at most 3/4 + 1/(4m) of all (bridge,
-   table) pairs, whatever the ranks of the adapters. *)
-Theorem additive_limit a b : (1 < #|Y|)%N -> (0 < #|Z|)%N ->
-  (4 * #|Z| * (\sum_(q : {ffun Y -> Z}) \sum_(y : Y) correct a b y q)
-     <= (3 * #|Z| + 1) * (#|Y| * #|Z| ^ #|Y|))%N.
-Proof.
-by move=> Y_gt1 _; apply: swap_limit Y_gt1; apply: correct_exchange_fails.
-Qed.
-
-(* additive_limit, part 1, loose beyond n = 2 (ours): with three bridges and two answers or more of
-   each the bound is never attained. *)
-Theorem additive_limit_lt a b : (2 < #|Y|)%N -> (1 < #|Z|)%N ->
-  (4 * #|Z| * (\sum_(q : {ffun Y -> Z}) \sum_(y : Y) correct a b y q)
-     < (3 * #|Z| + 1) * (#|Y| * #|Z| ^ #|Y|))%N.
-Proof. exact/swap_limit_lt/correct_exchange_fails. Qed.
-
-(* additive_limit, part 4, for one query: with margin > 2 delta over a perturbation of at most
-   delta, the unperturbed logits have the same strict argmax. *)
-Theorem additive_part_answers (f g : Y -> {ffun Y -> Z} -> Z -> R) (delta : R) y q :
-    (forall z, `|f y q z - g y q z| <= delta) ->
-  correct_by (2%:R * delta) f y q -> correct_by 0 g y q.
-Proof.
-move=> near /correct_byP ok; apply/correct_byP=> z zq; rewrite addr0.
-have := ok z zq; have := near z; have := near (q y).
-rewrite !ler_distl mulr_natl mulr2n => /andP[_ right_le] /andP[wrong_ge _] margin.
-rewrite -(ltr_add2r delta); apply: lt_le_trans right_le; apply: le_lt_trans margin.
-by rewrite addrA ler_add2r -ler_subl_addr.
-Qed.
-
-Lemma correct_by0 a b y q : correct_by 0 (fun y q z => a y z + b q z) y q = correct a b y q.
-Proof. by apply/correct_byP/correctP => ok z zq; have := ok z zq; rewrite addr0. Qed.
-
-(* additive_limit, parts 1 and 4 (ours): logits within delta of additive ones answer at most
-   3/4 + 1/(4m) of the pairs with a margin above 2 delta. *)
-Theorem additive_limit_robust a b (I : Y -> {ffun Y -> Z} -> Z -> R) (delta : R) :
-  (1 < #|Y|)%N -> (0 < #|Z|)%N -> (forall y q z, `|I y q z| <= delta) ->
-  (4 * #|Z| * (\sum_(q : {ffun Y -> Z}) \sum_(y : Y)
-       correct_by (2%:R * delta)%R (fun y q z => a y z + b q z + I y q z)%R y q)
-     <= (3 * #|Z| + 1) * (#|Y| * #|Z| ^ #|Y|))%N.
-Proof.
-move=> Y_gt1 Z_gt0 I_le; apply: leq_trans (additive_limit a b Y_gt1 Z_gt0).
-apply/leq_mul/leq_sum_credit => // y q ok; rewrite -correct_by0.
-by apply: additive_part_answers ok => z; rewrite addrAC subrr add0r.
-Qed.
-
-End AdditiveLimit.
-
-(* additive_limit, part 1, and layer_order (a) (ours): two updates of any rank that read features
-   fixed by the prompt and the base, before a linear read-out E, obey the limit when added. *)
-Theorem linear_merge_limit (R : realFieldType) (d m n1 n2 : nat) (Y : finType)
-    (E : 'M[R]_(m, d)) (h : 'cV[R]_d) (f1 : 'cV[R]_n1) (f2 : 'cV[R]_n2)
-    (U1 : Y -> 'M[R]_(d, n1)) (U2 : {ffun Y -> 'I_m} -> 'M[R]_(d, n2)) :
-  (1 < #|Y|)%N -> (0 < m)%N ->
+(* Claim one_layer_composition, the limit: so additive_limit holds for the merged edits, whatever
+   targets they write. Ours. *)
+Theorem one_layer_limit : (1 < #|Y|)%N -> (0 < m)%N ->
   (4 * m * (\sum_(q : {ffun Y -> 'I_m}) \sum_(y : Y)
-       correct_by 0%R (fun y q z => (E *m (h + U1 y *m f1 + U2 q *m f2)) z ord0)%R y q)
+       correct_by 0%R (fun y q z => (merged y q *m psi) z ord0) y q)
      <= (3 * m + 1) * (#|Y| * m ^ #|Y|))%N.
 Proof.
 move=> Y_gt1 m_gt0.
-pose a y (z : 'I_m) := (E *m (h + U1 y *m f1)) z ord0.
-pose b q (z : 'I_m) := (E *m (U2 q *m f2)) z ord0.
+apply: leq_trans (linear_merge_limit 1%:M (W *m psi) psi psi (fun y => edit W key1 (first y))
+                    (fun q => joint_edit W K2 (second q)) Y_gt1 m_gt0).
+apply/leq_mul/leq_sum => // q _; apply: leq_sum => y _; apply/eq_leq; congr (nat_of_bool _).
+by apply: eq_forallb => z; rewrite mul1mx /merged !mulmxDl.
+Qed.
+
+(* Claim one_layer_composition, the way out: one edit at the two-hop prompt itself answers every bridge
+   and table. [C], Prop. 1 for one fact. *)
+Theorem one_layer_direct (y : Y) (q : {ffun Y -> 'I_m}) (t : 'cV[R]_m) : psi != 0 ->
+  (forall z, z != q y -> t z 0 < t (q y) 0) ->
+  correct_by 0 (fun y q z => ((W + edit W psi t) *m psi) z 0) y q.
+Proof.
+move=> psi0 t_best; have [writes _ _ _] := rank_one_edit W t psi0.
+by apply/correct_byP => z z_qy; rewrite writes addr0; apply: t_best.
+Qed.
+
+End OneLayer.
+
+(* ---- orders of layers ---- *)
+
+Section LayerOrder.
+Variables (R : realFieldType) (D n1 n2 m : nat) (Y : finType).
+Variables (phi1 : 'cV[R]_D -> 'cV[R]_n1) (phi2 : 'cV[R]_D -> 'cV[R]_n2) (E : 'M[R]_(m, D)) (h0 : 'cV[R]_D).
+Implicit Types (y : Y) (q : {ffun Y -> 'I_m}).
+
+Definition hidden (W1 : 'M[R]_(D, n1)) : 'cV[R]_D := h0 + W1 *m phi1 h0.
+Definition stack (W1 : 'M[R]_(D, n1)) (W2 : 'M[R]_(D, n2)) : 'cV[R]_m :=
+  E *m (hidden W1 + W2 *m phi2 (hidden W1)).
+
+(* How many of the pairs (bridge, table) a merge of logits [f y q] gets right. *)
+Definition right_count (f : Y -> {ffun Y -> 'I_m} -> 'cV[R]_m) : nat :=
+  (\sum_(q : {ffun Y -> 'I_m}) \sum_(y : Y) correct_by 0%R (fun y q z => f y q z ord0) y q)%N.
+
+Lemma eq_right_count f g : (forall y q, f y q = g y q) -> right_count f = right_count g.
+Proof.
+move=> fg; apply: eq_bigr => q _; apply: eq_bigr => y _; congr (nat_of_bool _).
+by apply: eq_forallb => z; rewrite !fg.
+Qed.
+
+Lemma right_count_all (f : Y -> {ffun Y -> 'I_m} -> 'cV[R]_m) :
+  (forall y q z, z != q y -> f y q z 0 < f y q (q y) 0) ->
+  right_count f = (#|Y| * m ^ #|Y|)%N.
+Proof.
+move=> win; rewrite /right_count (eq_bigr (fun=> #|Y|)) => [|q _].
+  by rewrite sum_nat_const card_ffun card_ord mulnC.
+rewrite -sum1_card; apply: eq_bigr => y _; apply/eqP; rewrite eqb1.
+by apply/correct_byP => z /win; rewrite addr0.
+Qed.
+
+(* Claim layer_order (a): with both hops on the last matrix the logits are additive, and additive_limit
+   holds. Ours. *)
+Theorem layer_order_last (W1 : 'M[R]_(D, n1)) (W2 : 'M[R]_(D, n2))
+    (U1 : Y -> 'M[R]_(D, n2)) (U2 : {ffun Y -> 'I_m} -> 'M[R]_(D, n2)) :
+    (1 < #|Y|)%N -> (0 < m)%N ->
+  (4 * m * right_count (fun y q => stack W1 (W2 + U1 y + U2 q)) <= (3 * m + 1) * (#|Y| * m ^ #|Y|))%N.
+Proof.
+move=> Y_gt1 m_gt0; set h1 := hidden W1.
+apply: leq_trans (linear_merge_limit E (h1 + W2 *m phi2 h1) (phi2 h1) (phi2 h1) U1 U2 Y_gt1 m_gt0).
+rewrite (eq_right_count (g := fun y q =>
+  E *m (h1 + W2 *m phi2 h1 + U1 y *m phi2 h1 + U2 q *m phi2 h1))) // => y q.
+by rewrite /stack -/h1 !mulmxDl !addrA.
+Qed.
+
+(* Claim layer_order (b): first hop early, second hop late. Where the first hop makes the late feature
+   that of the one-hop prompt of its bridge (K2 alpha with alpha a unit vector), the sum answers as the
+   second-hop adapter does at its own key; with any alpha it adds D2 alpha. Ours. *)
+Theorem layer_order_early_late (W1 : 'M[R]_(D, n1)) (W2 : 'M[R]_(D, n2))
+    (U1 : Y -> 'M[R]_(D, n1)) (U2 : {ffun Y -> 'I_m} -> 'M[R]_(D, n2)) N
+    (K2 : 'M[R]_(n2, N)) (D2 : {ffun Y -> 'I_m} -> 'M[R]_(D, N)) (alpha : Y -> 'cV[R]_N) :
+    (forall q, U2 q *m K2 = D2 q) -> (forall y, phi2 (hidden (W1 + U1 y)) = K2 *m alpha y) ->
+  forall y q, stack (W1 + U1 y) (W2 + U2 q) = stack (W1 + U1 y) W2 + E *m (D2 q *m alpha y).
+Proof.
+move=> holds aligned y q; rewrite /stack aligned mulmxDl addrA mulmxDr.
+by rewrite (bridge_alignment _ (holds q)).
+Qed.
+
+(* So it is right at every bridge and table whose margin at the key beats the deficit there. Ours. *)
+Theorem layer_order_early_late_right (W1 : 'M[R]_(D, n1)) (W2 : 'M[R]_(D, n2))
+    (U1 : Y -> 'M[R]_(D, n1)) (U2 : {ffun Y -> 'I_m} -> 'M[R]_(D, n2))
+    (K2 : 'M[R]_(n2, #|Y|)) (D2 : {ffun Y -> 'I_m} -> 'M[R]_(D, #|Y|)) :
+    (forall q, U2 q *m K2 = D2 q) -> (forall y, phi2 (hidden (W1 + U1 y)) = col (enum_rank y) K2) ->
+    (forall y q z, z != q y -> (stack (W1 + U1 y) W2) z 0 - (stack (W1 + U1 y) W2) (q y) 0
+       < (E *m D2 q) (q y) (enum_rank y) - (E *m D2 q) z (enum_rank y)) ->
+  right_count (fun y q => stack (W1 + U1 y) (W2 + U2 q)) = (#|Y| * m ^ #|Y|)%N.
+Proof.
+move=> holds aligned margin; apply: right_count_all => y q z z_qy.
+have mergedE : stack (W1 + U1 y) (W2 + U2 q) = stack (W1 + U1 y) W2 + col (enum_rank y) (E *m D2 q).
+  pose alpha (y : Y) : 'cV[R]_#|Y| := delta_mx (enum_rank y) 0.
+  rewrite (layer_order_early_late (K2 := K2) (D2 := D2) (alpha := alpha) W2 holds).
+    by rewrite mulmxA -colE.
+  by move=> y'; rewrite aligned colE.
+rewrite mergedE mxE [X in _ < X]mxE [col _ _ z _]mxE [col _ _ (q y) _]mxE.
+by rewrite -ltr_subr_addr -addrA -ltr_subl_addl margin.
+Qed.
+
+(* Claim layer_order (c), only what reads it later can compose. Both hops early, and the layer above
+   reads them linearly (phi2 h = G h): additive. Ours. *)
+Theorem layer_order_first_linear (W1 : 'M[R]_(D, n1)) (W2 : 'M[R]_(D, n2)) (G : 'M[R]_(n2, D))
+    (U1 : Y -> 'M[R]_(D, n1)) (U2 : {ffun Y -> 'I_m} -> 'M[R]_(D, n1)) :
+    (1 < #|Y|)%N -> (0 < m)%N -> (forall h, phi2 h = G *m h) ->
+  (4 * m * right_count (fun y q => stack (W1 + U1 y + U2 q) W2) <= (3 * m + 1) * (#|Y| * m ^ #|Y|))%N.
+Proof.
+move=> Y_gt1 m_gt0 linear; pose E' := E + E *m W2 *m G.
+apply: leq_trans (linear_merge_limit E' (h0 + W1 *m phi1 h0) (phi1 h0) (phi1 h0) U1 U2 Y_gt1 m_gt0).
+rewrite (eq_right_count (g := fun y q =>
+  E' *m (h0 + W1 *m phi1 h0 + U1 y *m phi1 h0 + U2 q *m phi1 h0))) // => y q.
+by rewrite /stack linear mulmxDr !mulmxA -mulmxDl /hidden !mulmxDl !addrA.
+Qed.
+
+(* Second hop early, first hop late: if what the first hop writes at the two-hop prompt does not depend
+   on what the second wrote early, the logits are additive too. Ours. *)
+Theorem layer_order_late_unread (W1 : 'M[R]_(D, n1)) (W2 : 'M[R]_(D, n2))
+    (U1 : Y -> 'M[R]_(D, n2)) (U2 : {ffun Y -> 'I_m} -> 'M[R]_(D, n1)) :
+    (1 < #|Y|)%N -> (0 < m)%N ->
+    (forall y q q', U1 y *m phi2 (hidden (W1 + U2 q)) = U1 y *m phi2 (hidden (W1 + U2 q'))) ->
+  (4 * m * right_count (fun y q => stack (W1 + U2 q) (W2 + U1 y)) <= (3 * m + 1) * (#|Y| * m ^ #|Y|))%N.
+Proof.
+move=> Y_gt1 m_gt0 unread; pose q0 : {ffun Y -> 'I_m} := [ffun=> Ordinal m_gt0].
+pose a y (z : 'I_m) := (E *m (U1 y *m phi2 (hidden (W1 + U2 q0)))) z 0.
+pose b q (z : 'I_m) := stack (W1 + U2 q) W2 z 0.
 have Z_gt0 : (0 < #|'I_m|)%N by rewrite card_ord.
 have := additive_limit a b Y_gt1 Z_gt0; rewrite card_ord; apply: leq_trans.
-apply/leq_mul/leq_sum_credit => // y q /correct_byP ok; apply/correctP=> z zq.
-by have := ok z zq; rewrite addr0 /a /b mulmxDr mxE [X in _ < X]mxE.
+have mergedE y q z : stack (W1 + U2 q) (W2 + U1 y) z 0 = a y z + b q z.
+  rewrite /a /b /stack -(unread y q) mulmxDl addrA mulmxDr mxE addrC; congr (_ + _).
+apply/leq_mul/leq_sum_credit => // y q /correct_byP ok; apply/correctP => z z_qy.
+by have := ok z z_qy; rewrite addr0 !mergedE.
 Qed.
 
-Section Patterns.
-Variables (R : realFieldType) (Y Z : finType).
-Implicit Types (y : Y) (z : Z) (g : {ffun Y -> Z}) (a : Y -> Z -> R) (b : Z -> R).
-
-Lemma sum_offsets b g : \sum_y b (g y) = \sum_z b z *+ #|[pred y | g y == z]|.
+(* A late first hop whose strength depends on the table: still within the limit, if the strength is
+   never negative. *)
+Lemma scaled_limit (a : Y -> 'I_m -> R) (b : {ffun Y -> 'I_m} -> 'I_m -> R) (c : {ffun Y -> 'I_m} -> R) :
+    (1 < #|Y|)%N -> (0 < m)%N -> (forall q, 0 <= c q) ->
+  (4 * m * (\sum_(q : {ffun Y -> 'I_m}) \sum_(y : Y) correct_by 0%R (fun y q z => c q * a y z + b q z)%R y q)
+     <= (3 * m + 1) * (#|Y| * m ^ #|Y|))%N.
 Proof.
-rewrite (partition_big g xpredT) //=; apply: eq_bigr => z _.
-by rewrite -sumr_const; apply: eq_bigr => y /eqP->.
+move=> Y_gt1 m_gt0 c0; have := @swap_limit Y [finType of 'I_m]; rewrite card_ord; apply=> // y1 y2 q y12 q12.
+pose twist := a y1 (q y1) + a y2 (q y2) - (a y1 (q y2) + a y2 (q y1)).
+(* two places answered right from one table, with strength c': exchanging their answers loses *)
+have exchange c' b' (z1 z2 : 'I_m) : c' * a y1 z2 + b' z2 < c' * a y1 z1 + b' z1 ->
+    c' * a y2 z1 + b' z1 < c' * a y2 z2 + b' z2 ->
+    0 < c' * (a y1 z1 + a y2 z2 - (a y1 z2 + a y2 z1)) :> R.
+  move=> win1 win2; have := ltr_add win1 win2.
+  rewrite addrACA [X in _ < X]addrACA [b' z1 + b' z2]addrC ltr_add2r -!mulrDr -subr_gt0 -mulrBr.
+  by [].
+apply/and4P => -[/correct_byP ok1 /correct_byP ok2 /correct_byP ok1' /correct_byP ok2'].
+have q21 : q y2 != q y1 by rewrite eq_sym.
+have pos : 0 < c q * twist.
+  by apply: (exchange (c q) (b q)); [have := ok1 _ q21 | have := ok2 _ q12]; rewrite addr0.
+have neg : 0 < c (swap y1 y2 q) * - twist.
+  have -> : - twist = a y1 (q y2) + a y2 (q y1) - (a y1 (q y1) + a y2 (q y2)) by rewrite opprB.
+  apply: (exchange _ (b (swap y1 y2 q))).
+    by have := ok1' (q y1); rewrite swapL addr0 => /(_ q12).
+  by have := ok2' (q y2); rewrite swapR addr0 => /(_ q21).
+have c_gt0 : 0 < c q.
+  by rewrite lt_def c0 andbT; apply: contraTneq pos => ->; rewrite mul0r ltxx.
+have twist_gt0 : 0 < twist by rewrite -(pmulr_rgt0 _ c_gt0).
+by move: neg; rewrite mulrN oppr_gt0 ltNge mulr_ge0 // ltW.
 Qed.
 
-Lemma reaches_lt_sum a b g g' : reaches a b g -> g' != g ->
-  \sum_y (a y (g' y) + b (g' y)) < \sum_y (a y (g y) + b (g y)).
+End LayerOrder.
+
+Section LateFirstHop.
+Variables (R : realFieldType) (D n1 n2 m : nat) (Y : finType).
+Variables (phi1 : 'cV[R]_D -> 'cV[R]_n1) (phi2 : 'cV[R]_D -> 'cV[R]_n2) (E : 'M[R]_(m, D)) (h0 : 'cV[R]_D).
+Variables (W1 : 'M[R]_(D, n1)) (W2 : 'M[R]_(D, n2)).
+Variables (key : 'cV[R]_n2) (first : Y -> 'cV[R]_D) (U2 : {ffun Y -> 'I_m} -> 'M[R]_(D, n1)).
+
+(* Second hop early, first hop late as the least-norm edit at its key: [late q] is the feature that the
+   late layer sees at the two-hop prompt, [response q] what the first hop's key reads in it. *)
+Let late q := phi2 (hidden phi1 h0 (W1 + U2 q)).
+Let response q := (key^T *m late q) 0 0.
+Let merged y q := stack phi1 phi2 E h0 (W1 + U2 q) (W2 + edit W2 key (first y)).
+
+Lemma late_first_hop y q : merged y q =
+  ((frob2 key)^-1 * response q) *: (E *m (first y - W2 *m key))
+  + E *m (hidden phi1 h0 (W1 + U2 q) + W2 *m late q).
 Proof.
-move=> best g'g; have [y gy] : exists y, g' y != g y.
-  apply/existsP; apply: contraR g'g => /existsPn same.
-  by apply/eqP/ffunP=> y; apply/eqP; have := same y; rewrite negbK.
-rewrite (bigD1 y) //= [X in _ < X](bigD1 y) //=; apply: ltr_le_add; first exact: best.
-apply: ler_sum => y' _; have [-> //|] := eqVneq (g' y') (g y').
-by move/best/ltW.
+rewrite /merged /stack -/(late q) mulmxDl addrA mulmxDr addrC; congr (_ + _).
+by rewrite /edit -scalemxAl -mulmxA {1}[key^T *m late q]mx11_scalar mul_mx_scalar scalerA scalemxAr.
 Qed.
 
-(* additive_limit, part 2, the reason (standard, transport duality): two patterns that give every
-   answer equally often cannot both be strict optima, whatever the offsets. *)
-Theorem reaches_counts_inj a b b' g g' : reaches a b g -> reaches a b' g' ->
-  (forall z, #|[pred y | g y == z]| = #|[pred y | g' y == z]|) -> g = g'.
+(* Claim layer_order (c), least-norm edits: a late first hop is zero on what is orthogonal to its key,
+   so if what the second hop writes early does not move that key's reading from 0, the bridge is not in
+   the answer at all. Ours. *)
+Theorem layer_order_late_orthogonal q : key^T *m late q = 0 -> forall y y', merged y q = merged y' q.
+Proof. by move=> orth y y'; rewrite !late_first_hop /response orth mxE mulr0 !scale0r. Qed.
+
+(* Claim layer_order (c), the limit for least-norm edits: while the key's reading is never negative,
+   whatever the second hop writes early, the merge obeys the additive limit. Ours. *)
+Theorem layer_order_late_limit : (1 < #|Y|)%N -> (0 < m)%N -> (forall q, 0 <= response q) ->
+  (4 * m * right_count merged <= (3 * m + 1) * (#|Y| * m ^ #|Y|))%N.
 Proof.
-move=> best best' counts; apply/eqP; apply: contraT => gg'.
-have offsets c : \sum_y c (g y) = \sum_y c (g' y) :> R.
-  by rewrite !sum_offsets; apply: eq_bigr => z _; rewrite counts.
-have := reaches_lt_sum best' gg'; rewrite !big_split /= offsets ltr_add2r ltNge.
-rewrite eq_sym in gg'; have := reaches_lt_sum best gg'.
-by rewrite !big_split /= offsets ltr_add2r => /ltW->.
+move=> Y_gt1 m_gt0 response0.
+pose a y (z : 'I_m) := (E *m (first y - W2 *m key)) z 0.
+pose b q (z : 'I_m) := (E *m (hidden phi1 h0 (W1 + U2 q) + W2 *m late q)) z 0.
+pose c q := (frob2 key)^-1 * response q.
+have c0 q : 0 <= c q by rewrite mulr_ge0 ?invr_ge0 ?frob2_ge0.
+have mergedE y q z : merged y q z 0 = c q * a y z + b q z.
+  by rewrite late_first_hop mxE; congr (_ + _); rewrite mxE.
+apply: leq_trans (scaled_limit a b Y_gt1 m_gt0 c0).
+apply/leq_mul/leq_sum => // q _; apply: leq_sum => y _; apply/eq_leq; congr (nat_of_bool _).
+by apply: eq_forallb => z; rewrite !mergedE.
 Qed.
 
-(* additive_limit, part 2 (ours): with a fixed, the offsets reach at most C(n+m-1, n) patterns. *)
-Theorem additive_patterns a (gs : seq {ffun Y -> Z}) :
-  uniq gs -> (forall g, g \in gs -> exists b, reaches a b g) ->
-  (size gs <= 'C((#|Y| + #|Z|).-1, #|Y|))%N.
+(* Features that are never negative, such as ReLU's, meet the premise. Ours. *)
+Theorem layer_order_late_relu : (1 < #|Y|)%N -> (0 < m)%N ->
+    (forall h i, 0 <= phi2 h i 0) -> (forall i, 0 <= key i 0) ->
+  (4 * m * right_count merged <= (3 * m + 1) * (#|Y| * m ^ #|Y|))%N.
 Proof.
-move=> uniq_gs reach; rewrite -(card_uniqP uniq_gs).
-have [z0 _ | Z0] := pickP Z; last first.
-  apply: leq_trans (max_card _) _; rewrite card_ffun (eq_card0 Z0) addn0.
-  by case: #|Y| => [|n]; rewrite ?bin0 // exp0n.
-have [m Zm] : exists m, #|Z| = m.+1.
-  by exists #|Z|.-1; rewrite prednK //; apply/card_gt0P; exists z0.
-have size_enum : size (enum Z) = m.+1 by rewrite -cardE.
-pose count g z := #|[pred y | g y == z]|.
-pose t g := [tuple inord (count g (nth z0 (enum Z) i)) : 'I_#|Y|.+1 | i < m.+1].
-have val_t g i : tnth (t g) i = count g (nth z0 (enum Z) i) :> nat.
-  by rewrite tnth_mktuple inordK // ltnS max_card.
-have t_inj : {in gs &, injective t}.
-  move=> g g' /reach[b best] /reach[b' best'] tgg'; apply: reaches_counts_inj best best' _ => z.
-  have lt_z : (index z (enum Z) < m.+1)%N by rewrite -size_enum index_mem mem_enum.
-  by have := val_t g (Ordinal lt_z); rewrite tgg' val_t /= nth_index ?mem_enum.
-rewrite -(card_in_imset t_inj) Zm addnS /= -(bin_sub (leq_addr _ _)) addKn addnC.
-rewrite -card_ord_partitions; apply/subset_leq_card/subsetP=> _ /imsetP[g _ ->].
-rewrite inE big_tuple (eq_bigr _ (fun i _ => val_t g i)).
-rewrite -(big_mkord xpredT (fun i => count g (nth z0 (enum Z) i))) -size_enum.
-rewrite -(big_nth z0 xpredT (count g)) big_enum /=.
-by rewrite -[#|Y|]sum1_card (partition_big g xpredT) //=; apply/eqP/eq_bigr => z _; rewrite sum1_card.
+move=> Y_gt1 m_gt0 phi0 key0; apply: layer_order_late_limit => // q.
+by rewrite /response mxE sumr_ge0 // => i _; rewrite mxE mulr_ge0 ?key0 ?phi0.
 Qed.
 
-End Patterns.
+End LateFirstHop.
 
-(* ---- The counting form ---- *)
-
-(* What h patterns can answer of all n-entry tables over m values, after counting_mean. *)
-Definition patterns_ceiling (h n m : nat) : nat :=
-  \sum_(1 <= k < n.+1) minn (m ^ n) (h * (\sum_(k <= j < n.+1) 'C(n, j) * m.-1 ^ (n - j))).
-
-Section Counting.
-Variables (R : realFieldType) (Y Z : finType).
-Implicit Types (y : Y) (z : Z) (q g : {ffun Y -> Z}) (a : Y -> Z -> R).
-
-(* Finitely many numbers that are not 0 stay away from 0. *)
-Lemma nonzero_lb (T : finType) (f : T -> R) :
-  exists2 d, 0 < d & forall t, f t != 0 -> d <= `|f t|.
+(* A reading of both signs is enough for two bridges and two values: strength 1 for the identity table,
+   -1 for the exchange, 0 for the constant tables, and all 8 answers are right. *)
+Example scaled_limit_sign_needed
+    (c := fun q : {ffun 'I_2 -> 'I_2} => (q 1 : nat)%:R - (q 0 : nat)%:R : rat)
+    (a := fun y z : 'I_2 => (y == z)%:R : rat)
+    (b := fun (q : {ffun 'I_2 -> 'I_2}) z => (q 0 == z)%:R / 2%:R : rat) :
+  forall y q, correct_by 0 (fun y q z => c q * a y z + b q z) y q.
 Proof.
-pose s := 1 + \sum_(t | f t != 0) `|f t|^-1.
-have s_gt0 : 0 < s by rewrite ltr_paddr ?ltr01 // sumr_ge0 // => t _; rewrite invr_ge0.
-exists s^-1 => [|t ft0]; first by rewrite invr_gt0.
-rewrite -[X in _ <= X]invrK lef_pinv ?posrE ?invr_gt0 ?normr_gt0 //.
-rewrite /s (bigD1 t) //= addrCA ler_addl addr_ge0 ?ler01 // sumr_ge0 // => t' _.
-by rewrite invr_ge0.
+move=> y q; apply/correct_byP => z; rewrite /c /a /b.
+have [-> | ->] : y = 0 \/ y = 1 by case: y => [[|[|//]] ?]; [left | right]; apply: val_inj.
+  by case: (q 0) (q 1) z => [[|[|//]] ?] [[|[|//]] ?] [[|[|//]] ?].
+by case: (q 0) (q 1) z => [[|[|//]] ?] [[|[|//]] ?] [[|[|//]] ?].
 Qed.
 
-(* Small offsets that differ from answer to answer break every tie and keep every strict order. *)
-Lemma break_ties a (b : Z -> R) : exists2 b',
-    forall y z z', a y z + b z < a y z' + b z' -> a y z + b' z < a y z' + b' z'
-  & forall y z z', z != z' -> a y z + b' z != a y z' + b' z'.
+(* The same on a stack: slot 0 is the first hop's key, slots 1 and 2 are read out; the second hop writes
+   early a column that depends on the table alone, the first hop is the least-norm edit late,
+   phi2 the identity. All 8 answers are right: it is the sign of the reading that holds least-norm edits
+   to the limit, not their order alone. *)
+Example layer_order_late_sign_needed
+    (E := \matrix_(z < 2, i < 3) (i == lift ord0 z)%:R : 'M[rat]_(2, 3))
+    (U2 := fun q : {ffun 'I_2 -> 'I_2} =>
+       \col_(i < 3) (if unlift ord0 i is Some z then (q 0 == z)%:R / 2%:R
+                     else (q 1 : nat)%:R - (q 0 : nat)%:R) : 'cV[rat]_3)
+    (first := fun y : 'I_2 => delta_mx (lift ord0 y) 0 : 'cV[rat]_3) (key := delta_mx 0 0 : 'cV[rat]_3) :
+  right_count (fun y q => stack (fun=> 1%:M) id E 0 (0 + U2 q) (0 + edit 0 key (first y))) = (2 * 2 ^ 2)%N.
 Proof.
-pose gap (t : Y * Z * Z) := a t.1.1 t.2 + b t.2 - (a t.1.1 t.1.2 + b t.1.2).
-have [d d_gt0 d_le] := nonzero_lb gap.
-pose e := d / #|Z|.+1%:R; pose b' z := b z + e * (enum_rank z)%:R.
-have Z_gt0 : 0 < #|Z|.+1%:R :> R by rewrite ltr0n.
-have e_gt0 : 0 < e by rewrite divr_gt0.
-have small z : e * (enum_rank z)%:R < d.
-  by rewrite /e mulrAC ltr_pdivr_mulr // ltr_pmul2l // ltr_nat ltnS ltnW.
-have keep y z z' : a y z + b z < a y z' + b z' -> a y z + b' z < a y z' + b' z'.
-  move=> lt_zz'; have gap_gt0 : 0 < gap (y, z, z') by rewrite subr_gt0.
-  have := d_le (y, z, z'); rewrite gtr0_norm // gt_eqF // => /(_ isT) gap_ge.
-  rewrite /b' !addrA -subr_gt0 opprD addrACA addrA subr_gt0.
-  apply: lt_le_trans (lt_le_trans (small z) gap_ge) _.
-  by rewrite /gap /= ler_addl mulr_ge0 // ltW.
-exists b' => // y z z' zz'; have [lt|lt|eq_zz'] := ltgtP (a y z + b z) (a y z' + b z').
-- by rewrite lt_eqF // keep.
-- by rewrite gt_eqF // keep.
-have e_neq0 : e != 0 by rewrite gt_eqF.
-rewrite /b' !addrA eq_zz' (inj_eq (addrI _)) (inj_eq (mulfI e_neq0)) eqr_nat.
-by rewrite (inj_eq val_inj) (inj_eq enum_rank_inj).
+have readE (x : 'cV[rat]_3) z : (E *m x) z 0 = x (lift ord0 z) 0.
+  rewrite mxE (bigD1 (lift ord0 z)) //= big1 => [|i /negbTE iz]; first by rewrite !mxE eqxx mul1r addr0.
+  by rewrite mxE iz mul0r.
+have key1 : frob2 key = 1.
+  by rewrite /frob2 !big_ord_recl !big_ord0 !mxE; apply/eqP.
+have keyE (x : 'cV[rat]_3) : (key^T *m x) 0 0 = x 0 0 by rewrite /key trmx_delta -rowE mxE.
+rewrite right_count_all ?card_ord // => y q z z_qy.
+have logitE z' : stack (fun=> 1%:M) id E 0 (0 + U2 q) (0 + edit 0 key (first y)) z' 0 =
+    ((q 1 : nat)%:R - (q 0 : nat)%:R) * (y == z')%:R + (q 0 == z')%:R / 2%:R.
+  rewrite late_first_hop mxE [X in X + _]mxE !readE key1 invr1 mul1r keyE /hidden.
+  rewrite !add0r !mul0mx subr0 addr0 mulmx1.
+  by rewrite /U2 /first !mxE unlift_none liftK (inj_eq lift_inj) andbT eq_sym.
+have := scaled_limit_sign_needed y q; move=> /correct_byP/(_ z z_qy).
+by rewrite addr0 !logitE.
 Qed.
 
-(* A pattern with ties extends to a pattern without, reached by other offsets. *)
-Lemma reaches_extend a (b : Z -> R) (z0 : Z) : exists g, (exists b', reaches a b' g) /\
-  forall y z, (forall z', z' != z -> a y z' + b z' < a y z + b z) -> g y = z.
-Proof.
-have [b' keep strict] := break_ties a b.
-pose g := [ffun y => [arg max_(z > z0) (a y z + b' z)]%O].
-have best y z : z != g y -> a y z + b' z < a y (g y) + b' (g y).
-  move=> zg; rewrite lt_neqAle strict //= ffunE.
-  by case: arg_maxP => // z1 _ max_z1; apply: max_z1.
-exists g; split=> [|y z bestz]; first by exists b'.
-apply/eqP; apply: contraT => gz; have := keep _ _ _ (bestz _ gz).
-by rewrite ltNge ltW // best // eq_sym.
-Qed.
-
-Lemma additive_hypotheses a (b : {ffun Y -> Z} -> Z -> R) : exists G : {set {ffun Y -> Z}},
-  [/\ forall g, g \in G -> exists b', reaches a b' g, (#|G| <= 'C((#|Y| + #|Z|).-1, #|Y|))%N
-    & forall q, exists2 g, g \in G & forall y, correct a b y q -> g y = q y].
-Proof.
-have pattern_of q : exists g, (exists b', reaches a b' g) /\
-    forall y, correct a b y q -> g y = q y.
-  have [z0 _ | Z0] := pickP Z; last first.
-    by exists q; split=> //; exists (b q) => y z; have := Z0 z.
-  have [g [reach extends]] := reaches_extend a (b q) z0.
-  by exists g; split=> // y /correctP; apply: extends.
-have [g g_of] := fin_all_exists pattern_of; pose G := [set g q | q in {ffun Y -> Z}].
-have reach g' : g' \in G -> exists b', reaches a b' g'.
-  by case/imsetP=> q _ ->; have [] := g_of q.
-exists G; split=> // [|q]; last by exists (g q); [apply: imset_f | have [] := g_of q].
-rewrite cardE; apply: (@additive_patterns _ _ _ a) (enum_uniq _) _ => g'.
-by rewrite mem_enum; apply: reach.
-Qed.
-
-Lemma correct_le_agree a b (G : {set {ffun Y -> Z}}) q g : g \in G ->
-  (forall y, correct a b y q -> g y = q y) ->
-  (\sum_(y : Y) correct a b y q <= \max_(g in G) agree g q)%N.
-Proof.
-move=> Gg g_q; apply: leq_trans (leq_bigmax_cond g Gg).
-rewrite /agree -sum1_card [leqRHS]big_mkcond; apply: leq_sum => y _.
-by rewrite inE; case cyq: correct => //; rewrite (g_q y cyq) eqxx.
-Qed.
-
-(* additive_limit, part 3 (ours): an additive merge answers no more than C(n+m-1, n) fixed patterns
-   could, the best one chosen per table; divided by n m^n this is counting_bound(ln C(n+m-1,n), n, m). *)
-Theorem additive_limit_counting a (b : {ffun Y -> Z} -> Z -> R) :
-  (\sum_(q : {ffun Y -> Z}) \sum_(y : Y) correct a b y q
-     <= \sum_(1 <= k < #|Y|.+1) minn (#|Z| ^ #|Y|) ('C((#|Y| + #|Z|).-1, #|Y|) *
-          (\sum_(k <= j < #|Y|.+1) 'C(#|Y|, j) * #|Z|.-1 ^ (#|Y| - j))))%N.
-Proof.
-have [G [_ cardG extends]] := additive_hypotheses a b.
-have le_agree : (\sum_(q : {ffun Y -> Z}) \sum_(y : Y) correct a b y q
-    <= \sum_(q : {ffun Y -> Z}) \max_(g in G) agree g q)%N.
-  by apply: leq_sum => q _; have [g Gg g_q] := extends q; apply: correct_le_agree Gg g_q.
-apply: leq_trans le_agree (leq_trans (counting_mean G) _).
-apply: leq_sum => k _; rewrite leq_min geq_minl /=.
-exact: leq_trans (geq_minr _ _) (leq_mul cardG (leqnn _)).
-Qed.
-
-End Counting.
-
-(* ---- Networks, norms and weighted merges ---- *)
-
-Section Networks.
-Variables (R : realFieldType) (Y Z : finType).
-Implicit Types (y : Y) (z : Z) (q : {ffun Y -> Z}) (a : Y -> Z -> R).
-
-(* Credit that implies an additive answer obeys both ceilings. *)
-Lemma additive_ceilings (c : Y -> {ffun Y -> Z} -> bool) a (b : {ffun Y -> Z} -> Z -> R) :
-    (1 < #|Y|)%N -> (forall y q, c y q -> correct a b y q) ->
-  let total := (\sum_(q : {ffun Y -> Z}) \sum_(y : Y) c y q)%N in
-  (4 * #|Z| * total <= (3 * #|Z| + 1) * (#|Y| * #|Z| ^ #|Y|))%N /\
-  (total <= patterns_ceiling 'C((#|Y| + #|Z|).-1, #|Y|) #|Y| #|Z|)%N.
-Proof.
-move=> Y_gt1 c_ok total; have le_total := leq_sum_credit c_ok; split.
-  have [Z0 | Z_gt0] := posnP #|Z|; first by rewrite Z0.
-  exact: leq_trans (leq_mul (leqnn _) le_total) (additive_limit a b Y_gt1 Z_gt0).
-exact: leq_trans le_total (additive_limit_counting a b).
-Qed.
-
-(* additive_limit, what it covers (ours): sums with any weights (a mean has w1 = w2 = 1/2), any base
-   logits, and a scale >= 0 that may depend on both adapters (a final RMSNorm): both ceilings hold. *)
-Theorem weighted_merge_limit (base : Z -> R) (w1 w2 : R) (scale : Y -> {ffun Y -> Z} -> R)
-    a (b : {ffun Y -> Z} -> Z -> R) :
-    (1 < #|Y|)%N -> (forall y q, 0 <= scale y q) ->
-  let total := (\sum_(q : {ffun Y -> Z}) \sum_(y : Y)
-    correct_by 0 (fun y q z => scale y q * (base z + w1 * a y z + w2 * b q z))%R y q)%N in
-  (4 * #|Z| * total <= (3 * #|Z| + 1) * (#|Y| * #|Z| ^ #|Y|))%N /\
-  (total <= patterns_ceiling 'C((#|Y| + #|Z|).-1, #|Y|) #|Y| #|Z|)%N.
-Proof.
-move=> Y_gt1 scale_ge0.
-apply: (additive_ceilings (a := fun y z => base z + w1 * a y z) (b := fun q z => w2 * b q z)) => //.
-move=> y q /correct_byP ok; apply/correctP=> z zq; have := ok z zq.
-by rewrite addr0; apply: contraTT; rewrite -!leNgt; apply: ler_wpmul2l.
-Qed.
-
-Variables (V : zmodType) (net : V -> Z -> R) (U1 : Y -> V) (U2 : {ffun Y -> Z} -> V).
-
-(* The logits of a network at a fixed prompt, as a function of the update; the additive part of
-   the merged logits, and the rest. *)
-Definition additive_part y q z : R := net (U1 y) z + net (U2 q) z - net 0 z.
-Definition interaction y q z : R := net (U1 y + U2 q) z - net (U1 y) z - net (U2 q) z + net 0 z.
-
-Lemma additive_partD y q z : additive_part y q z + interaction y q z = net (U1 y + U2 q) z.
-Proof.
-have -> : interaction y q z = net (U1 y + U2 q) z - additive_part y q z.
-  by rewrite /additive_part !opprD !addrA opprK.
-by rewrite addrC subrK.
-Qed.
-
-Lemma correct_additive_part y q : correct_by 0 additive_part y q ->
-  correct (fun y z => net (U1 y) z) (fun q z => net (U2 q) z - net 0 z) y q.
-Proof.
-by move=> /correct_byP ok; apply/correctP=> z zq; rewrite !addrA -[X in X < _]addr0 ok.
-Qed.
-
-(* additive_limit, part 4 (ours): in ANY network the additive part of the merged logits obeys both
-   ceilings. V is the space of updates; nothing is assumed of net. *)
-Theorem additive_part_limit : (1 < #|Y|)%N ->
-  let total := (\sum_(q : {ffun Y -> Z}) \sum_(y : Y) correct_by 0 additive_part y q)%N in
-  (4 * #|Z| * total <= (3 * #|Z| + 1) * (#|Y| * #|Z| ^ #|Y|))%N /\
-  (total <= patterns_ceiling 'C((#|Y| + #|Z|).-1, #|Y|) #|Y| #|Z|)%N.
-Proof. by move=> Y_gt1; apply: additive_ceilings Y_gt1 _; apply: correct_additive_part. Qed.
-
-(* additive_limit, part 4 (ours): so do the queries that the merged network itself answers with a
-   margin above twice a bound on the interaction AT that query. *)
-Theorem network_margin_limit (delta : Y -> {ffun Y -> Z} -> R) :
-    (1 < #|Y|)%N -> (forall y q z, `|interaction y q z| <= delta y q) ->
-  let total := (\sum_(q : {ffun Y -> Z}) \sum_(y : Y)
-    correct_by (2%:R * delta y q) (fun y q => net (U1 y + U2 q)) y q)%N in
-  (4 * #|Z| * total <= (3 * #|Z| + 1) * (#|Y| * #|Z| ^ #|Y|))%N /\
-  (total <= patterns_ceiling 'C((#|Y| + #|Z|).-1, #|Y|) #|Y| #|Z|)%N.
-Proof.
-move=> Y_gt1 small; apply: additive_ceilings Y_gt1 _ => y q ok.
-apply: correct_additive_part; apply: additive_part_answers ok => z.
-by rewrite -additive_partD addrC addKr.
-Qed.
-
-(* additive_limit, part 4 (ours): what a merged network answers above the ceiling it answers where
-   its additive part does not. *)
-Theorem interaction_carries_excess :
-  (\sum_(q : {ffun Y -> Z}) \sum_(y : Y) correct_by 0 (fun y q => net (U1 y + U2 q)) y q
-     <= patterns_ceiling 'C((#|Y| + #|Z|).-1, #|Y|) #|Y| #|Z|
-        + \sum_(q : {ffun Y -> Z}) \sum_(y : Y)
-            (correct_by 0 (fun y q => net (U1 y + U2 q)) y q && ~~ correct_by 0 additive_part y q))%N.
-Proof.
-have le_part := leq_sum_credit correct_additive_part.
-have le_ceiling := leq_trans le_part (additive_limit_counting _ _).
-apply: leq_trans (leq_add le_ceiling (leqnn _)); rewrite -big_split; apply: leq_sum => q _.
-rewrite -big_split; apply: leq_sum => y _ /=.
-by case: (correct_by 0 additive_part y q); case: correct_by.
-Qed.
-
-End Networks.
-
-(* additive_limit, parts 1 and 3 for real matrices (ours), with a scale per query between the sum
-   and the read-out (a final RMSNorm without bias; its gains are part of E). *)
-Theorem linear_merge_counting (R : realFieldType) (d m n1 n2 : nat) (Y : finType)
-    (E : 'M[R]_(m, d)) (h : 'cV[R]_d) (f1 : 'cV[R]_n1) (f2 : 'cV[R]_n2)
-    (U1 : Y -> 'M[R]_(d, n1)) (U2 : {ffun Y -> 'I_m} -> 'M[R]_(d, n2))
-    (scale : Y -> {ffun Y -> 'I_m} -> R) :
-    (1 < #|Y|)%N -> (forall y q, 0 <= scale y q) ->
-  let total := (\sum_(q : {ffun Y -> 'I_m}) \sum_(y : Y)
-    correct_by 0 (fun y q z => (E *m (scale y q *: (h + U1 y *m f1 + U2 q *m f2))) z ord0)%R y q)%N in
-  (4 * m * total <= (3 * m + 1) * (#|Y| * m ^ #|Y|))%N /\
-  (total <= patterns_ceiling 'C((#|Y| + m).-1, #|Y|) #|Y| m)%N.
-Proof.
-move=> Y_gt1 scale_ge0 total.
-have := weighted_merge_limit (fun z => (E *m h) z ord0) 1 1 (fun y z => (E *m (U1 y *m f1)) z ord0)
-  (fun q z => (E *m (U2 q *m f2)) z ord0) Y_gt1 scale_ge0.
-rewrite card_ord /=; suff -> : total = (\sum_(q : {ffun Y -> 'I_m}) \sum_(y : Y) correct_by 0
-    (fun y q z => scale y q * ((E *m h) z ord0 + 1 * (E *m (U1 y *m f1)) z ord0
-                               + 1 * (E *m (U2 q *m f2)) z ord0))%R y q)%N by [].
-apply: eq_bigr => q _; apply: eq_bigr => y _; congr nat_of_bool; apply: eq_forallb => z.
-by rewrite !mul1r -!scalemxAr !mulmxDr !mxE.
-Qed.
-
-(* ---- Tightness ---- *)
-
-Section AttainedTwo.
-Variables (R : realFieldType) (Y Z : finType) (y1 y2 : Y).
-Implicit Types (y : Y) (z : Z) (q : {ffun Y -> Z}).
-
-(* Logits that attain additive_limit when Y = {y1, y2}: the first adapter holds a staircase at y1
-   and nothing at y2, the second raises the two answers of its table, that of y2 a little more. *)
-Definition staircase y z : R := ((y == y1) * (2 * enum_rank z))%:R.
-Definition spikes q z : R := ((z == q y1) * (2 * #|Z|) + (z == q y2) * (2 * #|Z|).+1)%:R.
-
-Lemma ltr_staircase y q z z' : (staircase y z + spikes q z < staircase y z' + spikes q z') =
-  ((y == y1) * (2 * enum_rank z) + ((z == q y1) * (2 * #|Z|) + (z == q y2) * (2 * #|Z|).+1)
-   < (y == y1) * (2 * enum_rank z') + ((z' == q y1) * (2 * #|Z|) + (z' == q y2) * (2 * #|Z|).+1))%N.
-Proof. by rewrite -!natrD ltr_nat. Qed.
-
-Lemma correct_staircase2 q : y1 != y2 -> correct staircase spikes y2 q.
-Proof.
-move=> y12.
-apply/correctP=> z zq2; rewrite ltr_staircase [y2 == y1]eq_sym (negPf y12) (negPf zq2) eqxx.
-rewrite !mul0n !add0n addn0 mul1n addnS ltnS; apply: leq_trans (leq_addl _ _).
-by case: (_ == _); rewrite ?mul1n.
-Qed.
-
-Lemma correct_staircase1 q :
-  correct staircase spikes y1 q = (enum_rank (q y2) <= enum_rank (q y1))%N.
-Proof.
-have rank_lt z : (2 * enum_rank z < 2 * #|Z|)%N by rewrite ltn_pmul2l.
-have [q12 | q12] := eqVneq (q y1) (q y2); apply/correctP/idP => [ok | le21 z zq1].
-- by rewrite q12.
-- rewrite ltr_staircase eqxx -q12 (negPf zq1) eqxx !mul1n !mul0n !addn0 !addnS addnA ltnS.
-  exact: leq_trans (ltnW (rank_lt z)) (leq_addl _ _).
-- have := ok (q y2); rewrite eq_sym q12 ltr_staircase !eqxx [q y2 == q y1]eq_sym (negPf q12).
-  rewrite !mul1n !mul0n addn0 add0n addnS -addSn ltn_add2r => /(_ isT)/ltnW.
-  by rewrite ltn_pmul2l // => /ltnW.
-rewrite ltr_staircase !eqxx (negPf zq1) (negPf q12) !mul1n !mul0n addn0 add0n.
-have [-> | zq2] := eqVneq z (q y2); last by rewrite mul0n addn0 ltn_addl.
-rewrite mul1n addnS -addSn ltn_add2r -add2n -mulnS leq_pmul2l // ltn_neqAle le21 andbT.
-by rewrite (inj_eq val_inj) (inj_eq enum_rank_inj) eq_sym.
-Qed.
-
-Lemma total_staircase : y1 != y2 -> #|Y| = 2%N ->
-  (4 * #|Z| * (\sum_(q : {ffun Y -> Z}) \sum_(y : Y) correct staircase spikes y q)
-     = (3 * #|Z| + 1) * (#|Y| * #|Z| ^ #|Y|))%N.
-Proof.
-move=> y12 Y2; have only y : (y != y1) && (y != y2) = false.
-  apply/negbTE/negP => /andP[yy1 yy2].
-  have : (#|[:: y; y1; y2]| <= #|Y|)%N by apply: max_card.
-  suff /card_uniqP-> : uniq [:: y; y1; y2] by rewrite Y2.
-  by rewrite /= !inE negb_or yy1 yy2 y12.
-pose le21 q := (enum_rank (q y2) <= enum_rank (q y1))%N.
-have -> : (\sum_(q : {ffun Y -> Z}) \sum_(y : Y) correct staircase spikes y q
-    = \sum_(q : {ffun Y -> Z}) (le21 q + 1))%N.
-  apply: eq_bigr => q _; rewrite (bigD1 y1) //= (bigD1 y2) /= 1?eq_sym //.
-  by rewrite (big_pred0 _ _ _ _ only) addn0 correct_staircase1 correct_staircase2.
-have twice : (2 * (\sum_(q : {ffun Y -> Z}) le21 q)
-    = #|Z| ^ #|Y| + \sum_(q : {ffun Y -> Z}) (q y1 == q y2 :> Z))%N.
-  rewrite mul2n -addnn {2}(reindex_swap _ y1 y2) -big_split /=.
-  rewrite -card_ffun -sum1_card -big_split /=; apply: eq_bigr => q _.
-  rewrite /le21 swapL swapR -(inj_eq enum_rank_inj) -(inj_eq val_inj).
-  by case: ltngtP.
-have := card_collisions Z y12; move: twice; rewrite big_split /= sum_nat_const card_ffun muln1 Y2.
-set A := (\sum_(q : {ffun Y -> Z}) le21 q)%N.
-set K := (\sum_(q : {ffun Y -> Z}) (q y1 == q y2 :> Z))%N.
-move: A K (#|Z| ^ 2)%N => A K N twice collide.
-have four : (4 * #|Z| * (A + N) = 2 * #|Z| * (2 * A) + 4 * #|Z| * N)%N.
-  by rewrite -[4%N]/(2 * 2)%N; ring.
-have expand : (2 * #|Z| * (N + K) + 4 * #|Z| * N = 6 * #|Z| * N + 2 * (K * #|Z|))%N.
-  by rewrite -[6%N]/(2 + 4)%N; ring.
-by rewrite four twice expand collide -[6%N]/(3 * 2)%N -[(3 * 2 * _ * _)%N]mulnA mulnACA mulnDl mul1n.
-Qed.
-
-End AttainedTwo.
-
-(* additive_limit, part 1 (ours): sharp at n = 2 for every m. *)
-Theorem additive_limit_attained (R : realFieldType) (Y Z : finType) : #|Y| = 2%N ->
-  exists (a : Y -> Z -> R) (b : {ffun Y -> Z} -> Z -> R),
-    (4 * #|Z| * (\sum_(q : {ffun Y -> Z}) \sum_(y : Y) correct a b y q)
-       = (3 * #|Z| + 1) * (#|Y| * #|Z| ^ #|Y|))%N.
-Proof.
-move=> Y2; have /card_gt1P[y1 [y2 [_ _ y12]]] : (1 < #|Y|)%N by rewrite Y2.
-by exists (staircase R y1), (spikes R y1 y2); apply: total_staircase.
-Qed.
-
-(* additive_limit, part 3 (ours): at n = 2 the counting form has the same value, so it is sharp
-   there too. *)
-Theorem patterns_ceiling_card2 (m : nat) :
-  (4 * m * patterns_ceiling 'C((2 + m).-1, 2) 2 m = (3 * m + 1) * (2 * m ^ 2))%N.
-Proof.
-case: m => [|m]; first by rewrite muln0.
-have bin2E : (2 * 'C(m.+2, 2) = m.+2 * m.+1)%N by rewrite -(mul_bin_diag m.+2 1) bin1.
-rewrite /patterns_ceiling (_ : (2 + m.+1).-1 = m.+2) //; move: 'C(m.+2, 2) bin2E => C bin2E.
-rewrite big_nat_recr // big_nat1 /= big_nat_recr // !big_nat1 /= bin1 binn expn1 expn0 mul1n muln1.
-have le_C : (C <= m.+1 ^ 2)%N.
-  rewrite -(leq_pmul2l (isT : (0 < 2)%N)) bin2E expnS expn1 mulnA leq_mul2r /=.
-  by rewrite mulnS -[m.+2]add2n leq_add2l leq_pmull.
-have ge_C : (m.+1 ^ 2 <= C * (2 * m + 1))%N.
-  rewrite -(leq_pmul2l (isT : (0 < 2)%N)) [leqRHS]mulnA bin2E expnS expn1 mulnA [leqRHS]mulnAC leq_mul2r /=.
-  by apply: leq_trans (leq_mul (_ : 2 <= m.+2) (leqnn _))%N => //; rewrite leq_pmul2l // addn1 ltnS leq_pmull.
-rewrite (minn_idPl ge_C) (minn_idPr le_C) mulnDr.
-have -> : (4 * m.+1 * C = 2 * m.+1 * (m.+2 * m.+1))%N by rewrite -bin2E -[4%N]/(2 * 2)%N; ring.
-rewrite -[m.+2]addn1 expnS expn1; move: m.+1 => M.
-by rewrite -[4%N]/(2 * 2)%N -[3%N]/(2 + 1)%N; ring.
-Qed.
-
-(* ---- Every one of the C(n+m-1, n) patterns can be reached ---- *)
-
-Section AttainedPatterns.
-Variables (R : realFieldType) (Y Z : finType).
-Implicit Types (y : Y) (z : Z) (g : {ffun Y -> Z}).
-
-(* The place of an element in the enumeration of its type. *)
-Definition place (T : finType) (x : T) : nat := index x (enum T).
-
-Lemma place_inj (T : finType) : injective (@place T).
-Proof.
-move=> x x' xx'; have at_place (x1 : T) : nth x (enum T) (place x1) = x1 by rewrite nth_index ?mem_enum.
-by rewrite -(at_place x) xx' at_place.
-Qed.
-
-Lemma card_place_lt (T : finType) k : (k <= #|T|)%N -> #|[pred x : T | (place x < k)%N]| = k.
-Proof.
-move=> le_k; rewrite -[RHS](_ : size (take k (enum T)) = k); last by rewrite size_takel -?cardE.
-rewrite -(card_uniqP (take_uniq k (enum_uniq T))); apply: eq_card => x.
-by rewrite [RHS]in_take ?mem_enum.
-Qed.
-
-(* The first adapter holds products of places: slopes that grow with the answer. *)
-Definition products y z : R := (2 * place y * place z)%:R.
-
-(* Patterns in which a later bridge never has an earlier answer. *)
-Definition monotone g := forall y y', (place y <= place y')%N -> (place (g y) <= place (g y'))%N.
-
-(* The step from answer number w to the next costs what separates the bridges that should take it. *)
-Definition takers g (w : nat) : nat := #|[pred y | (place (g y) <= w)%N]|.
-Definition tariff g z : R := \sum_(0 <= w < place z) (1 - (2 * takers g w)%:R).
-
-Lemma tariff_step g y z : products y z + tariff g z =
-  \sum_(0 <= w < place z) ((2 * place y).+1%:R - (2 * takers g w)%:R).
-Proof.
-rewrite /products natrM mulr_natr -[place z in X in X + _]subn0 -sumr_const_nat -big_split /=.
-by apply: eq_bigr => w _; rewrite addrA -mulrSr.
-Qed.
-
-Lemma step_up g y w : monotone g -> (w < place (g y))%N ->
-  0 < (2 * place y).+1%:R - (2 * takers g w)%:R :> R.
-Proof.
-move=> mono lt_w; rewrite subr_gt0 ltr_nat ltnS leq_pmul2l //.
-rewrite -(@card_place_lt Y (place y)); last by rewrite ltnW // cardE index_mem mem_enum.
-apply/subset_leq_card/subsetP=> y'; rewrite !inE ltnNge => le_w.
-by apply: contraTN lt_w => /mono/leq_trans/(_ le_w); rewrite -leqNgt.
-Qed.
-
-Lemma step_down g y w : monotone g -> (place (g y) <= w)%N ->
-  (2 * place y).+1%:R - (2 * takers g w)%:R < 0 :> R.
-Proof.
-move=> mono le_w; rewrite subr_lt0 ltr_nat -add2n -mulnS leq_pmul2l //.
-rewrite -(@card_place_lt Y (place y).+1); last by rewrite cardE index_mem mem_enum.
-apply/subset_leq_card/subsetP=> y'; rewrite !inE ltnS => /mono le_y.
-exact: leq_trans le_w.
-Qed.
-
-Lemma sum_range_gt0 (F : nat -> R) i j : (i < j)%N ->
-  (forall w, (i <= w < j)%N -> 0 < F w) -> 0 < \sum_(i <= w < j) F w.
-Proof.
-move=> lt_ij F_gt0; rewrite big_ltn // ltr_paddr ?F_gt0 ?leqnn //.
-rewrite big_nat; apply: sumr_ge0 => w /andP[lt_iw lt_wj].
-by rewrite ltW // F_gt0 // ltnW.
-Qed.
-
-Lemma sum_split (F : nat -> R) i j : (i <= j)%N ->
-  \sum_(0 <= w < j) F w = \sum_(0 <= w < i) F w + \sum_(i <= w < j) F w.
-Proof. by move=> le_ij; rewrite -big_cat_nat. Qed.
-
-Lemma reaches_monotone g : monotone g -> reaches products (tariff g) g.
-Proof.
-move=> mono y z zg; rewrite !tariff_step -subr_gt0.
-have [le_gz|lt_zg|/place_inj eq_zg] := ltngtP (place (g y)) (place z).
-- rewrite [X in _ - X](sum_split _ (ltnW le_gz)) opprD addrA subrr sub0r.
-  rewrite -sumrN; apply: sum_range_gt0 => // w /andP[le_w _].
-  by rewrite oppr_gt0 step_down.
-- rewrite (sum_split _ (ltnW lt_zg)) addrC addKr.
-  by apply: sum_range_gt0 => // w /andP[_ lt_w]; apply: step_up.
-by rewrite eq_zg eqxx in zg.
-Qed.
-
-(* additive_limit, part 2 (ours): sharp for all n and m. Logits that are products of the places of
-   bridge and answer reach every monotone pattern, and there are C(n+m-1, n) of them. *)
-Theorem additive_patterns_attained :
-  exists (a : Y -> Z -> R) (gs : seq {ffun Y -> Z}),
-    [/\ uniq gs, forall g, g \in gs -> exists b, reaches a b g
-      & size gs = 'C((#|Y| + #|Z|).-1, #|Y|)].
-Proof.
-exists products; have [z0 _ | Z0] := pickP Z; last first.
-  exists (enum {ffun Y -> Z}); split=> [|g _|]; first exact: enum_uniq.
-    by exists (fun _ => 0) => y z; have := Z0 z.
-  rewrite -cardE card_ffun (eq_card0 Z0) addn0.
-  by case: #|Y| => [|n]; rewrite ?bin0 // exp0n // bin_small.
-have [m Zm] : exists m, #|Z| = m.+1.
-  by exists #|Z|.-1; rewrite prednK //; apply/card_gt0P; exists z0.
-have size_enum : size (enum Z) = m.+1 by rewrite -cardE.
-pose T := [set t : #|Y|.-tuple 'I_m.+1 | sorted leq [seq val i | i <- t]].
-pose g (t : #|Y|.-tuple 'I_m.+1) : {ffun Y -> Z} := [ffun y => nth z0 (enum Z) (tnth t (enum_rank y))].
-have place_g t y : place (g t y) = tnth t (enum_rank y).
-  by rewrite ffunE /place index_uniq ?enum_uniq // size_enum.
-have g_inj : injective g.
-  move=> t t' gtt'; apply: eq_from_tnth => i; apply: val_inj.
-  by have := place_g t (enum_val i); rewrite gtt' place_g enum_valK => /esym.
-have place_rank y : place y = enum_rank y :> nat.
-  by rewrite -{1}[y]enum_rankK (enum_val_nth y) /place index_uniq ?enum_uniq // -cardE.
-exists [seq g t | t <- enum T]; split.
-- by rewrite map_inj_uniq ?enum_uniq.
-- move=> g' /mapP[t]; rewrite mem_enum inE => sorted_t ->; exists (tariff (g t)).
-  apply: reaches_monotone => y y'; rewrite !place_rank !place_g => le_yy'.
-  have := sorted_leq_nth leq_trans leqnn 0%N sorted_t (enum_rank y) (enum_rank y').
-  rewrite !inE size_map size_tuple !ltn_ord => /(_ isT isT le_yy').
-  by rewrite !(nth_map ord0) ?size_tuple // -!tnth_nth.
-by rewrite size_map -cardE card_sorted_tuples Zm addnS.
-Qed.
-
-End AttainedPatterns.
-
-(* ---- The optimum, pattern by pattern ---- *)
-
-(* additive_limit, the optimum (ours): with a fixed, choosing b is choosing one reachable pattern per
-   table. So the best total is that of the best agreement with reachable patterns, which is what an
-   exact search over patterns computes. *)
-Section Optimum.
-Variables (R : realFieldType) (Y Z : finType) (a : Y -> Z -> R).
-Implicit Types (y : Y) (z : Z) (q g : {ffun Y -> Z}) (b : {ffun Y -> Z} -> Z -> R).
-
-Theorem additive_optimum_patterns :
-  (forall b, exists2 G : {set {ffun Y -> Z}}, (forall g, g \in G -> exists c : Z -> R, reaches a c g)
-     & (\sum_(q : {ffun Y -> Z}) \sum_(y : Y) correct a b y q
-          <= \sum_(q : {ffun Y -> Z}) \max_(g in G) agree g q)%N) /\
-  (forall G : {set {ffun Y -> Z}}, (forall g, g \in G -> exists c : Z -> R, reaches a c g) ->
-     exists b, (\sum_(q : {ffun Y -> Z}) \max_(g in G) agree g q
-                  <= \sum_(q : {ffun Y -> Z}) \sum_(y : Y) correct a b y q)%N).
-Proof.
-split=> [b | G reach].
-  have [G [reach _ extends]] := additive_hypotheses a b.
-  by exists G => //; apply: leq_sum => q _; have [g Gg g_q] := extends q; apply: correct_le_agree g_q.
-have best_of q : exists c : Z -> R, forall b, b q = c ->
-    (\max_(g in G) agree g q <= \sum_(y : Y) correct a b y q)%N.
-  have [G0 | G_gt0] := posnP #|G|.
-    exists (fun _ => 0) => b _; rewrite big_pred0 // => g.
-    by rewrite (card0_eq G0).
-  have [g Gg ->] := eq_bigmax_cond (fun g => agree g q) G_gt0.
-  have [c best] := reach g Gg; exists c => b bq; rewrite /agree -sum1_card big_mkcond.
-  apply: leq_sum => y _; rewrite inE; case: eqP => // gq.
-  suff -> : correct a b y q by [].
-  by apply/correctP=> z; rewrite bq -gq; apply: best.
-have [b b_of] := fin_all_exists best_of.
-by exists b; apply: leq_sum => q _; apply: b_of.
-Qed.
-
-End Optimum.
-
-(* ---- For fixed m the excess over 1/m vanishes ---- *)
-
-(* z ^+ (m w) - 1 grows slower than z ^+ (w + m) near z = 1, so that a threshold of (1/m + 1/w) n
-   agreements is exponentially rare, while C(n+m-1, n) <= (n+1)^(m-1) is a power of n. *)
-
-Section Vanishing.
-Implicit Types (n m v w c d k : nat) (x z h delta : rat).
-
-Lemma leq_expl m n k : (m <= n)%N -> (m ^ k <= n ^ k)%N.
-Proof. by move=> le_mn; case: k => // k; rewrite leq_exp2r. Qed.
-
-Lemma leq_bin_expn n k : ('C(n + k, n) <= n.+1 ^ k)%N.
-Proof.
-rewrite -(bin_sub (leq_addr _ _)) addKn; elim: k => [|k IHk]; first by rewrite addn0 bin0.
-rewrite -(leq_pmul2l (ltn0Sn k)) addnS -mul_bin_diag expnS mulnA.
-by apply: leq_mul IHk; rewrite mulSn -addSn leq_add2l leq_pmulr.
-Qed.
-
-Lemma bernoulli h k : 0 <= h -> 1 + h *+ k <= (1 + h) ^+ k.
-Proof.
-move=> h_ge0; elim: k => [|k IHk]; first by rewrite mulr0n addr0.
-rewrite exprS; apply: le_trans (ler_wpmul2l (addr_ge0 ler01 h_ge0) IHk).
-have -> : (1 + h) * (1 + h *+ k) = 1 + h *+ k.+1 + h * (h *+ k).
-  by rewrite mulrDl mul1r mulrDr mulr1 mulrSr !addrA.
-by rewrite ler_addl mulr_ge0 // mulrn_wge0.
-Qed.
-
-Lemma expr1D_inv h k : 0 <= h -> (1 + h) ^+ k * (1 - h *+ k) <= 1.
-Proof.
-move=> h_ge0; elim: k => [|k IHk]; first by rewrite mulr0n subr0 mulr1.
-apply: le_trans IHk; rewrite exprSr -mulrA ler_wpmul2l ?exprn_ge0 ?addr_ge0 //.
-have -> : (1 + h) * (1 - h *+ k.+1) = 1 - h *+ k - h * (h *+ k.+1).
-  by rewrite mulrDl mul1r mulrBr mulr1 mulrSr opprD !addrA subrK.
-by rewrite ler_subl_addr ler_addl mulr_ge0 // mulrn_wge0.
-Qed.
-
-(* An exponential outgrows every power. *)
-Lemma poly_exp delta c d : 0 < delta -> exists N, forall n, (N <= n)%N ->
-  (c * n.+1 ^ d)%:R <= (1 + delta) ^+ n.
-Proof.
-move=> delta_gt0; pose mu := Num.min 1 delta.
-have mu_gt0 : 0 < mu by rewrite lt_minr ltr01.
-pose need : rat := (c * d.+1 ^ d)%:R / mu ^+ d.+1.
-have need_ge0 : 0 <= need by rewrite divr_ge0 ?ler0n // exprn_ge0 // ltW.
-exists (Num.bound need * d.+1)%N => n le_n; pose k := (n %/ d.+1)%N.
-have need_le : need <= k.+1%:R.
-  apply: ltW (lt_le_trans (archi_boundP need_ge0) _); rewrite ler_nat ltnW // ltnS.
-  by rewrite /k leq_divRL.
-have lt_n : (n.+1 <= d.+1 * k.+1)%N by rewrite mulnC ltn_ceil.
-have base_ge : mu * k.+1%:R <= 1 + delta *+ k.
-  rewrite mulr_natr mulrS ler_add ?le_minl ?lexx // ler_wmuln2r // le_minl lexx orbT //.
-apply: (@le_trans _ _ ((1 + delta) ^+ (k * d.+1))); last first.
-  by rewrite ler_eexpn2l ?ltr_addl // leq_trunc_div.
-apply: (@le_trans _ _ ((mu * k.+1%:R) ^+ d.+1)); last first.
-  rewrite exprM ler_expn2r ?nnegrE ?mulr_ge0 ?exprn_ge0 ?addr_ge0 ?(ltW mu_gt0) ?(ltW delta_gt0) //.
-  by apply: le_trans base_ge (bernoulli _ (ltW delta_gt0)).
-apply: (@le_trans _ _ (c * (d.+1 * k.+1) ^ d)%:R).
-  by rewrite ler_nat leq_mul2l leq_expl ?orbT.
-rewrite expnMn mulnA natrM natrX exprMn [k.+1%:R ^+ d.+1]exprS mulrA ler_wpmul2r ?exprn_ge0 //.
-by rewrite mulrC -ler_pdivr_mulr ?exprn_gt0.
-Qed.
-
-(* The binomial tail times x ^ k is at most the binomial sum at x. *)
-Lemma tail_le x n m k : 1 <= x -> (0 < m)%N -> (k <= n)%N ->
-  (\sum_(k <= j < n.+1) 'C(n, j) * m.-1 ^ (n - j))%N%:R * x ^+ k <= (m.-1%:R + x) ^+ n.
-Proof.
-move=> x_ge1 m_gt0 le_kn; have x_ge0 : 0 <= x by apply: le_trans x_ge1.
-rewrite exprDn -(big_mkord xpredT (fun i => (m.-1%:R ^+ (n - i) * x ^+ i) *+ 'C(n, i))).
-rewrite [X in _ <= X](@big_cat_nat _ _ _ k) //=; last exact: leqW.
-apply: (@le_trans _ _ (\sum_(k <= i < n.+1) m.-1%:R ^+ (n - i) * x ^+ i *+ 'C(n, i))); last first.
-  by rewrite ler_addr sumr_ge0 // => i _; rewrite mulrn_wge0 // mulr_ge0 ?exprn_ge0 ?ler0n.
-rewrite natr_sum mulr_suml !big_nat; apply: ler_sum => j /andP[le_kj _].
-rewrite natrM natrX -mulrA mulr_natl ler_muln2r; apply/orP; right.
-by rewrite ler_wpmul2l ?exprn_ge0 ?ler0n // ler_weexpn2l.
-Qed.
-
-(* The rate: at thresholds above (1/m + 1/w) n the tail is exponentially small. *)
-Lemma tail_rate m w : (0 < m)%N -> (0 < w)%N -> exists2 delta : rat, 0 < delta &
-  forall n k, (k <= n)%N -> ((w + m) * n <= k * (m * w))%N ->
-    (\sum_(k <= j < n.+1) 'C(n, j) * m.-1 ^ (n - j))%N%:R * (1 + delta) ^+ n <= (m ^ n)%:R.
-Proof.
-move=> m_gt0 w_gt0.
-pose t : rat := (2 * w)%:R^-1; pose s : rat := (2 * w + m)%:R^-1.
-have t_gt0 : 0 < t by rewrite invr_gt0 ltr0n muln_gt0.
-have s_gt0 : 0 < s by rewrite invr_gt0 ltr0n addn_gt0 muln_gt0 w_gt0.
-have lt_st : s < t.
-  by rewrite ltf_pinv ?posrE ?ltr0n ?addn_gt0 ?muln_gt0 ?w_gt0 // ltr_nat -{1}[(2 * w)%N]addn0 ltn_add2l.
-have wm_gt0 : 0 < (w + m)%:R :> rat by rewrite ltr0n addn_gt0 w_gt0.
-have [h h_gt0 hE] : exists2 h, 0 < h & h * (w + m)%:R = t.
-  by exists (t / (w + m)%:R); rewrite ?divr_gt0 // divfK // gt_eqF.
-pose z := 1 + h; pose x := z ^+ (m * w).
-have z_ge1 : 1 <= z by rewrite ler_addl ltW.
-have x_ge1 : 1 <= x by rewrite exprn_ege1.
-have tE : 2%:R * w%:R * t = 1 by rewrite -natrM divff // pnatr_eq0 -lt0n muln_gt0.
-have sE : (2%:R * w%:R + m%:R) * s = 1.
-  by rewrite -natrM -natrD divff // pnatr_eq0 -lt0n addn_gt0 muln_gt0 w_gt0.
-have sum_s : 1 + m%:R * s = 2%:R * (w + m)%:R * s.
-  by rewrite -{1}sE -mulrDl -addrA -[m%:R + m%:R]mulr2n -[m%:R *+ 2]mulr_natl -mulrDr natrD.
-have gap_s : (1 - h *+ (m * w)) * (1 + m%:R * s) = 1.
-  rewrite mulrBl mul1r {2}sum_s -[h *+ (m * w)]mulr_natr natrM.
-  have -> : h * (m%:R * w%:R) * (2%:R * (w + m)%:R * s) = 2%:R * w%:R * (h * (w + m)%:R) * (m%:R * s).
-    rewrite [m%:R * w%:R]mulrC !mulrA; congr (_ * _); rewrite [RHS]mulrAC; congr (_ * _).
-    by rewrite [LHS]mulrAC; congr (_ * _); rewrite mulrC [h * _]mulrC mulrA.
-  by rewrite hE tE mul1r addrK.
-have x_le : x <= 1 + m%:R * s.
-  have s1_ge0 : 0 <= 1 + m%:R * s by rewrite addr_ge0 // mulr_ge0 ?ler0n // ltW.
-  by have := ler_wpmul2r s1_ge0 (expr1D_inv (m * w) (ltW h_gt0)); rewrite -mulrA gap_s mulr1 mul1r.
-have den_ge : 1 + t <= z ^+ (w + m).
-  by rewrite -hE mulr_natr bernoulli // ltW.
-exists ((1 + t) / (1 + s) - 1).
-  by rewrite subr_gt0 ltr_pdivl_mulr ?mul1r ?ltr_add2l // ltr_paddr // ltW.
-move=> n k le_kn big_k; rewrite addrC subrK expr_div_n mulrA ler_pdivr_mulr; last first.
-  by rewrite exprn_gt0 // ltr_paddr // ltW.
-set tail := (\sum_(_ <= j < _) _)%N.
-apply: (@le_trans _ _ (tail%:R * x ^+ k)).
-  rewrite ler_wpmul2l ?ler0n // /x -exprM; apply: (@le_trans _ _ ((z ^+ (w + m)) ^+ n)).
-    by rewrite ler_expn2r ?nnegrE ?exprn_ge0 ?addr_ge0 // ltW.
-  by rewrite -exprM ler_weexpn2l // [(_ * k)%N]mulnC.
-apply: le_trans (tail_le x_ge1 m_gt0 le_kn) _; rewrite natrX -exprMn.
-have x_ge0 : 0 <= x by apply: le_trans x_ge1.
-rewrite ler_expn2r ?nnegrE ?mulr_ge0 ?addr_ge0 ?ler0n ?(ltW s_gt0) //.
-apply: le_trans (ler_add (lexx _) x_le) _.
-have pred1 : m.-1%:R + 1 = m%:R :> rat by rewrite -mulrSr prednK.
-by rewrite addrA mulrDr mulr1 pred1.
-Qed.
-
-(* Of the thresholds k = 1..n, at most d / c have k c < d. *)
-Lemma count_small_thresholds n c d : ((\sum_(1 <= k < n.+1) (k * c < d)) * c <= d)%N.
-Proof.
-elim: n => [|n IHn]; first by rewrite big_nil.
-rewrite big_nat_recr //=; case: ltnP => [lt_d | _]; last by rewrite addn0.
-apply: leq_trans (ltnW lt_d); rewrite leq_mul2r addn1 ltnS; apply/orP; right.
-rewrite -[X in (_ <= X)%N]muln1 -[X in (_ <= X * _)%N](subn1 n.+1) -sum_nat_const_nat.
-by apply: leq_sum => k _; case: ltnP.
-Qed.
-
-(* additive_limit, part 3 (ours): for fixed m the counting form tends to 1/m; whatever obeys it is
-   within 1/v of 1/m of all pairs once there are enough bridges. *)
-Theorem patterns_ceiling_vanishes m v : (0 < m)%N -> (0 < v)%N -> exists N, forall n, (N <= n)%N ->
-  (m * v * patterns_ceiling 'C((n + m).-1, n) n m <= (m + v) * (n * m ^ n))%N.
-Proof.
-move=> m_gt0 v_gt0; pose w := (2 * v)%N; have w_gt0 : (0 < w)%N by rewrite muln_gt0.
-have [delta delta_gt0 rate] := tail_rate m_gt0 w_gt0.
-have [N poly] := poly_exp w m.-1 delta_gt0; exists N => n /poly poly_n.
-pose tail k := (\sum_(k <= j < n.+1) 'C(n, j) * m.-1 ^ (n - j))%N.
-have small k : (k <= n)%N -> ((w + m) * n <= k * (m * w))%N ->
-    (w * ('C((n + m).-1, n) * tail k) <= m ^ n)%N.
-  move=> le_kn /(rate _ _ le_kn) tail_small; rewrite -(ler_nat [numDomainType of rat]).
-  apply: le_trans tail_small; rewrite mulnA mulnC natrM ler_wpmul2l ?ler0n //.
-  apply: le_trans poly_n; rewrite ler_nat leq_mul2l -{1}(prednK m_gt0) addnS leq_bin_expn orbT //.
-pose big k := (k * (m * w) < (w + m) * n)%N.
-have term k : (1 <= k < n.+1)%N ->
-    (m * w * minn (m ^ n) ('C((n + m).-1, n) * tail k) <= m * m ^ n + big k * (m * w) * m ^ n)%N.
-  move=> /andP[_ le_kn]; rewrite /big; case: ltnP => [_ | big_k].
-    by rewrite /= mul1n (leq_trans _ (leq_addl _ _)) // leq_mul2l geq_minl orbT.
-  rewrite /= addn0 -mulnA leq_mul2l; apply/orP; right.
-  by apply: leq_trans (small k le_kn big_k); rewrite leq_mul2l geq_minr orbT.
-have total : (m * w * patterns_ceiling 'C((n + m).-1, n) n m
-    <= \sum_(1 <= k < n.+1) (m * m ^ n + big k * (m * w) * m ^ n))%N.
-  by rewrite /patterns_ceiling big_distrr !big_nat; apply: leq_sum => k; apply: term.
-rewrite -(leq_pmul2l (isT : (0 < 2)%N)).
-have -> : (2 * (m * v * patterns_ceiling 'C((n + m).-1, n) n m)
-    = m * w * patterns_ceiling 'C((n + m).-1, n) n m)%N by rewrite !mulnA [(m * 2)%N]mulnC.
-apply: leq_trans total _.
-rewrite big_split sum_nat_const_nat subn1 /= -!big_distrl /=.
-apply: leq_trans (leq_add (leqnn _) (leq_mul (count_small_thresholds n (m * w) ((w + m) * n)) (leqnn _))) _.
-by rewrite /w; move: (m ^ n)%N => M; apply/eq_leq; ring.
-Qed.
-
-(* additive_limit, part 3 (ours): for fixed m no additive merge keeps an excess over 1/m as n grows. *)
-Theorem additive_limit_vanishes m v : (0 < m)%N -> (0 < v)%N -> exists N,
-  forall (R : realFieldType) (Y Z : finType) (a : Y -> Z -> R) (b : {ffun Y -> Z} -> Z -> R),
-    #|Z| = m -> (N <= #|Y|)%N ->
-  (m * v * (\sum_(q : {ffun Y -> Z}) \sum_(y : Y) correct a b y q)
-     <= (m + v) * (#|Y| * #|Z| ^ #|Y|))%N.
-Proof.
-move=> m_gt0 v_gt0; have [N ceiling] := patterns_ceiling_vanishes m_gt0 v_gt0.
-exists N => R Y Z a b Zm le_N; have := additive_limit_counting a b; rewrite Zm => le_total.
-by apply: leq_trans (ceiling _ le_N); rewrite leq_mul2l le_total orbT.
-Qed.
-
-End Vanishing.
-
-(* ---- Worked instances and counter-examples ---- *)
-
-Section AllCorrect.
-Variables Y Z : finType.
-
-Lemma all_correct_beats (c : Y -> {ffun Y -> Z} -> bool) :
-    (forall y q, c y q) -> (0 < #|Y|)%N -> (1 < #|Z|)%N ->
-  ((3 * #|Z| + 1) * (#|Y| * #|Z| ^ #|Y|) < 4 * #|Z| * (\sum_(q : {ffun Y -> Z}) \sum_(y : Y) c y q))%N.
-Proof.
-move=> all_c Y_gt0 Z_gt1; have Z_gt0 := ltnW Z_gt1.
-have -> : (\sum_(q : {ffun Y -> Z}) \sum_(y : Y) c y q = #|Y| * #|Z| ^ #|Y|)%N.
-  rewrite -card_ffun mulnC -sum_nat_const; apply: eq_bigr => q _.
-  by rewrite -sum1_card; apply: eq_bigr => y _; rewrite all_c.
-by rewrite ltn_pmul2r ?muln_gt0 ?Y_gt0 ?expn_gt0 ?Z_gt0 // [ltnRHS]mulSnr ltn_add2l.
-Qed.
-
-End AllCorrect.
-
-(* additive_limit needs two places: with one, the second adapter knows the answer. *)
-Example additive_limit_one_place (R : realFieldType) (Y Z : finType) : #|Y| = 1%N -> (1 < #|Z|)%N ->
-  exists (a : Y -> Z -> R) (b : {ffun Y -> Z} -> Z -> R),
-    ((3 * #|Z| + 1) * (#|Y| * #|Z| ^ #|Y|)
-       < 4 * #|Z| * (\sum_(q : {ffun Y -> Z}) \sum_(y : Y) correct a b y q))%N.
-Proof.
-move=> Y1 Z_gt1; have /card_gt0P[y0 _] : (0 < #|Y|)%N by rewrite Y1.
-exists (fun _ _ => 0), (fun q z => (z == q y0)%:R); apply: all_correct_beats; rewrite ?Y1 // => y q.
-have Y_le1 : (#|Y| <= 1)%N by rewrite Y1.
-have -> : y = y0 by apply: (card_le1_eqP Y_le1).
-by apply/correctP=> z /negPf zq; rewrite zq eqxx !add0r ltr01.
-Qed.
-
-(* additive_limit needs additive logits: a bilinear network, whose additive part is 0, answers every
-   query from the sum of a pointer and a table. *)
-Definition bilinear (R : realFieldType) n m (v : 'rV[R]_n * 'M[R]_(n, m)) (z : 'I_m) : R := (v.1 *m v.2) 0 z.
-
-Example bilinear_network_composes (R : realFieldType) (n m : nat) :
-    (0 < n)%N -> (1 < m)%N ->
-  let U1 (y : 'I_n) : 'rV[R]_n * 'M[R]_(n, m) := (delta_mx 0 y, 0) in
-  let U2 (q : {ffun 'I_n -> 'I_m}) : 'rV[R]_n * 'M[R]_(n, m) := (0, \matrix_(y, z) (z == q y)%:R) in
-  (forall y q z, additive_part (@bilinear R n m) U1 U2 y q z = 0) /\
-  ((3 * m + 1) * (n * m ^ n) < 4 * m * (\sum_(q : {ffun 'I_n -> 'I_m}) \sum_y
-     correct_by 0 (fun y q => bilinear (U1 y + U2 q)%R) y q))%N.
-Proof.
-move=> n_gt0 m_gt1 U1 U2; split=> [y q z|].
-  by rewrite /additive_part /bilinear /= mulmx0 !mul0mx mxE addr0 subrr.
-have := all_correct_beats (c := correct_by 0 (fun y q => bilinear (U1 y + U2 q)%R)).
-rewrite !card_ord; apply=> // y q; apply/correct_byP=> z /negPf zq.
-by rewrite addr0 /bilinear /= addr0 add0r -rowE !mxE zq eqxx ltr01.
-Qed.
-
-(* The factor 2 of additive_limit_robust cannot be lowered: with margin just under 2 delta a
-   perturbation of size delta of the zero logits answers everything. *)
-Example margin_two_sharp (R : realFieldType) (Y Z : finType) (delta mu : R) :
-    0 <= delta -> mu < 2%:R * delta -> (0 < #|Y|)%N -> (1 < #|Z|)%N ->
-  exists2 I : Y -> {ffun Y -> Z} -> Z -> R, (forall y q z, `|I y q z| <= delta)
-    & ((3 * #|Z| + 1) * (#|Y| * #|Z| ^ #|Y|)
-        < 4 * #|Z| * (\sum_(q : {ffun Y -> Z}) \sum_(y : Y)
-            correct_by mu (fun y q z => 0 + 0 + I y q z)%R y q))%N.
-Proof.
-move=> delta_ge0 mu_lt Y_gt0 Z_gt1; exists (fun y q z => if z == q y then delta else - delta).
-  by move=> y q z; case: (z == q y); rewrite ?normrN ger0_norm.
-apply: all_correct_beats => // y q; apply/correct_byP=> z /negPf zq.
-by rewrite zq eqxx addr0 !add0r addrC ltr_subl_addr -mulr2n -mulr_natl.
-Qed.
-
-(* reaches asks for strict optima: among weak ones every pattern counts. *)
-Example weak_patterns_unlimited (R : realFieldType) (Y Z : finType) :
-  let a (y : Y) (z : Z) : R := 0 in let b (z : Z) : R := 0 in
-  forall (g : {ffun Y -> Z}) y z, a y z + b z <= a y (g y) + b (g y).
+(* ---- all four placements on one concrete stack ---- *)
+
+(* For any bridges Y and m values, exact and with no training. Both hops on the last layer is
+   layer_order_last, which no construction escapes; the other three placements compose. *)
+Section Placements.
+Variables (R : realFieldType) (Y : finType) (m : nat).
+Implicit Types (y : Y) (q : {ffun Y -> 'I_m}).
+
+(* The hidden state has a slot for the prompt, one for each bridge, one for each answer, one for each
+   table cell. *)
+Definition slot := [finType of unit + Y + 'I_m + Y * 'I_m].
+Definition ask : slot := inl (inl (inl tt)).
+Definition bridge (y : Y) : slot := inl (inl (inr y)).
+Definition answer (z : 'I_m) : slot := inl (inr z).
+Definition cell (y : Y) (z : 'I_m) : slot := inr (y, z).
+
+Implicit Types (s t : slot) (P Q : pred slot).
+
+(* [vec s] is the unit vector of slot s, [ind P] the 0/1 vector of the slots with P. *)
+Definition vec (s : slot) : 'cV[R]_#|slot| := delta_mx (enum_rank s) 0.
+Definition ind (P : pred slot) : 'cV[R]_#|slot| := \col_i (P (enum_val i))%:R.
+Definition arrow (s t : slot) : 'M[R]_#|slot| := delta_mx (enum_rank t) (enum_rank s).
+Definition readout : 'M[R]_(m, #|slot|) := \matrix_(z, i) (i == enum_rank (answer z))%:R.
+
+Lemma eq_cell y z y' z' : (cell y z == cell y' z') = (y == y') && (z == z').
 Proof. by []. Qed.
 
-(* Two bridges, two answers, rational logits: 7 of the 8 queries, the value of both ceilings. *)
-Definition pair_logit1 (y z : bool) : rat := if ~~ y && z then 1 else 0.
-Definition pair_logit2 (q : {ffun bool -> bool}) (z : bool) : rat :=
-  match q false, q true with
-  | true, false => if z then 0 else 1 / 2%:R
-  | u, _ => if z == u then 2%:R else 0
-  end.
+Lemma eq_answer z z' : (answer z == answer z') = (z == z').
+Proof. by []. Qed.
 
-Lemma sum_tables_bool (F : {ffun bool -> bool} -> nat) :
-  (\sum_(q : {ffun bool -> bool}) F q = \sum_u \sum_v F [ffun y : bool => if y then v else u])%N.
+Lemma eq_ind P Q : P =1 Q -> ind P = ind Q.
+Proof. by move=> PQ; apply/matrixP => i j; rewrite !mxE PQ. Qed.
+
+Lemma vecE s : vec s = ind (pred1 s).
+Proof. by apply/matrixP => i j; rewrite !mxE ord1 andbT -{1}(enum_valK i) (inj_eq enum_rank_inj). Qed.
+
+Lemma ind_entry P s : ind P (enum_rank s) 0 = (P s)%:R.
+Proof. by rewrite mxE enum_rankK. Qed.
+
+Lemma arrowE s t : arrow s t = vec t *m (vec s)^T.
+Proof. by rewrite /vec trmx_delta mul_delta_mx. Qed.
+
+Lemma arrow_ind s t P : arrow s t *m ind P = (P s)%:R *: vec t.
 Proof.
-rewrite pair_big (reindex (fun p : bool * bool => [ffun y : bool => if y then p.2 else p.1])) //=.
-exists (fun q => (q false, q true)) => [[u v] _ | q _]; first by rewrite !ffunE.
-by apply/ffunP=> -[]; rewrite ffunE.
+rewrite arrowE -mulmxA [_^T *m _]mx11_scalar mul_mx_scalar; congr (_ *: _).
+by rewrite /vec trmx_delta -rowE mxE ind_entry.
 Qed.
 
-Lemma correct_bool (Y : finType) (a : Y -> bool -> rat) b y (q : {ffun Y -> bool}) :
-  correct a b y q = (a y (~~ q y) + b q (~~ q y) < a y (q y) + b q (q y)).
+Lemma readout_ind P : readout *m ind P = \col_z (P (answer z))%:R.
 Proof.
-apply/correctP/idP => [ok | lt z]; first by apply: ok; case: (q y).
-by case: (q y) lt => lt; case: z.
+apply/matrixP => z j; rewrite ord1 mxE (bigD1 (enum_rank (answer z))) //= big1 => [|i iz].
+  by rewrite !mxE eqxx mul1r addr0 enum_rankK.
+by rewrite mxE (negbTE iz) mul0r.
 Qed.
 
-Example seven_of_eight :
-  (\sum_(q : {ffun bool -> bool}) \sum_(y : bool) correct pair_logit1 pair_logit2 y q = 7)%N.
+(* An entrywise activation that fixes 0 and 1, as the identity and the ReLU do, leaves 0/1 vectors alone. *)
+Lemma map_ind (f : R -> R) P : f 0 = 0 -> f 1 = 1 -> map_mx f (ind P) = ind P.
+Proof. by move=> f0 f1; apply/matrixP => i j; rewrite !mxE; case: (P _). Qed.
+
+Lemma rank_outer (u v : 'cV[R]_#|slot|) : (\rank (u *m v^T) <= 1)%N.
+Proof. exact: leq_trans (mxrankM_maxl _ _) (rank_leq_col _). Qed.
+
+Lemma rank_answers (v : 'I_m -> 'cV[R]_#|slot|) : (\rank (\sum_z vec (answer z) *m (v z)^T)%R <= m)%N.
 Proof.
-rewrite sum_tables_bool !big_bool /= !correct_bool /pair_logit1 /pair_logit2 !ffunE.
-by vm_compute.
+apply: (@leq_trans (\sum_(z < m) 1)); last by rewrite sum1_card card_ord.
+elim/big_ind2: _ => [|M1 s1 M2 s2 le1 le2|z _]; first by rewrite mxrank0.
+  exact: leq_trans (mxrank_add _ _) (leq_add le1 le2).
+exact: rank_outer.
 Qed.
 
-Example patterns_ceiling_2_2 : patterns_ceiling 'C(3, 2) 2 2 = 7%N.
-Proof. by rewrite /patterns_ceiling unlock. Qed.
+(* What the adapters write. *)
+Definition first_write y := arrow ask (bridge y).
+Definition second_read q := \sum_y arrow (bridge y) (answer (q y)).
+Definition second_write q := \sum_y arrow ask (cell y (q y)).
+Definition first_read y := \sum_z arrow (cell y z) (answer z).
 
-(* Three bridges, two answers: 20 of the 24 queries, the value of the counting form; the first form
-   would allow 21. The second adapter moves the threshold between bridges 0, 1, 2 to the best place. *)
-Local Notation three := (bool + unit)%type (only parsing).
+Lemma rank_first_write y : (\rank (first_write y) <= 1)%N.
+Proof. by rewrite /first_write arrowE rank_outer. Qed.
 
-Definition slope (y : three) : rat :=
-  match y with inl false => 0 | inl true => 1 | inr _ => 2%:R end.
-Definition threshold (q : {ffun three -> bool}) : rat :=
-  match q (inl false), q (inl true), q (inr tt) with
-  | false, false, true | true, false, true => 3%:R / 2%:R
-  | false, true, true => 1 / 2%:R
-  | true, true, _ => - 1
-  | _, _, _ => 3%:R
-  end.
-
-Lemma sum_three (F : three -> nat) : (\sum_y F y = F (inl true) + F (inl false) + F (inr tt))%N.
-Proof. by rewrite big_sumType big_bool (big_pred1 tt) //; case. Qed.
-
-Lemma sum_tables_three (F : {ffun three -> bool} -> nat) :
-  (\sum_(q : {ffun three -> bool}) F q = \sum_(u : bool) \sum_(v : bool) \sum_(w : bool)
-     F [ffun y : three => match y with inl false => u | inl true => v | inr _ => w end])%N.
+Lemma rank_second_write q : (\rank (second_write q) <= 1)%N.
 Proof.
-under [RHS]eq_bigr do rewrite pair_big.
-rewrite pair_big (reindex (fun p : bool * (bool * bool) => [ffun y : three =>
-  match y with inl false => p.1 | inl true => p.2.1 | inr _ => p.2.2 end])) //=.
-exists (fun q => (q (inl false), (q (inl true), q (inr tt)))) => [[u [v w]] _ | q _].
-  by rewrite !ffunE.
-by apply/ffunP=> -[[]|[]]; rewrite ffunE.
+rewrite /second_write (eq_bigr _ (fun y _ => arrowE _ _)) -mulmx_suml; exact: rank_outer.
 Qed.
 
-Definition three_logit1 (y : three) (z : bool) : rat := if z then slope y else 0.
-Definition three_logit2 (q : {ffun three -> bool}) (z : bool) : rat := if z then - threshold q else 0.
+Lemma rank_first_read y : (\rank (first_read y) <= m)%N.
+Proof. by rewrite /first_read (eq_bigr _ (fun z _ => arrowE _ _)) rank_answers. Qed.
 
-(* A table whose answers go up scores 3, every other one 2. *)
-Lemma score_three (u v w : bool) :
-  (\sum_(y : three) correct three_logit1 three_logit2 y
-     [ffun y => match y with inl false => u | inl true => v | inr _ => w end]
-   = 2 + ((u ==> v) && (v ==> w)))%N.
+Lemma rank_second_read q : (\rank (second_read q) <= m)%N.
 Proof.
-rewrite sum_three !correct_bool /three_logit1 /three_logit2 /slope /threshold !ffunE.
-by case: u; case: v; case: w.
+rewrite /second_read (partition_big q xpredT) //=.
+rewrite (eq_bigr (fun z => vec (answer z) *m (\sum_(y | q y == z) vec (bridge y))^T)) => [|z _].
+  exact: rank_answers.
+rewrite linear_sum mulmx_sumr; apply: eq_bigr => y /eqP qy.
+by rewrite arrowE qy.
 Qed.
 
-Example twenty_of_twenty_four :
-  (\sum_(q : {ffun three -> bool}) \sum_(y : three) correct three_logit1 three_logit2 y q = 20)%N.
+Definition bridge_of y (s : slot) : bool := if s is inl (inl (inr y')) then y' == y else false.
+Definition table_of q (s : slot) : bool := if s is inr (y, z) then z == q y else false.
+
+Lemma first_write_ask P y : P ask -> first_write y *m ind P = ind (bridge_of y).
 Proof.
-rewrite sum_tables_three; under eq_bigr do under eq_bigr do under eq_bigr do rewrite score_three.
-by rewrite !big_bool.
+move=> Pask; rewrite /first_write arrow_ind Pask scale1r vecE.
+by apply: eq_ind => -[[[[]|y']|z]|[y' z]].
 Qed.
 
-Example patterns_ceiling_3_2 : patterns_ceiling 'C(4, 3) 3 2 = 20%N.
-Proof. by rewrite /patterns_ceiling unlock. Qed.
+Lemma second_write_ask P q : P ask -> second_write q *m ind P = ind (table_of q).
+Proof.
+move=> Pask; rewrite mulmx_suml; apply/matrixP => i j; rewrite summxE ord1.
+rewrite (eq_bigr (fun y => (enum_val i == cell y (q y))%:R)) => [|y _]; last first.
+  by rewrite arrow_ind Pask scale1r vecE mxE.
+rewrite [RHS]mxE; case: (enum_val i) => [s | [y z]]; first by rewrite big1.
+rewrite -/(cell y z) (bigD1 y) //= big1 ?addr0 => [|y' y'y]; first by rewrite eq_cell eqxx.
+by rewrite eq_cell eq_sym (negbTE y'y).
+Qed.
 
-(* At eight bridges and two answers the counting form is below the first. *)
-Example counting_below_swap : (4 * 2 * patterns_ceiling 'C(9, 8) 8 2 < (3 * 2 + 1) * (8 * 2 ^ 8))%N.
-Proof. by rewrite /patterns_ceiling unlock; vm_compute. Qed.
+(* Exactly the right answer's unit vector. *)
+Let right y q : 'cV[R]_m := \col_z (z == q y)%:R.
+
+Lemma readout_right P y q : (forall z, ~~ P (answer z)) ->
+  readout *m (ind P + vec (answer (q y))) = right y q.
+Proof.
+move=> noP; rewrite mulmxDr vecE !readout_ind; apply/matrixP => z j.
+by rewrite !mxE (negbTE (noP z)) add0r /= eq_answer.
+Qed.
+
+Variable f : R -> R.
+Let phi (h : 'cV[R]_#|slot|) := map_mx f h.
+
+(* Claim layer_order (b): the first hop writes the bridge early, rank 1, the second reads it late, rank
+   at most m; the frozen layers do nothing. Ours. *)
+Theorem layer_order_compose_late : f 0 = 0 -> f 1 = 1 -> forall y q,
+  [/\ (\rank (first_write y) <= 1)%N, (\rank (second_read q) <= m)%N
+    & stack phi phi readout (vec ask) (0 + first_write y) (0 + second_read q) = right y q].
+Proof.
+move=> f0 f1 y q; split; rewrite ?rank_first_write ?rank_second_read //.
+have h1E : hidden phi (vec ask) (0 + first_write y) = ind (fun s => (s == ask) || bridge_of y s).
+  rewrite /hidden add0r /phi vecE map_ind // first_write_ask //.
+  by apply/matrixP => i j; rewrite !mxE /=; case: (enum_val i) => [[[[]|y']|z]|[y' z]]; rewrite ?addr0 ?add0r.
+rewrite /stack h1E add0r /phi map_ind //.
+have -> : second_read q *m ind (fun s => (s == ask) || bridge_of y s) = vec (answer (q y)).
+  rewrite mulmx_suml (bigD1 y) //= arrow_ind /= eqxx scale1r big1 ?addr0 // => y' y'y.
+  by rewrite arrow_ind /= (negbTE y'y) scale0r.
+exact: readout_right.
+Qed.
+
+(* Claim layer_order (c), through the first hop: the second hop writes its whole table early, rank 1,
+   without knowing the bridge; the first hop reads its own row of it late, rank at most m. The frozen
+   layers do nothing. Ours. *)
+Theorem layer_order_compose_first_hop : f 0 = 0 -> f 1 = 1 -> forall y q,
+  [/\ (\rank (second_write q) <= 1)%N, (\rank (first_read y) <= m)%N
+    & stack phi phi readout (vec ask) (0 + second_write q) (0 + first_read y) = right y q].
+Proof.
+move=> f0 f1 y q; split; rewrite ?rank_second_write ?rank_first_read //.
+have h1E : hidden phi (vec ask) (0 + second_write q) = ind (fun s => (s == ask) || table_of q s).
+  rewrite /hidden add0r /phi vecE map_ind // second_write_ask //.
+  by apply/matrixP => i j; rewrite !mxE /=; case: (enum_val i) => [[[[]|y']|z]|[y' z]]; rewrite ?addr0 ?add0r.
+rewrite /stack h1E add0r /phi map_ind //.
+have -> : first_read y *m ind (fun s => (s == ask) || table_of q s) = vec (answer (q y)).
+  rewrite mulmx_suml (bigD1 (q y)) //= arrow_ind /= eqxx scale1r big1 ?addr0 // => z z_qy.
+  by rewrite arrow_ind /= (negbTE z_qy) scale0r.
+exact: readout_right.
+Qed.
+
+(* The frozen layer above: ReLU gates, open where the written bridge meets a written table cell, wired
+   to the answers. It knows neither the bridge nor the table. *)
+Definition gate_in : 'M[R]_#|slot| :=
+  \sum_(p : Y * 'I_m) (arrow (cell p.1 p.2) (cell p.1 p.2) + arrow (bridge p.1) (cell p.1 p.2)).
+Definition is_cell (s : slot) : bool := if s is inr _ then true else false.
+Definition gate (h : 'cV[R]_#|slot|) : 'cV[R]_#|slot| := map_mx (Num.max 0) (gate_in *m h - ind is_cell).
+Definition gate_out : 'M[R]_#|slot| := \sum_(p : Y * 'I_m) arrow (cell p.1 p.2) (answer p.2).
+
+Lemma gate_ind P : gate (ind P) = ind (fun s => if s is inr p then P (bridge p.1) && P s else false).
+Proof.
+apply/matrixP => i j; rewrite ord1.
+have inE : (gate_in *m ind P) i 0 = \sum_(p : Y * 'I_m)
+    ((P (cell p.1 p.2))%:R + (P (bridge p.1))%:R) * (enum_val i == cell p.1 p.2)%:R.
+  rewrite mulmx_suml summxE; apply: eq_bigr => p _.
+  by rewrite mulmxDl !arrow_ind -scalerDl mxE vecE mxE.
+rewrite /gate [LHS]mxE [X in Num.max 0 X]mxE inE [X in _ + X]mxE [ind is_cell _ _]mxE [RHS]mxE.
+case: (enum_val i) => [s | p] /=; first by rewrite big1 ?subr0 ?maxxx // => p _; rewrite mulr0.
+have cellE : cell p.1 p.2 = inr p by rewrite /cell -surjective_pairing.
+rewrite (bigD1 p) //= big1 ?addr0 => [|p' p'p]; last first.
+  by rewrite -cellE eq_cell -xpair_eqE -!surjective_pairing eq_sym (negbTE p'p) mulr0.
+rewrite -cellE eqxx mulr1 cellE.
+case: (P (bridge _)); case: (P (inr p)); rewrite /= ?addr0 ?add0r ?addrK ?subrr ?maxxx //.
+  by rewrite max_r ?ler01.
+by rewrite max_l // oppr_le0 ler01.
+Qed.
+
+(* Claim layer_order (c), through the frozen layer above: both hops are written early, rank 1 each, and
+   the frozen gates compose them. Ours. *)
+Theorem layer_order_compose_frozen : f 0 = 0 -> f 1 = 1 -> forall y q,
+  [/\ (\rank (first_write y) <= 1)%N, (\rank (second_write q) <= 1)%N
+    & stack phi gate readout (vec ask) (0 + first_write y + second_write q) gate_out = right y q].
+Proof.
+move=> f0 f1 y q; split; rewrite ?rank_first_write ?rank_second_write //.
+pose both s := [|| s == ask, bridge_of y s | table_of q s].
+have h1E : hidden phi (vec ask) (0 + first_write y + second_write q) = ind both.
+  rewrite /hidden add0r mulmxDl /phi vecE map_ind // first_write_ask // second_write_ask //.
+  apply/matrixP => i j; rewrite !mxE /both /=.
+  by case: (enum_val i) => [[[[]|y']|z]|[y' z]]; rewrite ?addr0 ?add0r //= ?orbF.
+rewrite /stack h1E gate_ind.
+have -> : gate_out *m ind (fun s => if s is inr p then both (bridge p.1) && both s else false) =
+    vec (answer (q y)).
+  rewrite mulmx_suml (bigD1 (y, q y)) //= arrow_ind /both /= !eqxx scale1r big1 ?addr0 // => -[y' z] p_ne.
+  rewrite arrow_ind /=; case: eqP => [y'y | _]; last by rewrite scale0r.
+  case: eqP => [z_qy | _]; last by rewrite scale0r.
+  by rewrite y'y z_qy y'y eqxx in p_ne.
+exact: readout_right.
+Qed.
+
+(* The three constructions are right on every bridge and table, with margin 1. *)
+Lemma right_correct y q : correct_by 0 (fun y q z => right y q z 0) y q.
+Proof. by apply/correct_byP => z z_qy; rewrite !mxE eqxx (negbTE z_qy) addr0 ltr01. Qed.
+
+End Placements.
+
+(* The identity and the ReLU are such activations, *)
+Example relu_fixes (R : realFieldType) : Num.max 0 (0 : R) = 0 /\ Num.max 0 (1 : R) = 1.
+Proof. by rewrite maxxx max_r ?ler01. Qed.
+
+(* and with them two bridges and two values are answered right 8 times of 8, where the limit leaves 7. *)
+Example placements_beat_limit (R : realFieldType) (f : R -> R) : f 0 = 0 -> f 1 = 1 ->
+  right_count (fun (y : bool) (q : {ffun bool -> 'I_2}) =>
+    stack (map_mx f) (map_mx f) (readout R bool_finType 2) (vec R (ask bool_finType 2))
+      (0 + first_write R 2 y) (0 + second_read R q)) = 8%N /\ ~~ (4 * 2 * 8 <= (3 * 2 + 1) * (2 * 2 ^ 2))%N.
+Proof.
+move=> f0 f1; split=> //; rewrite right_count_all ?card_bool // => y q z z_qy.
+have [_ _ ->] := layer_order_compose_late f0 f1 y q.
+by rewrite !mxE eqxx (negbTE z_qy) ltr01.
+Qed.
+
+(* ---- writing the chain out ---- *)
+
+Section ChainOfThought.
+Variables (Q Y Z : finType).
+
+(* On the queries Q: [bridge x] and [answer x] are right; [step1 x] is the bridge that the model writes,
+   [step2 x y] the answer that it gives after bridge y (teacher-forced at y = bridge x). *)
+Variables (bridge step1 : Q -> Y) (answer : Q -> Z) (step2 : Q -> Y -> Z).
+
+Definition bridge_right := [set x | step1 x == bridge x].
+Definition last_right := [set x | step2 x (bridge x) == answer x].
+Definition chain_right := [set x | step2 x (step1 x) == answer x].
+
+Definition share (R : realFieldType) (S : {set Q}) : R := #|S|%:R / #|Q|%:R.
+
+Lemma both_right_sub : bridge_right :&: last_right \subset chain_right.
+Proof. by apply/subsetP => x; rewrite !inE => /andP[/eqP -> ->]. Qed.
+
+(* Claim chain_of_thought, the union bound in counts: a query on which both steps are right is answered
+   right. Ours. *)
+Theorem chain_of_thought_count : (#|bridge_right| + #|last_right| <= #|chain_right| + #|Q|)%N.
+Proof.
+rewrite -cardsUI addnC leq_add ?max_card //; exact: subset_leq_card both_right_sub.
+Qed.
+
+(* Claim chain_of_thought, the union bound: accuracy >= s1 + s2 - 1. Ours. *)
+Theorem chain_of_thought (R : realFieldType) : (0 < #|Q|)%N ->
+  share R bridge_right + share R last_right - 1 <= share R chain_right.
+Proof.
+move=> Q_gt0; have Q0 : 0 < #|Q|%:R :> R by rewrite ltr0n.
+rewrite ler_subl_addr /share -mulrDl -[X in _ <= _ + X](divff (lt0r_neq0 Q0)) -mulrDl ler_pmul2r ?invr_gt0 //.
+by rewrite -!natrD ler_nat chain_of_thought_count.
+Qed.
+
+(* Claim chain_of_thought, independent steps: accuracy >= s1 s2, with equality if no wrong bridge leads
+   to the right answer. Ours. *)
+Theorem chain_of_thought_independent (R : realFieldType) : (0 < #|Q|)%N ->
+    (#|bridge_right :&: last_right| * #|Q| = #|bridge_right| * #|last_right|)%N ->
+  share R bridge_right * share R last_right <= share R chain_right /\
+  ((forall x, step1 x != bridge x -> step2 x (step1 x) != answer x) ->
+   share R chain_right = share R bridge_right * share R last_right).
+Proof.
+move=> Q_gt0 indep; have Q0 : #|Q|%:R != 0 :> R by rewrite pnatr_eq0 -lt0n.
+have -> : share R bridge_right * share R last_right = share R (bridge_right :&: last_right).
+  apply: (mulIf (mulf_neq0 Q0 Q0)); rewrite /share mulf_div divfK ?mulf_neq0 //.
+  by rewrite -natrM -indep natrM mulrA divfK.
+split=> [|no_luck].
+  by rewrite /share ler_wpmul2r ?invr_ge0 ?ler0n // ler_nat subset_leq_card ?both_right_sub.
+congr (_%:R / _); apply: eq_card => x; rewrite !inE.
+case: (eqVneq (step1 x) (bridge x)) => [-> // | wrong]; exact/negbTE/no_luck.
+Qed.
+
+End ChainOfThought.
+
+(* Steps that depend on different parts of a query are independent: a step right on A of the first parts
+   and one right on B of the second parts are both right on #|A| * #|B| queries. *)
+Lemma product_independent (Q1 Q2 : finType) (A : {set Q1}) (B : {set Q2})
+    (S1 := [set x : Q1 * Q2 | x.1 \in A]) (S2 := [set x : Q1 * Q2 | x.2 \in B]) :
+  (#|S1 :&: S2| * #|{: Q1 * Q2}| = #|S1| * #|S2|)%N.
+Proof.
+have -> : S1 = setX A setT by apply/setP => x; rewrite !inE andbT.
+have -> : S2 = setX setT B by apply/setP => x; rewrite !inE.
+have -> : setX A setT :&: setX setT B = setX A B by apply/setP => x; rewrite !inE andbT.
+by rewrite !cardsX !cardsT card_prod [(#|Q1| * _)%N]mulnC mulnACA [(#|B| * _)%N]mulnC.
+Qed.
+
+(* The bound is attained: each step is right on one query of two, the chain on none (s1 s2 would be 1/4). *)
+Example chain_of_thought_attained (step1 := fun x : bool => true) (step2 := fun x y => ~~ (x || y)) :
+  [/\ bridge_right id step1 = [set true], last_right id (fun=> true) step2 = [set false]
+    & chain_right step1 (fun=> true) step2 = set0].
+Proof. by split; apply/setP => -[]; rewrite !inE. Qed.
+
+(* Equality needs its premise: where every bridge leads to the right answer, a chain that is right half
+   the time on each bridge answers everything, and s1 s2 = 1/2. *)
+Example chain_of_thought_luck (step1 := fun x : bool => true) (step2 := fun x y : bool => true) :
+  [/\ bridge_right id step1 = [set true], last_right id (fun=> true) step2 = setT
+    & chain_right step1 (fun=> true) step2 = setT].
+Proof. by split; apply/setP => -[]; rewrite !inE. Qed.
+
+(* ---- coverage ---- *)
+
+Section Coverage.
+Variables (R : realFieldType) (Q : finType) (C L P right : {set Q}) (m : nat).
+
+(* Of the queries Q (new first hop, changed second hop), C have a covered bridge, on L the first-hop
+   expert's bridge is retrieved, on P the second-hop expert holds the changed fact, [right] are answered
+   right. *)
+Let c : R := share R C.
+Let lambda : R := #|C :&: L|%:R / #|C|%:R.
+Let p2 : R := #|C :&: P|%:R / #|C|%:R.
+Let composed := C :&: L :&: P.
+
+Lemma share_composed : (#|composed| * #|C| = #|C :&: L| * #|C :&: P|)%N ->
+  share R composed = c * lambda * p2.
+Proof.
+move=> indep; rewrite /c /lambda /p2 /share; have [C0 | C_gt0] := posnP #|C|.
+  have -> : #|composed| = 0%N by apply/eqP; rewrite -leqn0 -C0 subset_leq_card // /composed -setIA subsetIl.
+  by rewrite C0 !mul0r.
+have C0 : #|C|%:R != 0 :> R by rewrite pnatr_eq0 -lt0n.
+have -> : #|C|%:R / #|Q|%:R * (#|C :&: L|%:R / #|C|%:R) = #|C :&: L|%:R / #|Q|%:R :> R.
+  by rewrite mulrC mulrA divfK.
+by rewrite mulf_div -natrM -indep natrM -mulf_div divff // mulr1.
+Qed.
+
+(* Claim coverage_law, as the count that it is when its premises hold: within covered bridges retrieval
+   and the changed fact are independent, what is retrieved and held is answered right, and of all other
+   queries at most one in m is. Then accuracy is c lambda p2 + r with r in [0, (1 - c lambda p2) / m].
+   Ours. *)
+Theorem coverage_law : (0 < #|Q|)%N -> (0 < m)%N ->
+    (#|composed| * #|C| = #|C :&: L| * #|C :&: P|)%N ->
+    composed \subset right -> (m * #|right :\: composed| <= #|~: composed|)%N ->
+  c * lambda * p2 <= share R right <= c * lambda * p2 + (1 - c * lambda * p2) / m%:R.
+Proof.
+move=> Q_gt0 m_gt0 indep sub_right luck; rewrite -(share_composed indep).
+have Q0 : 0 < #|Q|%:R :> R by rewrite ltr0n.
+have m0 : 0 < m%:R :> R by rewrite ltr0n.
+have failE : 1 - share R composed = share R (~: composed).
+  rewrite /share -[X in X - _](divff (lt0r_neq0 Q0)) -mulrBl -{1}(cardsC composed).
+  by rewrite natrD addrAC subrr add0r.
+have rightE : share R right = share R composed + share R (right :\: composed).
+  by rewrite /share -mulrDl -natrD -{1}(setIidPr sub_right) cardsID.
+rewrite rightE failE ler_addl ler_add2l; apply/andP; split; first by rewrite /share divr_ge0 ?ler0n.
+rewrite ler_pdivl_mulr // /share mulrAC ler_wpmul2r ?invr_ge0 ?ler0n //.
+by rewrite -natrM ler_nat mulnC.
+Qed.
+
+(* Claim coverage_law, the lower end, where every failure gives another answer (the old value, say). Ours. *)
+Theorem coverage_law_low : (#|composed| * #|C| = #|C :&: L| * #|C :&: P|)%N -> right = composed ->
+  share R right = c * lambda * p2.
+Proof. by move=> indep ->; apply: share_composed. Qed.
+
+(* Claim coverage_law, the upper end, where the failures hit the right value exactly once in m. Ours. *)
+Theorem coverage_law_high : (0 < #|Q|)%N -> (0 < m)%N ->
+    (#|composed| * #|C| = #|C :&: L| * #|C :&: P|)%N ->
+    composed \subset right -> (m * #|right :\: composed| = #|~: composed|)%N ->
+  share R right = c * lambda * p2 + (1 - c * lambda * p2) / m%:R.
+Proof.
+move=> Q_gt0 m_gt0 indep sub_right luck; rewrite -(share_composed indep).
+have Q0 : #|Q|%:R != 0 :> R by rewrite pnatr_eq0 -lt0n.
+have m0 : m%:R != 0 :> R by rewrite pnatr_eq0 -lt0n.
+have -> : share R right = share R composed + share R (right :\: composed).
+  by rewrite /share -mulrDl -natrD -{1}(setIidPr sub_right) cardsID.
+congr (_ + _); apply: (mulIf m0); rewrite divfK // /share mulrAC -natrM mulnC luck.
+rewrite -[X in _ = X - _](divff Q0) -mulrBl -{2}(cardsC composed).
+by rewrite natrD addrAC subrr add0r.
+Qed.
+
+End Coverage.
+
+(* Coverage acts bridge by bridge: with every first hop asked at every bridge, the share of covered
+   queries is the share of covered bridges. *)
+Lemma share_bridges (R : realFieldType) (X Y : finType) (covered : {set Y}) : (0 < #|X|)%N ->
+  share R [set x : X * Y | x.2 \in covered] = #|covered|%:R / #|Y|%:R.
+Proof.
+move=> X_gt0; have X0 : #|X|%:R != 0 :> R by rewrite pnatr_eq0 -lt0n.
+have -> : [set x : X * Y | x.2 \in covered] = setX setT covered by apply/setP => x; rewrite !inE.
+by rewrite /share cardsX cardsT card_prod !natrM -mulf_div divff // mul1r.
+Qed.
+
+(* Worked instance: 2 bridges, one covered; 2 persons, one retrieved; the fact is held: 1 of 4 is
+   composed, and with m = 3 values at most 1 of the other 3 is hit by luck. *)
+Example coverage_quarter 
+    (C := [set x : bool * bool | x.2]) (L := [set x : bool * bool | x.1]) (P := [set: bool * bool])
+    (right := [set x : bool * bool | x.1]) :
+  1 / 4%:R <= share rat_realFieldType right <= 1 / 4%:R + (1 - 1 / 4%:R) / 3%:R.
+Proof.
+have cC : #|C| = 2%N by rewrite (_ : C = setX setT [set true]) ?cardsX ?cardsT ?cards1 ?card_bool //;
+  apply/setP => -[[] []]; rewrite !inE.
+have cCL : #|C :&: L| = 1%N by rewrite (_ : C :&: L = [set (true, true)]) ?cards1 //;
+  apply/setP => -[[] []]; rewrite !inE.
+have cQ : #|{: bool * bool}| = 4%N by rewrite card_prod card_bool.
+have := @coverage_law rat_realFieldType _ C L P right 3.
+rewrite /P !setIT cCL cC cQ /share cC cQ => law.
+have -> : 1 / 4%:R = 2%:R / 4%:R * (1%:R / 2%:R) * (2%:R / 2%:R) :> rat by apply/eqP.
+apply: law => //; first by apply/subsetP => x; rewrite !inE => /andP[].
+rewrite [#|~: _|]cardsCs setCK cCL cQ (_ : right :\: _ = [set (true, false)]) ?cards1 //.
+by apply/setP => -[[] []]; rewrite !inE.
+Qed.
+
+(* Independence is a premise, not a fact: where the retrieved persons are exactly those whose fact is
+   not held, nothing is composed although c = 1, lambda = p2 = 1/2. *)
+Example coverage_independence_needed (C := [set: bool]) (L := [set true]) (P := [set false]) :
+  [/\ C :&: L :&: P = set0, #|C :&: L| = 1%N & #|C :&: P| = 1%N].
+Proof.
+by rewrite /C !setTI !cards1; split=> //; apply/setP => -[]; rewrite !inE.
+Qed.

@@ -1,7 +1,7 @@
 (* Written from the registry by `python -m theory statements --write`; do not edit.
    What Coq prints for it is kept in statements.v.out and compared at every verification. *)
 From mathcomp Require Import all_ssreflect all_algebra.
-From LoraLimits Require Import lowrank adapters approximation networks facts merging routing composition_works composition.
+From LoraLimits Require Import lowrank adapters approximation networks facts merging routing additive composition.
 Set Printing Width 110.
 Local Open Scope ring_scope.
 
@@ -409,186 +409,186 @@ Print Assumptions routing.hard_routing_strict.
 Check @routing.hard_routing_accuracy.
 Print Assumptions routing.hard_routing_accuracy.
 
+(* additive_limit *)
+Check @additive.additive_limit.
+Print Assumptions additive.additive_limit.
+
+(* additive_limit *)
+Check @additive.additive_limit_lt.
+Print Assumptions additive.additive_limit_lt.
+
+(* additive_limit *)
+Check @additive.additive_part_answers.
+Print Assumptions additive.additive_part_answers.
+
+(* additive_limit *)
+Check @additive.additive_limit_robust.
+Print Assumptions additive.additive_limit_robust.
+
+(* additive_limit *)
+Check @additive.linear_merge_limit.
+Print Assumptions additive.linear_merge_limit.
+
+(* additive_limit *)
+Check @additive.reaches_counts_inj.
+Print Assumptions additive.reaches_counts_inj.
+
+(* additive_limit *)
+Check @additive.additive_patterns.
+Print Assumptions additive.additive_patterns.
+
+(* additive_limit *)
+Check @additive.additive_limit_counting.
+Print Assumptions additive.additive_limit_counting.
+
+(* additive_limit *)
+Check @additive.weighted_merge_limit.
+Print Assumptions additive.weighted_merge_limit.
+
+(* additive_limit *)
+Check @additive.additive_part_limit.
+Print Assumptions additive.additive_part_limit.
+
+(* additive_limit *)
+Check @additive.network_margin_limit.
+Print Assumptions additive.network_margin_limit.
+
+(* additive_limit *)
+Check @additive.interaction_carries_excess.
+Print Assumptions additive.interaction_carries_excess.
+
+(* additive_limit *)
+Check @additive.linear_merge_counting.
+Print Assumptions additive.linear_merge_counting.
+
+(* additive_limit *)
+Check @additive.additive_limit_attained.
+Print Assumptions additive.additive_limit_attained.
+
+(* additive_limit *)
+Check @additive.patterns_ceiling_card2.
+Print Assumptions additive.patterns_ceiling_card2.
+
+(* additive_limit *)
+Check @additive.additive_patterns_attained.
+Print Assumptions additive.additive_patterns_attained.
+
+(* additive_limit *)
+Check @additive.additive_optimum_patterns.
+Print Assumptions additive.additive_optimum_patterns.
+
+(* additive_limit *)
+Check @additive.patterns_ceiling_vanishes.
+Print Assumptions additive.patterns_ceiling_vanishes.
+
+(* additive_limit *)
+Check @additive.additive_limit_vanishes.
+Print Assumptions additive.additive_limit_vanishes.
+
 (* one_layer_composition *)
-Check @composition_works.one_layer_composition.
-Print Assumptions composition_works.one_layer_composition.
+Check @composition.one_layer_composition.
+Print Assumptions composition.one_layer_composition.
 
 (* one_layer_composition *)
-Check @composition_works.joint_edit_least.
-Print Assumptions composition_works.joint_edit_least.
+Check @composition.joint_edit_least.
+Print Assumptions composition.joint_edit_least.
 
 (* one_layer_composition *)
-Check @composition_works.joint_edit_unique.
-Print Assumptions composition_works.joint_edit_unique.
+Check @composition.joint_edit_unique.
+Print Assumptions composition.joint_edit_unique.
 
 (* one_layer_composition *)
-Check @composition_works.rank_one_edit.
-Print Assumptions composition_works.rank_one_edit.
+Check @composition.rank_one_edit.
+Print Assumptions composition.rank_one_edit.
 
 (* one_layer_composition *)
-Check @composition_works.one_layer_limit.
-Print Assumptions composition_works.one_layer_limit.
+Check @composition.one_layer_limit.
+Print Assumptions composition.one_layer_limit.
 
 (* one_layer_composition *)
-Check @composition_works.one_layer_direct.
-Print Assumptions composition_works.one_layer_direct.
-
-(* additive_limit *)
-Check @composition.additive_limit.
-Print Assumptions composition.additive_limit.
-
-(* additive_limit *)
-Check @composition.additive_limit_lt.
-Print Assumptions composition.additive_limit_lt.
-
-(* additive_limit *)
-Check @composition.additive_part_answers.
-Print Assumptions composition.additive_part_answers.
-
-(* additive_limit *)
-Check @composition.additive_limit_robust.
-Print Assumptions composition.additive_limit_robust.
-
-(* additive_limit *)
-Check @composition.linear_merge_limit.
-Print Assumptions composition.linear_merge_limit.
-
-(* additive_limit *)
-Check @composition.reaches_counts_inj.
-Print Assumptions composition.reaches_counts_inj.
-
-(* additive_limit *)
-Check @composition.additive_patterns.
-Print Assumptions composition.additive_patterns.
-
-(* additive_limit *)
-Check @composition.additive_limit_counting.
-Print Assumptions composition.additive_limit_counting.
-
-(* additive_limit *)
-Check @composition.weighted_merge_limit.
-Print Assumptions composition.weighted_merge_limit.
-
-(* additive_limit *)
-Check @composition.additive_part_limit.
-Print Assumptions composition.additive_part_limit.
-
-(* additive_limit *)
-Check @composition.network_margin_limit.
-Print Assumptions composition.network_margin_limit.
-
-(* additive_limit *)
-Check @composition.interaction_carries_excess.
-Print Assumptions composition.interaction_carries_excess.
-
-(* additive_limit *)
-Check @composition.linear_merge_counting.
-Print Assumptions composition.linear_merge_counting.
-
-(* additive_limit *)
-Check @composition.additive_limit_attained.
-Print Assumptions composition.additive_limit_attained.
-
-(* additive_limit *)
-Check @composition.patterns_ceiling_card2.
-Print Assumptions composition.patterns_ceiling_card2.
-
-(* additive_limit *)
-Check @composition.additive_patterns_attained.
-Print Assumptions composition.additive_patterns_attained.
-
-(* additive_limit *)
-Check @composition.additive_optimum_patterns.
-Print Assumptions composition.additive_optimum_patterns.
-
-(* additive_limit *)
-Check @composition.patterns_ceiling_vanishes.
-Print Assumptions composition.patterns_ceiling_vanishes.
-
-(* additive_limit *)
-Check @composition.additive_limit_vanishes.
-Print Assumptions composition.additive_limit_vanishes.
+Check @composition.one_layer_direct.
+Print Assumptions composition.one_layer_direct.
 
 (* bridge_alignment *)
-Check @composition_works.bridge_alignment.
-Print Assumptions composition_works.bridge_alignment.
+Check @composition.bridge_alignment.
+Print Assumptions composition.bridge_alignment.
 
 (* bridge_alignment *)
-Check @composition_works.bridge_alignment_joint.
-Print Assumptions composition_works.bridge_alignment_joint.
+Check @composition.bridge_alignment_joint.
+Print Assumptions composition.bridge_alignment_joint.
 
 (* bridge_alignment *)
-Check @composition_works.bridge_alignment_answer.
-Print Assumptions composition_works.bridge_alignment_answer.
+Check @composition.bridge_alignment_answer.
+Print Assumptions composition.bridge_alignment_answer.
 
 (* bridge_alignment *)
-Check @composition_works.alignment_margin.
-Print Assumptions composition_works.alignment_margin.
+Check @composition.alignment_margin.
+Print Assumptions composition.alignment_margin.
 
 (* layer_order *)
-Check @composition_works.layer_order_last.
-Print Assumptions composition_works.layer_order_last.
+Check @composition.layer_order_last.
+Print Assumptions composition.layer_order_last.
 
 (* layer_order *)
-Check @composition_works.layer_order_early_late.
-Print Assumptions composition_works.layer_order_early_late.
+Check @composition.layer_order_early_late.
+Print Assumptions composition.layer_order_early_late.
 
 (* layer_order *)
-Check @composition_works.layer_order_early_late_right.
-Print Assumptions composition_works.layer_order_early_late_right.
+Check @composition.layer_order_early_late_right.
+Print Assumptions composition.layer_order_early_late_right.
 
 (* layer_order *)
-Check @composition_works.layer_order_first_linear.
-Print Assumptions composition_works.layer_order_first_linear.
+Check @composition.layer_order_first_linear.
+Print Assumptions composition.layer_order_first_linear.
 
 (* layer_order *)
-Check @composition_works.layer_order_late_unread.
-Print Assumptions composition_works.layer_order_late_unread.
+Check @composition.layer_order_late_unread.
+Print Assumptions composition.layer_order_late_unread.
 
 (* layer_order *)
-Check @composition_works.layer_order_late_orthogonal.
-Print Assumptions composition_works.layer_order_late_orthogonal.
+Check @composition.layer_order_late_orthogonal.
+Print Assumptions composition.layer_order_late_orthogonal.
 
 (* layer_order *)
-Check @composition_works.layer_order_late_limit.
-Print Assumptions composition_works.layer_order_late_limit.
+Check @composition.layer_order_late_limit.
+Print Assumptions composition.layer_order_late_limit.
 
 (* layer_order *)
-Check @composition_works.layer_order_late_relu.
-Print Assumptions composition_works.layer_order_late_relu.
+Check @composition.layer_order_late_relu.
+Print Assumptions composition.layer_order_late_relu.
 
 (* layer_order *)
-Check @composition_works.layer_order_compose_late.
-Print Assumptions composition_works.layer_order_compose_late.
+Check @composition.layer_order_compose_late.
+Print Assumptions composition.layer_order_compose_late.
 
 (* layer_order *)
-Check @composition_works.layer_order_compose_first_hop.
-Print Assumptions composition_works.layer_order_compose_first_hop.
+Check @composition.layer_order_compose_first_hop.
+Print Assumptions composition.layer_order_compose_first_hop.
 
 (* layer_order *)
-Check @composition_works.layer_order_compose_frozen.
-Print Assumptions composition_works.layer_order_compose_frozen.
+Check @composition.layer_order_compose_frozen.
+Print Assumptions composition.layer_order_compose_frozen.
 
 (* coverage_law *)
-Check @composition_works.coverage_law.
-Print Assumptions composition_works.coverage_law.
+Check @composition.coverage_law.
+Print Assumptions composition.coverage_law.
 
 (* coverage_law *)
-Check @composition_works.coverage_law_low.
-Print Assumptions composition_works.coverage_law_low.
+Check @composition.coverage_law_low.
+Print Assumptions composition.coverage_law_low.
 
 (* coverage_law *)
-Check @composition_works.coverage_law_high.
-Print Assumptions composition_works.coverage_law_high.
+Check @composition.coverage_law_high.
+Print Assumptions composition.coverage_law_high.
 
 (* chain_of_thought *)
-Check @composition_works.chain_of_thought.
-Print Assumptions composition_works.chain_of_thought.
+Check @composition.chain_of_thought.
+Print Assumptions composition.chain_of_thought.
 
 (* chain_of_thought *)
-Check @composition_works.chain_of_thought_count.
-Print Assumptions composition_works.chain_of_thought_count.
+Check @composition.chain_of_thought_count.
+Print Assumptions composition.chain_of_thought_count.
 
 (* chain_of_thought *)
-Check @composition_works.chain_of_thought_independent.
-Print Assumptions composition_works.chain_of_thought_independent.
+Check @composition.chain_of_thought_independent.
+Print Assumptions composition.chain_of_thought_independent.

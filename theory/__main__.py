@@ -54,8 +54,8 @@ def markdown(claims: dict[str, Claim]) -> str:
 
 
 def _statements(claims: dict[str, Claim], write: bool) -> int:
-    from theory.checks import formal
-    from theory.verify import ROOT
+    from theory.verify import formal
+    from theory.verify.status import ROOT
 
     folder: Path = ROOT / "proofs"
     source = formal.statements_source(claims, folder)
@@ -94,11 +94,11 @@ def main(arguments: list[str] | None = None) -> int:
         if options.jobs is not None and options.jobs < 1:
             raise RegistryError(f"--jobs: expected an integer >= 1, got {options.jobs}")
         if options.command == "mutants":
-            from theory.checks.mutants import run
+            from theory.verify.mutants import run
 
             return run(claims, options.claim, options.jobs)
         strict = options.strict or os.environ.get("STRICT", "") not in ("", "0")
-        from theory.verify import ROOT, verify
+        from theory.verify.status import ROOT, verify
 
         write = None if options.claim else ROOT / "build" / "verification.json"
         return verify(options.claim, strict, options.jobs, write=write)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from theory._chain import adapt, check_chain
+from theory.chains import adapt, check_chain
 from theory.lowrank import LowRank
 from theory.numerics import Array, integer, matrix, one_of, rank_tolerance, real, require, vector
 

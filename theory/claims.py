@@ -1,7 +1,7 @@
 """Strict loader of the registry ``theory/claims.toml``.
 
 The registry is the only index: a claim's id is its key here, its Coq theorem, its test and its LaTeX label.
-There is no status field; a claim's rung on the ladder is computed by :mod:`theory.verify`.
+There is no status field; a claim's rung on the ladder is computed by :mod:`theory.verify.status`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 REGISTRY = Path(__file__).with_name("claims.toml")
-TOPICS = ("adapters", "approximation", "networks", "facts", "merging", "routing", "composition")
+TOPICS = ("adapters", "approximation", "networks", "facts", "merging", "routing", "additive", "composition")
 KINDS = ("theorem", "construction", "hypothesis")
 _REFERENCE = re.compile(r"[a-z_][\w.]*:[A-Za-z_][\w.]*")
 

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from theory._chain import Gap, adapt, check_chain, gap, spectral
+from theory.chains import Gap, adapt, check_chain, gap, spectral
 from theory.lowrank import LowRank
 from theory.numerics import Array, integer, matrix, rank_tolerance, real, require, vector
 

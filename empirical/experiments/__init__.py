@@ -1,6 +1,6 @@
-"""One file per experiment: cells, run, predictions. Each reads top to bottom.
+"""One folder per experiment: ``settings.toml``, ``run.py``, ``predictions.py``, ``figures.py``.
 
-A folder named in LORA_LIMITS_EXPERIMENTS is searched too: ``mine.py`` beside its settings ``mine.toml``.
+A folder named in LORA_LIMITS_EXPERIMENTS is searched too: ``mine/run.py`` beside its ``mine/settings.toml``.
 """
 
 import os

@@ -18,7 +18,7 @@ def tiny_base() -> Callable[..., Any]:
     """Architecture -> a tiny random model: "llama", "gpt2" (Conv1D) or "bert" (an encoder with a masked-token head)."""
 
     def build(architecture: str, dtype: torch.dtype = torch.float32, tied: bool = False) -> Any:
-        from empirical.checks import small_base
+        from empirical.adapters.through_peft import small_base
 
         if architecture != "bert":
             return small_base(architecture, dtype, tied)
@@ -54,8 +54,8 @@ def save_adapter(tiny_base: Callable[..., Any], tmp_path: Path) -> Callable[...,
     ) -> Path:
         from peft import LoraConfig, get_peft_model
 
-        from empirical.checks import randomize
-        from empirical.identity import quiet
+        from empirical.adapters.identity import quiet
+        from empirical.adapters.through_peft import randomize
 
         kind = {"bert": None}.get(architecture, "CAUSAL_LM")
         config = LoraConfig(r=r, lora_alpha=alpha, target_modules=targets, task_type=kind, **options)
@@ -75,7 +75,7 @@ def save_adapter(tiny_base: Callable[..., Any], tmp_path: Path) -> Callable[...,
 TOY = '''
 """A toy: each cell squares its number, and leaves a mark when it starts and when it ends."""
 import os, pathlib, signal, time
-from empirical.judge import Prediction
+from empirical.engine.judge import Prediction
 PROTOCOL = 1
 def cells(config):
     return [{"x": x, "mode": config["mode"], "marks": config["marks"]} for x in config["xs"]]
@@ -106,7 +106,9 @@ class Toy:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.results = folder, folder / "results"
-        (folder / "toy.py").write_text(TOY, encoding="utf-8")
+        (folder / "toy").mkdir()
+        (folder / "toy" / "__init__.py").write_text("")
+        (folder / "toy" / "run.py").write_text(TOY, encoding="utf-8")
         (folder / "marks").mkdir()
         (folder / "ends").mkdir()
         self.pause(0)
@@ -115,7 +117,7 @@ class Toy:
     def settle(self, mode: str, extra: str = "", xs: Iterable[int] = (1, 2, 3)) -> None:
         """Write the settings; `extra` goes into the profile cpu."""
         common = f'[common]\nxs = {list(xs)}\nmode = "{mode}"\nmarks = "{self.folder}/marks"\n'
-        (self.folder / "toy.toml").write_text(f"{common}[smoke]\n[cpu]\n{extra}[gpu]\n", encoding="utf-8")
+        (self.folder / "toy" / "settings.toml").write_text(f"{common}[smoke]\n[cpu]\n{extra}[gpu]\n", encoding="utf-8")
 
     def pause(self, seconds: float) -> None:
         """How long each cell that starts from now on takes; no part of its settings."""

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from theory.checks.formal import (
+from theory.claims import Claim, load
+from theory.verify.formal import (
     CLOSED,
     build,
     missing_tools,
@@ -17,7 +18,6 @@ from theory.checks.formal import (
     strip_comments,
     theorem_status,
 )
-from theory.claims import Claim, load
 
 PROOFS = Path(__file__).resolve().parents[2] / "proofs"
 CLAIMS = load()
@@ -127,7 +127,7 @@ def test_an_axiom_that_slips_through_the_source_gate_is_still_noticed(
     proof: str, want: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A small development of its own: Coq itself must name the axiom, whatever the source gate says."""
-    monkeypatch.setattr("theory.checks.formal.source_problems", lambda *_: [])
+    monkeypatch.setattr("theory.verify.formal.source_problems", lambda *_: [])
     shutil.copy(PROOFS / "Makefile", tmp_path)
     header = "From mathcomp Require Import all_ssreflect all_algebra.\n"
     source = f"{header}Axiom planted : False.\nTheorem toy : True.\nProof. {proof} Qed.\n"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from theory.checks.mutants import Mutant, find, judge
 from theory.claims import Claim, load
-from theory.verify import LAYERS, verify, worst
+from theory.verify.mutants import Mutant, find, judge
+from theory.verify.status import LAYERS, verify, worst
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -70,7 +70,7 @@ def test_a_heavy_import_is_noticed(tmp_path: Path) -> None:
 
 
 def test_importing_the_topics_loads_nothing_heavy() -> None:
-    topics = "adapters approximation networks facts merging routing composition lowrank"
+    topics = "adapters approximation networks facts merging routing additive composition one_layer stack lowrank"
     code = f"import sys, theory; [__import__('theory.' + t) for t in '{topics}'.split()]; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert not {"sympy", "torch", "scipy.stats", "scipy.optimize", "hypothesis"} & set(loaded.stdout.split())

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from empirical import summary
+from empirical.engine import summary
 from theory.__main__ import markdown
 from theory.claims import load
 

@@ -22,7 +22,7 @@ from paper.parts import violations
 from paper.sources import PAPER, texts, uses, without_comments
 from paper.values import Values
 from theory.claims import load
-from theory.verify import LAYERS, sources_hash
+from theory.verify.status import LAYERS, sources_hash
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,7 +49,7 @@ def judged() -> dict[tuple[str, str], material.Run]:
 
 @pytest.fixture(scope="module")
 def verification(tmp_path_factory: pytest.TempPathFactory, judged: dict[tuple[str, str], material.Run]) -> Path:
-    from empirical.run import judged_profile
+    from empirical.engine.driver import judged_profile
 
     profile = judged_profile(material.RESULTS)
     parts: dict[str, dict[str, str]] = {}
@@ -157,7 +157,7 @@ def test_a_violation_without_an_explanation_says_so(gathered: Material) -> None:
 
 
 def test_values_come_from_theory_and_results(gathered: Material) -> None:
-    from theory.composition import additive_ceiling
+    from theory.additive import additive_ceiling
 
     values = Values(gathered)
     assert values("additive_ceiling.1000.10") == rf"\ensuremath{{{additive_ceiling(1000, 10):.3g}}}"

@@ -19,12 +19,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
 
-from empirical import run as engine
+from empirical.engine import driver as engine
 from paper import material, page, plots, site, tex
 from paper.markup import MarkupError, math, text
 from paper.material import Material, MaterialError, Run
 from theory.claims import load
-from theory.verify import LAYERS
+from theory.verify.status import LAYERS
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = shutil.which("chromium")
@@ -190,7 +190,7 @@ def test_what_the_page_cannot_draw_is_named() -> None:
 
 
 def test_every_figure_of_the_results_can_be_drawn() -> None:
-    from empirical.figures import PLOTS
+    from empirical.engine.figures import PLOTS
 
     shown = 0
     for plot in PLOTS:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from tests.proofs.exact import Mat, column, const, every, eye, hstack, partial_identity, vstack, whole, zeros
 from theory.adapters import merged_weight, parameter_count, rank_set_dimension, regauge
-from theory.checks.exact import Mat, column, const, every, eye, hstack, partial_identity, vstack, whole, zeros
 from theory.lowrank import LowRank
 from theory.numerics import stream
 

@@ -12,19 +12,7 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 
-from theory.approximation import (
-    best_update,
-    decay_error,
-    decay_rank,
-    decay_spectrum,
-    deep_linear_adapters,
-    deep_linear_floor,
-    floor_error,
-    rounds_needed,
-    spectral_rank,
-    split_update,
-)
-from theory.checks.exact import (
+from tests.proofs.exact import (
     Mat,
     below,
     chain,
@@ -42,6 +30,18 @@ from theory.checks.exact import (
     vstack,
     whole,
     zeros,
+)
+from theory.approximation import (
+    best_update,
+    decay_error,
+    decay_rank,
+    decay_spectrum,
+    deep_linear_adapters,
+    deep_linear_floor,
+    floor_error,
+    rounds_needed,
+    spectral_rank,
+    split_update,
 )
 from theory.lowrank import LowRank
 from theory.numerics import Array, stream

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.proofs.exact import Mat, agree, tables
 from theory import claims
-from theory.checks.exact import Mat, agree, tables
-from theory.checks.formal import missing_tools, strip_comments, theorem_files
-from theory.composition import additive_optimum, additive_patterns
+from theory.additive import additive_optimum, additive_patterns
 from theory.routing import maxload
+from theory.verify.formal import missing_tools, strip_comments, theorem_files
 
 PROOFS = Path(__file__).parents[2] / "proofs"
 TESTS = Path(__file__).parent
@@ -138,9 +138,9 @@ def instances() -> list[tuple[str, str]]:
     # additive_limit, part 3, at two bridges
     for m in (2, 3, 5):
         ceiling = additive_optimum(2, m) * 2 * m**2  # at n = 2 the ceiling is attained
-        found.append(("composition", f"Goal 4 * {m} * patterns_ceiling 'C((2 + {m}).-1, 2) 2 {m} = {4 * m * ceiling}.\n"
+        found.append(("additive", f"Goal 4 * {m} * patterns_ceiling 'C((2 + {m}).-1, 2) 2 {m} = {4 * m * ceiling}.\n"
                       "Proof. by rewrite patterns_ceiling_card2. Qed."))  # fmt: skip
-    found.append(("composition", f"Goal 'C((2 + 3).-1, 2) = {additive_patterns(2, 3)} /\\\n"
+    found.append(("additive", f"Goal 'C((2 + 3).-1, 2) = {additive_patterns(2, 3)} /\\\n"
                   f"  'C((3 + 2).-1, 3) = {additive_patterns(3, 2)}.\nProof. by []. Qed."))  # fmt: skip
     return found
 

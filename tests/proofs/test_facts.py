@@ -7,7 +7,7 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
-from theory.checks.exact import (
+from tests.proofs.exact import (
     Mat,
     agree,
     below,

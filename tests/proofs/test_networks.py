@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from theory.checks.exact import (
+from tests.proofs.exact import (
     Mat,
     below,
     chain,

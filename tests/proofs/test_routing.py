@@ -7,7 +7,7 @@ from itertools import product
 
 import pytest
 
-from theory.checks.exact import tables
+from tests.proofs.exact import tables
 from theory.routing import bridge_blind_ceiling, maxload, oracle_ceiling
 
 Table = tuple[int, ...]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 from itertools import product
 
 import numpy as np
@@ -11,105 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from theory import composition as c
+from theory.additive import (
+    additive_ceiling,
+)
 from theory.checks.strategies import conditioned, conditions, scales, seeds, shapes
+from theory.composition import aligned_answer, bridge_alignment, chain_of_thought, coverage_law
 from theory.lowrank import LowRank
 from theory.numerics import EPS, stream
+from theory.one_layer import one_layer_edit, one_layer_model, relu_key_cosine
+from theory.stack import PLACEMENTS, place_edits, two_layer_stack
 
 probabilities = st.floats(0, 1)
-
-
-# ---- additive_limit ----
-
-
-@pytest.mark.parametrize(
-    ("n", "m", "value"),
-    [(2, 2, "7/8"), (3, 2, "5/6"), (2, 3, "5/6"), (4, 2, "51/64"), (3, 3, "7/9"), (3, 4, "3/4"),
-     (1, 9, "1"), (9, 1, "1"), (3, 50, "101/150")],
-)  # fmt: skip
-def test_optimum_has_its_known_value(n: int, m: int, value: str) -> None:
-    found = c.additive_optimum(n, m)
-    assert isinstance(found, Fraction)
-    assert found == Fraction(value)
-
-
-def test_optimum_of_two_values_is_the_mean_maximum_of_a_walk() -> None:
-    for n in range(1, 11):
-        maxima = []
-        for steps in product((1, -1), repeat=n):
-            sums = np.concatenate([[0], np.cumsum(steps)])
-            maxima.append(int(sums.max()))
-        assert c.additive_optimum(n, 2) == Fraction(1, 2) + Fraction(sum(maxima), n * 2**n)
-
-
-@pytest.mark.parametrize(("n", "m", "value"), [(100, 10, 0.375), (1000, 10, 0.203), (10_000, 100, 0.058)])
-def test_ceiling_has_the_stated_values(n: int, m: int, value: float) -> None:
-    found = c.additive_ceiling(n, m)
-    assert type(found) is float
-    assert round(found, 3) == value
-
-
-@given(n=st.integers(1, 40), m=st.integers(1, 40))
-@settings(max_examples=60, deadline=None)
-def test_ceiling_is_a_share_above_guessing(n: int, m: int) -> None:
-    found = c.additive_ceiling(n, m)
-    assert 1 / m <= found <= 1.0
-    if n == 2:
-        # part 1 is one sum and one division; part 3 may be smaller by the rounding of its n terms
-        assert abs(found - (0.75 + 0.25 / m)) <= 64 * EPS
-    assert type(c.additive_threshold(n, m)) is int
-    assert 1 <= c.additive_threshold(n, m) <= n + 1
-
-
-@given(seed=seeds, size=st.sampled_from([(2, 3), (3, 2)]))
-@settings(max_examples=12, deadline=None)
-def test_reachable_patterns_against_a_linear_program(seed: int, size: tuple[int, int]) -> None:
-    """Second oracle: offsets with a margin exist iff a small linear program says so."""
-    from scipy.optimize import linprog
-
-    n, m = size
-    first = stream(seed, "patterns").integers(-2, 3, size).astype(float)
-    found = set(c.reachable_patterns(first))
-    for g in product(range(m), repeat=n):
-        rows, limits = [], []
-        for y, z in product(range(n), range(m)):
-            if z != g[y]:
-                row = np.zeros(m)
-                row[z], row[g[y]] = 1.0, -1.0
-                rows.append(row)
-                limits.append(first[y, g[y]] - first[y, z] - 1 / (2 * m))  # whole logits: cycles weigh 0 or >= 1
-        status = linprog(np.zeros(m), A_ub=rows, b_ub=limits, bounds=(-100, 100), method="highs").status
-        assert (g in found) == (status == 0), g
-
-
-@given(seed=seeds, n=st.integers(1, 7), m=st.integers(1, 5))
-@settings(max_examples=60, deadline=None)
-def test_extremal_logits_answer_a_longest_non_decreasing_subsequence(seed: int, n: int, m: int) -> None:
-    table = stream(seed, "table").integers(0, m, n)
-    logits = c.extremal_first(n, m) + c.extremal_second(table.tolist(), m)
-    right = sum(
-        all(row[z] >= row[y] + 1 for y in range(m) if y != z) for row, z in zip(logits, table.tolist(), strict=True)
-    )
-    longest = max(
-        bin(keep).count("1")
-        for keep in range(2**n)
-        if (np.diff(table[[i for i in range(n) if keep >> i & 1]]) >= 0).all()
-    )
-    assert right == longest
-
-
-def test_composed_share_counts_strict_answers_only() -> None:
-    assert c.composed_share(np.zeros((2, 4, 2))) == 0
-    always_zero = np.zeros((2, 4, 2))
-    always_zero[:, :, 0] = 1.0
-    assert c.composed_share(always_zero) == Fraction(1, 2)
-    assert c.composed_share(always_zero, margin=1.0) == 0
-
-
-def test_interaction_split_keeps_shapes_and_takes_no_queries() -> None:
-    empty = c.interaction_split(*[np.zeros((0, 3))] * 4, [])
-    assert empty.additive.shape == (0, 3)
-    assert empty.certified.shape == (0,)
 
 
 # ---- one_layer_composition ----
@@ -121,7 +32,7 @@ def test_one_layer_edit_is_the_pseudo_inverse_solution(size: tuple[int, int], se
     out, in_ = size
     rng = stream(seed, "edit")
     w, key, target = rng.standard_normal((out, in_)), scale * rng.standard_normal(in_), rng.standard_normal(out)
-    update = c.one_layer_edit(w, key, target)
+    update = one_layer_edit(w, key, target)
     assert isinstance(update, LowRank)
     assert update.columns == 1
     wanted = np.outer(target - w @ key, np.linalg.pinv(key[:, None]))
@@ -132,19 +43,19 @@ def test_one_layer_edit_is_the_pseudo_inverse_solution(size: tuple[int, int], se
 
 def test_one_layer_edit_names_what_is_wrong() -> None:
     with pytest.raises(ValueError, match=r"key: expected a key that is not zero, got zero"):
-        c.one_layer_edit(np.eye(2), [0.0, 0.0], [1.0, 0.0])
+        one_layer_edit(np.eye(2), [0.0, 0.0], [1.0, 0.0])
 
 
 def test_gaussian_relu_keys_have_the_stated_cosines() -> None:
     rng = stream(4, "cosine")
     hidden = np.maximum(rng.standard_normal((40_000, 2)) @ np.array([[1.0, 0.5], [0.0, math.sqrt(0.75)]]), 0.0)
     cosine = hidden[:, 0] @ hidden[:, 1] / (np.linalg.norm(hidden[:, 0]) * np.linalg.norm(hidden[:, 1]))
-    assert abs(cosine - c.relu_key_cosine(0.5)) < 5 * 2 / math.sqrt(40_000)  # five standard errors of a ratio of means
-    assert abs(c.relu_key_cosine(0.0) - 1 / math.pi) <= 2 * EPS
+    assert abs(cosine - relu_key_cosine(0.5)) < 5 * 2 / math.sqrt(40_000)  # five standard errors of a ratio of means
+    assert abs(relu_key_cosine(0.0) - 1 / math.pi) <= 2 * EPS
 
 
 def test_model_writes_nothing_for_no_facts() -> None:
-    model = c.one_layer_model(5, 4, 8, stream(0, "empty"))
+    model = one_layer_model(5, 4, 8, stream(0, "empty"))
     assert model.write([], []).columns == 0
 
 
@@ -156,7 +67,7 @@ def test_model_writes_nothing_for_no_facts() -> None:
 def test_alpha_agrees_with_least_squares(size: tuple[int, int], seed: int, condition: float) -> None:
     rng = stream(seed, "alpha")
     k, psi = conditioned(rng, *size, condition), rng.standard_normal(size[0])
-    found = c.bridge_alignment(k, psi)
+    found = bridge_alignment(k, psi)
     assert type(found.full_rank) is bool
     wanted = np.linalg.lstsq(k, psi, rcond=None)[0]
     # two backward stable solvers: cond^2 times the residual (Higham, Theorem 20.1), norms of k at most one
@@ -164,7 +75,7 @@ def test_alpha_agrees_with_least_squares(size: tuple[int, int], seed: int, condi
 
 
 def test_aligned_answer_returns_python_numbers() -> None:
-    found = c.aligned_answer(np.eye(2), [1.0, 0.0], [0.0, 0.5], 0, 0)
+    found = aligned_answer(np.eye(2), [1.0, 0.0], [0.0, 0.5], 0, 0)
     assert found == (1.0, 1.0, 0.5, 0.5, True)
     assert [type(x) for x in found] == [float, float, float, float, bool]
 
@@ -172,11 +83,11 @@ def test_aligned_answer_returns_python_numbers() -> None:
 # ---- layer_order ----
 
 
-@pytest.mark.parametrize("placement", c.PLACEMENTS)
+@pytest.mark.parametrize("placement", PLACEMENTS)
 def test_only_the_right_placements_compose_for_every_person(placement: str) -> None:
-    stack = c.two_layer_stack(bridges=3, values=3, people=3)
+    stack = two_layer_stack(bridges=3, values=3, people=3)
     p, q = [2, 0, 1], [1, 2, 0]
-    placed = c.place_edits(stack, p, q, placement)
+    placed = place_edits(stack, p, q, placement)
     answers = [int(stack.placed(stack.prompt("two_hop", i), placed)[3:].argmax()) for i in range(3)]
     right = answers == [q[j] for j in p]
     assert right == (placement in ("early_late", "early_early_memory", "late_early_memory"))
@@ -186,8 +97,8 @@ def test_only_the_right_placements_compose_for_every_person(placement: str) -> N
 
 
 def test_an_early_table_needs_a_reader() -> None:
-    stack = c.two_layer_stack(2, 2, frozen_gates=False)
-    placed = c.place_edits(stack, [1], [0, 1], "early_early_memory")
+    stack = two_layer_stack(2, 2, frozen_gates=False)
+    placed = place_edits(stack, [1], [0, 1], "early_early_memory")
     assert not stack.placed(stack.prompt("two_hop", 0), placed)[2:].any()
 
 
@@ -196,26 +107,26 @@ def test_an_early_table_needs_a_reader() -> None:
 
 @given(share=st.tuples(probabilities, probabilities, probabilities), m=st.integers(1, 1000))
 def test_coverage_band_is_ordered(share: tuple[float, float, float], m: int) -> None:
-    found = c.coverage_law(*share, m)
+    found = coverage_law(*share, m)
     assert 0 <= found.low <= found.high <= 1
     assert [type(x) for x in found] == [float, float]
 
 
 def test_coverage_law_says_what_it_expected() -> None:
     with pytest.raises(ValueError, match=r"p2: expected a share in \[0, 1\], got 1.5"):
-        c.coverage_law(0.5, 0.5, 1.5, 3)
+        coverage_law(0.5, 0.5, 1.5, 3)
 
 
 @given(s1=probabilities, s2=probabilities)
 def test_chain_bound_is_below_the_independent_value(s1: float, s2: float) -> None:
-    found = c.chain_of_thought(s1, s2)
+    found = chain_of_thought(s1, s2)
     assert 0 <= found.lower <= found.independent + EPS <= min(s1, s2) + 2 * EPS
     assert [type(x) for x in found] == [float, float]
 
 
 def test_chain_of_thought_examples() -> None:
-    assert c.chain_of_thought(1, 1) == (1.0, 1.0)
-    assert c.chain_of_thought(0.5, 0.5) == (0.0, 0.25)
+    assert chain_of_thought(1, 1) == (1.0, 1.0)
+    assert chain_of_thought(0.5, 0.5) == (0.0, 0.25)
 
 
 def test_a_late_joint_edit_of_two_facts_reads_with_both_signs_and_composes() -> None:
@@ -231,4 +142,4 @@ def test_a_late_joint_edit_of_two_facts_reads_with_both_signs_and_composes() -> 
         early = 0.0 if q[0] != q[1] else 1.0 - 2 * q[0]
         right += int((late + early > 0) == (q[p] == 0))
     assert right == 16
-    assert c.additive_ceiling(2, 2) < 16 / 16
+    assert additive_ceiling(2, 2) < 16 / 16

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from theory._chain import adapt
 from theory.approximation import (
     best_update,
     decay_error,
@@ -25,6 +24,7 @@ from theory.approximation import (
     spectral_rank,
     split_update,
 )
+from theory.chains import adapt
 from theory.checks import Figure, check, expect, expect_close, expect_mutant_rejected, expect_rejected, for_all
 from theory.checks.strategies import (
     conditioned,

@@ -1,232 +1,33 @@
-"""Checks of the topic composition, where it fails: the one-layer model and the additive limit."""
+"""Checks of the topic composition: the one-layer model, alignment, order of layers, coverage, chains of thought."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from fractions import Fraction
-from itertools import combinations, permutations, product
+from itertools import product
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 
-from theory import composition as c
-from theory._additive import search
+from theory.additive import additive_ceiling, additive_optimum, composed_share, extremal_first, extremal_second
 from theory.checks import Figure, check, expect, expect_close, expect_mutant_rejected, expect_rejected, for_all
 from theory.checks.strategies import conditioned, conditions, scales, seeds, shapes
+from theory.composition import (
+    AlignedAnswer,
+    ChainOfThought,
+    CoverageLaw,
+    aligned_answer,
+    bridge_alignment,
+    bridge_cosine,
+    chain_of_thought,
+    coverage_law,
+)
 from theory.lowrank import LowRank
-from theory.numerics import EPS, Array, stream
-
-SMALL = [(1, 1), (1, 3), (2, 1), (2, 2), (3, 2), (2, 3), (4, 2), (3, 3), (2, 4), (5, 2), (3, 4), (4, 3)]
-
-# ---- additive_limit ----
-
-
-@check("additive_limit")
-def additive_limit_symbolic() -> None:
-    """Exact: part 1 at n = 2, part 2 for every pair of patterns, the optima by certified search, part 4."""
-    import sympy
-
-    m, n = sympy.symbols("m n", positive=True, integer=True)
-    pairs = sympy.Rational(1, 2) + sympy.binomial(m + 1, 2).expand(func=True) / (2 * m**2)
-    expect(sympy.simplify(pairs - sympy.Rational(3, 4) - 1 / (4 * m)) == 0, "part 1 from the count of patterns")
-    triples = 6 * m * (m - 1) * (m - 2) / 6 + 4 * m * (m - 1) + 2 * m
-    expect(sympy.simplify((m**3 + triples) / (3 * m**3) - sympy.Rational(2, 3) - 1 / (3 * m)) == 0, "n = 3")
-    # part 2, free a and b: if counts agree, the inequalities of g against h and of h against g sum to 0 > 0
-    a, b, d = (sympy.Matrix(3, 3, sympy.symbols(f"{x}:9")) for x in "abd")
-    patterns = list(product(range(3), repeat=3))
-    for g, h in combinations(patterns, 2):
-        total = sum(a[y, u] + b[u] - a[y, v] - b[v] + a[y, v] + d[v] - a[y, u] - d[u]
-                    for y, (u, v) in enumerate(zip(g, h, strict=True)))  # fmt: skip
-        expect((sympy.expand(total) == 0) == (sorted(g) == sorted(h)), f"telescoping sum of {g} and {h}")
-    # the lightest order of three values: changing two of its entries never makes it lighter, so no pair is reached
-    for order in permutations(range(3)):
-        for y, x in combinations(range(3), 2):
-            swapped = list(order)
-            swapped[y], swapped[x] = swapped[x], swapped[y]
-            change = sum(a[i, swapped[i]] - a[i, order[i]] for i in range(3))
-            pair = a[y, order[x]] + a[x, order[y]] - a[y, order[y]] - a[x, order[x]]
-            expect(sympy.expand(change - pair) == 0, f"swap {y, x} in {order}")
-    # part 3: excess over 1/m at most 1/n + s + 1/(4 n s), s = sqrt(ln G / (2n)) <= sqrt((m-1) ln(n+m-1) / (2n)) -> 0
-    for values in (2, 10):
-        limit = sympy.limit((values - 1) * sympy.log(n + values - 1) / (2 * n), n, sympy.oo)
-        expect(limit == 0, f"the excess does not vanish for m = {values}")
-    # part 4 with free logits: margins of the whole and of the additive part differ by I_right - I_rival
-    f0, f1, f2, f12 = (sympy.symbols(f"{x}:2") for x in ("e", "f", "g", "h"))
-    inter = [f12[z] - f1[z] - f2[z] + f0[z] for z in (0, 1)]
-    margin = (f12[0] - f12[1]) - (f1[0] + f2[0] - f0[0] - f1[1] - f2[1] + f0[1])
-    expect(sympy.expand(margin - inter[0] + inter[1]) == 0, "part 4")
-    # optima: values pinned, upper bound by exhaustive certified search, attained by the extremal logits
-    pinned = {(2, 2): (7, 8), (3, 2): (5, 6), (2, 3): (5, 6), (4, 2): (51, 64), (3, 3): (7, 9), (4, 3): (79, 108)}
-    for (bridges, values), ratio in pinned.items():
-        want = Fraction(*ratio)
-        expect(c.additive_optimum(bridges, values) == want, f"optimum at {bridges, values}")
-        expect(c.additive_score(c.extremal_first(bridges, values)) == want, f"witness at {bridges, values}")
-        if bridges * values < 12:
-            expect(search(bridges, values) == want, f"search at {bridges, values}")
-    expect(search(3, 3, lambda rows: None) is None, "undecided branches must leave the optimum unproved")
-    expect(search(3, 3, lambda rows: True) is None, "a better choice of patterns must not be overlooked")
-    # every a over {0, 1, 2}: never more patterns than the bound, never more than the optimum, both attained
-    for bridges, values in ((2, 2), (3, 2), (2, 3)):
-        reached, score = 0, Fraction(0)
-        for entries in product(range(3), repeat=bridges * values):
-            first = np.reshape(entries, (bridges, values))
-            reached = max(reached, len(c.reachable_patterns(first)))
-            if entries[0] == entries[values] == 0:  # a constant per row is absorbed: half the work
-                score = max(score, c.additive_score(first))
-        expect(reached == c.additive_patterns(bridges, values), f"patterns at {bridges, values}: {reached}")
-        expect(score == c.additive_optimum(bridges, values), f"best score at {bridges, values}: {score}")
-
-
-def _exact_tail(n: int, m: int, k: int) -> Fraction:
-    return Fraction(sum(math.comb(n, j) * (m - 1) ** (n - j) for j in range(k, n + 1)), m**n)
-
-
-def _exact_ceiling(n: int, m: int) -> Fraction:
-    if n == 1:
-        return Fraction(1)
-    patterns = math.factorial(n + m - 1) // math.factorial(n) // math.factorial(m - 1)
-    part3 = sum((min(Fraction(1), patterns * _exact_tail(n, m, k)) for k in range(1, n + 1)), Fraction(0)) / n
-    return min(Fraction(3 * m + 1, 4 * m), part3)
-
-
-def _ceiling_body(ceiling: Callable[[int, int], float]) -> None:
-    """Second evaluation in fractions, published values, and never below what is really attained."""
-    for n, m in [*SMALL, (12, 4), (30, 2), (30, 30), (60, 10)]:
-        exact = _exact_ceiling(n, m)
-        expect_close(
-            ceiling(n, m), float(exact), 16 * (n + 2) * EPS, f"ceiling at {n, m}"
-        )  # n terms, logs below n ln m
-    for (n, m), value in {(100, 10): 0.375, (1000, 10): 0.203, (10_000, 100): 0.058}.items():
-        expect_close(ceiling(n, m), value, 0.0005, f"ceiling at {n, m}")  # three decimals are stated
-    for n, m in SMALL:
-        expect(ceiling(n, m) >= c.additive_optimum(n, m) - Fraction(EPS), f"ceiling below the optimum at {n, m}")
-
-
-def _shares_body(optimum: Callable[[int, int], Fraction]) -> None:
-    """Random additive logits never exceed the optimum; the extremal ones attain it and answer strictly."""
-
-    def body(size: tuple[int, int], seed: int, scale: float) -> None:
-        n, m = size
-        rng = stream(seed, "additive")
-        first = scale * rng.integers(-3, 4, (n, m)).astype(float)
-        second = scale * rng.integers(-3, 4, (m**n, m)).astype(float)
-        share = c.composed_share(first[:, None, :] + second[None, :, :])
-        score = c.additive_score(first)
-        expect(share <= score <= optimum(n, m), f"share {share}, score {score} at {size}")
-        patterns = c.reachable_patterns(first)
-        expect(1 <= len(patterns) <= c.additive_patterns(n, m), f"{len(patterns)} patterns at {size}")
-
-    for_all(body, 40, size=st.sampled_from(SMALL[:-2]), seed=seeds, scale=scales)
-    for n, m in SMALL:
-        first = c.extremal_first(n, m)
-        second = np.array([c.extremal_second(q, m) for q in product(range(m), repeat=n)])
-        # whole numbers below n m + ... : sums are exact, so the margin 1 is exact too
-        share = c.composed_share(first[:, None, :] + second[None, :, :], margin=0.9995)
-        expect(share == optimum(n, m) == c.monotone_score(n, m), f"share {share} of the extremal logits at {n, m}")
-        expect(len(c.reachable_patterns(first)) == c.additive_patterns(n, m), f"extremal patterns at {n, m}")
-        expect(bool((first == 2 * np.outer(range(n), range(m))).all()), "extremal first logits")
-
-
-@check("additive_limit")
-def additive_limit_numeric() -> Figure:
-    """Two evaluations of the ceiling, random and extremal logits, thresholds, interaction split, mutants."""
-    _ceiling_body(c.additive_ceiling)
-    expect_mutant_rejected(_ceiling_body, lambda n, m: 1.01 * c.additive_ceiling(n, m), "ceiling 1 % up")
-    expect_mutant_rejected(_ceiling_body, lambda n, m: 0.99 * c.additive_ceiling(n, m), "ceiling 1 % down")
-    _shares_body(c.additive_optimum)
-    expect_mutant_rejected(_shares_body, lambda n, m: Fraction(99, 100) * c.additive_optimum(n, m), "optimum down")
-    for n in range(1, 13):  # more bridges never compose better; the walk formula against the letter count
-        expect(c.additive_optimum(n, 2) == c.monotone_score(n, 2), f"optimum at {n, 2}")
-        expect(c.additive_optimum(n + 1, 2) <= c.additive_optimum(n, 2), f"optimum grows at {n + 1, 2}")
-    ceilings = [c.additive_ceiling(10**k, 3) for k in range(1, 6)]
-    expect(ceilings == sorted(ceilings, reverse=True) and ceilings[-1] < 1 / 3 + 0.02, f"m = 3: {ceilings}")
-    # generic logits reach every vector of counts once; permutation tables do worse: 3/4 and 2/3
-    generic = c.reachable_patterns(stream(3, "generic").standard_normal((3, 4)))
-    expect(len(generic) == len({tuple(sorted(g)) for g in generic}) == math.comb(6, 3), "generic patterns")
-    for n, want in ((2, Fraction(3, 4)), (3, Fraction(2, 3))):
-        reached = c.reachable_patterns(c.extremal_first(n, n))
-        best = [max(sum(map(int.__eq__, g, q)) for g in reached) for q in permutations(range(n))]
-        expect(Fraction(sum(best), n * len(best)) == want < c.additive_optimum(n, n), f"permutations of {n}")
-    for n, m, level in ((20, 3, 0.01), (50, 10, 0.01), (100, 10, 0.01), (40, 2, 0.2), (3, 2, 0.01), (1, 4, 0.01)):
-        k = next((k for k in range(1, n + 1)
-                  if math.comb(n + m - 1, n) * _exact_tail(n, m, k) <= Fraction(level)), n + 1)  # fmt: skip
-        expect(c.additive_threshold(n, m, level) == k, f"threshold at {n, m}: exact {k}")
-    expect(c.additive_threshold(100, 10) == c.additive_threshold(100, 10, 0.01), "the default level is 0.01")
-    _interaction()
-    _additive_rejections()
-    slack = c.additive_ceiling(4, 3) - float(c.additive_optimum(4, 3))
-    return Figure("slack of the ceiling at n = 4, m = 3 (0 at n = 2)", slack, "share")
-
-
-def _interaction() -> None:
-    """Split against fractions; certified queries are answered by the additive part; the factor 2 is sharp."""
-
-    def body(seed: int, scale: float, m: int) -> None:
-        rng = stream(seed, "interaction")
-        f0, f1, f2 = (scale * rng.standard_normal((12, m)) for _ in range(3))
-        f12 = f1 + f2 - f0 + 0.3 * scale * rng.standard_normal((12, m))
-        right = [int(z) for z in (f12 + 0.1 * scale * rng.standard_normal((12, m))).argmax(axis=1)]
-        split = c.interaction_split(f0, f1, f2, f12, right)
-        for i, z in enumerate(right):
-            rows = [[Fraction(x) for x in f[i].tolist()] for f in (f0, f1, f2, f12)]
-            additive = [p + q - o for o, p, q in zip(*rows[:3], strict=True)]
-            inter = [w - x for w, x in zip(rows[3], additive, strict=True)]
-            margin = rows[3][z] - max(x for y, x in enumerate(rows[3]) if y != z)
-            tolerance = 16 * EPS * max(abs(float(x)) for row in rows for x in row)
-            expect_close(split.margin[i], float(margin), tolerance, "margin")
-            for y in range(m):
-                expect_close(split.additive[i, y], float(additive[y]), tolerance, "additive part")
-                expect_close(split.interaction[i, y], float(inter[y]), tolerance, "interaction")
-            excess = margin - 2 * max(map(abs, inter))
-            if abs(excess) > 4 * tolerance:
-                expect(split.certified[i] == (excess > 0), f"certified {split.certified[i]}, excess {float(excess)}")
-            wins = all(additive[z] > x for y, x in enumerate(additive) if y != z)
-            expect(wins or not split.certified[i], "certified, but the additive part does not answer it")
-
-    for_all(body, 15, seed=seeds, scale=scales, m=st.integers(2, 4))
-    zero = [[0.0, 0.0]]
-    expect(not c.interaction_split(zero, zero, zero, [[1.0, -1.0]], [0]).certified[0], "margin 2 max|I| is not enough")
-    expect(bool(c.interaction_split(zero, [[1.0, 0.0]], zero, [[1.0, 0.0]], [0]).certified[0]), "no interaction")
-
-
-def _additive_rejections() -> None:
-    for call in (c.additive_ceiling, c.additive_patterns, c.additive_optimum, c.monotone_score, c.extremal_first,
-                 c.additive_threshold):  # fmt: skip
-        expect_rejected("n", call, 0, 2)
-        expect_rejected("m", call, 2, 0)
-    expect_rejected("level", c.additive_threshold, 3, 2, 1.5)
-    for n, m in ((4, 4), (16, 3), (5001, 2)):
-        expect_rejected("n", c.additive_optimum, n, m)
-    expect_rejected("n", c.monotone_score, 100, 10)
-    expect_rejected("first", c.reachable_patterns, np.zeros((0, 2)))
-    expect_rejected("first", c.reachable_patterns, np.zeros((15, 2)))
-    expect_rejected("first", c.additive_score, np.zeros((15, 2)))
-    expect_rejected("table", c.extremal_second, [], 2)
-    expect_rejected("table", c.extremal_second, [0, 2], 2)
-    expect_rejected("m", c.extremal_second, [0], 0)
-    expect_rejected("logits", c.composed_share, np.zeros((2, 2)))
-    expect_rejected("logits", c.composed_share, np.zeros((2, 3, 2)))
-    expect_rejected("logits", c.composed_share, np.zeros((0, 1, 2)))
-    expect_rejected("logits", c.composed_share, np.full((1, 2, 2), np.nan))
-    for margin in (-1.0, True):
-        expect_rejected("margin", c.composed_share, np.zeros((1, 2, 2)), margin)
-    expect_rejected("first", c.reachable_patterns, np.full((2, 2), np.nan))
-    expect_rejected("table", c.extremal_second, [0, -1], 2)
-    ok = np.zeros((3, 2))
-    for position, name in enumerate(("first", "second", "both"), start=1):
-        arguments = [ok, ok, ok, ok]
-        arguments[position] = np.zeros((1, 2))
-        expect_rejected(name, c.interaction_split, *arguments, [0, 0, 0])
-        arguments[position] = np.full((3, 2), np.nan)
-        expect_rejected(name, c.interaction_split, *arguments, [0, 0, 0])
-    expect_rejected("base", c.interaction_split, np.full((3, 2), np.nan), ok, ok, ok, [0, 0, 0])
-    expect_rejected("base", c.interaction_split, *[np.zeros((3, 1))] * 4, [0, 0, 0])
-    expect_rejected("right", c.interaction_split, ok, ok, ok, ok, [0])
-    for outside in (2, -1):
-        expect_rejected("right", c.interaction_split, ok, ok, ok, ok, [0, 0, outside])
-
+from theory.numerics import EPS, Array, rank_tolerance, stream
+from theory.one_layer import joint_edit, one_layer_edit, one_layer_model, relu_key_cosine, summed_edits
+from theory.stack import PLACEMENTS, Placement, TwoLayerStack, place_edits, two_layer_stack
 
 # ---- one_layer_composition ----
 
@@ -286,25 +87,23 @@ def _edit_body(edit: Callable[..., LowRank]) -> None:
 @check("one_layer_composition")
 def one_layer_numeric() -> Figure:
     """Edits over shapes and scales; a model whose one-hop facts are right while two hops stay under the ceiling."""
-    _edit_body(c.one_layer_edit)
+    _edit_body(one_layer_edit)
     expect_mutant_rejected(
-        _edit_body, lambda w, k, t: LowRank.combine([c.one_layer_edit(w, k, t)], [1.01]), "edit 1 % too large"
+        _edit_body, lambda w, k, t: LowRank.combine([one_layer_edit(w, k, t)], [1.01]), "edit 1 % too large"
     )
-    tiny = c.one_layer_edit(np.zeros((1, 2)), [3e-200, 4e-200], [1.0])
+    tiny = one_layer_edit(np.zeros((1, 2)), [3e-200, 4e-200], [1.0])
     expect_close(float(tiny.apply([3e-200, 4e-200])[0]), 1.0, 16 * EPS, "a key whose square underflows")
     for cosine in (-1.0, -0.3, 0.0, 0.5, 1.0):
         # second evaluation: integral of the tail of the angle, d/dx kernel(cos x) = -(1 - x/pi) sin x
         grid = (np.arange(20_000) + 0.5) / 20_000 * math.acos(cosine)
         integral = 1.0 - float(np.mean((1 - grid / np.pi) * np.sin(grid))) * math.acos(cosine)
-        expect_close(
-            c.relu_key_cosine(cosine), integral, 1e-7, "kernel"
-        )  # midpoint rule: (pi / 2e4)^2 / 24 * pi < 1e-7
+        expect_close(relu_key_cosine(cosine), integral, 1e-7, "kernel")  # midpoint rule: (pi / 2e4)^2 / 24 * pi < 1e-7
     _model_arrays()
     lost, worst = 0.0, 0.0
     for n, m in ((2, 2), (3, 2), (2, 3)):
         share, gap = _two_hop(n, m)
         worst = max(worst, gap)
-        lost = max(lost, share - c.additive_ceiling(n, m))
+        lost = max(lost, share - additive_ceiling(n, m))
     expect(lost <= 0, "least-norm edits exceed the ceiling")
     kept = _many_facts()
     _one_layer_rejections()
@@ -314,7 +113,7 @@ def one_layer_numeric() -> Figure:
 def _model_arrays() -> None:
     """Sizes and norms of the random model, and its keys and logits recomputed entry by entry."""
     for tokens, width in ((5, 8), (12, 4)):
-        model = c.one_layer_model(tokens, width, 7, stream(5, "model"))
+        model = one_layer_model(tokens, width, 7, stream(5, "model"))
         expect([a.shape for a in model] == [(width, tokens), (width, width), (7, width), (tokens, 7)], "shapes")
         for squares in ((model.embedding**2).sum(axis=0), (model.hidden**2).sum(axis=1), (model.value**2).sum(axis=0)):
             expect(bool(np.abs(squares - 1).max() <= 16 * width * EPS), f"lengths {squares}")
@@ -341,7 +140,7 @@ def _model_arrays() -> None:
 def _two_hop(n: int, m: int) -> tuple[float, float]:
     """Share of all (p, q) that two least-norm edits compose, and the largest interaction in units of its tolerance."""
     person, hop1, hop2 = n + m, n + m + 1, n + m + 2
-    model = c.one_layer_model(n + m + 4, 16, 64, stream(11, "two hops", n, m))
+    model = one_layer_model(n + m + 4, 16, 64, stream(11, "two hops", n, m))
     old = model.write([(person, hop1), *[(y, hop2) for y in range(n)], (n + m + 3, hop1)], [0, *[n] * n, 1])
     model = model._replace(readout=old.dense())
     asked = (person, hop1, hop2)
@@ -358,8 +157,8 @@ def _two_hop(n: int, m: int) -> tuple[float, float]:
         first = model.write([(person, hop1)], [p])
         expect(int(model.logits((person, hop1), [first]).argmax()) == p, "a one-hop fact of the first edit fails")
         sizes = [first.norm() + float(np.linalg.norm(model.readout)), *norms]
-        a = np.concatenate([np.zeros(n), c.extremal_first(n, m)[p], np.zeros(4)])
-        held = c.one_layer_edit(np.zeros_like(model.readout), key, a)
+        a = np.concatenate([np.zeros(n), extremal_first(n, m)[p], np.zeros(4)])
+        held = one_layer_edit(np.zeros_like(model.readout), key, a)
         for t, (q, second) in enumerate(seconds):
             for y in range(n):
                 answer = int(model.logits((y, hop2), [second]).argmax())
@@ -370,20 +169,20 @@ def _two_hop(n: int, m: int) -> tuple[float, float]:
             allowed = 256 * EPS * float(np.linalg.norm(key)) * (sizes[0] + sizes[1 + t])
             worst = max(worst, float(np.abs(inter).max()) / allowed)
             logits[p, t] = views[3][n : n + m]
-            b = np.concatenate([np.zeros(n), c.extremal_second(q, m), np.zeros(4)])
-            other = c.one_layer_edit(np.zeros_like(model.readout), key, b)
+            b = np.concatenate([np.zeros(n), extremal_second(q, m), np.zeros(4)])
+            other = one_layer_edit(np.zeros_like(model.readout), key, b)
             attained[p, t] = (held.apply(key) + other.apply(key))[n : n + m]
     expect(worst <= 1, "updates of the readout interact")
-    share = c.composed_share(logits, margin=1e-9)  # far above the rounding of order-one logits
-    expect(c.composed_share(attained, margin=0.5) == c.additive_optimum(n, m), "adapters that attain the optimum")
-    expect(share <= c.additive_optimum(n, m), f"share {share} at {n, m}")
+    share = composed_share(logits, margin=1e-9)  # far above the rounding of order-one logits
+    expect(composed_share(attained, margin=0.5) == additive_optimum(n, m), "adapters that attain the optimum")
+    expect(share <= additive_optimum(n, m), f"share {share} at {n, m}")
     return float(share), worst
 
 
 def _many_facts() -> float:
     """50 facts over 10 answers under one relation: the joint edit keeps all, the sum of rank-one edits does not."""
     rng = stream(2, "fifty")
-    model = c.one_layer_model(64, 64, 256, rng)
+    model = one_layer_model(64, 64, 256, rng)
     prompts = [(x, 63) for x in range(50)]
     answers = [50 + int(z) for z in rng.integers(0, 10, 50)]
     targets = np.eye(64)[:, answers]
@@ -392,13 +191,13 @@ def _many_facts() -> float:
         update = model.write(prompts, answers, joint)
         kept.append(np.mean([model.logits(p, [update]).argmax() == z for p, z in zip(prompts, answers, strict=True)]))
     keys = model.keys(prompts)
-    joint_edits = (c.joint_edit(model.readout, keys, targets), model.write(prompts, answers))
+    joint_edits = (joint_edit(model.readout, keys, targets), model.write(prompts, answers))
     error = max(float(np.abs(u.apply(keys) - targets).max()) for u in joint_edits)
     condition = float(np.linalg.cond(keys))
     expect(error <= 4 * 256 * EPS * condition * math.sqrt(50) * float(np.linalg.norm(keys, axis=0).max()), f"{error}")
     # the sum at key i reads sum_j t_j (k_j . k_i) / ||k_j||^2
     cosines = (keys / (keys**2).sum(axis=0)).T @ keys
-    gap = float(np.abs(c.summed_edits(model.readout, keys, targets).apply(keys) - targets @ cosines).max())
+    gap = float(np.abs(summed_edits(model.readout, keys, targets).apply(keys) - targets @ cosines).max())
     expect(gap <= 256 * 50 * EPS, f"sum of the edits off by {gap}")  # 50 terms of inner products of 256, all below 2
     distinct = model.write(prompts, list(range(50)), joint=False)
     right = sum(int(model.logits(p, [distinct]).argmax()) == z for z, p in enumerate(prompts))
@@ -409,36 +208,470 @@ def _many_facts() -> float:
 
 def _one_layer_rejections() -> None:
     w: Array = np.ones((2, 3))
-    expect_rejected("key", c.one_layer_edit, w, [1.0, 1.0], [1.0, 1.0])
-    expect_rejected("key", c.one_layer_edit, w, [0.0, 0.0, 0.0], [1.0, 1.0])
-    expect_rejected("target", c.one_layer_edit, w, [1.0, 1.0, 1.0], [1.0])
+    expect_rejected("key", one_layer_edit, w, [1.0, 1.0], [1.0, 1.0])
+    expect_rejected("key", one_layer_edit, w, [0.0, 0.0, 0.0], [1.0, 1.0])
+    expect_rejected("target", one_layer_edit, w, [1.0, 1.0, 1.0], [1.0])
     keys, same = np.eye(3)[:, :2], np.ones((3, 2))
     single: list[Any] = [w, np.ones(3), np.ones(2)]
     several: list[Any] = [w, keys, np.ones((2, 2))]
     for position in range(3):
         for names, given, calls in (
-            (("W", "key", "target"), single, [c.one_layer_edit]),
-            (("W", "keys", "targets"), several, [c.joint_edit, c.summed_edits]),
+            (("W", "key", "target"), single, [one_layer_edit]),
+            (("W", "keys", "targets"), several, [joint_edit, summed_edits]),
         ):
             broken = [*given[:position], given[position] * np.nan, *given[position + 1 :]]
             for call in calls:
                 expect_rejected(names[position], call, *broken)
-    for call in (c.joint_edit, c.summed_edits):
+    for call in (joint_edit, summed_edits):
         expect_rejected("targets", call, w, keys, np.ones((2, 3)))
-    expect_rejected("targets", c.joint_edit, w, keys, np.ones((1, 2)))
-    expect_rejected("keys", c.joint_edit, w, np.ones((2, 2)), np.ones((2, 2)))
-    expect_rejected("keys", c.joint_edit, w, same, np.eye(2))
-    expect_rejected("keys", c.summed_edits, w, np.ones((3, 0)), np.ones((2, 0)))
+    expect_rejected("targets", joint_edit, w, keys, np.ones((1, 2)))
+    expect_rejected("keys", joint_edit, w, np.ones((2, 2)), np.ones((2, 2)))
+    expect_rejected("keys", joint_edit, w, same, np.eye(2))
+    expect_rejected("keys", summed_edits, w, np.ones((3, 0)), np.ones((2, 0)))
     for cosine in (-1.5, 1.5, True):
-        expect_rejected("cosine", c.relu_key_cosine, cosine)
-    model = c.one_layer_model(4, 2, 3, stream(0, "small"))
+        expect_rejected("cosine", relu_key_cosine, cosine)
+    model = one_layer_model(4, 2, 3, stream(0, "small"))
     for position, name in enumerate(("tokens", "width", "hidden")):
         sizes: list[Any] = [4, 2, 3]
         sizes[position] = 0
-        expect_rejected(name, c.one_layer_model, *sizes, stream(0, "small"))
+        expect_rejected(name, one_layer_model, *sizes, stream(0, "small"))
     expect_rejected("prompt", model.key, ())
     expect_rejected("prompt", model.key, (4,))
     expect_rejected("prompt", model.key, (-1,))
     expect_rejected("answers", model.write, [(0, 1)], [0, 1])
     for outside in (4, -1):
         expect_rejected("answers", model.write, [(0, 1)], [outside])
+
+
+# ---- bridge_alignment ----
+
+
+@check("bridge_alignment")
+def bridge_alignment_symbolic() -> None:
+    """Free symbols: what a joint edit adds, the sufficient condition term by term; exact counter-examples."""
+    import sympy
+
+    # joint edit D K^+ at any psi, in particular at psi = K e_j + something orthogonal to all keys: alpha = e_j
+    keys = sympy.Matrix([[1, 0], [1, 1], [0, 2], [0, 0]])
+    pseudo = (keys.T * keys).inv() * keys.T
+    d = sympy.Matrix(2, 2, sympy.symbols("d:4"))
+    edit = d * pseudo
+    psi = keys[:, 1] + sympy.Symbol("x") * sympy.Matrix([2, -2, 1, 0]) + sympy.Symbol("y") * sympy.Matrix([0, 0, 0, 1])
+    expect((pseudo * psi).applyfunc(sympy.expand) == sympy.Matrix([0, 1]), "alpha is not e_j")
+    expect((edit * psi - d[:, 1]).applyfunc(sympy.expand).is_zero_matrix, "the edit adds another column")
+    # an update that only writes the keys, and is not the least-norm one, may add anything off their span
+    other = edit + sympy.Matrix([[0, 0, 0, 1], [0, 0, 0, 0]])
+    expect((other * keys - d).applyfunc(sympy.expand).is_zero_matrix, "the other update does not write the keys")
+    expect(not (other * psi - d[:, 1]).applyfunc(sympy.expand).is_zero_matrix, "no counter-example off the span")
+    # dependent keys with different changes: alpha = (1/2, 1/2) at the key itself
+    twice = sympy.Matrix([[1, 1], [0, 0]])
+    expect(twice.pinv() * twice[:, 0] == sympy.Matrix([1, 1]) / 2, "dependent keys")
+    # the margin of the right value over a rival is alpha_j lead_j + sum alpha_i lead_i - (deficit of that rival)
+    lead, alpha = sympy.symbols("v:3", real=True), sympy.symbols("a:3", real=True)
+    right, low, high = sympy.symbols("s l h", real=True)
+    columns = [(right + v, right) for v in lead]  # right and rival entries of three columns of L
+    margin = (
+        low
+        + sum(a * x for a, (x, _) in zip(alpha, columns, strict=True))
+        - (high + sum(a * x for a, (_, x) in zip(alpha, columns, strict=True)))
+    )
+    expect(sympy.expand(margin - sum(a * v for a, v in zip(alpha, lead, strict=True)) + (high - low)) == 0, "margin")
+    # exact search over small whole numbers: condition implies the answer; each premise dropped has a counter-example
+    dropped_sign = 0
+    for entries in product((-1, 0, 2), repeat=6):
+        for a0, a1, base in product((-1, 1, 2), (-1, 0, 1), ((0, 0, 0), (1, 0, -3))):
+            rows = [entries[:2], entries[2:4], entries[4:]]
+            gain = min(rows[0][0] - row[0] for row in rows[1:])
+            cross = max(abs(rows[0][1] - row[1]) for row in rows[1:])
+            slack = a0 * gain - cross * abs(a1) - max(x - base[0] for x in base[1:])
+            final = [x + a0 * row[0] + a1 * row[1] for x, row in zip(base, rows, strict=True)]
+            answered = final[0] > max(final[1:])
+            expect(answered or slack <= 0 or a0 < 0, f"{rows} {a0, a1} {base}")
+            dropped_sign += slack > 0 and a0 < 0 and not answered
+    expect(dropped_sign > 0, "a negative alpha_j needs no premise")
+
+
+def _aligned_body(answer: Callable[..., AlignedAnswer]) -> None:
+    """Exact second evaluation of every field, and a certain answer is the argmax."""
+
+    def body(size: tuple[int, int], seed: int, scale: float, fits: float) -> None:
+        m, count = size[0] + 1, size[1]
+        rng = stream(seed, "aligned")
+        changes = scale * rng.standard_normal((m, count))
+        base = scale * rng.standard_normal(m)
+        j, z = int(rng.integers(count)), int(rng.integers(m))
+        changes[z, j] += 4 * scale
+        alpha = fits * np.eye(count)[j] + 0.1 * rng.standard_normal(count)
+        got = answer(changes, alpha, base, j, z)
+        rows = [[Fraction(x) for x in row] for row in changes.tolist()]
+        weights, logits = [Fraction(x) for x in alpha.tolist()], [Fraction(x) for x in base.tolist()]
+        rivals = [y for y in range(m) if y != z]
+        gain = min(rows[z][j] - rows[y][j] for y in rivals)
+        cross = max((abs(rows[z][i] - rows[y][i]) for i in range(count) for y in rivals if i != j), default=Fraction(0))
+        deficit = max(logits[y] - logits[z] for y in rivals)
+        slack = weights[j] * gain - cross * sum(abs(w) for i, w in enumerate(weights) if i != j) - deficit
+        size_l = 2 * float(np.abs(changes).max() * np.abs(alpha).sum() + np.abs(base).max())
+        tolerance = (count + 3) * EPS * size_l  # sums of count + 3 terms
+        for have, want, name in zip(got[:4], (gain, cross, deficit, slack), got._fields, strict=False):
+            allowed = tolerance if name == "slack" else 4 * EPS * abs(float(want)) + 0.0
+            expect_close(have, float(want), allowed, name)
+        if abs(slack) > 2 * tolerance:
+            expect(got.certain == (slack > 0 and alpha[j] >= 0), f"certain {got.certain}, slack {float(slack)}")
+        final = [x + sum(w * y for w, y in zip(weights, row, strict=True)) for x, row in zip(logits, rows, strict=True)]
+        expect(all(final[z] > final[y] for y in rivals) or not got.certain, "certain, but not answered")
+
+    for_all(body, 60, size=shapes(5), seed=seeds, scale=scales, fits=st.sampled_from([1.0, 0.5, 0.0, -0.5]))
+    # the condition is sharp: with equality the right value and a rival tie
+    tie = answer([[3.0, 0.0], [1.0, 1.0]], [1.0, 1.0], [0.0, 1.0], 0, 0)
+    expect(tie == (2.0, 1.0, 1.0, 0.0, False), f"{tie}")
+    # three values, alpha = -1: the bound without its premise would say yes, and rival 1 wins
+    negative = answer([[10.0], [0.0], [9.0]], [-1.0], [2.0, 0.0, 0.0], 0, 0)
+    expect(negative == (1.0, 0.0, -2.0, 1.0, False), f"{negative}")
+    expect(answer([[1.0], [0.0]], [0.0], [1.0, 0.0], 0, 0) == (1.0, 0.0, -1.0, 1.0, True), "alpha = 0 is allowed")
+
+
+@check("bridge_alignment")
+def bridge_alignment_numeric() -> Figure:
+    """Planted coefficients at any conditioning, least-norm otherwise; aligned answers; mutants."""
+
+    def body(size: tuple[int, int], seed: int, scale: float, condition: float) -> None:
+        in_, count = size
+        rng = stream(seed, "alignment")
+        k = scale * conditioned(rng, in_, count, condition)
+        planted = rng.standard_normal(count)
+        off = rng.standard_normal(in_)
+        if count:
+            basis = np.linalg.svd(k, full_matrices=True)[0][:, min(in_, count) :]
+            off = basis @ (basis.T @ off) * scale
+        psi = k @ planted + off
+        got = bridge_alignment(k, psi)
+        expect(got.alpha.shape == (count,), "shape")
+        expect(got.full_rank == (count <= in_), f"full rank: {got.full_rank} for {size}")
+        # backward stable: relative error at most a modest multiple of the condition number (Higham, ch. 20),
+        # once for psi and once for the singular vectors
+        tolerance = 16 * max(size) * EPS * condition * (float(np.linalg.norm(psi)) / scale * condition + 1)
+        if got.full_rank:
+            expect(float(np.abs(got.alpha - planted).max(initial=0)) <= tolerance, "planted coefficients")
+        residual = k.T @ (k @ got.alpha - psi)  # normal equations: least squares whatever the rank
+        expect(float(np.linalg.norm(residual)) <= tolerance * scale * scale, f"normal equations {residual}")
+        expect(float(np.linalg.norm(got.alpha)) <= float(np.linalg.norm(planted)) + tolerance, "not of least norm")
+
+    for_all(body, 60, size=shapes(), seed=seeds, scale=scales, condition=conditions)
+    half = bridge_alignment([[1.0, 1.0], [0.0, 0.0]], [1.0, 0.0])
+    expect(not half.full_rank and bool(np.abs(half.alpha - 0.5).max() <= 8 * EPS), f"dependent keys: {half}")
+    expect(bridge_alignment(np.zeros((3, 0)), np.ones(3)).full_rank, "no keys are independent")
+    empty = bridge_alignment(np.zeros((0, 2)), np.zeros(0))
+    expect(not empty.full_rank and empty.alpha.tolist() == [0.0, 0.0], "keys without coordinates")
+    _aligned_body(aligned_answer)
+    for field in ("gain", "crosstalk", "deficit", "slack"):
+        expect_mutant_rejected(_aligned_body, _scaled(field), f"{field} 1 % too large")
+    expect_mutant_rejected(
+        _aligned_body,
+        lambda *a: aligned_answer(*a)._replace(certain=aligned_answer(*a).slack > 0),
+        "no sign premise",
+    )
+    # the whole answer agrees with the one-hop prompt only if the other logits do: alpha = e_j, another base
+    same = aligned_answer([[2.0, 0.0], [0.0, 2.0]], [1.0, 0.0], [0.0, 0.0], 0, 0)
+    base = aligned_answer([[2.0, 0.0], [0.0, 2.0]], [1.0, 0.0], [0.0, 3.0], 0, 0)
+    expect(same.certain and not base.certain, "the base logits of the two-hop prompt must count")
+    for scale in (1e-200, 1.0, 1e200):
+        got = bridge_cosine(np.array([3.0, 4.0]) * scale, np.array([4.0, 3.0]) / scale)
+        expect_close(got, 0.96, 8 * EPS, "cosine")
+    expect(bridge_cosine([1.0, 1.0, 1.0], [-1.0, -1.0, -1.0]) >= -1.0, "cosines are clipped")
+    _alignment_rejections()
+    worst = 0.0
+    for condition in (1.0, 1e3, 1e6):
+        k = conditioned(stream(8, "figure"), 12, 6, condition)
+        alpha = bridge_alignment(k, k[:, 2]).alpha
+        worst = max(worst, float(np.abs(alpha - np.eye(6)[2]).max()) / condition)
+    return Figure("error of α at a key of its own, over the condition number", worst, "absolute")
+
+
+def _scaled(field: str) -> Callable[..., AlignedAnswer]:
+    def mutant(*arguments: Any) -> AlignedAnswer:
+        answer = aligned_answer(*arguments)
+        return answer._replace(**{field: 1.01 * getattr(answer, field)})
+
+    return mutant
+
+
+def _alignment_rejections() -> None:
+    expect_rejected("psi", bridge_alignment, np.eye(2), [1.0])
+    expect_rejected("psi", bridge_alignment, np.zeros((2, 0)), [1.0])
+    nan = np.full((2, 2), np.nan)
+    expect_rejected("K", bridge_alignment, nan, [1.0, 1.0])
+    expect_rejected("psi", bridge_alignment, np.eye(2), nan[0])
+    expect_rejected("key", bridge_cosine, nan[0], [1.0, 1.0])
+    expect_rejected("psi", bridge_cosine, [1.0, 1.0], nan[0])
+    expect_rejected("psi", bridge_cosine, [1.0], [1.0, 2.0])
+    expect_rejected("key", bridge_cosine, [0.0], [1.0])
+    expect_rejected("psi", bridge_cosine, [1.0], [0.0])
+    ok: list[Any] = [np.eye(2), [1.0, 0.0], [0.0, 0.0], 0, 0]
+    wrong: dict[str, list[Any]] = {
+        "L": [np.ones((1, 2)), nan],
+        "alpha": [[1.0], nan[0]],
+        "logits": [[0.0], nan[0]],
+        "bridge": [2, -1],
+        "right": [2, -1],
+    }
+    for position, (name, values) in enumerate(wrong.items()):
+        for value in values:
+            expect_rejected(name, aligned_answer, *ok[:position], value, *ok[position + 1 :])
+    expect_rejected("alpha", aligned_answer, np.eye(2), [1.0, 0.0, 0.0], [0.0, 0.0], 0, 0)
+    expect_rejected("logits", aligned_answer, np.eye(2), [1.0, 0.0], [0.0, 0.0, 0.0], 0, 0)
+
+
+# ---- layer_order ----
+
+
+def _expected(stack: TwoLayerStack, kind: str, i: int, p: list[int], q: tuple[int, ...], placement: str) -> Array:
+    """Logits of the constructed stack, written down by hand."""
+    n, m = stack.bridges, stack.values
+    counts, bridge, value = np.bincount(q, minlength=m), np.eye(n), np.eye(m)
+    gated = bool(stack.W2.any())
+    memory = placement.endswith("memory")
+    if kind == "second":
+        strength = 2.0
+        if memory:
+            strength = 2.0 * gated + 2.0 * (placement == "late_early_memory")
+        return np.concatenate([bridge[i], strength * value[q[i]]])
+    reads = np.zeros(m)
+    if placement == "early_late":
+        # (K^T K)^-1 = I - 1 1^T / (n + 1), so R2 and the bridge give alpha = e_p, the bridge alone less 1/(n + 1)
+        reads = 2.0 * value[q[p[i]]] - (2.0 * counts / (n + 1) if kind == "first" else 0.0)
+    elif kind == "two_hop":
+        reads = 2.0 * counts / (n + 1)  # R2 alone: every one-hop key has coefficient 1/(n + 1)
+        if memory:
+            reads = 2.0 * value[q[p[i]]] * (gated or placement == "late_early_memory")
+    return np.concatenate([bridge[p[i]], reads])
+
+
+def _stack_body(place: Callable[..., Placement]) -> None:
+    sizes = ((2, 2, 1, True), (2, 2, 2, False), (3, 2, 2, True), (2, 3, 1, False), (1, 2, 1, True), (2, 1, 2, True))
+    for n, m, people, gates in sizes:
+        stack = two_layer_stack(n, m, people, gates)
+        prompts = [(kind, i) for kind in ("first", "second", "two_hop")
+                   for i in range(n if kind == "second" else people)]  # fmt: skip
+        # least_rank: rank_tolerance(shapes, cond(K) ||D||) ||k||, cond(K) = sqrt(n + 1), ||D|| <= 2 sqrt(n),
+        # three layers of reading, each entry of gates at most doubling
+        tolerance = 16 * rank_tolerance(stack.gates.shape, math.sqrt(n + 1) * 2 * math.sqrt(n))
+        for placement in PLACEMENTS:
+            share = np.zeros((n, m**n, m))
+            for bridge, (t, q) in product(range(n), enumerate(product(range(m), repeat=n))):
+                p = [bridge] + [0] * (people - 1)
+                placed = place(stack, p, q, placement)
+                late = (placement.startswith("late"), placement.endswith("late"))
+                expect((placed.first_late, placed.second_late) == late, f"layers of {placement}")
+                for kind, i in prompts:
+                    got = stack.placed(stack.prompt(kind, i), placed)
+                    gap = float(np.abs(got - _expected(stack, kind, i, p, q, placement)).max())
+                    expect(gap <= tolerance, f"{placement} {kind} {i}, p {p}, q {q}: off by {gap}, got {got}")
+                share[bridge, t] = stack.placed(stack.prompt("two_hop", 0), placed)[n:]
+            composes = placement in ("early_late", "late_early_memory") or (placement == "early_early_memory" and gates)
+            got_share = composed_share(share, margin=2 * tolerance)
+            if composes:
+                expect(got_share == 1, f"{placement} composes {got_share}")
+            elif m > 1:
+                expect(got_share <= additive_optimum(n, m), f"{placement} composes {got_share}")
+
+
+@check("layer_order")
+def layer_order_symbolic() -> None:
+    """Free symbols: additive on the last matrix; whole numbers: ranks and exact answers of the two early memories."""
+    import sympy
+
+    h1, f = sympy.Matrix(sympy.symbols("h:2")), sympy.Matrix(sympy.symbols("f:3"))
+    e, w, u, v = (sympy.Matrix(r, k, sympy.symbols(f"{x}:{r * k}")) for x, r, k in
+                  (("e", 2, 2), ("w", 2, 3), ("u", 2, 3), ("v", 2, 3)))  # fmt: skip
+    views = [e * (h1 + (w + x) * f) for x in (u + v, u, v, 0 * u)]
+    inter = views[0] - views[1] - views[2] + views[3]
+    expect(inter.applyfunc(sympy.expand).is_zero_matrix, "both on the last matrix are not additive")
+    # first hop late, second early: the interaction is what U reads of the change that V made, U (phi2(h1') - phi2(h1))
+    g = sympy.Matrix(sympy.symbols("g:3"))
+    views = [e * (h1 + x * y) for x, y in ((u, g), (u, f), (0 * u, g), (0 * u, f))]
+    inter = views[0] - views[1] - views[2] + views[3] - e * u * (g - f)
+    expect(inter.applyfunc(sympy.expand).is_zero_matrix, "interaction of an early second hop")
+    for n, m in ((2, 2), (3, 2), (2, 3)):
+        for placement, gates in (("early_early_memory", True), ("late_early_memory", False)):
+            stack = two_layer_stack(n, m, 1, gates)
+            frozen = [_whole(x) for x in (stack.W1, stack.W2, stack.gates, stack.offsets, stack.readout)]
+            for p, q in product(range(n), product(range(m), repeat=n)):
+                first, second, first_late, _ = place_edits(stack, [p], q, placement, one_hop=False)
+                one, two = _whole(first.dense()), _whole(second.dense())
+                h = _whole(stack.prompt("two_hop", 0))
+                key = np.maximum(h, 0)
+                h = h + (frozen[0] + two + (0 if first_late else one)) @ key
+                key = np.maximum(frozen[2] @ h - frozen[3], 0)
+                logits = frozen[4] @ (h + (frozen[1] + (one if first_late else 0)) @ key)
+                expect(logits[n:].tolist() == [2 * (z == q[p]) for z in range(m)], f"{placement} {p, q}: {logits}")
+                if p == sum(q) == 0:
+                    expect(second.rank() == 1 and first.rank() == (m if first_late else 1), f"ranks of {placement}")
+
+
+def _whole(array: Array) -> np.ndarray:
+    """`array` in whole numbers; it must be whole up to the rounding of a least-norm edit of order one."""
+    rounded = np.rint(array).astype(np.int64)
+    expect(float(np.abs(array - rounded).max(initial=0)) <= rank_tolerance((*array.shape, 64), 4.0), "not whole")
+    return rounded
+
+
+@check("layer_order")
+def layer_order_numeric() -> Figure:
+    """All placements against logits written by hand, every p and q; shares under the ceiling or 1; mutants."""
+    _stack_body(place_edits)
+
+    def weaker(*arguments: Any) -> Placement:
+        placed = place_edits(*arguments)
+        return placed._replace(second=LowRank(placed.second.B, placed.second.A, 1.01 * placed.second.scale))
+
+    expect_mutant_rejected(_stack_body, weaker, "second hop 1 % too strong")
+    expect_mutant_rejected(
+        _stack_body, lambda *a: place_edits(*a)._replace(first_late=True), "first hop always at the late layer"
+    )
+    stack = two_layer_stack(3, 2, 2)
+    expect((stack.people, stack.bridges, stack.values) == (2, 3, 2), "sizes")
+    default = two_layer_stack(3, 2)
+    expect(default.people == 1 and bool(default.W2.any()), "defaults: one person, frozen gates")
+    for kind, index, ones in (("first", 1, [1]), ("second", 2, [2, 5]), ("two_hop", 0, [0, 2])):
+        h0 = stack.prompt(kind, index)
+        expect(np.flatnonzero(h0).tolist() == ones and bool((h0[ones] == 1).all()), f"{kind} {index}: {h0}")
+        # one update at each layer that no placement uses: entries by hand
+        early, late = LowRank(np.ones((len(h0), 1)), np.ones((1, len(h0)))), stack.gates.shape[0]
+        total = h0 + h0.sum()
+        expect(bool((stack.early_key(-h0) == 0).all() and (stack.early_key(h0) == h0).all()), "phi1")
+        expect(bool((stack.residual(h0, [early]) == total).all()), "h1")
+        key = np.maximum(stack.gates @ total - stack.offsets, 0)
+        expect(bool((stack.late_key(h0, [early]) == key).all()), "phi2")
+        top = LowRank(np.ones((len(h0), 1)), np.ones((1, late)), 0.5)
+        want = stack.readout @ (total + stack.W2 @ key + 0.5 * key.sum())
+        expect(bool((stack.logits(h0, [early], [top]) == want).all()), "logits")
+    for name, sizes in (("bridges", (0, 1, 1)), ("values", (1, 0, 1)), ("people", (1, 1, 0))):
+        expect_rejected(name, two_layer_stack, *sizes)
+    expect_rejected("kind", stack.prompt, "third", 0)
+    for kind, index in (("first", 2), ("second", 3), ("two_hop", 2), ("first", -1)):
+        expect_rejected("index", stack.prompt, kind, index)
+    expect_rejected("placement", place_edits, stack, [0, 0], [0, 0, 0], "early")
+    for bridges in ([0], [0, 3], [0, -1]):
+        expect_rejected("bridge_of", place_edits, stack, bridges, [0, 0, 0], "late_late")
+    for table in ([0], [0, 0, 2], [0, 0, -1]):
+        expect_rejected("table", place_edits, stack, [0, 0], table, "late_late")
+    small = two_layer_stack(2, 2)
+    share = np.array([[small.placed(small.prompt("two_hop", 0), place_edits(small, [p], q, "late_late"))[2:]
+                       for q in product(range(2), repeat=2)] for p in range(2)])  # fmt: skip
+    return Figure("composed with both on the last matrix, n = m = 2 (early then late: 1)",
+                  float(composed_share(share, 1e-9)), "share")  # fmt: skip
+
+
+# ---- coverage_law ----
+
+
+@check("coverage_law")
+def coverage_law_symbolic() -> None:
+    """An exact world with independent steps attains both ends; dependent steps leave the law; affine in c."""
+    import sympy
+
+    for c_, lam, p2, m in product((0, 1, 3), (0, 2, 4), (1, 3, 4), (1, 2, 5)):
+        shares = [Fraction(x, 4) for x in (c_, lam, p2)]
+        low = high = Fraction(0)
+        # covered or not, bridge retrieved or not, second hop right or not; a failure says the old value or guesses
+        for events in product((True, False), repeat=3):
+            weight = math.prod(s if hit else 1 - s for s, hit in zip(shares, events, strict=True))
+            low += weight * all(events)
+            high += weight * (1 if all(events) else Fraction(1, m))
+        got = coverage_law(float(shares[0]), float(shares[1]), float(shares[2]), m)
+        # quarters: products are exact, the share 1/m is rounded once and added once
+        expect(Fraction(got.low) == low, f"low {got.low}, exact {low}")
+        expect(abs(Fraction(got.high) - high) <= Fraction(2 * EPS), f"high {got.high}, exact {high}")
+    # two kinds of bridges, lambda and p2 both 1 on one and 0 on the other: accuracy 1/2, the law says 1/4
+    expect(Fraction(1, 2) != Fraction(1, 2) * Fraction(1, 2), "means multiply only if bridges are alike")
+    x, lam, p, m = sympy.symbols("c lambda p m", positive=True)
+    for line in (x * lam * p, x * lam * p + (1 - x * lam * p) / m):
+        expect(sympy.diff(line, x, 2) == 0, "not affine in c")
+    expect(sympy.diff(x * lam.subs(lam, x) * p, x, 2) != 0, "affine although lambda moves with c")
+
+
+def _coverage_body(law: Callable[..., CoverageLaw]) -> None:
+    def body(shares: tuple[float, float, float], m: int) -> None:
+        got = law(*shares, m)
+        low = math.prod((Fraction(s) for s in shares), start=Fraction(1))
+        high = low + (1 - low) / m
+        expect_close(got.low, float(low), 4 * EPS * float(low) + 1e-320, "low")  # subnormal products lose digits
+        expect_close(got.high, float(high), 4 * EPS, "high")
+        expect(0 <= got.low <= got.high <= 1, f"{got}")
+
+    share = st.floats(0, 1)
+    for_all(body, 60, shares=st.tuples(share, share, share), m=st.integers(1, 100))
+
+
+@check("coverage_law")
+def coverage_law_numeric() -> Figure:
+    """Against fractions, ends of the range, mutants."""
+    _coverage_body(coverage_law)
+    for field in ("low", "high"):
+        expect_mutant_rejected(
+            _coverage_body,
+            lambda *a, f=field: coverage_law(*a)._replace(**{f: 1.01 * getattr(coverage_law(*a), f)}),
+            f"{field} 1 % up",
+        )
+    expect(coverage_law(1, 1, 1, 7) == (1.0, 1.0) and coverage_law(0, 1, 1, 4) == (0.0, 0.25), "ends")
+    for position, name in enumerate(("c", "retrieval", "p2")):
+        for bad in (-0.1, 1.1, True):
+            shares = [0.5, 0.5, 0.5]
+            shares[position] = bad
+            expect_rejected(name, coverage_law, *shares, 2)
+    expect_rejected("m", coverage_law, 0.5, 0.5, 0.5, 0)
+    band = coverage_law(0.5, 0.9, 0.9, 10)
+    return Figure("width of the band at c = 1/2, λ = p₂ = 0.9, m = 10", band.high - band.low, "share")
+
+
+# ---- chain_of_thought ----
+
+
+@check("chain_of_thought")
+def chain_of_thought_symbolic() -> None:
+    """All pairs of sets of right queries among four, and lucky last steps: the bound holds, is attained, is exact."""
+    sets = list(product((0, 1), repeat=4))
+    attained: dict[tuple[int, int], int] = {}
+    for first, second in product(sets, repeat=2):
+        both = sum(x * y for x, y in zip(first, second, strict=True))
+        size = sum(first), sum(second)
+        got = chain_of_thought(size[0] / 4, size[1] / 4)  # quarters are exact
+        lucky = both + 4 - size[0]  # every wrong bridge may still give the right value
+        expect(got.lower <= both / 4 <= lucky / 4, f"{first, second}")
+        attained[size] = min(attained.get(size, 4), both)
+        # independent: second is right equally often where first is right and where it is wrong
+        if both * (4 - size[0]) == (size[1] - both) * size[0] and 0 < size[0] < 4:
+            expect(got.independent == both / 4, f"independent {first, second}")
+    for (a, b), least in attained.items():
+        expect(chain_of_thought(a / 4, b / 4).lower == least / 4, f"the bound is not attained at {a, b}")
+        expect(chain_of_thought(a / 4, b / 4).independent == a * b / 16, f"product at {a, b}")
+
+
+def _chain_body(chain: Callable[[float, float], ChainOfThought]) -> None:
+    def body(s1: float, s2: float) -> None:
+        got = chain(s1, s2)
+        a, b = Fraction(s1), Fraction(s2)
+        expect_close(got.lower, float(max(Fraction(0), a + b - 1)), 0.0, "lower")  # fsum rounds once, as float() does
+        expect_close(got.independent, float(a * b), 0.0, "independent")  # one product, rounded once
+        expect(got.lower <= got.independent + EPS, f"{got}")
+
+    for_all(body, 60, s1=st.floats(0, 1), s2=st.floats(0, 1))
+
+
+@check("chain_of_thought")
+def chain_of_thought_numeric() -> Figure:
+    """Against fractions, mutants, and the largest gap between the two values."""
+    _chain_body(chain_of_thought)
+    for field in ("lower", "independent"):
+        expect_mutant_rejected(
+            _chain_body,
+            lambda *a, f=field: chain_of_thought(*a)._replace(**{f: 1.01 * getattr(chain_of_thought(*a), f)}),
+            f"{field} 1 % up",
+        )
+    for bad in (-0.1, 1.1, True):
+        expect_rejected("s1", chain_of_thought, bad, 0.5)
+        expect_rejected("s2", chain_of_thought, 0.5, bad)
+    grid = [x / 20 for x in range(21)]
+    gap = max(chain_of_thought(x, y).independent - chain_of_thought(x, y).lower for x in grid for y in grid)
+    expect_close(gap, 0.25, 4 * EPS, "largest gap, (1 - s1)(1 - s2) or s1 s2, at s1 = s2 = 1/2")
+    return Figure("largest gap between independent and worst chains", gap, "share")

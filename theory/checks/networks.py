@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 
-from theory._chain import adapt
+from theory.chains import adapt
 from theory.checks import Figure, check, expect, expect_close, expect_mutant_rejected, expect_rejected, for_all
 from theory.checks.strategies import conditioned, orthonormal, seeds, with_spectrum
 from theory.lowrank import LowRank

@@ -1,0 +1,189 @@
+"""Probe questions: margins of the base, of single adapters, of their sum and mean, and what a mean can hold."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from empirical.adapters.files import Adapter
+from empirical.adapters.identity import PACKAGED, quiet, with_adapters
+from empirical.training.bases import PACKAGED_MODEL
+from theory.merging import dilution_limit, interference_bound
+from theory.numerics import require
+
+
+def read_probes(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
+    """(prompt, answer) per line, separated by a tab; blank lines and lines that start with # are passed over.
+
+    Raises:
+        ValueError: unreadable, a line without exactly one tab, or no line at all.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"probe: expected a readable text file, got {type(error).__name__}: {path}") from error
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        fields = line.split("\t")
+        fits = len(fields) == 2 and all(f.strip() for f in fields)
+        require(fits, f"probe: line {number}", "prompt, tab, answer", repr(line[:60]))
+        found.append((fields[0], fields[1]))
+    require(bool(found), "probe", "at least one line", "none")
+    return found
+
+
+def load_tokenizer(base: Any) -> Any:
+    """The tokenizer of a base given by folder, hub id or ``"packaged"``.
+
+    Raises:
+        ValueError: it has none.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        with quiet():
+            if str(base) == PACKAGED:
+                distribution = metadata.distribution(PACKAGED_MODEL)
+                file = next(f for f in distribution.files or [] if f.name.endswith(".gguf"))
+                path = Path(str(distribution.locate_file(file)))
+                return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+            return AutoTokenizer.from_pretrained(str(base))
+    except Exception as error:  # every way in which loading can fail
+        raise ValueError(f"probe: expected a base with a tokenizer, got {type(error).__name__} for {base}") from error
+
+
+def ask(
+    model: Any, base: Any, adapters: Sequence[Adapter], weights: Sequence[float], path: str | os.PathLike[str]
+) -> dict[str, Any]:
+    """Ask every probe of the base, of every adapter alone, of the weighted sum and of the uniform mean.
+
+    A margin is the logit of the answer's first token minus the best rival's, after the prompt. ``mean_limit`` is the
+    largest number of adapters of which a uniform mean still answers, from the deficits of the base and the gains of the
+    adapter with the largest margin (claim dilution); None where the base answers by itself. ``disturbance`` is, for
+    every other adapter, the most that it can do at the keys of this very prompt, relative to what the best adapter
+    does there, mean over shared modules (claim interference); None for the best one and without such modules.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    questions = read_probes(path)
+    tokenizer = load_tokenizer(base)
+    names = [f"part{i}" for i in range(len(adapters))]
+    wrapped = with_adapters(model, [a.path for a in adapters], names)
+    named = {n.removeprefix("base_model.model."): m for n, m in wrapped.named_modules() if isinstance(m, LoraLayer)}
+    layers = list(named.values())
+    scales = [dict(layer.scaling) for layer in layers]
+
+    def logits(tokens: torch.Tensor, strengths: Sequence[float]) -> torch.Tensor:
+        for layer, scale in zip(layers, scales, strict=True):
+            for name, strength in zip(names, strengths, strict=True):
+                if name in scale:
+                    layer.scaling[name] = scale[name] * strength
+        with torch.no_grad():
+            found: torch.Tensor = wrapped(input_ids=tokens).logits[0, -1].double()
+        return found
+
+    wrapped.base_model.set_adapter(names)
+    count = len(adapters)
+    single = [[1.0 if i == j else 0.0 for j in range(count)] for i in range(count)]
+    lines = []
+    for prompt, answer in questions:
+        tokens, token = _encode(tokenizer, prompt, answer)
+        plain = logits(tokens, [0.0] * count)
+        alone = [logits(tokens, s) for s in single]
+        margins = [_margin(x, token) for x in alone]
+        owner = max(range(count), key=margins.__getitem__)
+        gain, deficit, limit = _dilution(plain, alone[owner], token)
+        with _keys(named) as keys:
+            logits(tokens, single[owner])
+        lines.append(
+            {
+                "prompt": prompt,
+                "answer": answer,
+                "token": tokenizer.decode([token]),
+                "base_margin": _margin(plain, token),
+                "margins": margins,
+                "sum_margin": _margin(logits(tokens, weights), token),
+                "mean_margin": _margin(logits(tokens, [1.0 / count] * count), token),
+                "best": owner,
+                "deficit": deficit,
+                "gain": gain,
+                "mean_limit": limit,
+                "disturbance": [None if j == owner else _disturbance(adapters, owner, j, keys) for j in range(count)],
+            }
+        )
+    right = {
+        "base": sum(x["base_margin"] > 0 for x in lines),
+        "best_single": sum(max(x["margins"]) > 0 for x in lines),
+        "sum": sum(x["sum_margin"] > 0 for x in lines),
+        "mean": sum(x["mean_margin"] > 0 for x in lines),
+    }
+    return {"lines": lines, "answered": right}
+
+
+@contextmanager
+def _keys(layers: Mapping[str, Any]) -> Iterator[dict[str, np.ndarray]]:
+    """While open, a run leaves each adapted layer's input at the last token; embeddings, fed by ids, have none."""
+    found: dict[str, np.ndarray] = {}
+    handles = []
+
+    def reader(name: str) -> Any:
+        def read(module: Any, inputs: tuple[Any, ...]) -> None:
+            if inputs[0].is_floating_point():
+                found[name] = inputs[0].detach().reshape(-1, inputs[0].shape[-1])[-1].double().numpy()
+
+        return read
+
+    try:
+        for name, layer in layers.items():
+            handles.append(layer.register_forward_pre_hook(reader(name)))
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _disturbance(adapters: Sequence[Adapter], owner: int, other: int, keys: Mapping[str, np.ndarray]) -> float | None:
+    """Mean over shared modules of the other's interference bound over what the owner writes, at these keys."""
+    shares = []
+    for name in adapters[owner].modules.keys() & adapters[other].modules.keys() & keys.keys():
+        own = float(np.linalg.norm(adapters[owner].update(name).apply(keys[name])))
+        if own > 0:
+            shares.append(interference_bound([adapters[other].update(name)], keys[name])[0] / own)
+    return sum(shares) / len(shares) if shares else None
+
+
+def _encode(tokenizer: Any, prompt: str, answer: str) -> tuple[torch.Tensor, int]:
+    """Tokens of the prompt, and the first token of the answer as it follows a blank (or the prompt's own)."""
+    ids = tokenizer(prompt)["input_ids"]
+    text = answer if answer.startswith(" ") or prompt.endswith(" ") else " " + answer
+    follow = tokenizer(text, add_special_tokens=False)["input_ids"]
+    require(bool(ids) and bool(follow), "probe", "a prompt and an answer with tokens", repr((prompt, answer)))
+    return torch.tensor([ids]), int(follow[0])
+
+
+def _margin(logits: torch.Tensor, token: int) -> float:
+    rivals = logits.clone()
+    rivals[token] = -torch.inf
+    return float(logits[token] - rivals.max())
+
+
+def _dilution(plain: torch.Tensor, own: torch.Tensor, token: int) -> tuple[float | None, float | None, int | None]:
+    """Gain and deficit of the tightest rival, and the limit that they set; None where the base has no rival ahead."""
+    deficit = plain - plain[token]
+    gain = (own[token] - own) - (plain[token] - plain)
+    ahead = deficit > 0
+    if not bool(ahead.any()):
+        return None, None, None
+    ratio = torch.where(ahead, gain / torch.where(ahead, deficit, 1.0), torch.inf)
+    tightest = int(ratio.argmin())
+    g, d = float(gain[tightest]), float(deficit[tightest])
+    return g, d, int(dilution_limit(g, d))

@@ -1,0 +1,1 @@
+"""Runs experiments: cells, records, predictions, verdicts."""

@@ -1,0 +1,241 @@
+"""One JSON file per finished cell: named by a hash of what was run, whole or not there at all.
+
+``results/<experiment>/<profile>/<hash>.json`` holds {cell, experiment, protocol, profile, metrics, seconds, device,
+environment, commit, dirty}. The name is the first 16 hex digits of SHA-256 over the canonical JSON of cell, experiment
+and protocol version: the same cell is never run twice, and a changed config or protocol is another cell.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "empirical" / "results"
+FIELDS = {"schema", "cell", "experiment", "protocol", "profile", "metrics", "seconds", "device", "environment",
+          "commit", "dirty"}  # fmt: skip
+SCHEMA = 1
+PACKAGES = ("numpy", "torch", "transformers", "peft")
+
+
+class RecordError(ValueError):
+    """A result file or folder is not what it must be; one line says which and why."""
+
+
+def canonical(value: Any) -> str:
+    """Canonical JSON: sorted keys, no spaces, no NaN. Raises ValueError for what JSON cannot hold."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def cell_hash(experiment: str, protocol: int, cell: Mapping[str, Any]) -> str:
+    """First 16 hex digits of SHA-256 over the canonical JSON of cell, experiment and protocol version."""
+    text = canonical({"cell": dict(cell), "experiment": experiment, "protocol": protocol})
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write whole or not at all, as JSON.
+
+    Raises:
+        RecordError: the folder cannot be written or the disk is full; nothing is left behind.
+        ValueError: a number is not finite. TypeError: something that JSON cannot hold.
+    """
+    _write(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    """A temporary name in the same folder, flushed to disk, then renamed: a reader sees the old file or the new one."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise RecordError(f"{path}: expected to write it, got: {error.strerror}") from error
+        raise
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A record, checked against its own name.
+
+    Raises:
+        RecordError: not JSON, fields missing or unknown, or the name is not the hash of the content.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RecordError(f"{path}: expected a whole JSON record, got: {error}") from error
+    if not isinstance(found, dict) or set(found) != FIELDS:
+        got = sorted(set(found) ^ FIELDS) if isinstance(found, dict) else type(found).__name__
+        raise RecordError(f"{path}: expected the fields of a record, got a difference in {got}")
+    want = cell_hash(found["experiment"], found["protocol"], found["cell"])
+    if path.stem != want:
+        raise RecordError(f"{path}: expected the name {want} for this content, got {path.stem}")
+    return found
+
+
+@cache
+def environment() -> dict[str, Any]:
+    """Versions that a result depends on, of the process that asks."""
+    versions: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    return {"python": platform.python_version(), "machine": platform.machine(), "packages": versions}
+
+
+def commit() -> tuple[str | None, bool]:
+    """(commit, dirty). Outside a checkout the commit comes from LORA_LIMITS_COMMIT, dirty from LORA_LIMITS_DIRTY."""
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        )
+        # results are what a run writes; they do not make the code that wrote them dirty
+        changes = subprocess.run(
+            ["git", "-C", str(ROOT), "status", "--porcelain", "--", ":!empirical/results"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return os.environ.get("LORA_LIMITS_COMMIT"), os.environ.get("LORA_LIMITS_DIRTY", "") not in ("", "0")
+    return found.stdout.strip(), bool(changes.stdout.strip())
+
+
+def device_name(device: str) -> str:
+    """The device in words: the processor's or the accelerator's model name."""
+    if device.startswith("cuda"):
+        import torch
+
+        return str(torch.cuda.get_device_name(device))
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return f"CPU: {line.partition(':')[2].strip()}, {os.cpu_count()} cores"
+    except OSError:
+        pass
+    return f"CPU: {platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
+def finite(value: Any, where: str = "metrics") -> None:
+    """Raise RecordError if a number anywhere in `value` is NaN or infinite: a failed cell, not a row in a table."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RecordError(f"{where}: expected finite numbers, got {value}")
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            finite(item, f"{where}.{key}")
+    elif isinstance(value, (list, tuple)):
+        for i, item in enumerate(value):
+            finite(item, f"{where}[{i}]")
+
+
+class Store:
+    """The records of one experiment under one profile."""
+
+    def __init__(self, results: Path, experiment: str, protocol: int, profile: str) -> None:
+        self.experiment, self.protocol, self.profile = experiment, protocol, profile
+        self.folder = results / experiment / profile
+
+    def path(self, cell: Mapping[str, Any]) -> Path:
+        """Where the record of `cell` lies or will lie."""
+        return self.folder / f"{cell_hash(self.experiment, self.protocol, cell)}.json"
+
+    def _error_path(self, cell: Mapping[str, Any]) -> Path:
+        path = self.path(cell)
+        return path.with_name(f"{path.stem}.error.txt")
+
+    def get(self, cell: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The record of `cell`, None if it is not there. Raises RecordError for a damaged file."""
+        path = self.path(cell)
+        return read(path) if path.exists() else None
+
+    def put(
+        self,
+        cell: Mapping[str, Any],
+        metrics: Mapping[str, Any],
+        seconds: float,
+        device: str,
+        versions: Mapping[str, Any] | None = None,
+        code: tuple[str | None, bool] | None = None,
+    ) -> dict[str, Any]:
+        """Write the record of a finished cell; a number that is not finite raises RecordError.
+
+        Args:
+            seconds: wall time of the cell alone.
+            device: in words, of the process that ran the cell.
+            versions: `environment` of that process, by default of this one.
+            code: `commit` of what ran, by default as it is now.
+        """
+        finite(metrics)
+        identity, dirty = code or commit()
+        record = {
+            "schema": SCHEMA,
+            "cell": dict(cell),
+            "experiment": self.experiment,
+            "protocol": self.protocol,
+            "profile": self.profile,
+            "metrics": dict(metrics),
+            "seconds": round(seconds, 3),
+            "device": device,
+            "environment": dict(versions or environment()),
+            "commit": identity,
+            "dirty": dirty,
+        }
+        # first the error of an earlier try: killed in between, the cell runs again, and no record keeps a stale error
+        with suppress(OSError):
+            self._error_path(cell).unlink(missing_ok=True)
+        write_json(self.path(cell), record)
+        return record
+
+    def put_error(self, cell: Mapping[str, Any], error: str) -> None:
+        """Keep why a cell failed, beside where its record would lie; the next run tries it again."""
+        _write(self._error_path(cell), f"{canonical(dict(cell))}\n{error}\n")
+
+    def strangers(self, cells: Iterable[Mapping[str, Any]]) -> int:
+        """How many files here belong to none of `cells`: records of another config or protocol."""
+        return len({p.name for p in self.folder.glob("*.json")} - {self.path(cell).name for cell in cells})
+
+    def damaged(self) -> list[str]:
+        """One line for every file here that is no whole record."""
+        problems = []
+        for path in sorted(self.folder.glob("*.json")):
+            try:
+                read(path)
+            except RecordError as error:
+                problems.append(str(error))
+        return problems
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Only one driver at a time writes here; a second one gets RecordError at once."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file = (self.folder / ".lock").open("w", encoding="utf-8")
+        except OSError as error:
+            raise RecordError(f"{self.folder}: expected a folder to write to, got: {error.strerror}") from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise RecordError(f"{self.folder}: expected no other driver, got one that is running here") from error
+            # what a killed driver left half-written is nothing to anybody
+            for partial in self.folder.glob(".*.partial"):
+                partial.unlink(missing_ok=True)
+            yield

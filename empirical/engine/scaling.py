@@ -1,0 +1,246 @@
+"""What a large sweep would need: measured costs of cells and records, arithmetic for larger bases, and a simulation.
+
+``lora-limits scaling --write`` puts the tables into docs/scaling.md; a test holds the committed document against the
+records. What is measured, what is assumed and what follows is said there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import textwrap
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from empirical.engine.ray import PER_GPU
+from empirical.engine.records import RESULTS, ROOT, RecordError, Store, device_name, read, write_json
+from empirical.engine.scheduler import Schedule, graham, lower_bound, simulate
+from theory.adapters import parameter_count
+from theory.numerics import require, stream
+
+DOCUMENT = ROOT / "docs" / "scaling.md"
+#: milliseconds that the driver needs for a record, written by ``lora-limits scaling --measure``
+MEASURED = ROOT / "docs" / "scaling.json"
+SEED = 5
+
+CELLS = 100_000
+# a base of the 7B class: the linear modules of 32 layers, as out x in
+LAYERS, WIDTH, FEED_FORWARD, VOCABULARY = 32, 4096, 11008, 32000
+MODULES = [(WIDTH, WIDTH)] * 4 + [(FEED_FORWARD, WIDTH)] * 2 + [(WIDTH, FEED_FORWARD)]
+RANK = 16
+# one cell trains one adapter and asks it
+STEPS, SEQUENCES, TOKENS = 300, 16, 64
+QUESTIONS, QUESTION_TOKENS = 2000, 32
+#: dense bf16 rate of an H100 or H200 as its data sheet gives it, FLOP/s, and the share of it that is assumed
+PEAK, SHARE = 989e12, 0.35
+#: bytes of GPU memory of an H200, and its data-sheet bandwidth in bytes/s
+GPU_MEMORY, GPU_BANDWIDTH = 141e9, 4.8e12
+#: bytes/s at which a base is read from a shared disk, assumed
+DISK = 2e9
+#: seconds until a lost worker is replaced, assumed
+RESTART = 120.0
+
+
+def recorded(results: Path = RESULTS) -> dict[str, list[float]]:
+    """Experiment -> seconds of its cells, of the records on a CPU. Raises ValueError if there are none."""
+    found: dict[str, list[float]] = {}
+    for path in sorted(results.glob("*/cpu/*.json")):
+        record = read(path)
+        found.setdefault(record["experiment"], []).append(float(record["seconds"]))
+    require(bool(found), "scaling", f"records of the profile cpu in {results}", "none (make experiments)")
+    return found
+
+
+def measure(count: int = 300) -> dict[str, Any]:
+    """Time the driver's own work on records of ordinary size: milliseconds (median) to write and to read one."""
+    example = read(max(RESULTS.glob("*/cpu/*.json"), key=lambda path: path.stat().st_size))
+    took: dict[str, list[float]] = {"write": [], "read": []}
+    # in the checkout, since /tmp may be memory
+    with tempfile.TemporaryDirectory(dir=ROOT / "build") as folder:
+        store = Store(Path(folder), example["experiment"], example["protocol"], example["profile"])
+        for i in range(count):
+            cell = {**example["cell"], "copy": i}
+            started = time.perf_counter()
+            store.put(cell, example["metrics"], 1.0, "measured", code=(None, True))
+            written = time.perf_counter()
+            store.get(cell)
+            took["write"].append(written - started)
+            took["read"].append(time.perf_counter() - written)
+    return {
+        "device": device_name("cpu"),
+        "records": count,
+        **{f"{name}_ms": round(1e3 * float(np.median(times)), 3) for name, times in took.items()},
+    }
+
+
+def section(results: Path = RESULTS, measured: Path = MEASURED) -> str:
+    """The generated part of the document, as Markdown."""
+    durations = recorded(results)
+    try:
+        driver = json.loads(measured.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{measured}: expected what scaling --measure writes, got: {error}") from error
+    sizes = [path.stat().st_size for path in results.glob("*/cpu/*.json")]
+    each = [s for of in durations.values() for s in of]
+    return "\n\n".join(
+        (_costs(durations), _order(each), _sweep(each, float(np.mean(sizes)), driver), _losses(each)),
+    )
+
+
+def _paragraph(*sentences: str) -> str:
+    return textwrap.fill(" ".join(sentences), 120, break_on_hyphens=False, break_long_words=False)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _costs(durations: dict[str, list[float]]) -> str:
+    every = [x for s in durations.values() for x in s]
+    rows = [
+        [name, str(len(s)), f"{np.mean(s):.1f}", f"{max(s):.1f}", f"{sum(s) / 60:.1f}"]
+        for name, s in [*((f"`{n}`", durations[n]) for n in sorted(durations)), ("all", every)]
+    ]
+    head = "### Measured: what a cell took\n\nEach on one CPU core, from the committed records.\n\n"
+    return head + _table(["experiment", "cells", "mean s", "longest s", "sum min"], rows)
+
+
+def _order(each: Sequence[float]) -> str:
+    rows, to_bound, to_first = [], [], []
+    for workers in (2, 8, 32, 128):
+        low = lower_bound(each, workers)
+        done = simulate(each, workers)
+        # the grid comes in no order of length; ten random orders stand for it
+        rng = stream(SEED, "arrival", workers)
+        arrival = [simulate(list(rng.permutation(each)), workers, "arrival").makespan for _ in range(10)]
+        to_bound.append(done.makespan / low)
+        to_first.append(float(np.mean(arrival)) / done.makespan)
+        shares = (to_bound[-1], np.mean(arrival) / low, max(arrival) / low, graham(workers))
+        rows.append([str(workers), f"{low / 60:.2f}", *(f"{share:.3f}" for share in shares),
+                     f"{100 * done.utilisation:.0f} %"])  # fmt: skip
+    text = _paragraph(
+        "The recorded durations on k workers without loss, as multiples of the bound max(longest, sum / k),",
+        "before which no order ends.",
+        f"Longest first ends at most {100 * (max(to_bound) - 1):.1f} % after it. Ten random orders of",
+        f"arrival take on average {min(to_first):.2f} to {max(to_first):.2f} times as long as longest first.",
+    )
+    header = ["k", "bound, min", "longest first", "arrival, mean", "arrival, worst", "any list, at most (Graham)",
+              "busy, longest first"]  # fmt: skip
+    return f"### Simulated: the order of the cells\n\n{text}\n\n" + _table(header, rows)
+
+
+def cost() -> dict[str, float]:
+    """Arithmetic for one cell over the base: parameters, FLOP, seconds, bytes."""
+    base = LAYERS * sum(out * inn for out, inn in MODULES) + 2 * VOCABULARY * WIDTH
+    adapter = LAYERS * sum(parameter_count(out, inn, RANK) for out, inn in MODULES)
+    trained, asked = STEPS * SEQUENCES * TOKENS, QUESTIONS * QUESTION_TOKENS
+    # a frozen base needs no gradients of its weights: 2 N forward and 2 N backward per token, and 2 N to ask
+    flop = 4.0 * base * trained + 6.0 * adapter * trained + 2.0 * (base + adapter) * asked
+    return {
+        "base": base, "adapter": adapter, "trained": trained, "asked": asked, "flop": flop,
+        "seconds": flop / (PEAK * SHARE), "base_bytes": 2.0 * base, "adapter_bytes": 2.0 * adapter,
+        "load": 2.0 * base / DISK, "step_seconds": 4.0 * base * SEQUENCES * TOKENS / (PEAK * SHARE),
+        "step_read": 2 * 2.0 * base / GPU_BANDWIDTH,
+    }  # fmt: skip
+
+
+def _sweep(each: Sequence[float], record_bytes: float, driver: dict[str, Any]) -> str:
+    c = cost()
+    hours = CELLS * c["seconds"] / 3600
+    apart = int(GPU_MEMORY // (1.2 * c["base_bytes"]))
+    writing = CELLS * driver["write_ms"] / 1e3
+    rows = [
+        ["parameters of the base", f"{c['base'] / 1e9:.2f} billion", "arithmetic, from the shapes"],
+        [f"parameters of an adapter of rank {RANK}", f"{c['adapter'] / 1e6:.1f} million", "arithmetic"],
+        ["tokens of a cell, trained and asked", f"{c['trained']:,} and {c['asked']:,}", "assumed"],
+        ["work of a cell", f"{c['flop'] / 1e15:.1f} PFLOP", "arithmetic: 4 N per token trained, 2 N asked"],
+        ["time of a cell", f"{c['seconds']:.0f} s", f"assumed: {100 * SHARE:.0f} % of {PEAK / 1e12:.0f} TFLOP/s"],
+        ["GPU hours", f"{hours:,.0f}", "arithmetic, base kept in memory"],
+        ["GPU hours, base loaded for each cell", f"{CELLS * (c['seconds'] + c['load']) / 3600:,.0f}",
+         f"assumed: {DISK / 1e9:.0f} GB/s, {c['load']:.1f} s each"],
+        ["records", f"{CELLS * record_bytes / 1e9:.2f} GB in {CELLS:,} files",
+         f"measured: {record_bytes / 1e3:.1f} kB each"],
+        ["adapters, if they are kept, bf16", f"{CELLS * c['adapter_bytes'] / 1e12:.1f} TB",
+         f"arithmetic: {c['adapter_bytes'] / 1e6:.0f} MB each"],
+        ["driver: writing all records", f"{writing / 60:.1f} min", f"measured: {driver['write_ms']:.2f} ms each"],
+        ["driver: reading all records at a restart", f"{CELLS * driver['read_ms'] / 6e4:.1f} min",
+         f"measured: {driver['read_ms']:.2f} ms each"],
+        ["GPUs that one driver keeps busy", f"{1e3 * c['seconds'] / driver['write_ms']:,.0f}",
+         "arithmetic: time of a cell by time to write"],
+        ["bases side by side on a GPU of 141 GB", str(apart), "arithmetic: bf16, and a fifth for everything else"],
+    ]  # fmt: skip
+    text = _paragraph(
+        f"One adapter of rank {RANK} on all linear modules per cell: {STEPS} steps of {SEQUENCES} sequences of",
+        f"{TOKENS} tokens, then {QUESTIONS} questions of {QUESTION_TOKENS} tokens. The driver was timed on",
+        f"{driver['device'].removeprefix('CPU: ')}, median of {driver['records']} records.",
+    )
+    step, busy = SEQUENCES * TOKENS, c["step_seconds"] / c["step_read"]
+    after = _paragraph(
+        f"The bottleneck is the matrix products of the base: {hours:,.0f} GPU hours, {hours / 64:.0f} h on 64 GPUs.",
+        f"A step of {step:,} tokens computes for {1e3 * c['step_seconds']:.0f} ms and reads the weights twice in",
+        f"{1e3 * c['step_read']:.1f} ms, so memory bandwidth counts only for steps below {step / busy:.0f} tokens;",
+        "there, several adapters in one batch share each read. Memory decides how a GPU is filled: of the",
+        f"{PER_GPU} processes that share a GPU in the profile gpu, {apart} would find room with a base of their own,",
+        "so at this size one process per GPU trains several adapters over one base.",
+        "Next comes storage: kept adapters need",
+        f"{c['adapter_bytes'] / record_bytes:,.0f} times the room of the records; a cell therefore measures what is",
+        "wanted, and an adapter that is missed is trained again from its seed.",
+        "The driver comes last: its writing takes as long as",
+        f"the cells only from {1e3 * c['seconds'] / driver['write_ms']:,.0f} GPUs on.",
+    )
+    head = f"### Arithmetic: {CELLS:,} cells over a base of the 7B class\n\n{text}\n\n"
+    return f"{head}{_table(['quantity', 'value', 'where from'], rows)}\n\n{after}"
+
+
+def _losses(each: Sequence[float]) -> str:
+    c = cost()
+    rng = stream(SEED, "sweep")
+    # cells differ as the recorded ones do, about the mean computed above
+    cells = rng.choice(np.asarray(each) / np.mean(each) * c["seconds"], CELLS)
+    total = float(cells.sum())
+    rows = []
+    for workers in (64, 512):
+        for hours in (float("inf"), 24.0, 1.0):
+            done: Schedule = simulate(list(cells), workers, between_losses=3600 * hours, restart=RESTART, attempts=3,
+                                      rng=stream(SEED, "losses", workers, str(hours)))  # fmt: skip
+            rows.append([str(workers), "never" if hours == float("inf") else f"every {hours:g} h",
+                         f"{done.makespan / 3600:.2f}", f"{total / workers / 3600:.2f}", f"{done.losses:,}",
+                         f"{100 * done.wasted / (done.useful + done.wasted):.2f} %", str(done.failed),
+                         f"{100 * done.utilisation:.1f} %"])  # fmt: skip
+    text = _paragraph(
+        f"{CELLS:,} cells whose times spread about that mean as the recorded ones do (the longest",
+        f"{max(cells) / np.mean(cells):.1f} times the mean), longest first. A lost cell goes to the end, a worker is",
+        f"replaced after {RESTART:.0f} s, three lost attempts give a cell up.",
+    )
+    header = ["GPUs", "each dies", "hours", "sum / GPUs, h", "attempts lost", "time wasted", "given up", "busy"]
+    return f"### Simulated: the sweep, with workers that die\n\n{text}\n\n" + _table(header, rows)
+
+
+def render(document: str, generated: str) -> str:
+    """`document` with the generated part replaced. Raises ValueError if it has no place for it."""
+    pattern = re.compile(r"(<!-- scaling -->\n).*?(\n<!-- /scaling -->)", re.DOTALL)
+    require(
+        bool(pattern.search(document)), "docs/scaling.md", "the marks <!-- scaling --> and <!-- /scaling -->", "none"
+    )
+    return pattern.sub(lambda found: found[1] + generated + found[2], document)
+
+
+def write(results: Path = RESULTS) -> Path:
+    """Bring the document up to date; returns its path."""
+    text = render(DOCUMENT.read_text(encoding="utf-8"), section(results))
+    partial = DOCUMENT.with_name(f".{DOCUMENT.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(DOCUMENT)
+    return DOCUMENT
+
+
+def write_measured() -> Path:
+    """Time the driver and keep what came out; returns the path."""
+    write_json(MEASURED, measure())
+    return MEASURED

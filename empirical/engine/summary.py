@@ -1,0 +1,56 @@
+"""The committed results in one table for the README: ``python -m empirical.engine.summary`` (``--write`` writes)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from empirical.engine import driver as engine
+from empirical.engine.records import RESULTS, ROOT
+
+README = ROOT / "README.md"
+MARKS = ("<!-- experiments -->\n", "\n<!-- /experiments -->")
+
+
+def purpose(name: str) -> str:
+    """The first sentence of an experiment's module."""
+    return (engine.module(name).__doc__ or "").split("\n\n")[0].replace("\n", " ").removesuffix(".")
+
+
+def summary(results: Path = RESULTS, profiles: Sequence[str] = ("cpu", "gpu")) -> str:
+    """One row per experiment and profile: what it is about, worlds and cells that ran, how its predictions came out.
+
+    An experiment without results has a row that says so.
+    """
+    lines = ["| experiment | what it holds against real training | results | hold | violated | undecided |",
+             "|---|---|---|---|---|---|"]  # fmt: skip
+    for name in engine.experiments():
+        found = {p: engine.records(name, p, results) for p in profiles}
+        done = {p: records for p, records in found.items() if records}
+        for profile, records in done.items():
+            rows = engine.judge_all([name], profile, results)
+            seeds = {r["cell"].get("seed") for r in records}
+            counts = [sum(r["verdict"] == v for r in rows) for v in ("holds", "violated", "undecided")]
+            ran = f"{profile.upper()}, {len(seeds)} worlds, {len(records)} cells"
+            lines.append(f"| `{name}` | {purpose(name)} | {ran} | {' | '.join(map(str, counts))} |")
+        if not done:
+            lines.append(f"| `{name}` | {purpose(name)} | none yet | - | - | - |")
+    return "\n".join(lines)
+
+
+def embed(text: str, table: str) -> str:
+    """`text` with the table between its marks. Raises ValueError where the marks are missing."""
+    before, mark, rest = text.partition(MARKS[0])
+    _, end, after = rest.partition(MARKS[1])
+    if not mark or not end:
+        raise ValueError(f"README.md: expected {MARKS[0].strip()} and {MARKS[1].strip()}, got no such section")
+    return before + mark + table + end + after
+
+
+if __name__ == "__main__":
+    table = summary()
+    if "--write" in sys.argv[1:]:
+        README.write_text(embed(README.read_text(encoding="utf-8"), table), encoding="utf-8")
+    else:
+        print(table)

@@ -1,0 +1,1 @@
+"""The experiment coverage; see ``run.py``."""

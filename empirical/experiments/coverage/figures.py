@@ -1,0 +1,252 @@
+"""Figures of the coverage experiment."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from empirical.engine.drawing import (
+    BLUE,
+    GREEN,
+    PURPLE,
+    RED,
+    SOFT,
+    Plot,
+    Records,
+    cloud,
+    finish,
+    line_mark,
+    mean_mark,
+    mean_rate,
+    new_panels,
+    panel_title,
+    rate,
+    share_axis,
+    verdict_suffix,
+    world_mark,
+)
+from empirical.experiments.coverage.predictions import MARGIN, TELLS
+from theory.composition import coverage_law
+
+PAIRS = {
+    "placed": "early + late layers",
+    "rows": "new embeddings + late layers",
+    "all": "all layers + all layers",
+    "swapped": "late + early layers",
+    "shuffled": "wrong bridges + late",
+}
+
+
+def _worlds(records: Records, *groups: str) -> list[Mapping[str, Any]]:
+    return [r for r in records if r["cell"]["kind"] == "world" and r["cell"]["group"] in groups]
+
+
+def _law(record: Mapping[str, Any], pair: str) -> Mapping[str, float] | None:
+    found: Mapping[str, float] | None = record["metrics"]["predicted"]["coverage_law"]["value"].get(pair)
+    return found
+
+
+def _cells(record: Mapping[str, Any], condition: str, *cells: str) -> float:
+    """Share right in some cells together; NaN where the world lacks the condition or asked nothing."""
+    counts = record["metrics"]["scores"].get(condition)
+    return math.nan if counts is None else rate([sum(counts[c][i] for c in cells) for i in (0, 1)])
+
+
+def coverage_figure(records: Records, rows: Records) -> Figure | None:
+    """Accuracy of new x changed against coverage, on all bridges and on covered ones, with coverage_law."""
+    worlds = _worlds(records, "headline", "sweep")
+    pairs = [p for p in ("placed", "rows", "all") if any(f"sum:{p}" in r["metrics"]["scores"] for r in worlds)]
+    if not pairs:
+        return None
+    figure, axes = new_panels(len(pairs), 2, (7.6, 5.2), sharex=True, sharey=True)
+    m = worlds[0]["cell"]["values"]
+    # lambda and p2 of the worlds at the headline coverage, which the affine law takes to every coverage
+    headline = _worlds(records, "headline") or worlds
+    line = np.linspace(0.0, 1.0, 41)
+    for column, pair in enumerate(pairs):
+        mine = [r for r in worlds if f"sum:{pair}" in r["metrics"]["scores"]]
+        levels = sorted({r["cell"]["coverage"] for r in mine})
+        known = [law for law in (_law(r, pair) for r in headline) if law]
+        factors = [mean_rate([law[f] for law in known]) for f in ("lambda", "p2")]
+        for axis, covered in ((axes[0, column], False), (axes[1, column], True)):
+            shown = [c for c in levels if c > 0 or not covered]
+            sealed = {c: [_law(r, pair) for r in mine if r["cell"]["coverage"] == c] for c in shown}
+            laws = {c: [law for law in found if law] for c, found in sealed.items()}
+            low = [mean_rate([law["covered" if covered else "low"] for law in laws[c]]) for c in shown]
+            high = (
+                [v + MARGIN for v in low] if covered else [mean_rate([law["high"] for law in laws[c]]) for c in shown]
+            )
+            foot = [v - MARGIN for v in low] if covered else low
+            affine = [
+                coverage_law(1.0 if covered else float(c), factors[0], factors[1], m).low if known else math.nan
+                for c in line
+            ]
+            ends = np.array([foot, high])
+            if len(shown) > 1:
+                axis.fill_between(shown, *ends, color="black", alpha=0.1, lw=0)
+            else:
+                axis.errorbar(shown, low, np.abs(ends - low), color="black", alpha=0.15, elinewidth=9)
+            axis.plot(line, affine, ls=":", color="black", lw=1.1, gid=f"affine.{pair}.{covered}")
+            axis.plot(shown, low, "k-", marker="D", mfc="none", ms=7, zorder=5, gid=f"law.{pair}.{covered}")
+            cells = ("new_changed_covered",) if covered else ("new_changed_covered", "new_changed_uncovered")
+            for c in shown:
+                values = [_cells(r, f"sum:{pair}", *cells) for r in mine if r["cell"]["coverage"] == c]
+                cloud(axis, c, values, BLUE, 0.09)
+            axis.axhline(1 / m, color=RED, ls="--", lw=1)
+        panel_title(axes[0, column], PAIRS[pair])
+        at = f"λ p₂ at c = {headline[0]['cell']['coverage']:g}"
+        panel_title(axes[1, column], f"{at}{verdict_suffix(rows, f'headline.law.{pair}')}", fontsize=8)
+        axes[1, column].set_xlabel("coverage c (share of bridges)")
+    for axis, label in ((axes[0, 0], "accuracy, all bridges"), (axes[1, 0], "accuracy, covered bridges")):
+        share_axis(axis, label)
+        axis.set_xlim(-0.08, 1.08)
+    handles = [
+        mean_mark("measured, mean over worlds", BLUE), world_mark(BLUE),
+        line_mark("predicted from each world's experts alone", marker="D", mfc="none", ms=7),
+        Patch(color="black", alpha=0.1, lw=0, label=f"top: guesses included; below: ± {MARGIN:g}"),
+        line_mark(f"λ, p₂ of c = {headline[0]['cell']['coverage']:g} at every c", ":", lw=1.1),
+        line_mark(f"chance, 1/{m}", "--", RED, lw=1),
+    ]  # fmt: skip
+    title = "Sum of two experts: new person × changed second hop, against coverage"
+    return finish(figure, title, worlds, handles, 3)
+
+
+def placement_figure(records: Records, rows: Records) -> Figure | None:
+    """Where each hop is written decides: single experts, sums and training together, covered and uncovered bridges."""
+    worlds = _worlds(records, "headline")
+    if not worlds:
+        return None
+    m = worlds[0]["cell"]["values"]
+    panels = [
+        ("First hop alone", "new person × unchanged second hop", "new_unchanged",
+         {"first_early": "early", "first_all": "all", "first_late": "late", "rows": "new\nembed."}),
+        ("Second hop alone", "old person × changed second hop", "old_changed",
+         {"second_late": "late", "second_all": "all", "second_early": "early"}),
+        ("Sums of the two", "new person × changed second hop", "new_changed",
+         {"sum:placed": "early\n+ late", "sum:rows": "embed.\n+ late", "sum:all": "all\n+ all",
+          "sum:swapped": "late\n+ early", "sum:shuffled": "wrong\n+ late"}),
+        ("Trained together", "new person × changed second hop", "new_changed",
+         {"joint": "joint", "everything": "full\nfine-t.", "joint_bridge": "+ bridge\ndata *",
+          "direct": "direct\n(taught)"}),
+    ]  # fmt: skip
+    scanned = sorted(
+        int(e.removeprefix("first_"))
+        for e in worlds[0]["metrics"]["scores"]
+        if e.startswith("first_") and e.removeprefix("first_").isdigit()
+    )
+    if scanned:
+        figure, axes = new_panels(5, 1, (11.4, 3.3), sharey=True, width_ratios=[4, 3, 5, 4, 3.5])
+    else:
+        figure, axes = new_panels(4, 1, (9.6, 3.5), sharey=True, width_ratios=[4, 3, 5, 4])
+    for axis, (title, questions, cell, conditions) in zip(axes[0], panels, strict=False):
+        for offset, bridges, colour in ((-0.2, "covered", BLUE), (0.2, "uncovered", RED)):
+            for x, condition in enumerate(conditions):
+                # bridge data shows the changed questions of every other person; only the others' count
+                if condition == "joint_bridge":
+                    asked = ("new_changed_unseen",) if bridges == "covered" else ()
+                else:
+                    asked = (f"{cell}_{bridges}",)
+                values = [_cells(r, condition, *asked) for r in worlds]
+                kept = [v for v in values if not math.isnan(v)]
+                if kept:
+                    spread = x + offset + 0.24 * (np.arange(len(kept)) / max(len(kept) - 1, 1) - 0.5) * (len(kept) > 1)
+                    hatch = None if bridges == "covered" else "////"
+                    axis.bar(x + offset, mean_rate(kept), 0.36, color=colour, alpha=0.55, hatch=hatch, ec="white", lw=0)
+                    axis.plot(spread, kept, "o", ms=2.6, mew=0, color="#222222", alpha=0.6, zorder=3)
+                pair = condition.removeprefix("sum:")
+                laws = [law["covered"] for law in (_law(r, pair) for r in worlds) if law]
+                if condition.startswith("sum:") and bridges == "covered" and laws:
+                    axis.plot([x - 0.42, x + 0.02], [mean_rate(laws)] * 2, "k-", lw=2.2, zorder=4, gid=f"law.{pair}",
+                              solid_capstyle="butt")  # fmt: skip
+        axis.set_xticks(range(len(conditions)), list(conditions.values()), fontsize=7.5)
+        axis.grid(False, axis="x")
+        panel_title(axis, f"{title}\n")
+        axis.text(0, 1.015, questions, transform=axis.transAxes, fontsize=7, color=SOFT)
+        axis.axhline(1 / m, color="black", ls="--", lw=0.9)
+    if scanned:
+        axis = axes[0, -1]
+        for hop, cell, colour, marker in (
+            ("first", "new_unchanged", GREEN, "^"),
+            ("second", "old_changed", PURPLE, "s"),
+        ):
+            for layer in scanned:
+                values = [_cells(r, f"{hop}_{layer}", f"{cell}_covered") for r in worlds]
+                cloud(axis, layer, values, colour, 0.2, marker)
+        axis.set_xticks(scanned, [str(layer) for layer in scanned])
+        axis.set_xlabel("layer")
+        panel_title(axis, "One layer only\n")
+        axis.text(0, 1.015, "covered bridges", transform=axis.transAxes, fontsize=7, color=SOFT)
+        axis.axhline(1 / m, color="black", ls="--", lw=0.9)
+    share_axis(axes[0, 0])
+    handles = [
+        Patch(fc=BLUE, alpha=0.55, label="covered bridges, mean"),
+        Patch(fc=RED, alpha=0.55, hatch="////", ec="white", label="uncovered bridges, mean"),
+        Line2D([], [], marker="o", ls="", ms=2.6, mew=0, color="#222222", alpha=0.6, label="one world"),
+        line_mark("predicted: λ p₂", lw=2.2), line_mark(f"chance, 1/{m}", "--", lw=0.9),
+    ]  # fmt: skip
+    handles.append(Line2D([], [], ls="", label="* on people it saw no two-hop of"))
+    if scanned:
+        handles += [mean_mark("first hop", GREEN, "^"), mean_mark("second hop", PURPLE, "s")]
+    return finish(figure, "Where each hop is written", worlds, handles, 4)
+
+
+def alignment_figure(records: Records, rows: Records) -> Figure | None:
+    """AUC of α and κ for what will be answered, beside that of the answer's own confidence, world by world."""
+    worlds = _worlds(records, "headline")
+    said = [("placed", "alpha"), ("rows", "alpha"), ("all", "kappa"), ("placed", "kappa")]
+    found = {}
+    for pair, score in said:
+        aligned = [r["metrics"]["pairs"][pair]["alignment"] for r in worlds if pair in r["metrics"]["pairs"]]
+        both = [(a[f"{score}_covered"], a[f"{score}_covered_confidence"]) for a in aligned]
+        found[pair, score] = [(v, c) for v, c in both if v is not None and c is not None]
+    if not any(found.values()):
+        return None
+    figure, axes = new_panels(4, 1, (8.6, 4.2), sharey=True)
+    names = {"alpha": "α", "kappa": "κ"}
+    for axis, (pair, score) in zip(axes[0], said, strict=True):
+        values = found[pair, score]
+        for v, c in values:
+            axis.plot([0, 1], [v, c], color=SOFT, lw=0.7, alpha=0.5, zorder=2)
+        cloud(axis, 0, [v for v, _ in values], BLUE)
+        cloud(axis, 1, [c for _, c in values], RED, marker="s")
+        axis.axhline(TELLS, color="black", ls="-", lw=1.1, gid=f"tells.{score}.{pair}")
+        axis.axhline(0.5, color="black", ls="--", lw=0.9)
+        axis.set_xlim(-0.5, 1.5)
+        axis.set_ylim(min([0.4, *(x - 0.05 for pairs in found.values() for both in pairs for x in both)]), 1.03)
+        axis.set_xticks([0, 1], [names[score], "confidence"])
+        axis.grid(False, axis="x")
+        asked = "changed" if score == "alpha" else "unchanged"
+        lines = [
+            f"{PAIRS[pair]}",
+            f"AUC in {len(values)} of {len(worlds)} worlds",
+            f"≥ {TELLS:g}{verdict_suffix(rows, f'headline.{score}.{pair}') or ' predicted'}",
+            f"> confidence{verdict_suffix(rows, f'headline.{score}.{pair}.gain') or ' predicted'}",
+        ]
+        axis.set_title("\n" * (len(lines) + 1))  # room for the lines
+        axis.text(0, 1.37, f"{names[score]}, {asked} 2nd hops", transform=axis.transAxes).set_in_layout(False)
+        for i, text in enumerate(lines):
+            loud: dict[str, Any] = {"color": RED, "fontweight": "bold"} if "VIOLATED" in text else {"color": SOFT}
+            drawn = axis.text(0, 1.28 - 0.08 * i, text, transform=axis.transAxes, fontsize=7.5, **loud)
+            drawn.set_in_layout(False)
+        if not values:
+            note = "no world with\n3 right, 3 wrong"
+            axis.text(0.5, 0.68, note, transform=axis.transAxes, ha="center", color=SOFT).set_in_layout(False)
+    axes[0, 0].set_ylabel("AUC on covered bridges")
+    handles = [mean_mark("before scoring: α or κ, mean", BLUE),
+               mean_mark("the answer's own confidence, mean", RED, "s"),
+               line_mark("one world", "-", SOFT, lw=0.7), line_mark(f"predicted: at least {TELLS:g}", lw=1.1),
+               line_mark("chance, 0.5", "--", lw=0.9)]  # fmt: skip
+    return finish(figure, "Which queries will be answered? α and κ against success", worlds, handles, 3)
+
+
+PLOTS = (
+    Plot("coverage_law", "coverage", coverage_figure),
+    Plot("coverage_placement", "coverage", placement_figure),
+    Plot("coverage_alignment", "coverage", alignment_figure),
+)

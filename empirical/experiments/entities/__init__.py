@@ -1,0 +1,1 @@
+"""The experiment entities; see ``run.py``."""

@@ -1,0 +1,1 @@
+"""The experiment one_layer; see ``run.py``."""

@@ -1,0 +1,124 @@
+"""The figure of the one_layer experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from empirical.engine.drawing import (
+    BLUE,
+    GREEN,
+    PURPLE,
+    RED,
+    SOFT,
+    Plot,
+    Records,
+    finish,
+    line_mark,
+    mean_mark,
+    mean_rate,
+    new_panels,
+    panel_title,
+    rate,
+    tally_suffix,
+    world_mark,
+)
+from empirical.experiments.one_layer.run import COVERED
+from theory.additive import additive_ceiling
+
+BASES = {
+    ("constructed", "closed"): ("constructed, closed form", BLUE, "o"),
+    ("constructed", "trained"): ("constructed, trained adapters", GREEN, "^"),
+    ("scratch", "trained"): ("trained from scratch", PURPLE, "s"),
+}
+NAMES = {"direct": "direct two-hop adapter", "product linear": "product factors, peft linear",
+         "product sum": "product factors, sum", "first": "first adapter alone", "second": "second adapter alone",
+         "svd_full": "svd, full rank", "dare_each": "dare, each alone", "magnitude_each": "pruned, each alone",
+         "own": "your own method"}  # fmt: skip
+ADVERSARY = "adversary: optimised logits"
+
+
+def _score(record: Mapping[str, Any], method: str) -> Mapping[str, Sequence[int]] | None:
+    """Counts of a method at the largest rank."""
+    cell, scores = record["cell"], record["metrics"]["scores"]
+    top = 0 if cell["writing"] == "closed" else max(cell["ranks"])
+    found: Mapping[str, Sequence[int]] | None = scores.get(f"{method} {top}", scores.get(method))
+    return found
+
+
+def one_layer_figure(records: Records, rows: Records) -> Figure | None:
+    """Two-hop accuracy of every method against the additive ceiling, with the one-hop facts kept beside it."""
+    worlds = [r for r in records if r["cell"]["kind"] == "two_hop"]
+    if not worlds:
+        return None
+    cell = worlds[0]["cell"]
+    n, m = cell["bridges"], cell["values"]
+    ceiling = additive_ceiling(n, m)
+    methods = [*cell["methods"], *(["own"] if any(_score(r, "own") for r in worlds) else [])]
+    adversary = [
+        r for r in records
+        if r["cell"]["kind"] == "adversary" and (r["cell"]["bridges"], r["cell"]["values"]) == (n, m)
+    ]  # fmt: skip
+    groups = [
+        ("additive: ceiling proven",
+         [*(v for v in methods if v in COVERED), *([ADVERSARY] if adversary else []), "product sum"]),
+        ("not additive: no ceiling", [v for v in methods if v not in COVERED and not v.startswith("arrow")]),
+        ("routed token by token", [v for v in methods if v.startswith("arrow")]),
+        ("controls", ["first", "second", "direct", "product linear"]),
+    ]  # fmt: skip
+    groups = [
+        (title, [v for v in listed if v == ADVERSARY or any(_score(r, v) for r in worlds)]) for title, listed in groups
+    ]
+    groups = [g for g in groups if g[1]]
+    total = sum(len(g[1]) for g in groups) + len(groups)
+    figure, axes = new_panels(3, 1, (9.2, 1.5 + 0.215 * total), sharey=True, width_ratios=[1.7, 1, 1])
+    y, ticks, labels = 0.0, [], []
+    for title, listed in groups:
+        place = axes[0, 0].get_yaxis_transform()
+        axes[0, 0].text(0.985, y, title, transform=place, ha="right", va="center", style="italic", color=SOFT)
+        for axis in axes[0]:
+            axis.axhline(y, color="#bbbbbb", lw=0.6, xmax=0.5 if axis is axes[0, 0] else 1.0, zorder=1)
+        y += 1
+        for method in listed:
+            ticks.append(y)
+            labels.append(NAMES.get(method, method))
+            if method == ADVERSARY:
+                pooled = [[sum(t[i] for t in r["metrics"]["large"]) for i in (0, 1)] for r in adversary]
+                _row(axes[0, 0], y, [rate(p) for p in pooled], RED, "D")
+            for (base, writing), (_, colour, marker), offset in zip(
+                BASES, BASES.values(), (-0.27, 0, 0.27), strict=True
+            ):
+                mine = [r for r in worlds if (r["cell"]["base"], r["cell"]["writing"]) == (base, writing)]
+                found = [s for s in (_score(r, method) for r in mine) if s]
+                for axis, hop in zip(axes[0], ("two_hop", "first", "second"), strict=True):
+                    _row(axis, y + offset, [rate(s[hop]) for s in found], colour, marker)
+            y += 1
+    for axis, label in zip(axes[0], ("two-hop accuracy", "first hop kept", "second hop kept"), strict=True):
+        axis.set(xlim=(-0.03, 1.04), xlabel=f"{label} (share right)", ylim=(y - 0.3, -0.7))
+        axis.set_yticks(ticks, labels)
+        axis.tick_params(axis="y", length=0)
+    axes[0, 0].axvline(ceiling, color="black", lw=1.6, gid="ceiling")
+    axes[0, 0].axvline(1 / m, color="black", lw=0.9, ls="--")
+    judged = [row["verdict"] for row in rows if row["claim"] == "additive_limit" and row["kind"] == "ceiling"]
+    held = tally_suffix(judged)
+    panel_title(axes[0, 0], f"Ceiling for additive merges{held}")
+    panel_title(axes[0, 1], "One-hop facts kept beside it")
+    title = f"One adapted matrix: two-hop accuracy of every method, rank {max(cell['ranks'])}"
+    bases = [v for k, v in BASES.items() if any((r["cell"]["base"], r["cell"]["writing"]) == k for r in worlds)]
+    handles = [*(mean_mark(label, colour, marker) for label, colour, marker in bases),
+               *([mean_mark(ADVERSARY, RED, "D")] if adversary else []), world_mark(),
+               line_mark(f"additive ceiling {ceiling:.3g} (n = {n}, m = {m})", lw=1.6),
+               line_mark(f"chance, 1/{m}", "--", lw=0.9)]  # fmt: skip
+    return finish(figure, title, [*worlds, *adversary], handles, 4)
+
+
+def _row(axis: Axes, y: float, values: Sequence[float], colour: str, marker: str) -> None:
+    if values:
+        axis.plot(values, [y] * len(values), marker="o", ls="", ms=2.2, mew=0, color=colour, alpha=0.4, zorder=3)
+        axis.plot([mean_rate(values)], [y], marker=marker, ls="", ms=5, mec="white", mew=0.5, color=colour, zorder=4)
+
+
+PLOTS = (Plot("one_layer_two_hop", "one_layer", one_layer_figure),)

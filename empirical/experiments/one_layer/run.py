@@ -1,0 +1,792 @@
+"""One adapted matrix before the logits: it keeps facts as computed, and no additive merge composes two hops with it.
+
+Model: features of a prompt are frozen, ``logits = W phi(prompt)``, adapters sit on W alone. Cells:
+
+*survival*: k adapters with facts of their own, merged; which one-hop facts live is computed beforehand, fact by fact.
+*two_hop*: persons with a random bridge in the first adapter, a random table of values in the second, merged by every
+method and asked ``x REL1 REL2``. The model is constructed (closed form or trained adapters) or a one-layer transformer
+trained from scratch. Controls: an adapter that is taught the two-hop answers, and factors whose product composes.
+*tail*: one person, the adapters of all n bridges, one table: the count of right bridges in a single world.
+*adversary*: logits optimised for two-hop accuracy itself, against the exact optimum (small) and the ceiling (large).
+
+Tables are i.i.d. uniform, and the base knows neither. Two-hop answers are scored among the values, one-hop answers
+among all tokens; ties are wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product, repeat
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from empirical.engine.judge import Prediction
+from empirical.experiments.one_layer.adversary import answer, optimise, right
+from empirical.reuse.methods import MERGES, ROUTERS, Options, merged, peft_weighted, reused, weighted_sum
+from empirical.training.adapter import Schedule, descend
+from empirical.training.bases import BaseShape, Update, Updates, generator, scratch_base, updated
+from empirical.training.readout import Readout, fit, table
+from theory.additive import (
+    additive_ceiling,
+    additive_optimum,
+    additive_threshold,
+    composed_share,
+    extremal_first,
+    extremal_second,
+)
+from theory.lowrank import LowRank
+from theory.merging import dilution_limit, factor_average, interference_bound, surviving_facts
+from theory.numerics import Array, one_of, rank_tolerance, require, stream
+from theory.one_layer import OneLayer, joint_edit, one_layer_model, relu_key_cosine, summed_edits
+from theory.routing import bridge_blind_ceiling
+
+PROTOCOL = 1
+ORDER = 2
+
+SURVIVAL = {"facts", "values", "width", "hidden", "strongest", "adapters"}
+TWO_HOP = {"persons", "old_persons", "bridges", "values", "width", "hidden", "ranks", "methods", "steps", "density",
+           "rate_constructed", "rate_scratch", "scratch_width", "scratch_old_persons", "scratch_steps", "scratch_batch",
+           "scratch_rate"}  # fmt: skip
+TAIL = {"persons", "old_persons", "bridges", "values", "width", "hidden", "methods", "density", "level"}
+ADVERSARY = {"sizes", "starts", "rounds", "bridges", "values", "train", "tables"}
+#: margin for the mean cosine of keys: with 1024 hidden units one world's relation token moves it by about 0.03
+COSINE = 0.05
+
+
+# ---------------------------------------------------------------- merges of one matrix
+
+
+def _svd_full(adapters: Sequence[Updates], base: nn.Module, options: Options) -> Updates:
+    """peft's svd at the sum of the ranks."""
+    ranks = [u.columns for a in adapters for u in a.values() if isinstance(u, LowRank)]
+    return peft_weighted(adapters, base, "svd", [1.0] * len(adapters), options, svd_rank=sum(ranks))
+
+
+def _alone(prune: Callable[[Array, float, np.random.Generator], Array], name: str) -> Any:
+    def merge(adapters: Sequence[Updates], base: nn.Module, options: Options) -> Updates:
+        rng = stream(options.seed, "one_layer", name)
+        thin: list[dict[str, Update]] = [
+            {n: prune(u.dense() if isinstance(u, LowRank) else u, options.density, rng) for n, u in a.items()}
+            for a in adapters
+        ]
+        return weighted_sum(thin, [1.0] * len(thin))
+
+    return merge
+
+
+def _dare(values: Array, density: float, rng: np.random.Generator) -> Array:
+    """DARE of one update (Yu et al. 2023, arXiv 2311.03099): each entry kept with this probability, and rescaled."""
+    return np.where(rng.random(values.shape) < density, values / density, 0.0)
+
+
+def _magnitude(values: Array, density: float, rng: np.random.Generator) -> Array:
+    """The largest entries of one update, this share of them."""
+    keep = max(1, round(density * values.size))
+    return np.where(np.abs(values) >= np.partition(np.abs(values).ravel(), -keep)[-keep], values, 0.0)
+
+
+#: covered by additive_limit besides sum, mean and cat: each update is changed by itself, then all are added
+OWN: dict[str, Any] = {
+    "svd_full": _svd_full,
+    "dare_each": _alone(_dare, "dare"),
+    "magnitude_each": _alone(_magnitude, "magnitude"),
+}
+COVERED = ("sum", "mean", "cat", *OWN)
+METHODS = (*MERGES, *OWN, *(r for r in ROUTERS if not ROUTERS[r][1]))
+
+
+def join(method: str, adapters: Sequence[Updates], base: nn.Module, options: Options) -> Updates:
+    """The merged updates of a known merge or of the user's own."""
+    return OWN[method](adapters, base, options) if method in OWN else merged(method, adapters, base, options)
+
+
+# ---------------------------------------------------------------- the grid
+
+
+def cells(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """All cells of a profile.
+
+    Args:
+        config: worlds, first_seed, `bases` ([base, writing] pairs) and the tables survival, two_hop, tail, adversary.
+
+    Raises:
+        ValueError: unknown or missing keys, an unknown method, base or way of writing.
+    """
+    tables = {"survival": SURVIVAL, "two_hop": TWO_HOP, "tail": TAIL, "adversary": ADVERSARY}
+    table(config, {"worlds", "first_seed", "bases", *tables}, "one_layer")
+    for name, keys in tables.items():
+        table(config[name], keys, f"one_layer: {name}")
+    for method in config["two_hop"]["methods"]:
+        one_of(method, "methods", METHODS)
+    for method in config["tail"]["methods"]:
+        one_of(method, "tail: methods", COVERED)
+    for base, writing in config["bases"]:
+        one_of(f"{base} {writing}", "bases", ("constructed closed", "constructed trained", "scratch trained"))
+    grid: list[dict[str, Any]] = []
+    for seed in range(config["first_seed"], config["first_seed"] + config["worlds"]):
+        grid.append({"kind": "survival", "seed": seed, **config["survival"]})
+        grid += [{"kind": "two_hop", "seed": seed, "base": b, "writing": w, **config["two_hop"]}
+                 for b, w in config["bases"]]  # fmt: skip
+        grid.append({"kind": "tail", "seed": seed, **config["tail"]})
+        grid.append({"kind": "adversary", "seed": seed, **config["adversary"]})
+    return grid
+
+
+def takes_method(cell: Mapping[str, Any]) -> bool:
+    """A merge of the user's own is run in every two-hop cell."""
+    return bool(cell["kind"] == "two_hop")
+
+
+def seconds(cell: Mapping[str, Any]) -> float:
+    """A guess of the seconds that a cell takes on one core."""
+    if cell["kind"] == "survival":
+        return 1.0
+    if cell["kind"] == "tail":
+        return 0.008 * cell["bridges"] * len(cell["methods"])
+    if cell["kind"] == "adversary":
+        return 2.0 + 4e-3 * cell["bridges"] * cell["tables"]
+    closed, scratch = cell["writing"] == "closed", cell["base"] == "scratch"
+    inputs = cell["scratch_width"] if scratch else cell["hidden"]
+    tokens = cell["persons"] + cell["old_persons"] + cell["bridges"] + cell["values"]
+    step = 1e-3 + 2e-10 * (2 * cell["persons"] + cell["bridges"]) * inputs * tokens
+    found = len(cell["ranks"]) * (len(cell["methods"]) * 0.05 + (0.0 if closed else cell["steps"] * step))
+    return float(1.0 + found + (cell["scratch_steps"] * cell["scratch_batch"] * inputs**2 * 2e-8 if scratch else 0.0))
+
+
+def run(cell: Mapping[str, Any], device: str) -> dict[str, Any]:
+    """Run one cell; counts are [k, n].
+
+    Raises:
+        TrainingDiverged: a loss was not finite.
+    """
+    kinds: dict[str, Callable[[Mapping[str, Any], str], dict[str, Any]]] = {
+        "survival": run_survival, "two_hop": run_two_hop, "tail": run_tail, "adversary": run_adversary,
+    }  # fmt: skip
+    return kinds[cell["kind"]](cell, device)
+
+
+# ---------------------------------------------------------------- models and worlds
+
+
+class Constructed(nn.Module):
+    """The first layers of :class:`theory.composition.OneLayer` in torch: prompts (N, t) -> features (N, k)."""
+
+    def __init__(self, model: OneLayer) -> None:
+        super().__init__()
+        for name in ("embedding", "value", "hidden"):
+            self.register_buffer(name, torch.tensor(getattr(model, name)))
+
+    def forward(self, prompts: torch.Tensor) -> torch.Tensor:
+        """Features that the readout sees at the last token."""
+        e = self.embedding.T[prompts]  # type: ignore[operator, index]
+        h = e[:, :-1].sum(dim=1) @ self.value.T + e[:, -1]  # type: ignore[operator, index]
+        return torch.relu(h @ self.hidden.T)  # type: ignore[operator]
+
+
+class Transformer(nn.Module):
+    """A one-layer decoder without its head: prompts (N, t) -> features (N, width) at the last token."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, prompts: torch.Tensor) -> torch.Tensor:
+        """Features after the final norm, which has no bias."""
+        states: torch.Tensor = self.inner(input_ids=prompts, use_cache=False).last_hidden_state
+        return states[:, -1]
+
+
+class World:
+    """Tokens, prompts and tables: p (bridge by new person) and q (value by bridge) are i.i.d. uniform."""
+
+    def __init__(self, cell: Mapping[str, Any]) -> None:
+        seed = cell["seed"]
+        scratch = cell.get("base") == "scratch"
+        self.persons, self.n, self.m = (cell[k] for k in ("persons", "bridges", "values"))
+        self.old = cell["scratch_old_persons" if scratch else "old_persons"]
+        people = np.arange(self.persons + self.old)
+        self.bridge = people.size + np.arange(self.n)  # tokens
+        self.value = self.bridge[-1] + 1 + np.arange(self.m)
+        self.tokens = int(self.value[-1]) + 4
+        rel0, rel1, rel2 = range(self.tokens - 3, self.tokens)
+        self.p = stream(seed, "tables", "p").integers(self.n, size=self.persons)
+        self.q = stream(seed, "tables", "q").integers(self.m, size=self.n)
+        self.old_p = stream(seed, "tables", "old p").integers(self.n, size=self.old)
+        # the base's answers to "y REL2": values, which the second adapter changes. A trained base would fold bridges of
+        # one value into one feature, at which no readout could tell them apart; it learns an answer for each of them
+        rng = stream(seed, "tables", "old q")
+        alike = self.value[rng.integers(self.m, size=self.n)]
+        self.old_q = rng.permutation(self.bridge) if scratch else alike
+        new, old = people[: self.persons], people[self.persons :]
+        self.first, self.old_first = _prompts(new, rel1), _prompts(old, rel1)
+        self.second = _prompts(self.bridge, rel2)
+        self.names = _prompts(people, rel0)  # answered by the person, so that a trained base tells new persons apart
+        self.both, self.old_both = _prompts(new, rel1, rel2), _prompts(old, rel1, rel2)
+
+
+def _prompts(*columns: Any) -> torch.Tensor:
+    return torch.tensor(np.stack(np.broadcast_arrays(*columns), axis=1))
+
+
+def one_hot(rows: int, answers: Any) -> Array:
+    """rows x N, column j one-hot at answers[j]."""
+    found: Array = np.eye(rows)[:, np.asarray(answers)]
+    return found
+
+
+class Asked(NamedTuple):
+    """A base (matrix W under float64) and the features of the world's prompts, one row each."""
+
+    readout: Readout
+    W: Array
+    first: torch.Tensor
+    second: torch.Tensor
+    both: torch.Tensor
+    old: torch.Tensor
+
+    def score(self, world: World) -> dict[str, list[int]]:
+        """Right answers: one-hop among all tokens, two-hop among the values."""
+        with torch.no_grad():
+            first, second, both = (self.readout(f).cpu().numpy() for f in (self.first, self.second, self.both))
+        return {
+            "first": count(first, world.bridge[world.p]),
+            "second": count(second, world.value[world.q]),
+            "two_hop": count(both[:, world.value], world.q[world.p]),
+            "second_old": count(second, world.old_q),
+        }
+
+
+def count(logits: Array, answers: Any) -> list[int]:
+    """[strictly right, asked]; rows are queries."""
+    return [int(np.count_nonzero(lead(logits, answers) > 0)), len(logits)]
+
+
+def lead(logits: Array, answers: Any) -> Array:
+    """Right logit minus best rival, by row."""
+    rows = np.arange(len(logits))
+    rivals = logits.copy()
+    rivals[rows, answers] = -np.inf
+    found: Array = logits[rows, answers] - rivals.max(axis=1)
+    return found
+
+
+def constructed(cell: Mapping[str, Any], world: World, device: str) -> Asked:
+    """The random one-layer model whose readout holds the old facts: old persons' bridges and old values."""
+    model = one_layer_model(world.tokens, cell["width"], cell["hidden"], stream(cell["seed"], "model"))
+    encoder = Constructed(model).to(device)
+    first, second, both, old = (encoder(p.to(device)) for p in (world.first, world.second, world.both, world.old_first))
+    answers = np.concatenate([world.bridge[world.old_p], world.old_q])
+    keys = torch.cat([old, second]).cpu().numpy().T
+    W = joint_edit(model.readout, keys, one_hot(world.tokens, answers)).dense()
+    return Asked(Readout(W, device), W, first, second, both, old)
+
+
+def from_scratch(cell: Mapping[str, Any], world: World, device: str) -> Asked:
+    """A one-layer transformer with a head of its own, trained on old facts, old two-hop questions and names."""
+    width, seed = cell["scratch_width"], cell["seed"]
+    shape = BaseShape(world.tokens, width=width, layers=1, heads=4, feed_forward=2 * width, positions=8)
+    encoder = Transformer(scratch_base(shape, seed).get_submodule("model")).to(device)
+    head = nn.Parameter(torch.randn((world.tokens, width), generator=generator(seed, "init", "head")).to(device) * 0.02)
+    short = torch.cat([world.old_first, world.second, world.names]).to(device)
+    short_answers = np.concatenate([world.bridge[world.old_p], world.old_q, np.arange(len(world.names))])
+    long, long_answers = world.old_both.to(device), world.old_q[world.old_p]
+    lessons = [
+        (short, torch.as_tensor(short_answers, device=device)),
+        (long, torch.as_tensor(long_answers, device=device)),
+    ]
+    rng = stream(seed, "train", "base")
+    schedule = Schedule(cell["scratch_steps"], cell["scratch_batch"], cell["scratch_rate"], weight_decay=0.1)
+
+    def loss(_: Any) -> torch.Tensor:
+        parts = []
+        for prompts, answers in lessons:
+            rows = torch.as_tensor(rng.integers(len(prompts), size=schedule.batch // 2), device=device)
+            parts.append(nn.functional.cross_entropy(encoder(prompts[rows]) @ head.T, answers[rows]))
+        return torch.stack(parts).mean()
+
+    encoder.train().requires_grad_(True)
+    weights = [*encoder.parameters(), head]
+    descend([w for w in weights if w.requires_grad], loss, repeat([]), schedule, {"base": "scratch", "seed": seed})
+    encoder.eval().requires_grad_(False)
+    W = head.detach().double().cpu().numpy()
+    features = (encoder(p.to(device)).double() for p in (world.first, world.second, world.both, world.old_first))
+    return Asked(Readout(W, device), W, *features)
+
+
+# ---------------------------------------------------------------- survival
+
+
+def run_survival(cell: Mapping[str, Any], device: str) -> dict[str, Any]:
+    """k adapters, each with its share of the facts, merged: predicted and measured fate of every fact.
+
+    The base holds every fact's old value with a strength of its own, so that a mean of k adapters loses some facts and
+    keeps others. *guarded* adapters write nothing at the other adapters' keys, *joint* ones do not care, *summed* ones
+    are plain sums of rank-one edits.
+    """
+    seed, facts, values = cell["seed"], cell["facts"], cell["values"]
+    tokens = facts + values + 1
+    model = one_layer_model(tokens, cell["width"], cell["hidden"], stream(seed, "model"))
+    encoder = Constructed(model).to(device)
+    features = encoder(_prompts(np.arange(facts), tokens - 1).to(device))
+    K = features.cpu().numpy().T
+    rng = stream(seed, "tables", "facts")
+    old = rng.integers(values, size=facts)
+    new = (old + 1 + rng.integers(values - 1, size=facts)) % values
+    strength = rng.uniform(0.0, cell["strongest"], size=facts)
+    W = joint_edit(model.readout, K, strength * one_hot(tokens, facts + old)).dense()
+    answers, wanted = facts + new, one_hot(tokens, facts + new)
+    base = Readout(W, device)
+    unit = K / np.linalg.norm(K, axis=0)
+    shared = (unit.T @ unit)[np.triu_indices(facts, 1)]
+    found: dict[str, Any] = {"cosine": float(shared.mean()), "fates": {}, "bounds": [0, 0], "certified": [0, 0]}
+
+    def measure(method: str, updates: Sequence[LowRank]) -> Array:
+        with reused(method, [{"readout": u} for u in updates], base) as model, torch.no_grad():
+            return lead(model(features).cpu().numpy(), answers)
+
+    def record(name: str, expected: Array, method: str, updates: Sequence[LowRank]) -> None:
+        """Fates foretold by the sign of `expected` (N,), against what the merged model says."""
+        size = float(np.linalg.norm(W)) + sum(u.norm() for u in updates)
+        rounding = rank_tolerance((*W.shape, facts), size**2 * float(np.linalg.norm(K, axis=0).max()))
+        sure = np.abs(expected) > rounding
+        got = measure(method, updates)
+        agree = (expected > 0)[sure] == (got > 0)[sure]
+        found["fates"][name] = {
+            "agree": [int(agree.sum()), int(sure.sum())],
+            "foretold": [int((expected > 0).sum()), facts],
+            "kept": [int((got > 0).sum()), facts],
+        }
+
+    for k in cell["adapters"]:
+        owner = np.arange(facts) % k
+        guarded = [joint_edit(W, K, np.where(owner == i, wanted, W @ K)) for i in range(k)]
+        joint = [joint_edit(W, K[:, owner == i], wanted[:, owner == i]) for i in range(k)]
+        rank = max(u.columns for u in guarded)
+        guarded = [widen(u.truncate(u.columns), rank) for u in guarded]
+        own = np.stack([u.apply(K) for u in guarded])[owner, :, np.arange(facts)].T  # tokens x facts
+        gain, deficit = _leads(own, answers), -_leads(W @ K, answers)
+        fits = np.array([[dilution_limit(g, d) >= k for g, d in zip(gs, ds, strict=True)]
+                         for gs, ds in zip(gain.T, deficit.T, strict=True)])  # fmt: skip
+        slack = (gain / k - deficit).min(axis=0)
+        record(f"guarded mean {k}", np.where(fits.all(axis=1), 1.0, -1.0) * np.abs(slack), "mean", guarded)
+        for name, method, weights, convention in (
+            ("factor_mean", "factor_mean", [1.0 / k] * k, "plain"),
+            ("linear", "linear", [1.0] * k, "sqrt"),
+        ):
+            average = factor_average(guarded, weights, convention)
+            record(f"guarded {name} {k}", lead((W @ K + average.apply(K)).T, answers), method, guarded)
+        for writing, updates in (
+            ("guarded", guarded),
+            ("joint", joint),
+            ("summed", [summed_edits(W, K[:, owner == i], wanted[:, owner == i]) for i in range(k)]),
+        ):
+            total = lead((W @ K + sum(u.apply(K) for u in updates)).T, answers)
+            record(f"{writing} sum {k}", total, "sum", updates)
+        for updates in (guarded, joint):
+            _certain(found["certified"], W, K, updates, owner, answers, measure("sum", updates))
+        _damage(found["bounds"], K, joint, owner)
+    for writing, update in (("joint", joint_edit(W, K, wanted)), ("summed", summed_edits(W, K, wanted))):
+        record(f"{writing} alone", lead((W @ K + update.apply(K)).T, answers), "sum", [update])
+    return found
+
+
+def _leads(logits: Array, answers: Array) -> Array:
+    """Right minus rival for every rival: (tokens - 1) x N from tokens x N."""
+    rows, columns = logits.shape
+    rivals = np.arange(rows)[:, None] != answers[None, :]
+    lead = logits[answers, np.arange(columns)][None, :] - logits
+    found: Array = lead.T[rivals.T].reshape(columns, rows - 1).T
+    return found
+
+
+def _certain(
+    broken: list[int], W: Array, K: Array, updates: Sequence[LowRank], owner: Array, answers: Array, got: Array
+) -> None:
+    """Add to [dead, all] the facts that were certain to survive the sum."""
+    margins = [lead((W @ K[:, [i]] + updates[o].apply(K[:, [i]])).T, answers[[i]])[0] for i, o in enumerate(owner)]
+    certain = np.array(surviving_facts(updates, K, margins, owner.tolist()))
+    broken[0] += int((certain & (got <= 0)).sum())
+    broken[1] += int(certain.sum())
+
+
+def _damage(broken: list[int], K: Array, updates: Sequence[LowRank], owner: Array) -> None:
+    """Add to [above, all] the damages done at keys of other adapters that exceed their bound."""
+    for i, o in enumerate(owner):
+        bounds = interference_bound(updates, K[:, i])
+        for j, u in enumerate(updates):
+            if j != o:
+                damage = float(np.linalg.norm(u.apply(K[:, i])))
+                broken[0] += damage > bounds[j] * (1 + rank_tolerance(u.shape, 1.0))
+                broken[1] += 1
+
+
+def widen(update: LowRank, columns: int) -> LowRank:
+    """The same update with zero columns and rows up to `columns`: peft averages factors of equal rank only."""
+    more = columns - update.columns
+    out, inner = update.shape
+    B = np.hstack([update.B, np.zeros((out, more))])
+    return LowRank(B, np.vstack([update.A, np.zeros((more, inner))]), update.scale)
+
+
+# ---------------------------------------------------------------- two hops
+
+
+def run_two_hop(cell: Mapping[str, Any], device: str) -> dict[str, Any]:
+    """Scores of the base, of each adapter, of every merge and of the controls, by rank (0: as many as needed)."""
+    world = World(cell)
+    asked = (from_scratch if cell["base"] == "scratch" else constructed)(cell, world, device)
+    own = cell.get("user_method")
+    methods = [*cell["methods"], *([own["reference"]] if own else [])]
+    options = Options(seed=cell["seed"], density=cell["density"])
+    # (features, answers, features to leave alone): what the base says of the other relation, as far as it was known
+    targets = {
+        "first": (asked.first, world.bridge[world.p], asked.second),
+        "second": (asked.second, world.value[world.q], asked.old),
+        "direct": (asked.both, world.value[world.q[world.p]], asked.old),
+    }
+    scores: dict[str, dict[str, list[int]]] = {"base": asked.score(world)}
+    for rank in [0] if cell["writing"] == "closed" else cell["ranks"]:
+        updates = {name: write(cell, asked, name, rank, *lesson) for name, lesson in targets.items()}
+        widest = max(updates[name].columns for name in ("first", "second"))
+        pair: list[Updates] = [{"readout": widen(updates[name], widest)} for name in ("first", "second")]
+        for name, update in updates.items():
+            with updated(asked.readout, {"readout": update}):
+                scores[f"{name} {rank}"] = asked.score(world)
+        for method in methods:
+            label = "own" if ".py:" in method else method
+            if method in ROUTERS:
+                with reused(method, pair, asked.readout, options):
+                    scores[f"{label} {rank}"] = asked.score(world)
+            else:
+                with updated(asked.readout, join(method, pair, asked.readout, options)):
+                    scores[f"{label} {rank}"] = asked.score(world)
+    found: dict[str, Any] = {"scores": scores}
+    if cell["base"] == "constructed" and cell["writing"] == "closed":
+        factors: list[Updates] = [{"readout": u} for u in product_factors(asked, world)]
+        for method in ("linear", "sum"):
+            with updated(asked.readout, join(method, factors, asked.readout, options)):
+                scores[f"product {method}"] = asked.score(world)
+    return found
+
+
+def write(
+    cell: Mapping[str, Any],
+    asked: Asked,
+    name: str,
+    rank: int,
+    features: torch.Tensor,
+    answers: Any,
+    kept: torch.Tensor,
+) -> LowRank:
+    """One adapter: the joint edit with balanced factors, or trained with peft at this rank.
+
+    Args:
+        features, answers: the facts that it writes.
+        kept: features at which the logits are to stay as they are (exactly, or as the base's answers in distribution).
+    """
+    if cell["writing"] == "closed":
+        keys, still = features.cpu().numpy().T, kept.cpu().numpy().T
+        wanted = np.hstack([one_hot(len(asked.W), answers), asked.W @ still])
+        edit = joint_edit(asked.W, np.hstack([keys, still]), wanted)
+        return edit.truncate(edit.columns)
+    rate = cell["rate_scratch" if cell["base"] == "scratch" else "rate_constructed"]
+    target = torch.as_tensor(answers, device=features.device)
+    before = asked.readout(kept).softmax(dim=1)
+
+    def loss(outputs: torch.Tensor) -> torch.Tensor:
+        own, others = outputs.split([len(features), len(kept)])
+        return nn.functional.cross_entropy(own, target) + nn.functional.cross_entropy(others, before)
+
+    schedule = Schedule(cell["steps"], len(features), rate)
+    return fit(asked.readout, torch.cat([features, kept]), loss, rank, schedule, cell["seed"], f"{name} {rank}")
+
+
+def product_factors(asked: Asked, world: World) -> tuple[LowRank, LowRank]:
+    """Two adapters whose sum is zero and whose factor average composes: (0, A) and (B, 0), with B A the two hops.
+
+    A reads the bridge's code off the two-hop prompt of each person (and nothing off one-hop prompts); B writes the
+    value of that code, strongly enough for the base's own leanings.
+    """
+    psi = asked.both.cpu().numpy().T
+    keys = np.hstack([psi, asked.first.cpu().numpy().T, asked.second.cpu().numpy().T])
+    codes = np.hstack([one_hot(world.n, world.p), np.zeros((world.n, keys.shape[1] - world.persons))])
+    A = joint_edit(np.zeros((world.n, len(keys))), keys, codes).dense()
+    strength = 1.0 + 2.0 * float(np.abs(asked.W @ psi).max())
+    B = strength * one_hot(world.tokens, world.value[world.q])
+    return LowRank(np.zeros_like(B), A), LowRank(B, np.zeros_like(A))
+
+
+# ---------------------------------------------------------------- one world's tail
+
+
+def run_tail(cell: Mapping[str, Any], device: str) -> dict[str, Any]:
+    """One person's two-hop prompt under the merges of all n first adapters with one second adapter: right bridges."""
+    world = World(cell)
+    asked = constructed(cell, world, device)
+    keys = asked.first.cpu().numpy().T
+    second = joint_edit(asked.W, asked.second.cpu().numpy().T, one_hot(world.tokens, world.value[world.q]))
+    second = second.truncate(second.columns)
+    psi = asked.both[:1]
+    options = Options(seed=cell["seed"], density=cell["density"])
+    hits = dict.fromkeys(cell["methods"], 0)
+    for y in range(world.n):
+        bridges = np.concatenate([[y], world.p[1:]])
+        first = joint_edit(asked.W, keys, one_hot(world.tokens, world.bridge[bridges]))
+        pair: list[Updates] = [{"readout": first.truncate(first.columns)}, {"readout": second}]
+        for method in hits:
+            with updated(asked.readout, join(method, pair, asked.readout, options)), torch.no_grad():
+                logits = asked.readout(psi).cpu().numpy()[:, world.value]
+            hits[method] += count(logits, world.q[[y]])[0]
+    return {"right": {method: [k, world.n] for method, k in hits.items()}}
+
+
+# ---------------------------------------------------------------- the adversary
+
+
+class Prompted(NamedTuple):
+    """A small one-layer model at one two-hop prompt, into which logits of the values can be written."""
+
+    readout: Readout
+    psi: torch.Tensor
+    leaning: Array
+
+    def pair(self, first: Array, second: Array) -> list[Updates]:
+        """Adapters that add `first` and `second` (m,) to the values' logits; the first also undoes the base's own."""
+        psi = self.psi.cpu().numpy()[0]
+        reading = (psi / (psi @ psi))[None, :]
+        rows = self.readout.readout.weight.shape[0]
+        m = len(self.leaning)
+        columns = [np.concatenate([c, np.zeros(rows - m)])[:, None] for c in (first - self.leaning, second)]
+        return [{"readout": LowRank(column, reading)} for column in columns]
+
+    def values(self, first: Array, second: Array) -> Array:
+        """Logits (m,) of the values with the sum of the two adapters in place."""
+        with reused("sum", self.pair(first, second), self.readout), torch.no_grad():
+            found: Array = self.readout(self.psi)[0, : len(self.leaning)].cpu().numpy()
+        return found
+
+
+def _prompted(seed: int, m: int, device: str) -> Prompted:
+    tokens = m + 3
+    model = one_layer_model(tokens, 16, 64, stream(seed, "model", "adversary"))
+    rng = stream(seed, "readout", "adversary")
+    readout = Readout(rng.standard_normal((tokens, 64)) / 8.0, device)
+    psi = Constructed(model).to(device)(torch.tensor([[m, m + 1, m + 2]], device=device))
+    with torch.no_grad():
+        return Prompted(readout, psi, readout(psi)[0, :m].cpu().numpy())
+
+
+def run_adversary(cell: Mapping[str, Any], device: str) -> dict[str, Any]:
+    """Shares composed by optimised logits: over all tables at small sizes, over fresh tables at the large one."""
+    small = {}
+    for n, m in cell["sizes"]:
+        rng = stream(cell["seed"], "adversary", n, m)
+        prompted = _prompted(cell["seed"], m, device)
+        tables = np.array(list(product(range(m), repeat=n)), dtype=np.int64)
+        best = optimise(n, m, tables, cell["rounds"], cell["starts"], rng)
+        extremal = extremal_first(n, m), np.array([extremal_second(t, m) for t in tables.tolist()])
+        shares = []
+        for first, second in (best, extremal):
+            logits = np.array([[prompted.values(a, b) for b in second] for a in first])
+            shares.append(composed_share(logits, _rounding(first, second)))
+        small[f"{n},{m}"] = {
+            name: [int(share * n * len(tables)), n * len(tables)]
+            for name, share in zip(("optimised", "extremal"), shares, strict=True)
+        }
+    return {"small": small, "large": _large(cell, device)}
+
+
+def _rounding(first: Array, second: Array) -> float:
+    """Error of a logit that went through two rank-one updates of 64 inputs and the base's own leaning."""
+    return rank_tolerance((64,), 4.0 * float(np.abs(first).max() + np.abs(second).max() + 1.0))
+
+
+def _large(cell: Mapping[str, Any], device: str) -> list[list[int]]:
+    """[right, n] for each fresh table; the first logits are chosen on other tables, the second may see theirs."""
+    n, m, rounds = cell["bridges"], cell["values"], cell["rounds"]
+    rng = stream(cell["seed"], "adversary", "large")
+    train, choose, fresh = (
+        stream(cell["seed"], "tables", name).integers(m, size=(number, n))
+        for name, number in (("train", cell["train"]), ("choose", cell["train"]), ("fresh", cell["tables"]))
+    )
+    candidates = [optimise(n, m, train, rounds, 1, rng).first, rng.standard_normal((n, m)), extremal_first(n, m)]
+    reached = [right(a, answer(a, choose, rounds, 2, rng), choose).sum() for a in candidates]
+    first = candidates[int(np.argmax(reached))]
+    second = answer(first, fresh, rounds, cell["starts"], rng)
+    prompted, tolerance = _prompted(cell["seed"], m, device), _rounding(first, second)
+    found = []
+    for t, b in zip(fresh, second, strict=True):
+        logits = np.array([prompted.values(a, b) for a in first])
+        found.append([int((lead(logits, t) > tolerance).sum()), n])
+    return found
+
+
+# ---------------------------------------------------------------- predictions
+
+
+def predictions(config: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> list[Prediction]:
+    """What was said of each kind of cell; values from theory and config alone."""
+    kinds: dict[str, list[Mapping[str, Any]]] = {}
+    for r in results:
+        kinds.setdefault(r["cell"]["kind"], []).append(r)
+    said = []
+    if "survival" in kinds:
+        said += _survival([r["metrics"] for r in kinds["survival"]])
+    for base, writing in config["bases"]:
+        chosen = [r for r in kinds.get("two_hop", []) if (r["cell"]["base"], r["cell"]["writing"]) == (base, writing)]
+        if chosen:
+            said += _two_hop(config["two_hop"], f"{base} {writing}", [r["metrics"]["scores"] for r in chosen])
+    if "tail" in kinds:
+        said += _tail(config["tail"], [r["metrics"]["right"] for r in kinds["tail"]])
+    if "adversary" in kinds:
+        said += _adversary(config["adversary"], [r["metrics"] for r in kinds["adversary"]])
+    return said
+
+
+#: which claim says what becomes of facts, by the name of the merge
+FATES = (
+    ("guarded mean", "dilution", "mean of adapters that leave each other's keys alone"),
+    ("guarded factor_mean", "factor_average", "factors averaged with weights 1/k"),
+    ("guarded linear", "factor_average", "peft linear"),
+    ("guarded sum", "interference", "sum of adapters that leave each other's keys alone"),
+    ("joint", "interference", "joint edits, alone and summed"),
+    ("summed", "one_layer_composition", "rank-one edits, alone and summed"),
+)
+
+
+def _survival(worlds: Sequence[Mapping[str, Any]]) -> list[Prediction]:
+    said = []
+    for prefix, claim, says in FATES:
+        counts = [[sum(f["agree"][i] for name, f in w["fates"].items() if name.startswith(prefix)) for i in (0, 1)]
+                  for w in worlds]  # fmt: skip
+        said.append(
+            Prediction(
+                f"fate.{prefix.replace(' ', '.')}",
+                claim,
+                "exact",
+                "equal",
+                1.0,
+                0.0,
+                counts,
+                f"{says}: every one-hop fact lives or dies as computed",
+            )
+        )
+    kept = {name: [w["fates"][name]["kept"] for w in worlds] for name in ("joint alone", "summed alone")}
+    guarded = [[sum(f["kept"][i] for name, f in w["fates"].items() if name.startswith("guarded sum")) for i in (0, 1)]
+               for w in worlds]  # fmt: skip
+    gaps = [a[0] / a[1] - b[0] / b[1] for a, b in zip(kept["joint alone"], kept["summed alone"], strict=True)]
+    return [
+        *said,
+        Prediction("joint_keeps", "one_layer_composition", "exact", "equal", 1.0, 0.0, kept["joint alone"],
+                   "one joint edit keeps all its facts"),
+        Prediction("guarded_keeps", "interference", "exact", "equal", 1.0, 0.0, guarded,
+                   "sums of adapters that leave each other's keys alone keep all facts"),
+        Prediction("summed_interferes", "one_layer_composition", "control", "order", 0.0, 0.0, gaps,
+                   "the plain sum of rank-one edits keeps fewer facts than the joint edit"),
+        Prediction("bound", "interference", "exact", "equal", 0.0, 0.0, [w["bounds"] for w in worlds],
+                   "no update disturbs another's key by more than its bound"),
+        Prediction("certified", "interference", "exact", "equal", 0.0, 0.0, [w["certified"] for w in worlds if
+                   w["certified"][1]], "no fact that was certain to survive the sum dies"),
+        Prediction("cosine", "one_layer_composition", "hypothesis", "equal", relu_key_cosine(0.5), COSINE,
+                   [w["cosine"] for w in worlds], "mean cosine of keys that share the relation: the wide limit"),
+    ]  # fmt: skip
+
+
+def _two_hop(settings: Mapping[str, Any], name: str, worlds: Sequence[Mapping[str, Any]]) -> list[Prediction]:
+    n, m = settings["bridges"], settings["values"]
+    ceiling, key, said = additive_ceiling(n, m), name.replace(" ", "."), []
+    closed = name.endswith("closed")
+    own = ["own"] if any(s.startswith("own ") for s in worlds[0]) else []
+    ranks = [0] if closed else settings["ranks"]
+    for rank in ranks:
+        at = "" if closed else f", rank {rank}"
+        for method in [*settings["methods"], *own]:
+            covered = method in COVERED
+            if not covered and rank != max(ranks):
+                continue  # no theorem speaks of them; one rank is enough for the table, all are in the records
+            said.append(
+                Prediction(
+                    f"{key}.{method}.{rank}",
+                    "additive_limit",
+                    "ceiling" if covered else "hypothesis",
+                    "at_most",
+                    ceiling,
+                    0.0,
+                    [w[f"{method} {rank}"]["two_hop"] for w in worlds],
+                    f"{name}{at}: {method} ({'covered' if covered else 'not covered'}) is under the additive ceiling",
+                )
+            )
+    top = 0 if closed else max(settings["ranks"])
+    # a trained control that is right in every world is judged on worlds, so it is held against the ceiling, not 1
+    kind, relation, least = ("exact", "equal", 1.0) if closed else ("control", "at_least", ceiling)
+    for adapter, asked, says in (
+        ("first", "first", "the first adapter alone holds its facts"),
+        ("second", "second", "the second adapter alone holds its facts"),
+        ("direct", "two_hop", "a direct two-hop adapter answers"),
+    ):
+        said.append(
+            Prediction(
+                f"{key}.alone.{adapter}",
+                "one_layer_composition",
+                kind,
+                relation,
+                least,
+                0.0,
+                [w[f"{adapter} {top}"][asked] for w in worlds],
+                f"{name}: {says}" + ("" if closed else ", beyond the ceiling"),
+            )
+        )
+    if "product linear" in worlds[0]:
+        said += [
+            Prediction(f"{key}.product", "factor_average", "exact", "equal", 1.0, 0.0,
+                       [w["product linear"]["two_hop"] for w in worlds],
+                       f"{name}: factors whose product composes pass the ceiling under peft linear"),
+            Prediction(f"{key}.product.sum", "additive_limit", "ceiling", "at_most", ceiling, 0.0,
+                       [w["product sum"]["two_hop"] for w in worlds],
+                       f"{name}: the sum of the same two adapters is under it"),
+        ]  # fmt: skip
+    return said
+
+
+def _tail(settings: Mapping[str, Any], worlds: Sequence[Mapping[str, Any]]) -> list[Prediction]:
+    n, m = settings["bridges"], settings["values"]
+    most = additive_threshold(n, m, settings["level"]) - 1
+    return [
+        Prediction(f"tail.{method}", "additive_limit", "exact", "at_most", float(most), 0.0,
+                   [float(w[method][0]) for w in worlds],
+                   f"{method}: right bridges of {n} in one world (more: below {settings['level']:g})")
+        for method in settings["methods"]
+    ]  # fmt: skip
+
+
+def _adversary(settings: Mapping[str, Any], worlds: Sequence[Mapping[str, Any]]) -> list[Prediction]:
+    said = []
+    for n, m in settings["sizes"]:
+        optimum = additive_optimum(n, m)
+        whole = float(optimum * n * m**n)  # a whole number of right answers
+        counts = {name: [float(w["small"][f"{n},{m}"][name][0]) for w in worlds] for name in ("optimised", "extremal")}
+        share = [w["small"][f"{n},{m}"]["optimised"] for w in worlds]
+        said += [
+            Prediction(f"optimum.{n}.{m}", "additive_limit", "exact", "at_most", whole, 0.0, counts["optimised"],
+                       f"n = {n}, m = {m}: optimised logits do not pass the optimum"),
+            Prediction(f"attained.{n}.{m}", "additive_limit", "exact", "equal", whole, 0.0, counts["extremal"],
+                       f"n = {n}, m = {m}: the extremal logits attain the optimum"),
+            Prediction(f"found.{n}.{m}", "additive_limit", "hypothesis", "equal", float(optimum), 0.02, share,
+                       f"n = {n}, m = {m}: optimised logits find the optimum"),
+        ]  # fmt: skip
+    n, m = settings["bridges"], settings["values"]
+    pooled = [[sum(k for k, _ in w["large"]), sum(asked for _, asked in w["large"])] for w in worlds]
+    require(all(len(w["large"]) == settings["tables"] for w in worlds), "tables", settings["tables"], "other results")
+    said += [
+        Prediction("adversary.tail", "additive_limit", "exact", "at_most", float(additive_threshold(n, m, 1e-6) - 1),
+                   0.0, [float(k) for w in worlds for k, _ in w["large"]],
+                   f"optimised logits: right bridges of {n} at a fresh table (more: below 1e-06)"),
+        Prediction("adversary.ceiling", "additive_limit", "ceiling", "at_most", additive_ceiling(n, m), 0.0, pooled,
+                   f"n = {n}, m = {m}: optimised logits stay under the ceiling"),
+        Prediction("adversary.bites", "additive_limit", "control", "at_least", bridge_blind_ceiling(n, m), 0.0, pooled,
+                   f"n = {n}, m = {m}: and pass whatever an answer blind to the bridge reaches"),
+    ]  # fmt: skip
+    return said

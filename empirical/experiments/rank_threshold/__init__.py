@@ -1,0 +1,1 @@
+"""The experiment rank_threshold; see ``run.py``."""

@@ -1,0 +1,408 @@
+"""How much rank facts cost: exactly, for the argmax, and without any limit on rank.
+
+Three parts, each in worlds of its own:
+
+*squared*: an adapter of rank r on a frozen associative memory is trained to change its outputs at N independent keys by
+D. The closed form says what is left (the tail of D's spectrum) and that nothing is left from r = rank D on.
+*answers*: the same with cross-entropy over N distinct answers that the memory has wrong. The argmax needs far less rank
+than exactness; the margin is what rank limits (trace bound).
+*memory*: no adapter. How many Gaussian pairs does a full d x d matrix store, against the published p log p / d^2 = 1/2?
+Nested lists of pairs, so that bisection is exact: fewer pairs are fewer facts and fewer rivals.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from empirical.engine.judge import Prediction
+from empirical.training.adapter import Schedule
+from empirical.training.readout import Readout, fit, orthonormal, table
+from theory.approximation import decay_spectrum, floor_error
+from theory.facts import margin_rank_floor, random_code_eps
+from theory.numerics import Array, rank_tolerance, require, stream
+from theory.one_layer import joint_edit
+
+PROTOCOL = 1
+ORDER = 1
+
+SQUARED = {"facts", "inputs", "outputs", "rank", "decay", "ranks", "steps", "rate", "margin", "zero"}
+ANSWERS = {"facts", "inputs", "ranks", "steps", "rate"}
+MEMORY = {"sizes", "law", "margin"}
+#: not stored if any W with all margins >= 1 (keys of length 1, targets of length about 1) has a norm above this
+UNREACHABLE = 1e6
+LOOKS = 2000
+RESTARTS = 5
+#: pairs more or fewer that are tried where a number of pairs sits too close to the limit to be decided
+NEAR = (0, 1, -1, 2, -2, 4, -4, 8, -8, 16, -16)
+
+
+# ---------------------------------------------------------------- the grid
+
+
+def cells(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One cell per world and part (and size d of the memory).
+
+    Args:
+        config: worlds, first_seed and the tables squared, answers, memory.
+
+    Raises:
+        ValueError: unknown or missing keys, or ranks from which the predictions cannot be read.
+    """
+    table(config, {"worlds", "first_seed", "squared", "answers", "memory"}, "rank_threshold")
+    for name, keys in (("squared", SQUARED), ("answers", ANSWERS), ("memory", MEMORY)):
+        table(config[name], keys, f"rank_threshold: {name}")
+    squared, answers, memory = config["squared"], config["answers"], config["memory"]
+    least = min(squared["facts"], squared["outputs"])
+    require(squared["facts"] <= squared["inputs"], "facts", "at most as many as inputs", squared["facts"])
+    require(squared["rank"] <= least, "rank", f"at most {least}", squared["rank"])
+    require(max(squared["ranks"]) >= squared["rank"], "ranks", f"one from {squared['rank']} on", max(squared["ranks"]))
+    code_rank(answers)
+    grid: list[dict[str, Any]] = []
+    for seed in range(config["first_seed"], config["first_seed"] + config["worlds"]):
+        settings = {k: squared[k] for k in sorted(SQUARED - {"margin", "zero"})}
+        grid.append({"part": "squared", "seed": seed, **settings})
+        grid.append({"part": "answers", "seed": seed, **answers})
+        grid += [{"part": "memory", "seed": seed, "d": d, "law": memory["law"]} for d in memory["sizes"]]
+    return grid
+
+
+def seconds(cell: Mapping[str, Any]) -> float:
+    """A guess of the seconds that a cell takes on one core."""
+    if cell["part"] == "memory":
+        return 20.0 * (cell["d"] / 64) ** 4
+    outputs = cell.get("outputs", cell["facts"])
+    step = 8e-4 + 1.2e-9 * cell["facts"] * cell["inputs"] * outputs
+    return float(len(cell["ranks"]) * cell["steps"] * step)
+
+
+def run(cell: Mapping[str, Any], device: str) -> dict[str, Any]:
+    """Run one cell.
+
+    Raises:
+        TrainingDiverged: a loss was not finite.
+    """
+    parts = {"squared": run_squared, "answers": run_answers, "memory": run_memory}
+    return parts[cell["part"]](cell, device)
+
+
+# ---------------------------------------------------------------- squared error
+
+
+def spectrum(cell: Mapping[str, Any]) -> Array:
+    """Singular values of the wanted changes D: i^-decay, scaled to ||D||_F = 1."""
+    values = decay_spectrum("power", cell["decay"], cell["rank"])
+    return values / np.linalg.norm(values)
+
+
+def run_squared(cell: Mapping[str, Any], device: str) -> dict[str, Any]:
+    """Errors ||(W + U) K - (W K + D)||_F / ||D||_F of trained adapters, by rank."""
+    seed, facts, inputs, outputs = cell["seed"], cell["facts"], cell["inputs"], cell["outputs"]
+    K = stream(seed, "squared", "keys").standard_normal((inputs, facts))
+    rng = stream(seed, "squared", "changes")
+    left, right = orthonormal(rng, outputs, cell["rank"]), orthonormal(rng, facts, cell["rank"])
+    D = left * spectrum(cell) @ right.T
+    old = stream(seed, "squared", "old").standard_normal((outputs, facts))
+    W = joint_edit(np.zeros((outputs, inputs)), K, old / np.linalg.norm(old)).dense()
+    base = Readout(W, device)
+    features = torch.as_tensor(K.T.copy(), device=device)
+    wanted = base(features) + torch.as_tensor(D.T.copy(), device=device)
+    schedule = Schedule(cell["steps"], facts, cell["rate"], floor=0.0)
+    errors, largest = [], 0.0
+    for r in cell["ranks"]:
+        # the mean over outputs of a unit change would drive Adam into its own epsilon; the sum does not
+        update = fit(base, features, lambda y: ((y - wanted) ** 2).sum(), r, schedule, seed, f"squared {r}")
+        reached = torch.as_tensor(W + update.dense(), device=device) @ features.T
+        errors.append(float((reached.T - wanted).norm()))
+        largest = max(largest, update.norm())
+    scale = (float(np.linalg.norm(W)) + largest) * float(np.linalg.norm(K))
+    return {"ranks": cell["ranks"], "errors": errors, "rounding": rank_tolerance((inputs, outputs, facts), scale)}
+
+
+# ---------------------------------------------------------------- answers
+
+
+def code_rank(answers: Mapping[str, Any]) -> int:
+    """Smallest rank of the grid at which random codes have all coherences below 1, so that every argmax can be right.
+
+    Raises:
+        ValueError: there is none up to a quarter of the facts.
+    """
+    n = answers["facts"]
+    found = [r for r in sorted(answers["ranks"]) if r <= n / 4 and random_code_eps(n, r) < 1.0]
+    require(bool(found), "ranks", f"a rank with random_code_eps({n}, r) < 1 up to {n}/4", answers["ranks"])
+    return int(found[0])
+
+
+def run_answers(cell: Mapping[str, Any], device: str) -> dict[str, Any]:
+    """Accuracy, trace rank and margins of adapters trained with cross-entropy, by rank."""
+    seed, n, inputs = cell["seed"], cell["facts"], cell["inputs"]
+    K = stream(seed, "answers", "keys").standard_normal((inputs, n)) / math.sqrt(inputs)
+    rng = stream(seed, "answers", "tables")
+    cycle = rng.permutation(n)
+    old, new = np.empty(n, dtype=np.int64), np.arange(n)
+    old[cycle] = np.roll(cycle, 1)  # a cyclic shift: every old answer is wrong now
+    W = joint_edit(np.zeros((n, inputs)), K, np.eye(n)[:, old]).dense()
+    base = Readout(W, device)
+    features, answers = torch.as_tensor(K.T.copy(), device=device), torch.as_tensor(new, device=device)
+    schedule = Schedule(cell["steps"], n, cell["rate"], floor=0.0)
+    found: dict[str, Any] = {
+        "ranks": cell["ranks"], "base": _right(base(features), answers),
+        "right": [], "trace_rank": [], "eps": [], "eps_mean_square": [], "margin": [],
+    }  # fmt: skip
+    for r in cell["ranks"]:
+        update = fit(base, features, lambda y: nn.functional.cross_entropy(y, answers), r, schedule, seed, f"ce {r}")
+        changes = update.apply(K)  # n x n: row class, column fact; the right ones on the diagonal
+        logits = features @ torch.as_tensor(W + update.dense(), device=device).T
+        found["right"].append(_right(logits, answers))
+        for key, value in changed(changes).items():
+            found[key].append(value)
+    return found
+
+
+def changed(changes: Array) -> dict[str, float]:
+    """What the trace bound sees of logit changes A (class x fact; right classes on the diagonal).
+
+    Returns:
+        trace_rank ``(tr A)^2 / ||A||_F^2``, which the rank is never below. With every column divided by the rise of its
+        own right logit, which keeps the rank: eps and eps_mean_square, the largest and the root-mean-square change of
+        another class (2.0 stands for anything above, and for a right logit that does not rise); margin, the least
+        lead of a right class over its best rival (at least -1.0).
+    """
+    n = len(changes)
+    own = np.diag(changes)
+    trace = float(own.sum()) ** 2 / float(np.linalg.norm(changes)) ** 2
+    if own.min() <= 0:
+        return {"trace_rank": trace, "eps": 2.0, "eps_mean_square": 2.0, "margin": -1.0}
+    others = changes / own
+    np.fill_diagonal(others, 0.0)
+    rivals = others + np.diag(np.full(n, -np.inf))
+    return {
+        "trace_rank": trace,
+        "eps": min(float(np.abs(others).max()), 2.0),
+        "eps_mean_square": min(float(np.linalg.norm(others)) / math.sqrt(n * (n - 1)), 2.0),
+        "margin": max(1.0 - float(rivals.max()), -1.0),
+    }
+
+
+def _right(logits: torch.Tensor, answers: torch.Tensor) -> list[int]:
+    """[strictly right, asked]."""
+    own = logits.gather(1, answers[:, None])
+    rivals = logits.scatter(1, answers[:, None], -torch.inf)
+    return [int((own[:, 0] > rivals.max(dim=1).values).sum()), len(answers)]
+
+
+# ---------------------------------------------------------------- the full memory
+
+
+class Stored(NamedTuple):
+    """Whether a matrix stores the pairs: proved by a matrix, or refuted by a bound from below on the norm of any."""
+
+    stored: bool
+    norm: float
+    decided: bool
+
+
+def stores(keys: Array, targets: Array, device: str = "cpu") -> Stored:
+    """Is there a W (d x d) with ``targets_i . W keys_i > targets_j . W keys_i`` for all j != i?
+
+    Minimises the squared hinge loss at margin 1, which is convex and smooth, by L-BFGS. Every W whose margins are all
+    positive proves "stored". With slopes ``l_ij >= 0`` of the loss and its gradient G, every W with all margins >= 1
+    has ``sum l <= <G, W> <= ||G|| ||W||``: a bound on its norm. At the least loss of pairs that cannot be stored G = 0.
+
+    Args:
+        keys, targets: p x d.
+
+    Returns:
+        stored, the norm of the matrix found or the bound on all, and whether either was reached within the looks.
+    """
+    from scipy.optimize import minimize
+
+    p, d = keys.shape
+    k = torch.as_tensor(keys / np.linalg.norm(keys, axis=1)[:, None], device=device)
+    v = torch.as_tensor(targets / math.sqrt(d), device=device)
+    diagonal = torch.eye(p, dtype=torch.bool, device=device)
+    found: list[Stored] = []
+
+    class Decided(Exception):
+        pass
+
+    def loss(w: Array) -> tuple[float, Array]:
+        W = torch.as_tensor(w.reshape(d, d), device=device)
+        scores = k @ W.T @ v.T
+        margins = (scores.diagonal()[:, None] - scores).masked_fill(diagonal, torch.inf)
+        # rounding of a difference of two products of d + d terms each
+        if float(margins.min()) > rank_tolerance((p, d), float(W.norm() * v.norm(dim=1).max())):
+            found.append(Stored(True, float(W.norm()), True))
+            raise Decided
+        slopes = (1.0 - margins).clamp_min(0.0)
+        gradient = (v * slopes.sum(dim=1)[:, None]).T @ k - (slopes @ v).T @ k
+        bound = float(slopes.sum() / gradient.norm())
+        if bound > UNREACHABLE:
+            found.append(Stored(False, bound, True))
+            raise Decided
+        return 0.5 * float((slopes**2).sum()), -gradient.cpu().numpy().ravel()
+
+    options = {"maxiter": LOOKS, "maxfun": 2 * LOOKS, "ftol": 0.0, "gtol": 0.0, "maxcor": 20}
+    w = np.zeros(d * d)
+    try:
+        for _ in range(RESTARTS):  # a line search may give up before its looks are used; it goes on with a fresh memory
+            w = minimize(loss, w, jac=True, method="L-BFGS-B", options=options).x
+    except Decided:
+        return found[0]
+    return Stored(False, 0.0, False)
+
+
+def law_pairs(d: int, law: float) -> float:
+    """The p with ``p log p / d^2 = law``."""
+    from scipy.optimize import brentq
+
+    return float(brentq(lambda p: p * math.log(p) / d**2 - law, 1.0, 1e3 + 10 * d * d))
+
+
+def run_memory(cell: Mapping[str, Any], device: str) -> dict[str, Any]:
+    """The largest number of Gaussian pairs stored, to one part in a hundred, by bisection on nested lists.
+
+    Raises:
+        RuntimeError: some list was neither proved stored nor refuted, or all pairs drawn are stored.
+    """
+    d = cell["d"]
+    start = max(2, round(law_pairs(d, cell["law"])))
+    keys = stream(cell["seed"], "memory", "keys", d).standard_normal((8 * start, d))
+    targets = stream(cell["seed"], "memory", "targets", d).standard_normal((8 * start, d))
+
+    def holds(p: int) -> tuple[int, bool]:
+        """(q, whether q pairs are stored) for the q nearest to p for which one of the two can be proved."""
+        for q in (p + step for step in NEAR):
+            if q <= low or (high and q >= high):
+                continue
+            answer = stores(keys[:q], targets[:q], device)
+            if answer.decided:
+                return q, answer.stored
+        raise RuntimeError(
+            f"memory: neither proved nor refuted that d = {d} stores {p} pairs, give or take {max(NEAR)}"
+        )
+
+    low, high = 1, 0  # `low` is stored (a single pair always is), `high` is not
+    p = start
+    while not high:
+        if p > len(keys):
+            raise RuntimeError(f"memory: d = {d} stores more than {len(keys)} pairs; raise the length of the list")
+        p, stored = holds(p)
+        if stored:
+            low, p = p, math.ceil(1.25 * p)
+        else:
+            high = p
+    while high - low > max(1, low // 100):
+        middle, stored = holds((low + high) // 2)
+        low, high = (middle, high) if stored else (low, middle)
+    return {"stored": low, "refuted": high, "ratio": low * math.log(low) / d**2}
+
+
+# ---------------------------------------------------------------- predictions
+
+
+def predictions(config: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> list[Prediction]:
+    """What was said of each part; values from theory and config alone."""
+    by_part = {part: [r["metrics"] for r in results if r["cell"]["part"] == part] for part in ("squared", "answers")}
+    memory: dict[int, list[dict[str, Any]]] = {}
+    for r in results:
+        if r["cell"]["part"] == "memory":
+            memory.setdefault(r["cell"]["d"], []).append(r["metrics"])
+    said = []
+    if by_part["squared"]:
+        said += _squared(config["squared"], by_part["squared"])
+    if by_part["answers"]:
+        said += _answers(config["answers"], by_part["answers"])
+    if memory:
+        said += _memory(config["memory"], memory)
+    return said
+
+
+def _squared(settings: Mapping[str, Any], worlds: Sequence[Mapping[str, Any]]) -> list[Prediction]:
+    values, whole = spectrum(settings), settings["rank"]
+    floors = {r: floor_error(values, r, "frobenius") if r < whole else 0.0 for r in settings["ranks"]}
+    errors = {r: [w["errors"][w["ranks"].index(r)] for w in worlds] for r in settings["ranks"]}
+    below = [r for r in settings["ranks"] if r < whole]
+    said = [
+        Prediction("floor", "eckart_young", "exact", "at_least", [floors[r] for r in below for _ in worlds],
+                   max(w["rounding"] for w in worlds), [e for r in below for e in errors[r]],
+                   f"no trained adapter of rank below {whole} has an error below the closed-form floor"),
+    ]  # fmt: skip
+    for r in settings["ranks"]:
+        name, claim, margin = ("reached", "eckart_young", "margin") if r < whole else ("zero", "fact_rank", "zero")
+        says = "the closed-form floor" if r < whole else f"zero (rank D is {whole})"
+        said.append(
+            Prediction(
+                f"{name}.{r}",
+                claim,
+                "hypothesis",
+                "equal",
+                floors[r],
+                settings[margin],
+                errors[r],
+                f"rank {r}: the trained error reaches {says}",
+            )
+        )
+    return said
+
+
+def _answers(settings: Mapping[str, Any], worlds: Sequence[Mapping[str, Any]]) -> list[Prediction]:
+    n, enough, most = settings["facts"], code_rank(settings), max(settings["ranks"])
+    ranks, traces, floors, first, gains = [], [], [], [], []
+    for w in worlds:
+        whole = [r for r, (k, asked) in zip(w["ranks"], w["right"], strict=True) if k == asked]
+        first.append(float(min(whole, default=n)))
+        gains.append(w["margin"][w["ranks"].index(most)] - w["margin"][w["ranks"].index(enough)])
+        for i, r in enumerate(w["ranks"]):
+            ranks.append(float(r))
+            traces.append(w["trace_rank"][i])
+            # the bound's proof sums squares, so that the root mean square may stand for the largest change
+            floors.append(float(margin_rank_floor(n, w["eps_mean_square"][i])))
+    # (tr A)^2 / ||A||_F^2 from sums of n^2 products of up to n terms
+    rounding = rank_tolerance((n, n), n)
+    return [
+        Prediction("base", "margin_rank", "exact", "equal", 0.0, 0.0, [w["base"] for w in worlds],
+                   "the memory alone has every new answer wrong"),
+        Prediction("trace", "margin_rank", "exact", "at_most", ranks, rounding, traces,
+                   "every trained adapter: (tr A)^2 / ||A||^2 of its logit changes is at most its rank"),
+        Prediction("margin", "margin_rank", "exact", "at_most", ranks, 0.0, floors,
+                   "every trained adapter: the rank floor for its root-mean-square eps is at most its rank"),
+        Prediction("argmax", "margin_rank", "hypothesis", "at_most", float(enough), 0.0, first,
+                   f"the least rank with all {n} answers right is at most that of random codes (exactness: {n})"),
+        Prediction("margin_grows", "margin_rank", "hypothesis", "order", 0.0, 0.0, gains,
+                   f"the relative margin at rank {most} is above that at rank {enough}"),
+    ]  # fmt: skip
+
+
+def _memory(settings: Mapping[str, Any], memory: Mapping[int, Sequence[Mapping[str, Any]]]) -> list[Prediction]:
+    sizes = sorted(memory)
+    ratios = {d: [w["ratio"] for w in memory[d]] for d in sizes}
+    said = [
+        Prediction("law", "margin_rank", "hypothesis", "equal", settings["law"], settings["margin"],
+                   ratios[sizes[-1]], f"full {sizes[-1]} x {sizes[-1]} memory: p log p / d^2 (arXiv 2605.10795)"),
+    ]  # fmt: skip
+    if len(sizes) > 1:
+        small, large = sizes[0], sizes[-1]
+        pairs = min(len(ratios[small]), len(ratios[large]))
+        trend = [
+            abs(ratios[small][i] - settings["law"]) - abs(ratios[large][i] - settings["law"]) for i in range(pairs)
+        ]
+        said.append(
+            Prediction(
+                "law_trend",
+                "margin_rank",
+                "hypothesis",
+                "order",
+                0.0,
+                0.0,
+                trend,
+                f"p log p / d^2 is closer to the law at d = {large} than at d = {small}",
+            )
+        )
+    return said

@@ -1,0 +1,1 @@
+"""The experiment update_spectrum; see ``run.py``."""

@@ -1,0 +1,1 @@
+"""The experiment word_problems; see ``run.py``."""

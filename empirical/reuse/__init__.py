@@ -1,0 +1,1 @@
+"""Ways to reuse adapters: merges and routers."""

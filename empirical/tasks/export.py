@@ -1,0 +1,126 @@
+"""The tasks as a benchmark: one JSON Lines file per split, and a data card.
+
+A task module takes part if it has ``examples(seed, ...)``, an iterator of dicts with at least id, task, split, prompt
+and answer, and ``CARD``, its data card in Markdown. Sizes are passed to those that have them as parameters.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import pkgutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import empirical.tasks
+from empirical.engine.records import ROOT, RecordError
+from theory.numerics import integer, one_of, require
+
+DATA = ROOT / "build" / "data"
+CARD = ROOT / "docs" / "data-card.md"
+FIELDS = ("id", "task", "split", "prompt", "answer")
+INTRODUCTION = """\
+# Data card
+
+The tasks of the experiments, as data for others. `make data` writes `build/data/<task>/<split>.jsonl`, one JSON
+object per line, from a seed (`lora-limits data --seed N --out DIR`); the same seed and sizes give the same bytes. Every
+object has `id`, `task`, `split`, `prompt` and `answer`; what else it has, the task's own section says. The cards below
+stand in the task modules, `empirical/tasks/`; this file is written by the same command.
+"""
+
+
+def tasks() -> dict[str, ModuleType]:
+    """The task modules that have data to export, by name."""
+    names = sorted(m.name for m in pkgutil.iter_modules(empirical.tasks.__path__))
+    modules = {name: importlib.import_module(f"empirical.tasks.{name}") for name in names}
+    return {name: m for name, m in modules.items() if hasattr(m, "examples") and hasattr(m, "CARD")}
+
+
+def card() -> str:
+    """The data card of all tasks (``docs/data-card.md``)."""
+    # each task's card is a document of its own; here it is a section
+    return "\n".join([INTRODUCTION, *("#" + module.CARD for module in tasks().values())])
+
+
+def rows(module: ModuleType, seed: int, sizes: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+    """The examples of one task, checked.
+
+    Raises:
+        ValueError: an example without the common fields, or an id that occurs twice.
+    """
+    taken = {k: v for k, v in sizes.items() if k in inspect.signature(module.examples).parameters}
+    seen: set[str] = set()
+    for row in module.examples(seed, **taken):
+        missing = [f for f in FIELDS if f not in row]
+        require(not missing, module.__name__, "the fields " + ", ".join(FIELDS), "none of " + ", ".join(missing))
+        require(row["id"] not in seen, module.__name__, "ids that differ", f"{row['id']} twice")
+        seen.add(row["id"])
+        yield row
+
+
+def export(
+    out: Path = DATA, seed: int = 0, sizes: Mapping[str, int] | None = None, names: Sequence[str] | None = None
+) -> Iterator[str]:
+    """Write the data of the tasks named (None: all); one line per file written.
+
+    Every file of a task is complete under a temporary name before any of them takes its own.
+
+    Args:
+        out: folder; a folder per task is made in it.
+        seed: of the worlds, >= 0.
+        sizes: how many training and test examples (``train``, ``test``), for tasks whose size is free.
+
+    Raises:
+        ValueError: an unknown task, a seed or size that is none, or examples that are not what they must be.
+        RecordError: the folder cannot be written.
+    """
+    known, sizes = tasks(), sizes or {}
+    integer(seed, "seed", 0)
+    for name, size in sizes.items():
+        integer(size, name, 1)
+    for name in names or ():
+        one_of(name, "task", tuple(known))
+    for name in names or known:
+        folder = out / name
+        partial: dict[str, Any] = {}
+        counts: dict[str, int] = {}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                for row in rows(known[name], seed, sizes):
+                    split = f"{row['split']}.jsonl"
+                    if split not in partial:
+                        partial[split] = (folder / f".{split}.partial").open("w", encoding="utf-8", newline="\n")
+                    partial[split].write(json.dumps(row, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
+                    counts[split] = counts.get(split, 0) + 1
+                for file in partial.values():
+                    file.close()
+                made = [f"- `{split}`: {count} examples" for split, count in counts.items()]
+                text = "\n".join([known[name].CARD, f"**These files** (seed {seed}):", "", *made, ""])
+                (folder / ".README.md.partial").write_text(text, encoding="utf-8")
+                for target in (*partial, "README.md"):
+                    (folder / f".{target}.partial").replace(folder / target)
+            finally:
+                for file in partial.values():
+                    file.close()
+                for left in folder.glob(".*.partial"):
+                    left.unlink()
+        except OSError as error:
+            raise RecordError(f"{folder}: expected a folder to write to, got: {error.strerror}") from error
+        for split, count in counts.items():
+            yield f"{folder / split}: {count} examples"
+
+
+def write_card(path: Path = CARD) -> None:
+    """Write :func:`card` to `path`.
+
+    Raises:
+        RecordError: the file cannot be written.
+    """
+    try:
+        path.write_text(card(), encoding="utf-8")
+    except OSError as error:
+        raise RecordError(f"{path}: expected a file to write to, got: {error.strerror}") from error

@@ -1,0 +1,1 @@
+"""Bases and adapters, trained one by one or many together."""

@@ -1,0 +1,346 @@
+"""Training: a base from scratch, one LoRA adapter with peft, new rows of an embedding, all weights.
+
+Every loss is the mean cross-entropy over answer tokens only. An adapter comes back as plain updates
+(module name -> :class:`theory.lowrank.LowRank`), so that whatever reuses it needs neither peft nor the model;
+:func:`save_adapter` writes them as peft does. Many adapters over one base: :mod:`empirical.training.together`.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from empirical.adapters.files import Draft, check_output, write_adapter
+from empirical.tasks.sentences import Batch, Part, batches
+from empirical.training.bases import Update, Updates, generator, with_peft
+from theory.adapters import adapter_scale
+from theory.lowrank import LowRank
+from theory.numerics import integer, require, stream
+
+
+class TrainingDiverged(RuntimeError):
+    """A loss that is not finite.
+
+    Attributes:
+        config: the configuration that led there; of several adapters trained by one call, a list.
+        finished: name -> :class:`Trained`, what the other adapters of that call came to.
+    """
+
+    def __init__(self, config: Any, finished: Mapping[str, Trained] | None = None) -> None:
+        super().__init__(f"the loss is not finite: {config}")
+        self.config = config
+        self.finished = dict(finished or {})
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """AdamW with linear warm-up and cosine decay to `floor` of the peak rate; gradients clipped to norm `clip`."""
+
+    steps: int
+    batch: int
+    rate: float
+    warmup: int = 20
+    floor: float = 0.05
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.98)
+    clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        integer(self.steps, "steps", 1)
+        integer(self.batch, "batch", 1)
+        require(self.rate > 0, "rate", "a positive learning rate", self.rate)
+
+    def adamw(self) -> dict[str, Any]:
+        """What AdamW is told; the rate is set anew at every step."""
+        return {"lr": self.rate, "betas": self.betas, "weight_decay": self.weight_decay}
+
+    def factor(self, step: int) -> float:
+        """Learning rate at `step` (from 0) relative to the peak."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        progress = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+@dataclass(frozen=True)
+class AdapterShape:
+    """What peft's ``LoraConfig`` is told.
+
+    `layers` is the adapter's placement, the decoder layers into which its facts are written; None for all.
+    """
+
+    rank: int
+    alpha: int
+    layers: tuple[int, ...] | None = None
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    rslora: bool = False
+
+    def __post_init__(self) -> None:
+        integer(self.rank, "rank", 1)
+        require(self.layers is None or len(self.layers) > 0, "layers", "None or at least one layer", self.layers)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One adapter to be trained: what it is shown, how it is shaped, how long.
+
+    :func:`train_adapter` takes one, :func:`empirical.training.together.train_adapters` a list of them.
+    """
+
+    name: str
+    parts: Sequence[Part]
+    shape: AdapterShape
+    schedule: Schedule
+    seed: int
+
+    def describe(self) -> dict[str, Any]:
+        """Everything but the sentences."""
+        return {"name": self.name, "shape": asdict(self.shape), "schedule": asdict(self.schedule), "seed": self.seed}
+
+    def data(self) -> Iterator[list[Batch]]:
+        """The batches of every step, endless, from a stream of the job's own."""
+        return batches(self.parts, self.schedule.batch, stream(self.seed, "train", "adapter", self.name))
+
+    def initial(self, draw: torch.Generator, columns: int) -> torch.Tensor:
+        """The next initial A (rank x columns), uniform as peft and ``nn.Linear`` draw it (Kaiming, a = sqrt(5))."""
+        return (torch.rand((self.shape.rank, columns), generator=draw) * 2 - 1) * (1.0 / math.sqrt(columns))
+
+    def start(self) -> torch.Generator:
+        """The generator of all initial A, module by module in the base's order; every B starts at zero."""
+        return generator(self.seed, "init", "adapter", self.name)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """An adapter as plain updates, and its loss at every step."""
+
+    updates: Mapping[str, Update]
+    losses: list[float] = field(repr=False)
+
+
+def answer_logits(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (n answers, vocabulary) in front of every answer of `batch`, and the answers (n,).
+
+    The last column is never an input. There is no attention mask: the padding is on the right, and the causal mask
+    hides it from every answer.
+    """
+    device = next(model.parameters()).device
+    tokens = torch.as_tensor(batch.tokens, device=device)
+    rows, columns = torch.as_tensor(batch.rows, device=device), torch.as_tensor(batch.columns, device=device)
+    hidden = model.base_model(input_ids=tokens[:, :-1], use_cache=False).last_hidden_state
+    return model.get_output_embeddings()(hidden[rows, columns - 1]), tokens[rows, columns]
+
+
+def answer_loss(model: Any, group: Sequence[Batch]) -> torch.Tensor:
+    """Mean cross-entropy over all answers of the batches of one step."""
+    pairs = [answer_logits(model, batch) for batch in group]
+    logits, answers = (torch.cat(side) for side in zip(*pairs, strict=True))
+    return nn.functional.cross_entropy(logits, answers)
+
+
+def descend(
+    parameters: Sequence[nn.Parameter],
+    loss_of: Callable[[list[Batch]], torch.Tensor],
+    data: Iterator[list[Batch]],
+    schedule: Schedule,
+    config: Any,
+) -> list[float]:
+    """Run the schedule on `parameters`; the losses, one per step.
+
+    Raises:
+        TrainingDiverged: a loss was not finite (looked at every 25 steps and at the end).
+    """
+    optimizer = torch.optim.AdamW(parameters, **schedule.adamw(), fused=True)
+    losses: list[torch.Tensor] = []
+    for step in range(schedule.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = schedule.rate * schedule.factor(step)
+        optimizer.zero_grad(set_to_none=True)
+        loss = loss_of(next(data))
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, schedule.clip)
+        optimizer.step()
+        losses.append(loss.detach())
+        look = (step + 1) % 25 == 0 or step + 1 == schedule.steps
+        if look and not bool(torch.isfinite(torch.stack(losses[-25:])).all()):
+            raise TrainingDiverged(config)
+    return [float(x) for x in torch.stack(losses)]
+
+
+def pretrain(base: Any, parts: Sequence[Part], schedule: Schedule, seed: int) -> list[float]:
+    """Train every weight of `base` in place on the mixture; the losses."""
+    base.train().requires_grad_(True)
+    parameters = [p for p in base.parameters() if p.requires_grad]
+    data = batches(parts, schedule.batch, stream(seed, "train", "base"))
+    losses = descend(parameters, lambda g: answer_loss(base, g), data, schedule, asdict(schedule))
+    base.eval().requires_grad_(False)
+    return losses
+
+
+def peft_config(base: Any, shape: AdapterShape) -> Any:
+    """peft's ``LoraConfig`` for this shape on this base.
+
+    Raises:
+        ValueError: the shape names a layer that the base does not have.
+    """
+    depth = int(base.config.num_hidden_layers)
+    for layer in shape.layers or ():
+        require(0 <= layer < depth, "layers", f"layers from 0 to {depth - 1}", layer)
+    return _lora_config(shape)
+
+
+def _lora_config(shape: AdapterShape) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=shape.rank,
+        lora_alpha=shape.alpha,
+        target_modules=list(shape.targets),
+        layers_to_transform=None if shape.layers is None else list(shape.layers),
+        lora_dropout=0.0,
+        bias="none",
+        use_rslora=shape.rslora,
+    )
+
+
+def train_adapter(base: Any, job: Job) -> Trained:
+    """Train one adapter with peft on a frozen `base`, which is left as it was.
+
+    Raises:
+        TrainingDiverged: the loss was not finite.
+        ValueError: the shape names a layer that the base does not have.
+    """
+    # peft draws its own initial A from the global generator; it is replaced below
+    with torch.random.fork_rng(devices=[]), with_peft(base, peft_config(base, job.shape), job.name) as wrapped:
+        draw = job.start()
+        layers = lora_layers(wrapped, job.name)
+        for module in layers.values():
+            a = module.lora_A[job.name].weight
+            with torch.no_grad():
+                a.copy_(job.initial(draw, a.shape[1]))
+        parameters = [p for p in wrapped.parameters() if p.requires_grad]
+        inner = wrapped.get_base_model()
+        losses = descend(parameters, lambda g: answer_loss(inner, g), job.data(), job.schedule, job.describe())
+        updates = {name: _low_rank(module, job.name) for name, module in layers.items()}
+    return Trained(updates, losses)
+
+
+def lora_layers(wrapped: Any, name: str) -> dict[str, Any]:
+    """The peft layers that hold adapter `name`, by the name their module has in the base."""
+    from peft.tuners.lora import LoraLayer
+
+    inner = wrapped.get_base_model()
+    return {k: m for k, m in inner.named_modules() if isinstance(m, LoraLayer) and name in m.lora_A}
+
+
+def _low_rank(module: Any, name: str) -> LowRank:
+    b, a = module.lora_B[name].weight, module.lora_A[name].weight
+    return LowRank(b.detach().cpu().numpy(), a.detach().cpu().numpy(), float(module.scaling[name]))
+
+
+def train_rows(base: Any, tokens: np.ndarray, parts: Sequence[Part], schedule: Schedule, seed: int) -> Trained:
+    """Train only the embedding rows of `tokens` (everything else frozen): the clean way to add new names.
+
+    The update is returned as B (one-hot columns that pick the rows) times A (the changes of the rows), a
+    :class:`LowRank` of the embedding, so that every exact method of reuse applies. A tied head changes with it.
+    """
+    name = "model.embed_tokens"
+    weight = base.get_submodule(name).weight
+    assert isinstance(weight, torch.Tensor)
+    index = torch.as_tensor(np.asarray(tokens, dtype=np.int64), device=weight.device)
+    change = nn.Parameter(torch.zeros(len(index), weight.shape[1], device=weight.device))
+
+    def loss_of(group: list[Batch]) -> torch.Tensor:
+        rows = weight.detach().index_add(0, index, change)
+        pairs = [
+            torch.func.functional_call(_Answers(base), {f"model.{name}.weight": rows}, (batch,)) for batch in group
+        ]
+        logits, answers = (torch.cat(side) for side in zip(*pairs, strict=True))
+        return nn.functional.cross_entropy(logits, answers)
+
+    data = batches(parts, schedule.batch, stream(seed, "train", "rows"))
+    losses = descend([change], loss_of, data, schedule, asdict(schedule))
+    pick = np.zeros((weight.shape[0], len(index)))
+    pick[index.cpu().numpy(), np.arange(len(index))] = 1.0
+    return Trained({name: LowRank(pick, change.detach().cpu().numpy())}, losses)
+
+
+class _Answers(nn.Module):
+    """:func:`answer_logits` as a module, for a functional call with replaced weights (ties are kept)."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        return answer_logits(self.model, batch)
+
+
+def train_everything(
+    base: Any, parts: Sequence[Part], schedule: Schedule, seed: int, modules: Sequence[str] | None = None
+) -> Trained:
+    """Full fine-tuning on a copy; the changes of all weight matrices and norms, or of these modules, as dense updates.
+
+    Raises:
+        TrainingDiverged: the loss was not finite.
+    """
+    tuned = copy.deepcopy(base).train().requires_grad_(modules is None)
+    for name in modules or ():
+        tuned.get_submodule(name).requires_grad_(True)
+    parameters = [p for p in tuned.parameters() if p.requires_grad]
+    data = batches(parts, schedule.batch, stream(seed, "train", "everything"))
+    losses = descend(parameters, lambda g: answer_loss(tuned, g), data, schedule, asdict(schedule))
+    before = dict(base.named_parameters())  # a tied matrix is listed once, under its first name
+    updates: dict[str, Update] = {}
+    for key, after in tuned.named_parameters():
+        if not after.requires_grad:
+            continue
+        change = after.detach().double() - before[key].detach().double()
+        updates[key.removesuffix(".weight")] = change.cpu().numpy()
+    return Trained(updates, losses)
+
+
+def save_adapter(folder: str | os.PathLike[str], updates: Updates, shape: AdapterShape, base_name: str = "") -> None:
+    """Write trained updates as an ordinary peft adapter, which ``PeftModel.from_pretrained`` loads and merges.
+
+    Args:
+        folder: a new folder; it appears whole or not at all.
+        updates: what :func:`train_adapter` or :func:`empirical.training.together.train_adapters` gave for this `shape`.
+        shape: what the adapter was trained as; its scale is checked against that of every update.
+        base_name: folder or hub id of the base, for peft's ``base_model_name_or_path``.
+
+    The factors are stored in float32 where that loses nothing, else in float64.
+
+    Raises:
+        ValueError: the folder exists or has no parent, no updates, or one that is not of this shape.
+    """
+    target = Path(folder)
+    check_output(target, [], force=False)
+    require(len(updates) > 0, "updates", "at least one module", "none")
+    scale = adapter_scale(shape.alpha, shape.rank, shape.rslora)
+    tensors: dict[str, torch.Tensor] = {}
+    for name, update in updates.items():
+        require(isinstance(update, LowRank), f"updates: {name}", "a LowRank", type(update).__name__)
+        assert isinstance(update, LowRank)
+        got = f"rank {update.columns}, scale {update.scale:g}"
+        fits = update.columns == shape.rank and update.scale == scale
+        require(fits, f"updates: {name}", f"rank {shape.rank}, scale {scale:g}", got)
+        for factor, values in (("A", update.A), ("B", update.B)):
+            tensors[f"base_model.model.{name}.lora_{factor}.weight"] = torch.tensor(values)
+    if all(torch.equal(t.float().double(), t) for t in tensors.values()):
+        tensors = {key: t.float() for key, t in tensors.items()}
+    config = _lora_config(shape)
+    config.base_model_name_or_path, config.task_type, config.inference_mode = base_name or None, "CAUSAL_LM", True
+    plain = {k: sorted(v) if isinstance(v, set) else v for k, v in config.to_dict().items()}
+    with Draft(target) as draft:
+        write_adapter(draft.folder, plain, tensors, f"---\nlibrary_name: peft\n---\n\nTrained as {shape}.\n")
+        draft.publish()

@@ -1,0 +1,467 @@
+"""Many adapters at once over one frozen base, and several bases at once.
+
+The members of a sweep share every product with a frozen weight: their batches are stacked along the batch axis, the
+base runs once, and what differs (the factors of the adapters) are batched products with the adapter in front. All
+parameters of one member are one row of a block, so that clipping, the learning rate and AdamW act row by row; a smaller
+rank, or a module without this adapter, is a row with zeros, which have zero gradients and stay zero.
+
+What comes out is what :func:`empirical.training.adapter.train_adapter` gives one by one, up to rounding.
+``SEQUENTIAL=1`` in the environment keeps to that path.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from empirical.tasks.sentences import LONG, Batch, Part, batches
+from empirical.training.adapter import Job, Schedule, Trained, TrainingDiverged, peft_config, train_adapter
+from theory.adapters import adapter_scale
+from theory.lowrank import LowRank
+from theory.numerics import integer, require, stream
+
+#: sentences that run through the base at once, by device: on a processor more only leaves its caches
+ROWS = {"cpu": 1024, "cuda": 16384}
+
+
+def trainer() -> str:
+    """``"together"``, or ``"peft"`` where ``SEQUENTIAL=1`` is set: how :func:`train_adapters` trains."""
+    return "peft" if os.environ.get("SEQUENTIAL") == "1" else "together"
+
+
+def train_adapters(
+    base: Any, jobs: Sequence[Job], *, rows: int | None = None, capture: bool = False
+) -> dict[str, Trained]:
+    """Train adapters on a frozen `base`, which is left as it was; the results by name, in the order of `jobs`.
+
+    Ranks, placements, batch sizes, steps, rates and data may differ from job to job; each has the initial values and
+    the batches that :func:`empirical.training.adapter.train_adapter` would give it.
+
+    Args:
+        base: a causal language model of transformers whose target modules are ``nn.Linear``.
+        jobs: with different names.
+        rows: most sentences at once, which bounds the memory; by default :data:`ROWS`. Jobs beyond it wait.
+        capture: replay each step's passes as a CUDA graph.
+
+    Raises:
+        TrainingDiverged: after all others have finished; `config` lists all that diverged, `finished` has the others.
+        ValueError: two jobs of one name, a target module that is no ``nn.Linear``, a layer that the base does not have,
+            or a base whose logits are not its head on causal states.
+    """
+    names = [job.name for job in jobs]
+    require(len(set(names)) == len(names), "jobs", "different names", ", ".join(names))
+    found: dict[str, Trained | None] = {}
+    if trainer() == "peft":
+        for job in jobs:
+            try:
+                found[job.name] = train_adapter(base, job)
+            except TrainingDiverged:
+                found[job.name] = None
+    elif jobs:
+        check_base(base)
+        limit = ROWS.get(next(base.parameters()).device.type, ROWS["cpu"]) if rows is None else integer(rows, "rows", 1)
+        for chunk in chunks(jobs, [places(base, job) for job in jobs], limit):
+            found |= _train_together(base, chunk, capture)
+    finished = {name: trained for name in names if (trained := found[name]) is not None}
+    if len(finished) < len(jobs):
+        raise TrainingDiverged([job.describe() for job in jobs if found[job.name] is None], finished)
+    return finished
+
+
+# ---------------------------------------------------------------- what runs together
+
+
+def check_base(base: Any) -> None:
+    """Refuse a base in which stacking with padding on the right would not be invisible.
+
+    Raises:
+        ValueError: logits that depend on later tokens, or are not the output matrix times the last hidden state.
+    """
+    device = next(base.parameters()).device
+    tokens = torch.tensor([[1, 1], [1, 2]], device=device)  # 0 pads where the layers below are computed once
+    with torch.no_grad():
+        states = base.base_model(input_ids=tokens, use_cache=False).last_hidden_state
+        logits, whole = base.get_output_embeddings()(states), base(input_ids=tokens, use_cache=False).logits
+    room = math.sqrt(torch.finfo(whole.dtype).eps) * float(whole.abs().max())  # far above rounding, far below an effect
+    causal, plain = (float(d.abs().max()) <= room for d in (whole[0, 0] - whole[1, 0], whole - logits))
+    require(causal, "base", "a causal model", "logits that depend on later tokens")
+    require(plain, "base", "logits that are the output matrix times the last hidden state", "others")
+
+
+def places(base: Any, job: Job) -> dict[str, nn.Linear]:
+    """The modules that peft would adapt for this job, in the base's order.
+
+    Raises:
+        ValueError: there are none, or one is not a plain ``nn.Linear``.
+    """
+    from peft.tuners.tuners_utils import check_target_module_exists
+
+    config = peft_config(base, job.shape)
+    found = {name: m for name, m in base.named_modules() if check_target_module_exists(config, name)}
+    require(len(found) > 0, "targets", "names of modules of the base", ", ".join(job.shape.targets))
+    for name, module in found.items():
+        require(type(module) is nn.Linear, f"targets: {name}", "an nn.Linear", type(module).__name__)
+    return found  # type: ignore[return-value]
+
+
+class Member(NamedTuple):
+    """A job and its modules by name."""
+
+    job: Job
+    places: Mapping[str, nn.Linear]
+
+
+def chunks(jobs: Sequence[Job], found: Sequence[Mapping[str, nn.Linear]], rows: int) -> list[list[Member]]:
+    """Lists of jobs that run together: at most `rows` sentences, padding included, and at least one job.
+
+    Jobs of one placement and batch size stand together, longest first; a batch size joins another only where padding
+    to the larger at most doubles the work.
+    """
+    members = [Member(*pair) for pair in zip(jobs, found, strict=True)]
+    members.sort(key=lambda m: (list(m.places), -m.job.schedule.batch))
+    out: list[list[Member]] = []
+    for member in members:
+        sizes = [m.job.schedule.batch for m in (out[-1] if out else [])] + [member.job.schedule.batch]
+        padded = len(sizes) * max(sizes)
+        if not out or padded > rows or padded > 2 * sum(sizes):
+            out.append([])
+        out[-1].append(member)
+    for chunk in out:  # those that are still to be trained are always the first ones
+        chunk.sort(key=lambda m: -m.job.schedule.steps)
+    return out
+
+
+class Stacked(NamedTuple):
+    """One batch of n members, padded to b sentences of L tokens and to a answers each.
+
+    tokens: (n b, L). rows, columns: (n, a), where the answers stand. weights: (n, a), one over the member's answers in
+    this step, 0 where there is padding.
+    """
+
+    tokens: torch.Tensor
+    rows: torch.Tensor
+    columns: torch.Tensor
+    weights: torch.Tensor
+
+
+def stack(groups: Sequence[Sequence[Batch]], device: torch.device) -> list[Stacked]:
+    """The batches of all members at one step: short sentences together and long ones together."""
+    n = len(groups)
+    total = [sum(len(batch.rows) for batch in group) for group in groups]
+    out = []
+    for wanted in (False, True):
+        chosen = {k: b for k, group in enumerate(groups) for b in group if (b.tokens.shape[1] >= LONG) == wanted}
+        if not chosen:
+            continue
+        size, width = (max(b.tokens.shape[axis] for b in chosen.values()) for axis in (0, 1))
+        most = max(len(b.rows) for b in chosen.values())
+        tokens = np.zeros((n, size, width), dtype=np.int64)
+        rows = np.repeat(np.arange(n)[:, None] * size, most, axis=1)
+        columns, weights = np.ones((n, most), dtype=np.int64), np.zeros((n, most))
+        for k, batch in chosen.items():
+            tokens[k, : batch.tokens.shape[0], : batch.tokens.shape[1]] = batch.tokens
+            answers = len(batch.rows)
+            rows[k, :answers] += batch.rows
+            columns[k, :answers] = batch.columns
+            weights[k, :answers] = 1.0 / total[k]
+        parts = (tokens.reshape(n * size, width), rows, columns, weights)
+        out.append(Stacked(*(torch.as_tensor(part, device=device) for part in parts)))
+    return out
+
+
+# ---------------------------------------------------------------- adapters
+
+
+class _Adapted(torch.autograd.Function):
+    """``x W' + bias + s (x A') B'``, with a frozen weight for all rows and one pair of factors per member.
+
+    x: (n b, L, in). W: out x in. A: (n, r, in). B: (n, out, r). s: (n, 1, 1). Written by hand because the low-rank
+    terms can then be added in place, forwards and backwards.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, W: Any, bias: Any, A: Any, B: Any, s: Any) -> Any:
+        A, B = A.to(x.dtype), B.to(x.dtype)
+        x3 = x.reshape(len(A), -1, x.shape[-1])
+        xa = torch.bmm(x3, A.mT).mul_(s)
+        y = nn.functional.linear(x, W, bias)
+        y.view(len(A), -1, y.shape[-1]).baddbmm_(xa, B.mT)
+        ctx.save_for_backward(x3, xa, W, A, B, s)
+        ctx.shape = x.shape
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        x3, xa, W, A, B, s = ctx.saved_tensors
+        g = gradients[0].reshape(len(A), -1, W.shape[0])
+        gb = torch.bmm(g, B).mul_(s)
+        gx = None
+        if ctx.needs_input_grad[0]:
+            gx = (g.reshape(-1, W.shape[0]) @ W).view(x3.shape).baddbmm_(gb, A).view(ctx.shape)
+        return gx, None, None, torch.bmm(gb.mT, x3), torch.bmm(g.mT, xa), None
+
+
+@contextmanager
+def adapted(modules: Mapping[str, nn.Linear], leaves: Mapping[str, torch.Tensor], scales: Any) -> Iterator[None]:
+    """While open, `modules` act with the factors ``leaves[name + ".A"]`` (n, r, in) and ``".B"`` (n, out, r).
+
+    Row i of a stacked batch of n b sentences belongs to member i // b.
+
+    Raises:
+        ValueError: in use: a module is given its inputs in another arrangement (a mixture of experts, say).
+    """
+    n = len(scales)
+
+    def forward(name: str) -> Callable[[torch.Tensor], torch.Tensor]:
+        module, a, b = modules[name], leaves[f"{name}.A"], leaves[f"{name}.B"]
+
+        def act(x: torch.Tensor) -> torch.Tensor:
+            whole = x.dim() == 3 and len(x) % n == 0
+            require(whole, f"targets: {name}", f"inputs (sentences of {n} adapters, tokens, in)", tuple(x.shape))
+            return _Adapted.apply(x, module.weight, module.bias, a, b, scales)
+
+        return act
+
+    try:
+        for name, module in modules.items():
+            module.forward = forward(name)  # type: ignore[method-assign, assignment]
+        yield
+    finally:
+        for module in modules.values():
+            module.__dict__.pop("forward", None)  # the class has its own
+
+
+def _losses(base: Any, stacked: Sequence[Stacked]) -> torch.Tensor:
+    """Mean cross-entropy of the answers, by member (n,)."""
+    head, total = base.get_output_embeddings(), []
+    for tokens, rows, columns, weights in stacked:
+        hidden = base.base_model(input_ids=tokens[:, :-1], use_cache=False).last_hidden_state
+        logits = head(hidden[rows, columns - 1])
+        exact = logits.float() if logits.dtype.itemsize < 4 else logits
+        each = nn.functional.cross_entropy(exact.mT, tokens[rows, columns], reduction="none")
+        total.append((each * weights.to(each)).sum(dim=1))
+    return torch.stack(total).sum(dim=0)
+
+
+def _train_together(base: Any, members: Sequence[Member], capture: bool) -> dict[str, Trained | None]:
+    """The adapters of one chunk, longest first; None for one that diverged."""
+    base.requires_grad_(False)
+    weight = next(base.parameters())
+    modules = {n: m for n, m in base.named_modules() if any(n in member.places for member in members)}
+    ranks = {n: max(m.job.shape.rank for m in members if n in m.places) for n in modules}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, module in modules.items():
+        shapes[f"{name}.A"], shapes[f"{name}.B"] = (ranks[name], module.in_features), (module.out_features, ranks[name])
+    block = Block(shapes, [m.job.schedule for m in members], weight)
+    whole = block.leaves(len(members))
+    scale_of = [adapter_scale(m.job.shape.alpha, m.job.shape.rank, m.job.shape.rslora) for m in members]
+    scales = torch.tensor(scale_of, dtype=weight.dtype, device=weight.device)[:, None, None]
+    with torch.no_grad():
+        for k, member in enumerate(members):
+            draw = member.job.start()
+            for name, module in member.places.items():
+                whole[f"{name}.A"][k, : member.job.shape.rank] = member.job.initial(draw, module.in_features)
+
+    def losses_of(leaves: Mapping[str, torch.Tensor], stacked: Sequence[Stacked]) -> torch.Tensor:
+        count = len(next(iter(leaves.values())))
+        with adapted(modules, leaves, scales[:count]):
+            return _losses(base, stacked)
+
+    losses = block.descend(losses_of, [m.job.data() for m in members], capture)
+    out: dict[str, Trained | None] = {}
+    for k, (member, scale, own) in enumerate(zip(members, scale_of, losses, strict=True)):
+        r = member.job.shape.rank
+        factors = {
+            n: (whole[f"{n}.B"][k, :, :r].detach().cpu().numpy(), whole[f"{n}.A"][k, :r].detach().cpu().numpy())
+            for n in member.places
+        }
+        finite = np.isfinite(own).all() and all(np.isfinite(f).all() for pair in factors.values() for f in pair)
+        updates = {n: LowRank(b, a, scale) for n, (b, a) in factors.items()} if finite else {}
+        out[member.job.name] = Trained(updates, own) if finite else None
+    return out
+
+
+# ---------------------------------------------------------------- descent
+
+
+class Block:
+    """Parameters of many members, one row each, and their descent.
+
+    Args:
+        shapes: name -> shape of a parameter of one member.
+        schedules: one per member, no fewer steps than the next one's.
+        like: a tensor of the base: device, and format unless that is a half-precision one (then float32).
+    """
+
+    def __init__(
+        self, shapes: Mapping[str, tuple[int, ...]], schedules: Sequence[Schedule], like: torch.Tensor
+    ) -> None:
+        self.shapes, self.schedules = shapes, schedules
+        dtype = like.dtype if like.dtype.itemsize >= 4 else torch.float32
+        size = sum(math.prod(shape) for shape in shapes.values())
+        self.values = torch.zeros((len(schedules), size), dtype=dtype, device=like.device)
+        self.gradients = torch.zeros_like(self.values)
+
+    def split(self, block: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The parameters (n, *shape) as views of a block (n, size)."""
+        sizes = [math.prod(shape) for shape in self.shapes.values()]
+        parts = block.split(sizes, dim=1)
+        return {
+            name: part.view(len(block), *shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
+        }
+
+    def leaves(self, n: int) -> dict[str, torch.Tensor]:
+        """The parameters of the first n members, to be differentiated; they share the block's memory."""
+        return {name: view.requires_grad_() for name, view in self.split(self.values[:n].detach()).items()}
+
+    def descend(
+        self,
+        losses_of: Callable[[Mapping[str, torch.Tensor], Sequence[Stacked]], torch.Tensor],
+        data: Sequence[Iterator[list[Batch]]],
+        capture: bool = False,
+    ) -> list[list[float]]:
+        """Run every member's schedule; its losses, one per step. A member that has finished moves no more."""
+        rows = [nn.Parameter(row) for row in self.values]  # views: AdamW writes into the block
+        optimizer = torch.optim.AdamW(
+            [{"params": [row], **s.adamw()} for row, s in zip(rows, self.schedules, strict=True)],
+            fused=True,
+        )
+        clips = torch.tensor([s.clip for s in self.schedules], dtype=self.values.dtype, device=self.values.device)
+        seen: list[torch.Tensor] = []
+        n = 0
+        for step in range(self.schedules[0].steps):
+            still = sum(s.steps > step for s in self.schedules)
+            if still != n:
+                n, run = still, self._passes(losses_of, still, capture)
+                for k, row in enumerate(rows):
+                    row.grad = self.gradients[k] if k < n else None
+            seen.append(run(stack([next(batch) for batch in data[:n]], self.values.device)))
+            norms = torch.linalg.vector_norm(self.gradients[:n], dim=1)
+            self.gradients[:n] *= (clips[:n] / (norms + 1e-6)).clamp(max=1.0)[:, None]  # as clip_grad_norm_ does
+            for group, schedule in zip(optimizer.param_groups[:n], self.schedules, strict=False):
+                group["lr"] = schedule.rate * schedule.factor(step)
+            optimizer.step()
+        columns = [losses.tolist() for losses in seen]
+        return [[columns[t][k] for t in range(s.steps)] for k, s in enumerate(self.schedules)]
+
+    def _passes(self, losses_of: Callable[..., torch.Tensor], n: int, capture: bool) -> Callable[..., torch.Tensor]:
+        """One step's forward and backward pass: gives the losses (n,), leaves the gradients in the block."""
+        leaves = self.leaves(n)
+        views = list(self.split(self.gradients[:n]).values())
+
+        def run(stacked: Sequence[Stacked]) -> torch.Tensor:
+            losses = losses_of(leaves, stacked)
+            found = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True)
+            for view, gradient in zip(views, found, strict=True):
+                view.copy_(gradient)
+            return losses.detach()
+
+        return _Captured(run) if capture else run
+
+
+class _Captured:
+    """A step's passes as CUDA graphs, one per shape of its batches."""
+
+    def __init__(self, run: Callable[[Sequence[Stacked]], torch.Tensor]) -> None:
+        require(torch.cuda.is_available(), "capture", "a CUDA device", "none")
+        self.run = run
+        self.graphs: dict[Any, tuple[list[Stacked], Any, torch.Tensor]] = {}
+
+    def __call__(self, stacked: Sequence[Stacked]) -> torch.Tensor:
+        key = tuple(t.shape for s in stacked for t in s)
+        if key not in self.graphs:
+            fixed = [Stacked(*(t.clone() for t in s)) for s in stacked]
+            aside = torch.cuda.Stream()
+            aside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(aside):  # libraries set themselves up outside the capture
+                for _ in range(3):
+                    self.run(fixed)
+            torch.cuda.current_stream().wait_stream(aside)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                losses = self.run(fixed)
+            self.graphs[key] = fixed, graph, losses
+        fixed, graph, losses = self.graphs[key]
+        for place, new in zip(fixed, stacked, strict=True):
+            for into, value in zip(place, new, strict=True):
+                into.copy_(value)
+        graph.replay()
+        return losses.clone()
+
+
+# ---------------------------------------------------------------- bases
+
+
+def pretrain_many(
+    bases: Sequence[Any], parts: Sequence[Sequence[Part]], schedule: Schedule, seeds: Sequence[int]
+) -> list[list[float]]:
+    """Train every weight of several bases of one architecture in place, each on its own mixture; their losses.
+
+    The same as :func:`empirical.training.adapter.pretrain` one by one, up to rounding.
+
+    Args:
+        bases: models with the same parameters.
+        parts: one mixture per base. seeds: one per base.
+
+    Raises:
+        TrainingDiverged: some losses were not finite; `config` lists these bases by number. All bases are as trained.
+        ValueError: not one mixture and seed per base, or bases of different shapes.
+    """
+    require(len(bases) > 0, "bases", "at least one", "none")
+    for name, given in (("parts", parts), ("seeds", seeds)):
+        require(len(given) == len(bases), name, f"{len(bases)}, one per base", len(given))
+    own = [dict(base.named_parameters()) for base in bases]
+    shapes = [{name: tuple(p.shape) for name, p in each.items()} for each in own]
+    require(all(s == shapes[0] for s in shapes), "bases", "the same parameters", "different ones")
+    block = Block(shapes[0], [schedule] * len(bases), next(bases[0].parameters()))
+    with torch.no_grad():
+        for k, each in enumerate(own):
+            for name, view in block.split(block.values).items():
+                view[k] = each[name]
+    first = bases[0].train()
+    trained = _Losses(first)
+
+    def losses_of(leaves: Mapping[str, torch.Tensor], stacked: Sequence[Stacked]) -> torch.Tensor:
+        def one(weights: dict[str, torch.Tensor], group: list[Stacked]) -> torch.Tensor:
+            return torch.func.functional_call(trained, {f"base.{k}": v for k, v in weights.items()}, (group,))
+
+        n = len(bases)
+        apart = [Stacked(s.tokens.view(n, -1, s.tokens.shape[1]), *s[1:]) for s in stacked]
+        apart = [s._replace(rows=s.rows - torch.arange(n, device=s.rows.device)[:, None] * s.tokens.shape[1])
+                 for s in apart]  # fmt: skip
+        return torch.func.vmap(one)(dict(leaves), apart)
+
+    data = [batches(p, schedule.batch, stream(s, "train", "base")) for p, s in zip(parts, seeds, strict=True)]
+    with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels have no rule for vmap
+        losses = block.descend(losses_of, data)
+    with torch.no_grad():
+        for k, each in enumerate(own):
+            for name, view in block.split(block.values).items():
+                each[name].copy_(view[k])
+    for base in bases:
+        base.eval().requires_grad_(False)
+    bad = [k for k, found in enumerate(losses) if not np.isfinite(found).all()]
+    if bad:
+        raise TrainingDiverged([{"base": k, "seed": seeds[k], "schedule": asdict(schedule)} for k in bad])
+    return losses
+
+
+class _Losses(nn.Module):
+    """The loss of one base as a module, for a functional call with replaced weights (ties are kept)."""
+
+    def __init__(self, base: Any) -> None:
+        super().__init__()
+        self.base = base
+
+    def forward(self, group: Sequence[Stacked]) -> torch.Tensor:
+        single = [s._replace(rows=s.rows[None], columns=s.columns[None], weights=s.weights[None]) for s in group]
+        return _losses(self.base, single)[0]

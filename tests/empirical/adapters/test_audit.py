@@ -1,0 +1,400 @@
+"""The audit against peft itself, against dense linear algebra, and against its published schema."""
+
+import json
+import math
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from empirical.__main__ import main
+from empirical.adapters.audit import audit
+from empirical.adapters.files import read_adapter
+from empirical.adapters.report import as_html, as_json
+from theory.claims import load
+
+ROOT = Path(__file__).resolve().parents[3]
+Save = Callable[..., Path]
+Base = Callable[..., Any]
+
+
+# ---------------------------------------------------------------- a validator for the part of JSON schema in use
+
+_TYPES: dict[str, Any] = {
+    "object": dict, "array": list, "string": str, "boolean": bool, "null": type(None), "integer": int,
+    "number": (int, float),
+}  # fmt: skip
+
+
+def violations(value: Any, schema: dict[str, Any], root: dict[str, Any], where: str = "$") -> list[str]:
+    """What in `value` breaks `schema`; raises on a keyword that it does not know."""
+    known = {"$schema", "$id", "$defs", "$ref", "title", "description", "type", "properties", "required", "items",
+             "additionalProperties", "enum", "const", "minimum", "maximum", "minItems"}  # fmt: skip
+    assert set(schema) <= known, set(schema) - known
+    if "$ref" in schema:
+        return violations(value, root["$defs"][schema["$ref"].removeprefix("#/$defs/")], root, where)
+    found = []
+    if "type" in schema:
+        kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+        fits = any(
+            isinstance(value, _TYPES[k]) and not (isinstance(value, bool) and k in ("integer", "number")) for k in kinds
+        )
+        if not fits:
+            return [f"{where}: {type(value).__name__} is not {kinds}"]
+    if "enum" in schema and value not in schema["enum"]:
+        found.append(f"{where}: {value!r} is none of {schema['enum']}")
+    if "const" in schema and value != schema["const"]:
+        found.append(f"{where}: {value!r} is not {schema['const']!r}")
+    if isinstance(value, (int, float)) and not isinstance(value, bool):  # noqa: SIM102
+        if value < schema.get("minimum", -math.inf) or value > schema.get("maximum", math.inf):
+            found.append(f"{where}: {value} is out of range")
+    if isinstance(value, dict):
+        properties = schema.get("properties", {})
+        found += [f"{where}: {key} is missing" for key in schema.get("required", []) if key not in value]
+        extra = schema.get("additionalProperties", True)
+        for key, item in value.items():
+            if key in properties:
+                found += violations(item, properties[key], root, f"{where}.{key}")
+            elif extra is False:
+                found.append(f"{where}: {key} is not in the schema")
+            elif isinstance(extra, dict):
+                found += violations(item, extra, root, f"{where}.{key}")
+    if isinstance(value, list):
+        if len(value) < schema.get("minItems", 0):
+            found.append(f"{where}: too short")
+        for i, item in enumerate(value):
+            found += violations(item, schema.get("items", {}), root, f"{where}[{i}]")
+    return found
+
+
+def against_schema(data: Any) -> list[str]:
+    schema = json.loads((ROOT / "docs" / "audit.schema.json").read_text(encoding="utf-8"))
+    return violations(json.loads(as_json(data)), schema, schema)
+
+
+# ---------------------------------------------------------------- numbers
+
+
+def test_the_numbers_are_those_of_dense_algebra(save_adapter: Save) -> None:
+    a = save_adapter("a", seed=1)
+    b = save_adapter("b", seed=2, r=3, use_rslora=True, targets=["q_proj", "down_proj"])
+    data = audit([a, b], [0.7, -1.3], rank=2)
+    parts = [read_adapter(a), read_adapter(b)]
+    assert len(data["modules"]) == 14
+    near = {"rel": 1e-9, "abs": 1e-9}  # sizes below 100, float64 rounding and conditions below 1e6
+    for m in data["modules"]:
+        dense = [p.update(m["name"]).dense() if m["name"] in p.modules else None for p in parts]
+        for p in m["parts"]:
+            values = np.linalg.svd(dense[p["adapter"]], compute_uv=False)
+            assert p["norm"] == pytest.approx(np.linalg.norm(values), **near)
+            assert p["spectral_norm"] == pytest.approx(values[0], **near)
+            assert p["stable_rank"] == pytest.approx((values**2).sum() / values[0] ** 2, **near)
+            assert p["rank"] == p["r"]
+            kept = np.cumsum(values**2) / (values**2).sum()
+            assert p["rank95"] == int(np.argmax(kept >= 0.95)) + 1
+        wanted = sum(w * d for w, d in zip([0.7, -1.3], dense, strict=True) if d is not None)
+        values = np.linalg.svd(wanted, compute_uv=False)
+        assert m["merge"]["norm"] == pytest.approx(np.linalg.norm(values), **near)
+        tail = np.linalg.norm(values[2:]) / np.linalg.norm(values)
+        assert m["merge"]["truncation"] == pytest.approx(tail, **near)
+        assert m["merge"]["rank"] == sum(p["rank"] for p in m["parts"])
+        for pair in m["pairs"]:
+            one, two = dense[0], dense[1]
+            assert one is not None
+            assert two is not None
+            cosine = np.sum(one * two) / np.linalg.norm(one) / np.linalg.norm(two)
+            assert pair["cosine"] == pytest.approx(cosine, **near)
+            _, s, vt = np.linalg.svd(one)
+            right = vt[: int((s > 1e-9).sum())]
+            done = np.linalg.norm(two @ right.T, 2) / s[0]
+            assert pair["second_on_first"]["largest"] == pytest.approx(done, **near)
+            assert pair["second_on_first"]["bound"] >= pair["second_on_first"]["largest"] * (1 - 1e-12)
+            _, s2, vt2 = np.linalg.svd(two)
+            angles = np.linalg.svd(right @ vt2[: int((s2 > 1e-9).sum())].T, compute_uv=False)
+            assert pair["keys"]["share"] == pytest.approx(float(np.mean(angles**2)), **near)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "one", "two"),
+    [
+        ("llama", {}, {"alpha": 5.0}),
+        ("gpt2", {"use_rslora": True}, {"targets": ["c_attn"]}),
+        ("llama", {"targets": ["q_proj", "embed_tokens"]}, {"targets": ["v_proj", "embed_tokens"]}),
+        ("llama", {"layers_to_transform": [0], "targets": ["q_proj"]},
+         {"layers_to_transform": [0, 1], "targets": ["q_proj"]}),
+        ("llama", {"dtype": torch.bfloat16}, {}),
+    ],
+)  # fmt: skip
+def test_every_combination_type_is_what_peft_really_does(
+    architecture: str, one: dict[str, Any], two: dict[str, Any], save_adapter: Save, tiny_base: Base
+) -> None:
+    """peft runs on the real model; its merged layers are read back and compared with the audit's errors."""
+    from empirical.adapters.identity import quiet, with_adapters
+    from empirical.adapters.peft_types import RANDOM
+    from empirical.adapters.through_peft import lora_layers, update_of
+    from theory.lowrank import LowRank
+
+    folders = [save_adapter("a", architecture, 1, **one), save_adapter("b", architecture, 2, **two)]
+    weights = [0.7, -1.3]
+    data = audit(folders, weights, density=0.4)
+    parts = [read_adapter(f) for f in folders]
+    model = with_adapters(tiny_base(architecture), folders, ["a", "b"])
+    modules = {m["name"]: m for m in data["modules"]}
+    for kind, total in data["total"]["combinations"].items():
+        assert total["reason"] is None
+        if kind in RANDOM:
+            assert total["error"] > 0
+            continue
+        options = {"density": 0.4} if "ties" in kind or "prune" in kind else {}
+        with quiet():
+            model.add_weighted_adapter(["a", "b"], weights, kind, combination_type=kind, **options)
+        made = {
+            n.removeprefix("base_model.model."): layer
+            for n, layer in lora_layers(model).items()
+            if kind in layer.lora_A or kind in layer.lora_embedding_A
+        }
+        assert sorted(set(modules) - set(made)) == sorted(total["dropped"])
+        squares = []
+        for name, m in modules.items():
+            present = [(p.update(name), w) for p, w in zip(parts, weights, strict=True) if name in p.modules]
+            wanted = LowRank.combine([u for u, _ in present], [w for _, w in present])
+            error = wanted.norm()
+            if name in made:
+                found = update_of(made[name], kind)
+                if m["kind"] == "embedding":  # peft's orientation is that of the weight
+                    found = LowRank(found.A.T, found.B.T, found.scale)
+                error = LowRank.combine([found, wanted], [1.0, -1.0]).norm()
+            squares.append(error)
+            # peft's arithmetic is float32, its dense types decompose in it
+            assert m["combinations"][kind]["error"] == pytest.approx(error, abs=2e-5 * wanted.norm())
+        whole = data["total"]["norm"]
+        assert total["error"] == pytest.approx(math.hypot(*squares) / whole, abs=2e-5)
+
+
+def test_random_types_are_one_named_draw(save_adapter: Save) -> None:
+    folders = [save_adapter("a", seed=1, targets=["q_proj"]), save_adapter("b", seed=2, targets=["q_proj"])]
+    before = torch.random.get_rng_state()
+    first, again, other = (audit(folders, seed=s)["total"]["combinations"]["dare_linear"] for s in (0, 0, 1))
+    assert first == again
+    assert first != other
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_what_peft_refuses_is_said_in_its_words(save_adapter: Save) -> None:
+    data = audit([save_adapter("a", seed=1), save_adapter("b", seed=2, r=2)])
+    found = data["total"]["combinations"]
+    assert "same r" in found["linear"]["reason"]
+    assert found["linear"]["error"] is None
+    assert found["cat"]["error"] == pytest.approx(0.0, abs=1e-12)  # closed form: scale 1, nothing cut off
+    assert data["total"]["mean"]["factor_error"] is None
+    mixed = audit([save_adapter("c", targets=".*q_proj"), save_adapter("d", targets=["q_proj"])])
+    assert all(v["error"] is None for v in mixed["total"]["combinations"].values())
+
+
+def test_a_combination_that_peft_cannot_make_is_foreseen(save_adapter: Save, tiny_base: Base) -> None:
+    """The union of the targets meets a module that no adapter has; peft then fails in the middle."""
+    from empirical.adapters.identity import quiet, with_adapters
+
+    a = save_adapter("a", seed=1, targets=["q_proj"], layers_to_transform=[0])
+    b = save_adapter("b", seed=2, targets=["q_proj", "up_proj"], layers_to_transform=[1])
+    model = with_adapters(tiny_base("llama"), [a, b], ["a", "b"])
+    with quiet(), pytest.raises((IndexError, ValueError)):
+        model.add_weighted_adapter(["a", "b"], [1.0, 1.0], "c", combination_type="linear")
+    known, guessed = audit([a, b], base=tiny_base("llama")), audit([a, b])
+    for data in (known, guessed):
+        reason = data["total"]["combinations"]["linear"]["reason"]
+        assert "layers.0.mlp.up_proj, which no adapter has" in reason
+    assert "--base" in reason
+    assert not against_schema(known)
+
+
+def test_dropped_modules_are_named_in_the_verdict(save_adapter: Save) -> None:
+    a = save_adapter("a", seed=1, targets=["q_proj"], layers_to_transform=[0])
+    b = save_adapter("b", seed=2, targets=["q_proj"], layers_to_transform=[1])
+    data = audit([a, b])
+    assert data["total"]["combinations"]["cat"]["dropped"] == ["model.layers.1.self_attn.q_proj"]
+    assert any("would drop 1 module" in v["text"] and "layers.1" in v["text"] for v in data["verdict"])
+    assert data["total"]["combinations"]["cat"]["error"] > 0.1
+
+
+def test_large_modules_skip_the_dense_types_and_say_so(save_adapter: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("empirical.adapters.audit.DENSE_LIMIT", 1000)
+    folders = [save_adapter("a", seed=1), save_adapter("b", seed=2)]
+    found = audit(folders)["total"]["combinations"]
+    assert "--dense" in found["ties_svd"]["reason"]
+    assert found["svd"]["error"] > 0
+    assert audit(folders, dense=True)["total"]["combinations"]["ties_svd"]["error"] > 0
+
+
+def test_a_base_gives_relative_norms_from_its_files_or_the_model(
+    save_adapter: Save, tiny_base: Base, tmp_path: Path
+) -> None:
+    base = tiny_base("llama")
+    base.save_pretrained(str(tmp_path / "base"))
+    a = save_adapter("a", seed=1, targets=["q_proj"])
+    for given in (str(tmp_path / "base"), base):
+        data = audit([a], base=given)
+        weight = base.model.layers[0].self_attn.q_proj.weight.double().norm()
+        assert data["modules"][0]["base_norm"] == pytest.approx(float(weight), rel=1e-6)  # summed in float32
+        assert data["total"]["adapters"][0]["relative_norm"] > 0
+
+
+def test_probes_measure_margins_and_what_a_mean_holds(save_adapter: Save, tiny_base: Base, tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(61)}, unk_token="w0"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w0").save_pretrained(str(tmp_path / "base"))
+    tiny_base("llama").save_pretrained(str(tmp_path / "base"))
+    probe = tmp_path / "probe.txt"
+    probe.write_text("# people\nw1 w2 w3\tw4\n\nw5 w6\tw7\n", encoding="utf-8")
+    folders = [save_adapter("a", seed=1), save_adapter("b", seed=2)]
+    data = audit(folders, base=str(tmp_path / "base"), probe=probe)
+    assert not against_schema(data)
+    lines = data["probe"]["lines"]
+    for line in lines:
+        assert line["disturbance"][line["best"]] is None
+        assert all(d is not None and d >= 0 for j, d in enumerate(line["disturbance"]) if j != line["best"])
+    # an adapter beside its own copy: the bound is at least what the copy really writes at these keys
+    twins = audit([folders[0], save_adapter("copy", seed=1)], base=str(tmp_path / "base"), probe=probe)
+    for line in twins["probe"]["lines"]:
+        assert max(d for d in line["disturbance"] if d is not None) >= 1.0 - 1e-12  # quotient of equal norms, rounded
+    assert [x["token"] for x in lines] == ["w4", "w7"]
+    for x in lines:
+        assert len(x["margins"]) == 2
+        if x["mean_limit"] is not None and x["deficit"] is not None:
+            assert x["mean_limit"] == max(math.ceil(x["gain"] / x["deficit"]) - 1, 0)
+    base = tiny_base("llama")
+    with torch.no_grad():
+        logits = base(input_ids=torch.tensor([[1, 2, 3]])).logits[0, -1].double()
+    rivals = torch.cat([logits[:4], logits[5:]])
+    assert lines[0]["base_margin"] == pytest.approx(float(logits[4] - rivals.max()), abs=1e-5)  # float32 logits
+    with pytest.raises(ValueError, match="probe"):
+        audit(folders, probe=probe)
+    probe.write_text("no tab\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="probe: line 1"):
+        audit(folders, base=str(tmp_path / "base"), probe=probe)
+
+
+# ---------------------------------------------------------------- reports
+
+
+def sample(save_adapter: Save) -> dict[str, Any]:
+    return audit([save_adapter("a<b>", seed=1), save_adapter("[red]b", seed=2, r=3), save_adapter("c", seed=3)])
+
+
+def test_the_report_follows_its_schema_and_the_schema_bites(save_adapter: Save) -> None:
+    data = sample(save_adapter)
+    assert not against_schema(data)
+    assert not against_schema(audit([save_adapter("single")]))
+    data["modules"][0]["parts"][0]["rank"] = "four"
+    data["surprise"] = 1
+    del data["total"]["norm"]
+    found = " ".join(against_schema(data))
+    assert "rank" in found
+    assert "surprise" in found
+    assert "norm is missing" in found
+
+
+def test_the_verdict_names_claims_and_their_limits(save_adapter: Save) -> None:
+    claims = load()
+    lines = audit([save_adapter("a", seed=1), save_adapter("b", seed=2)])["verdict"]
+    assert {"merge_rank", "factor_average", "dilution", "interference", "additive_limit"} <= {x["claim"] for x in lines}
+    for line in lines:
+        assert line["claim"] in claims
+        assert line["limits"]
+    assert "Do not expect" in next(x["text"] for x in lines if x["claim"] == "additive_limit")
+    head = audit([save_adapter("h", targets=["lm_head"]), save_adapter("i", seed=1, targets=["lm_head"])])["verdict"]
+    assert "No weighted sum" in next(x["text"] for x in head if x["claim"] == "additive_limit")
+
+
+class _Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.seen: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.add(tag)
+        self.links += [v or "" for k, v in attrs if k in ("src", "href", "xlink:href")]
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.add(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_loads_nothing(save_adapter: Save) -> None:
+    text = as_html(sample(save_adapter))
+    page = _Page()
+    page.feed(text)
+    assert not page.open
+    assert not page.links
+    assert "script" not in page.seen
+    assert "svg" in page.seen
+    assert "a&lt;b&gt;" in text
+    assert "<b>" not in text
+    assert "url(" not in text
+    assert "nan" not in text.lower().replace("nance", "")
+
+
+def test_the_command_writes_reports_and_prints_tables(
+    save_adapter: Save, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = save_adapter("a", seed=1), save_adapter("[red]b", seed=2)
+    made = ["--json", str(tmp_path / "r.json"), "--html", str(tmp_path / "r.html"), "--modules"]
+    assert main(["audit", str(a), str(b), "--weights", "0.5", "0.5", *made]) == 0
+    out = capsys.readouterr().out
+    assert "[red]b" in out
+    assert "exact at rank 8" in out
+    assert "layers.1.mlp.down_proj" in out
+    assert json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["options"]["weights"] == [0.5, 0.5]
+    assert (tmp_path / "r.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert main(["merge", str(a), str(b), "-o", str(tmp_path / "c"), "--weights", "0.5", "0.5"]) == 0
+    assert "14 modules, rank 8, scale 1, float32" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("extra", "named"),
+    [
+        (["--weights", "1", "2"], "weights"), (["--rank", "0"], "rank"), (["--density", "0"], "density"),
+        (["--probe", "x"], "probe"), (["--json", "no/such/folder/x.json"], "output"), (["--seed", "-1"], "seed"),
+        (["--json", "same", "--html", "same"], "--html"), (["--density", "x"], "density"), (["--nonsense"], "nonsense"),
+    ],
+)  # fmt: skip
+def test_bad_arguments_get_one_line_and_exit_two(
+    extra: list[str], named: str, save_adapter: Save, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        status = main(["audit", str(save_adapter("a", targets=["q_proj"])), *extra])
+    except SystemExit as stop:
+        status = int(str(stop.code))
+    captured = capsys.readouterr()
+    assert status == 2
+    assert captured.out == ""
+    assert len(captured.err.strip().splitlines()) == 1
+    assert named in captured.err
+
+
+def test_explain_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "merge_rank"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("merge_rank: ")
+    assert "proofs/merging.v" in out
+    assert main(["explain"]) == 0
+    assert [x.split()[0] for x in capsys.readouterr().out.splitlines()] == list(load())
+    assert main(["explain", "nonsense"]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert "peft" in capsys.readouterr().out

@@ -1,0 +1,271 @@
+"""The reader takes what peft saves and refuses everything else in one line; hostile and broken folders do no harm."""
+
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from empirical.__main__ import main
+from empirical.adapters.files import CONFIG, PICKLE, SAFE, Draft, check_config, read_adapter, read_all
+from empirical.adapters.merge import merge
+
+Save = Callable[..., Path]
+OTHER = "base_model.model.x.k_proj."
+STEM = "base_model.model.model.layers.0.self_attn.q_proj."
+
+
+def plain(folder: Path, tensors: dict[str, torch.Tensor] | None = None, **fields: Any) -> Path:
+    """A hand-made adapter with one 6 x 5 module of rank 2."""
+    folder.mkdir(exist_ok=True)
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]} | fields
+    (folder / CONFIG).write_text(json.dumps(config), encoding="utf-8")
+    if tensors is None:
+        tensors = {STEM + "lora_A.weight": torch.ones(2, 5), STEM + "lora_B.weight": torch.ones(6, 2)}
+    save_file(tensors, str(folder / SAFE))
+    return folder
+
+
+def refused(folder: Path, capsys: pytest.CaptureFixture[str], named: str = "") -> str:
+    """The merge of it: exit 2, one line that names the fault, nothing written beside it."""
+    before = sorted(p.name for p in folder.parent.iterdir())
+    assert main(["merge", str(folder), "-o", str(folder.parent / "made")]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1, captured.err
+    assert lines[0].startswith("lora-limits: ")
+    assert named in lines[0]
+    assert sorted(p.name for p in folder.parent.iterdir()) == before
+    return lines[0]
+
+
+# ---------------------------------------------------------------- what is read
+
+
+def test_an_adapter_comes_back_as_peft_applies_it(save_adapter: Save) -> None:
+    folder = save_adapter(
+        "a", seed=1, r=4, alpha=8.0, use_rslora=True, rank_pattern={"q_proj": 2}, alpha_pattern={"down_proj": 3}
+    )
+    adapter = read_adapter(folder)
+    assert len(adapter.modules) == 14
+    q, down = adapter.modules["model.layers.0.self_attn.q_proj"], adapter.modules["model.layers.1.mlp.down_proj"]
+    assert (q.r, q.scale) == (2, 8 / 2**0.5)
+    assert (down.r, down.scale) == (4, 3 / 2.0)  # rslora: over the square root of the rank
+    assert (down.out, down.inner, down.kind, down.dtype) == (32, 48, "linear", "float32")
+    update = adapter.update(down.name)
+    stored = load_file(folder / SAFE)
+    key = f"base_model.model.{down.name}."
+    assert np.array_equal(update.B, stored[key + "lora_B.weight"].double().numpy())
+    assert np.array_equal(update.A, stored[key + "lora_A.weight"].double().numpy())
+    assert update.scale == 1.5
+
+
+def test_a_pickle_of_tensors_is_read_like_safetensors(save_adapter: Save) -> None:
+    safe, other = read_adapter(save_adapter("a", seed=1)), read_adapter(save_adapter("b", seed=1, safe=False))
+    assert (other.path / PICKLE).is_file()
+    assert {n: m.scale for n, m in safe.modules.items()} == {n: m.scale for n, m in other.modules.items()}
+    name = next(iter(safe.modules))
+    assert np.array_equal(safe.update(name).dense(), other.update(name).dense())
+
+
+def test_embeddings_read_tokens_and_write_the_width(save_adapter: Save) -> None:
+    adapter = read_adapter(save_adapter("a", targets=["embed_tokens"]))
+    module = adapter.modules["model.embed_tokens"]
+    assert (module.kind, module.out, module.inner) == ("embedding", 32, 61)
+
+
+def test_fields_that_do_not_change_the_update_are_taken(tmp_path: Path) -> None:
+    fine = {
+        "inference_mode": True, "lora_dropout": 0.1, "init_lora_weights": "gaussian", "eva_config": {"rho": 2.0},
+        "bias": "none", "revision": None, "qalora_group_size": 16, "merge_weights": False, "enable_lora": None,
+        "corda_config": {}, "modules_to_save": None, "rank_pattern": None, "auto_mapping": {"a": "b"},
+    }  # fmt: skip
+    assert read_adapter(plain(tmp_path / "a", **fine)).modules
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("use_dora", True), ("bias", "all"), ("bias", "lora_only"), ("lora_bias", True),
+        ("modules_to_save", ["lm_head"]), ("trainable_token_indices", [1, 2]), ("target_parameters", ["experts.w"]),
+        ("layer_replication", [[0, 2]]), ("alora_invocation_tokens", [5]), ("init_lora_weights", "pissa"),
+        ("init_lora_weights", "pissa_niter_4"), ("init_lora_weights", "olora"), ("init_lora_weights", "corda"),
+        ("init_lora_weights", "loftq"), ("init_lora_weights", "lora_ga"), ("init_lora_weights", "mica"),
+        ("loftq_config", {"loftq_bits": 4}), ("use_qalora", True), ("kasa_config", {"beta": 1}),
+        ("use_bdlora", {"nblocks": 2}), ("monteclora_config", {"num_samples": 2}), ("arrow_config", {"top_k": 2}),
+        ("velora_config", {"scale": 1.0}), ("megatron_config", {"x": 1}), ("ensure_weight_tying", True),
+        ("peft_type", "ADALORA"), ("invented_yesterday", 3), ("r", 0), ("r", "8"), ("r", True),
+        ("lora_alpha", None), ("target_modules", None), ("rank_pattern", {"q_proj": 0}), ("rank_pattern", {"(": 2}),
+        ("alpha_pattern", {"q_proj": "2"}), ("fan_in_fan_out", "yes"), ("target_modules", "("),
+    ],
+)  # fmt: skip
+def test_a_field_that_is_not_neutral_is_refused_by_name(
+    field: str, value: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refused(plain(tmp_path / "a", **{field: value}), capsys)
+    assert field in line or "pattern" in line
+
+
+def test_every_field_of_peft_is_accounted_for() -> None:
+    """A new field of peft is refused while it is on; this says so aloud when peft grows one."""
+    import dataclasses
+
+    from peft import LoraConfig
+
+    from empirical.adapters.files import _REASONS, NEUTRAL
+
+    assert {f.name for f in dataclasses.fields(LoraConfig)} <= set(NEUTRAL) | set(_REASONS)
+
+
+def test_quantised_and_odd_factors_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = STEM + "lora_A.weight", STEM + "lora_B.weight"
+    ones = {a: torch.ones(2, 5), b: torch.ones(6, 2)}
+    cases = [
+        ({a: torch.ones(2, 5, dtype=torch.int8), b: ones[b]}, "another format"),
+        ({a: torch.ones(2, 5, 1, 1), b: torch.ones(6, 2, 1, 1)}, "matrices"),
+        ({a: torch.ones(3, 5), b: torch.ones(6, 3)}, "rank 2"),
+        ({a: torch.ones(2, 5), b: torch.ones(6, 3)}, "columns"),
+        ({a: torch.ones(0, 5), b: torch.ones(6, 0)}, "at least 1"),
+        ({a: torch.full((2, 5), float("nan")), b: ones[b]}, "finite"),
+        ({a: ones[a], b: torch.full((6, 2), float("inf"))}, "finite"),
+        ({a: ones[a]}, "both factors"),
+        (ones | {STEM + "lora_magnitude_vector": torch.ones(6)}, "lora_A and lora_B only"),
+        (ones | {STEM + "lora_B.bias": torch.ones(6)}, "lora_A and lora_B only"),
+        (ones | {"base_model.model.lm_head.weight": torch.ones(6, 2)}, "no embedding is adapted"),
+        (ones | {OTHER + "lora_A.weight": torch.ones(2, 5), OTHER + "lora_B.weight": torch.ones(6, 2)}, "not load"),
+        ({"../../etc/passwd.lora_A.weight": ones[a], "../../etc/passwd.lora_B.weight": ones[b]}, "only"),
+        ({"base_model.model./etc/x.lora_A.weight": ones[a]}, "only"),
+        ({"base_model.model.a..q_proj.lora_A.weight": ones[a]}, "only"),
+        ({"x\x1b[31m\n": ones[a]}, "only"),
+    ]  # fmt: skip
+    for i, (tensors, named) in enumerate(cases):
+        refused(plain(tmp_path / f"case{i}", tensors), capsys, named)
+
+
+def test_broken_folders_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    refused(empty, capsys, CONFIG)
+    no_weights = plain(tmp_path / "no_weights")
+    (no_weights / SAFE).unlink()
+    refused(no_weights, capsys, SAFE)
+    renamed = plain(tmp_path / "renamed")
+    (renamed / SAFE).rename(renamed / "weights.safetensors")
+    refused(renamed, capsys, SAFE)
+    for i, text in enumerate(["", "{", "[]", "null", "[" * 5000, '{"peft_type": "LORA", "r": 1, "r": 2}', "\udcff"]):
+        folder = plain(tmp_path / f"config{i}")
+        (folder / CONFIG).write_bytes(text.encode("utf-8", "surrogateescape"))
+        refused(folder, capsys)
+    file = tmp_path / "file"
+    file.write_text("x", encoding="utf-8")
+    refused(file, capsys)
+    refused(tmp_path / "missing", capsys)
+
+
+class Bomb:
+    def __reduce__(self) -> Any:
+        return os.system, ("touch exploded",)
+
+
+@pytest.mark.parametrize("kind", ["bomb", "nested bomb", "not a table", "object", "numbers", "noise", "empty"])
+def test_hostile_pickles_do_nothing(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = plain(tmp_path / "a")
+    (folder / SAFE).unlink()
+    content: Any = {
+        "bomb": Bomb(), "nested bomb": {STEM + "lora_A.weight": Bomb()}, "not a table": [1, 2], "object": Path("x"),
+        "numbers": {STEM + "lora_A.weight": 3},
+    }.get(kind)  # fmt: skip
+    if kind in ("noise", "empty"):
+        (folder / PICKLE).write_bytes(bytes(range(256)) * 8 if kind == "noise" else b"")
+    elif kind == "bomb":
+        (folder / PICKLE).write_bytes(pickle.dumps(content))
+    else:
+        torch.save(content, folder / PICKLE)
+    refused(folder, capsys)
+    assert not (tmp_path / "exploded").exists()
+
+
+@settings(max_examples=60)
+@given(
+    cut=st.floats(0, 1),
+    flips=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=8),
+    which=st.booleans(),
+)
+def test_truncated_and_flipped_files_give_one_line_or_a_merge(
+    cut: float, flips: list[tuple[float, int]], which: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = tmp_path_factory.mktemp("fuzz")
+    folder = plain(root / "a")
+    path = folder / (SAFE if which else CONFIG)
+    data = bytearray(path.read_bytes())
+    for place, value in flips:
+        data[int(place * (len(data) - 1))] = value
+    path.write_bytes(bytes(data[: int(cut * len(data)) if cut < 0.9 else len(data)]))
+    try:
+        merge([folder], None, root / "made")
+    except ValueError as error:
+        said = str(error)
+    else:
+        said = None
+    if said is not None:
+        assert len(said.splitlines()) == 1
+        assert [p.name for p in root.iterdir()] == ["a"]
+    else:
+        assert sorted(p.name for p in root.iterdir()) == ["a", "made"]
+    shutil.rmtree(root)
+
+
+def test_a_configuration_is_checked_without_a_file() -> None:
+    check_config({"peft_type": "LORA", "r": 1}, "x")
+    with pytest.raises(ValueError, match="peft_type"):
+        check_config({"r": 1}, "x")
+
+
+def test_adapters_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    a = plain(tmp_path / "a", base_model_name_or_path="one/base")
+    b = plain(tmp_path / "b", base_model_name_or_path="other/base")
+    with pytest.raises(ValueError, match="one base_model_name_or_path"):
+        read_all([a, b])
+    assert len(read_all([a, b], same_base=True)) == 2
+    wide = {STEM + "lora_A.weight": torch.ones(2, 7), STEM + "lora_B.weight": torch.ones(6, 2)}
+    with pytest.raises(ValueError, match="6 x 5"):
+        read_all([a, plain(tmp_path / "c", wide)])
+    with pytest.raises(ValueError, match="at least one"):
+        read_all([])
+
+
+def test_two_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "y").mkdir()
+    found = read_all([plain(tmp_path / "x" / "final"), plain(tmp_path / "y" / "final")])
+    assert [a.name for a in found] == ["final#1", "final#2"]
+
+
+def test_a_draft_that_fails_leaves_the_old_folder(tmp_path: Path) -> None:
+    old = plain(tmp_path / "old")
+
+    def fail() -> None:
+        with Draft(old) as draft:
+            (draft.folder / "half").write_text("x", encoding="utf-8")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert [p.name for p in tmp_path.iterdir()] == ["old"]
+    assert read_adapter(old).modules

@@ -1,0 +1,282 @@
+"""The exact merge: each is confirmed by logits through peft, on decoders with and without Conv1D and an encoder."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from empirical.adapters.files import SAFE, pattern, read_adapter
+from empirical.adapters.merge import IdentityFailed, MergedModule, merge, storage_bound
+from theory.lowrank import LowRank
+
+Save = Callable[..., Path]
+Base = Callable[..., Any]
+
+#: name -> (architecture, first adapter, second adapter)
+VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "llama": ("llama", {}, {"r": 3, "alpha": 5.0}),
+    "conv1d": ("gpt2", {"fan_in_fan_out": True}, {"r": 6, "use_rslora": True}),
+    "encoder": ("bert", {"targets": ["query", "dense"]}, {"targets": ["value", "dense"], "r": 2}),
+    "patterns": (
+        "llama",
+        {"rank_pattern": {"q_proj": 6, r"layers\.1\.mlp\..*": 2}, "alpha_pattern": {"v_proj": 3}},
+        {"use_rslora": True, "rank_pattern": {"layers.0.self_attn.k_proj": 1}},
+    ),
+    "layers": (
+        "llama",
+        {"targets": ["q_proj", "up_proj"], "layers_to_transform": [0]},
+        {"targets": ["q_proj", "v_proj"], "layers_to_transform": [1]},
+    ),
+    "regex": ("llama", {"targets": r".*\.0\..*(q|k)_proj"}, {"targets": ["down_proj"], "r": 5}),
+    "embedding": ("llama", {"targets": ["embed_tokens", "q_proj"]}, {"targets": ["embed_tokens"], "r": 2}),
+    "gpt2 embedding": ("gpt2", {"targets": ["wte", "c_attn"]}, {"targets": ["wte", "lm_head"], "r": 3}),
+    "half": ("llama", {"dtype": torch.float16}, {"dtype": torch.bfloat16}),
+    "pickle": ("llama", {"safe": False}, {}),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_logits_of_the_merge_are_those_of_the_weighted_sum(
+    variant: str, save_adapter: Save, tiny_base: Base, tmp_path: Path
+) -> None:
+    architecture, one, two = VARIANTS[variant]
+    a = save_adapter("a", architecture, 1, **one)
+    b = save_adapter("b", architecture, 2, **two)
+    made = merge([a, b], [0.7, -1.3], tmp_path / "c", base=tiny_base(architecture))
+    found = made.identity
+    assert found is not None
+    assert found["holds"]
+    assert found["derived"]
+    assert found["decisive"]  # the bound is below what the adapters do: a missing part would show
+    assert found["gap"] < 1e-3 * found["moved"]
+    assert all(m.rounding <= m.bound for m in made.modules)
+    read_adapter(tmp_path / "c")  # and it is an adapter by our own strict reading
+
+
+def test_the_files_are_the_weighted_sum_in_float64(save_adapter: Save, tmp_path: Path) -> None:
+    a, b = save_adapter("a", seed=1), save_adapter("b", seed=2, r=2, use_rslora=True)
+    merge([a, b], [2.0, -0.5], tmp_path / "c", dtype="float64")
+    parts, made = [read_adapter(a), read_adapter(b)], read_adapter(tmp_path / "c")
+    for name, module in made.modules.items():
+        assert module.scale == 1.0
+        assert module.r == 6
+        wanted = LowRank.combine([p.update(name) for p in parts], [2.0, -0.5])
+        off = LowRank.combine([made.update(name), wanted], [1.0, -1.0])
+        assert off.norm() <= off.tolerance()
+
+
+def test_three_adapters_and_one(save_adapter: Save, tiny_base: Base, tmp_path: Path) -> None:
+    folders = [save_adapter(f"a{i}", seed=i, r=i + 1) for i in range(3)]
+    made = merge(folders, [1 / 3] * 3, tmp_path / "c", base=tiny_base("llama"))
+    assert {m.r for m in made.modules} == {6}
+    alone = merge(folders[2:], [-2.0], tmp_path / "d", base=tiny_base("llama"))
+    assert {m.r for m in alone.modules} == {3}
+
+
+def test_overlapping_spaces_save_rank(save_adapter: Save, tiny_base: Base, tmp_path: Path) -> None:
+    a = save_adapter("a", seed=1)
+    made = merge([a, a], [1.0, 0.5], tmp_path / "twice", base=tiny_base("llama"))
+    assert {m.r for m in made.modules} == {4}
+    gone = merge([a, a], [1.0, -1.0], tmp_path / "nothing")
+    assert {m.r for m in gone.modules} == {1}  # peft has no rank 0: one column of zeros
+    tensors = load_file(tmp_path / "nothing" / SAFE)
+    assert not any(bool(t.any()) for t in tensors.values())
+
+
+def test_power_of_two_weights_are_bit_exact(save_adapter: Save, tmp_path: Path) -> None:
+    a, b = save_adapter("a", seed=1), save_adapter("b", seed=2)
+    made = merge([a, b], [0.5, 2.0], tmp_path / "c")  # scales are 8 / 4
+    assert made.rounding == 0.0
+
+
+def test_best_rank_loses_the_tail(save_adapter: Save, tmp_path: Path) -> None:
+    a, b = save_adapter("a", seed=1), save_adapter("b", seed=2)
+    made = merge([a, b], None, tmp_path / "c", method="svd", rank=3)
+    parts = [read_adapter(a), read_adapter(b)]
+    tails, norms = [], []
+    for m in made.modules:
+        dense = sum(p.update(m.name).dense() for p in parts)
+        values = np.linalg.svd(dense, compute_uv=False)
+        tails.append(float(np.linalg.norm(values[3:])))
+        norms.append(float(np.linalg.norm(values)))
+        assert m.r == 3
+    # relative, by an independent dense SVD: float64 rounding of 48 x 48 matrices is below 1e-13
+    assert made.truncation == pytest.approx(math.hypot(*tails) / math.hypot(*norms), rel=1e-10)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_rounding_stays_within_its_bound(dtype: str, save_adapter: Save, tiny_base: Base, tmp_path: Path) -> None:
+    a, b = save_adapter("a", seed=1), save_adapter("b", seed=2)
+    made = merge([a, b], [0.7, 0.3], tmp_path / "c", dtype=dtype, base=tiny_base("llama"))
+    assert 0 < made.rounding <= made.bound
+    assert made.identity is not None
+    assert made.identity["holds"]
+    stored = load_file(tmp_path / "c" / SAFE)
+    assert {str(t.dtype) for t in stored.values()} == {f"torch.{dtype}"}
+
+
+def test_the_bound_notices_a_coarser_format() -> None:
+    rng = np.random.default_rng(0)
+    b, a = rng.standard_normal((40, 3)), rng.standard_normal((3, 30))
+    coarse = [torch.from_numpy(x).to(torch.bfloat16).double().numpy() for x in (b, a)]
+    off = float(np.linalg.norm(coarse[0] @ coarse[1] - b @ a))
+    assert off <= storage_bound(*coarse, "bfloat16")
+    assert off > storage_bound(*coarse, "float16")
+
+
+def test_a_wrong_merge_is_noticed_and_nothing_is_published(
+    save_adapter: Save, tiny_base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import empirical.adapters.merge as module
+
+    right = module.merge_module
+
+    def wrong(*arguments: Any) -> Any:
+        stored, shape = right(*arguments)
+        return stored._replace(B=stored.B * 1.001), shape
+
+    monkeypatch.setattr(module, "merge_module", wrong)
+    a, b = save_adapter("a", seed=1), save_adapter("b", seed=2)
+    with pytest.raises(IdentityFailed, match="nothing was written"):
+        merge([a, b], None, tmp_path / "c", base=tiny_base("llama"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_modules_that_differ_are_listed_and_others_left_alone(save_adapter: Save, tmp_path: Path) -> None:
+    a = save_adapter("a", seed=1, targets=["q_proj"], layers_to_transform=[0])
+    b = save_adapter("b", seed=2, targets=["v_proj"], layers_to_transform=[1])
+    merge([a, b], None, tmp_path / "c")
+    config = json.loads((tmp_path / "c" / "adapter_config.json").read_text(encoding="utf-8"))
+    assert config["target_modules"] == ["model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.v_proj"]
+    assert config["layers_to_transform"] is None
+    same = save_adapter("d", seed=3, targets=["q_proj"], layers_to_transform=[0])
+    merge([a, same], None, tmp_path / "e")
+    kept = json.loads((tmp_path / "e" / "adapter_config.json").read_text(encoding="utf-8"))
+    assert (kept["target_modules"], kept["layers_to_transform"]) == (["q_proj"], [0])
+
+
+def test_a_pattern_matches_one_module() -> None:
+    from peft.utils.other import get_pattern_key
+
+    key = pattern("layers.1.q_proj")
+    assert get_pattern_key([key], "layers.1.q_proj") == key
+    for other in ("model.layers.1.q_proj", "layers.11.q_proj", "layers.1.q_projx", "layersx1.q_proj"):
+        assert get_pattern_key([key], other) != key
+
+
+def test_copies_of_an_embedding(save_adapter: Save, tiny_base: Base, tmp_path: Path) -> None:
+    a = save_adapter("a", seed=1, targets=["embed_tokens"], embedding_copies=True)
+    b = save_adapter("b", seed=2, targets=["embed_tokens"], embedding_copies=True)
+    plain = save_adapter("plain", seed=3, targets=["embed_tokens"])
+    assert read_adapter(a).copies
+    made = merge([a, b], None, tmp_path / "c", base=tiny_base("llama"))
+    assert any("copied" in n for n in made.notes)
+    assert read_adapter(tmp_path / "c").copies == read_adapter(a).copies
+    with pytest.raises(ValueError, match=r"--base"):
+        merge([a, plain], None, tmp_path / "d")
+    made = merge([a, plain], None, tmp_path / "d", base=tiny_base("llama"))
+    assert any("left out" in n for n in made.notes)
+    other = tiny_base("llama")
+    with torch.no_grad():
+        other.model.embed_tokens.weight += 1
+    with pytest.raises(ValueError, match="base's own weight"):
+        merge([a, plain], None, tmp_path / "e", base=other)
+
+
+def test_tied_weights_are_named(save_adapter: Save, tiny_base: Base, tmp_path: Path) -> None:
+    a = save_adapter("a", seed=1, targets=["embed_tokens"])
+    made = merge([a], None, tmp_path / "c", base=tiny_base("llama", tied=True))
+    assert any("share one weight" in n and "lm_head" in n for n in made.notes)
+    untied = merge([a], None, tmp_path / "d", base=tiny_base("llama"))
+    assert not untied.notes
+    unknown = merge([a], None, tmp_path / "e")
+    assert any("may share" in n for n in unknown.notes)
+
+
+def test_outputs_are_whole_or_not_there(save_adapter: Save, tmp_path: Path) -> None:
+    a, b = save_adapter("a", seed=1), save_adapter("b", seed=2)
+    merge([a], None, tmp_path / "c")
+    before = (tmp_path / "c" / SAFE).read_bytes()
+    with pytest.raises(ValueError, match="--force"):
+        merge([a, b], None, tmp_path / "c")
+    assert (tmp_path / "c" / SAFE).read_bytes() == before
+    merge([a, b], None, tmp_path / "c", force=True)
+    assert (tmp_path / "c" / SAFE).read_bytes() != before
+    with pytest.raises(ValueError, match="another folder than the adapters"):
+        merge([a, b], None, a, force=True)
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "papers" / "thesis.txt").write_text("years of work", encoding="utf-8")
+    with pytest.raises(ValueError, match="an adapter folder to overwrite"):
+        merge([a, b], None, tmp_path / "papers", force=True)
+    with pytest.raises(ValueError, match="parent"):
+        merge([a, b], None, tmp_path / "no" / "where")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b", "c", "papers"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"weights": [1.0]}, "weights"),
+        ({"weights": [1.0, float("nan")]}, "weights"),
+        ({"method": "mean"}, "method"),
+        ({"method": "svd"}, "rank"),
+        ({"method": "svd", "rank": 0}, "rank"),
+        ({"rank": 4}, "rank"),
+        ({"dtype": "int8"}, "dtype"),
+        ({"weights": [1e30, 1.0], "dtype": "float16"}, "dtype"),
+        ({"base": str(Path(__file__).parent)}, "base"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: dict[str, Any], named: str, save_adapter: Save, tmp_path: Path) -> None:
+    a, b = save_adapter("a", targets=["q_proj"]), save_adapter("b", targets=["q_proj"])
+    with pytest.raises(ValueError, match=named) as caught:
+        merge([a, b], output=tmp_path / "c", **arguments)
+    assert len(str(caught.value).splitlines()) == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_a_base_of_another_size_is_refused(save_adapter: Save, tiny_base: Base, tmp_path: Path) -> None:
+    a = save_adapter("a", seed=1)
+    with pytest.raises(ValueError, match="a module of the base"):
+        merge([a], None, tmp_path / "c", base=tiny_base("gpt2"))
+
+
+def test_the_report_is_plain_data(save_adapter: Save, tmp_path: Path) -> None:
+    made = merge([save_adapter("a")], None, tmp_path / "c")
+    assert json.loads(json.dumps(made.as_dict()))["output"] == "c"
+    assert isinstance(made.modules[0], MergedModule)
+
+
+def test_a_merge_on_the_packaged_pretrained_model(tmp_path: Path) -> None:
+    from importlib import metadata
+
+    from peft import LoraConfig, get_peft_model
+
+    from empirical.adapters.identity import quiet
+    from empirical.adapters.through_peft import randomize
+    from empirical.training.bases import PACKAGED_MODEL, load_base
+
+    try:
+        metadata.distribution(PACKAGED_MODEL)
+    except metadata.PackageNotFoundError:
+        pytest.skip(f"{PACKAGED_MODEL} is not installed")
+    base = load_base(None)
+    for number, (name, r) in enumerate({"a": 4, "b": 2}.items()):
+        layers = [0, 15 + number]
+        config = LoraConfig(r=r, lora_alpha=8, target_modules=["q_proj", "down_proj"], layers_to_transform=layers)
+        with quiet():
+            model: Any = get_peft_model(base, config)
+            randomize(model, "default", number)
+            model.save_pretrained(str(tmp_path / name))
+            base = model.unload()
+    made = merge([tmp_path / "a", tmp_path / "b"], [0.7, -1.3], tmp_path / "c", base=base)
+    assert len(made.modules) == 6
+    assert made.identity is not None
+    assert made.identity["holds"]
+    assert made.identity["decisive"]

@@ -1,0 +1,154 @@
+"""Killed drivers and workers, full disks, two drivers, Ctrl-C: nothing half-written, lost or done twice."""
+
+import os
+import resource
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from empirical.engine.records import read
+from theory.numerics import stream
+
+#: at least 30 of them; a driver takes its two workers with it
+KILLS = 32
+
+
+def whole(results: Path) -> int:
+    """Number of records; raises for one that is half-written."""
+    return len([read(path) for path in (results / "toy" / "cpu").glob("*.json")])
+
+
+def doubled(toy: Any) -> list[str]:
+    """Marks of cells that were started although their record was there."""
+    written = {}
+    for path in (toy.results / "toy" / "cpu").glob("*.json"):
+        written[read(path)["cell"]["x"]] = path.stat().st_mtime_ns
+    marks = [p for p in (toy.folder / "marks").iterdir() if int(p.name.split("-")[0]) in written]
+    return [p.name for p in marks if p.stat().st_mtime_ns > written[int(p.name.split("-")[0])]]
+
+
+def test_kills_at_random_moments_change_nothing(toy: Any) -> None:
+    toy.settle("plain", xs=range(400))
+    undisturbed = toy.folder / "undisturbed"
+    assert toy.drive(results=undisturbed).returncode == 0
+    toy.forget()
+
+    rng = stream(11, "kills")
+    workers = drivers = 0
+    toy.pause(0.15)
+    while workers + drivers < KILLS:
+        driver = toy.start()
+        before = set(toy.at_work())
+        for _ in range(int(rng.integers(1, 6))):
+            toy.until(lambda known=before: set(toy.at_work()) - known)
+            time.sleep(float(rng.uniform(0, 0.15)))
+            at_work = {name: pid for name, pid in toy.at_work().items() if name not in before and toy.running(pid)}
+            if at_work:
+                os.kill(at_work[sorted(at_work)[int(rng.integers(len(at_work)))]], signal.SIGKILL)
+                workers += 1
+            before = set(toy.at_work())
+            assert driver.poll() is None, driver.communicate()
+        driver.kill()
+        driver.communicate()
+        drivers += 1
+        assert whole(toy.results) < 400, "the cells ran out before the kills did"
+    toy.until(lambda: not any(toy.running(pid) for pid in toy.at_work().values()))
+
+    # a kill hit a cell if that cell started and never ended; most must, or this test would show nothing
+    interrupted = len(toy.at_work())
+    assert interrupted >= KILLS / 2
+    assert drivers >= 4
+    toy.pause(0)
+    done = toy.drive()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert toy.metrics() == toy.metrics(undisturbed)
+    assert len(toy.files()) == 400
+    assert toy.table() == toy.table(undisturbed)
+    assert doubled(toy) == []
+    assert [p for p in toy.results.rglob("*") if p.suffix in (".partial", ".txt")] == []
+
+
+def test_workers_die_with_their_driver_and_a_second_driver_is_refused_meanwhile(toy: Any) -> None:
+    toy.pause(600)
+    driver = toy.start()
+    toy.until(lambda: len(toy.at_work()) == 2)
+    second = toy.drive()
+    assert second.returncode == 2
+    assert "no other driver" in second.stderr
+    assert len(second.stderr.splitlines()) == 1
+    pids = list(toy.at_work().values())
+    assert all(toy.running(pid) for pid in pids)
+    driver.kill()
+    driver.communicate()
+    toy.until(lambda: not any(toy.running(pid) for pid in pids), 10)
+    toy.pause(0)
+    assert toy.drive().returncode == 0
+    assert len(toy.files()) == 3
+
+
+def test_ctrl_c_is_answered_once_and_keeps_what_is_finished(toy: Any) -> None:
+    def listening() -> None:
+        # a shell without job control starts what runs in the background deaf to Ctrl-C, and the tests may run there
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    toy.settle("plain", xs=[1])
+    assert toy.drive().returncode == 0
+    toy.settle("plain")
+    toy.pause(600)
+    driver = toy.start(start_new_session=True, preexec_fn=listening)
+    toy.until(lambda: len(toy.at_work()) == 2)
+    pids = list(toy.at_work().values())
+    os.killpg(driver.pid, signal.SIGINT)  # as a terminal does, to the driver and all its workers
+    _, err = driver.communicate(timeout=60)
+    assert driver.returncode == 130
+    assert err.splitlines() == ["lora-limits: stopped; finished cells are kept, run the same command to go on"]
+    toy.until(lambda: not any(toy.running(pid) for pid in pids), 10)
+    assert whole(toy.results) == 1
+
+
+def test_a_full_disk_is_named_and_loses_nothing_that_was_written(toy: Any) -> None:
+    def cramped() -> None:
+        # the kernel refuses to let any file grow beyond this, which is less than a record and more than a mark
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))
+
+    toy.settle("plain", xs=[1])
+    assert toy.drive().returncode == 0
+    kept = toy.files()
+    toy.settle("plain")
+    done = toy.drive(preexec_fn=cramped)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "expected to write it, got: File too large" in done.stderr
+    assert toy.files() == kept
+    assert list(toy.results.rglob(".*.partial")) == []
+    assert toy.drive().returncode == 0
+    assert len(toy.files()) == 3
+
+
+def test_a_results_folder_that_goes_away_is_made_again_or_named(toy: Any) -> None:
+    toy.pause(600)
+    driver = toy.start()
+    toy.until(lambda: len(toy.at_work()) == 2)
+    shutil.rmtree(toy.results)
+    toy.results.write_text("a file in the way", encoding="utf-8")
+    os.kill(next(iter(toy.at_work().values())), signal.SIGKILL)  # its cell is tried again, and is quick now
+    toy.pause(0)
+    _, err = driver.communicate()
+    assert driver.returncode == 2
+    assert len(err.splitlines()) == 1
+    assert str(toy.results) in err
+
+
+def test_a_loss_that_is_not_finite_is_a_failed_cell_that_names_its_config(toy: Any) -> None:
+    toy.settle("nan")
+    done = toy.drive()
+    assert done.returncode == 1
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("failed:")]
+    assert '"x":2' in line
+    assert "metrics.square: expected finite numbers, got nan" in line
+    (error,) = (toy.results / "toy" / "cpu").glob("*.error.txt")
+    assert '"x":2' in error.read_text(encoding="utf-8")
+    assert not (toy.results / "experiments.json").exists()
+    assert len(toy.files()) == 2

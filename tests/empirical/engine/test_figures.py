@@ -1,0 +1,194 @@
+"""The figures: files are there, what they call predicted is what theory says, nothing to draw is one line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from empirical.__main__ import main
+from empirical.engine import driver as engine
+from empirical.engine.records import Store
+from empirical.experiments.rank_threshold import run as rank_threshold
+from theory.additive import additive_ceiling
+from theory.approximation import floor_error
+from theory.composition import coverage_law
+from theory.facts import margin_rank_floor
+
+pytest.importorskip("matplotlib")
+from empirical.engine import figures
+from empirical.engine.figures import coverage as coverage_figures
+from empirical.engine.figures import one_layer as one_layer_figures
+from empirical.engine.figures import rank_threshold as rank_figures
+from empirical.experiments.coverage.predictions import TELLS
+
+LEVELS = (0.0, 0.5, 1.0)
+LAMBDA, P2, VALUES = 0.75, 0.8, 20
+
+
+def record(experiment: str, cell: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
+    return {"experiment": experiment, "profile": "cpu", "cell": cell, "metrics": metrics, "device": "CPU: a test",
+            "commit": "0123456789abcdef", "dirty": False}  # fmt: skip
+
+
+def world(group: str, seed: int, c: float) -> dict[str, Any]:
+    """A world of the coverage experiment, with only what the figures read."""
+    covered, asked = round(100 * c), 100
+    counts = {f"{cell}_{bridge}": [n // 2 if bridge == "covered" else n // VALUES, n]
+              for cell in ("new_unchanged", "new_changed", "old_changed")
+              for bridge, n in (("covered", covered), ("uncovered", asked - covered))}  # fmt: skip
+    conditions = ("first_early", "first_0", "first_1", "second_late", "rows", "sum:placed", "sum:rows", "joint")
+    known = c > 0
+    law = coverage_law(c, LAMBDA * known, P2 * known, VALUES)
+    sealed = {"lambda": LAMBDA * known, "p2": P2 * known, "covered": LAMBDA * P2 * known, **law._asdict()}
+    aucs = {"alpha_covered": 0.8 - seed / 1e3, "alpha_covered_confidence": 0.6, "kappa_covered": None,
+            "kappa_covered_confidence": None}  # fmt: skip
+    metrics = {
+        "scores": dict.fromkeys(conditions, counts),
+        "predicted": {"coverage_law": {"value": {"placed": sealed, "rows": sealed}}},
+        "pairs": {pair: {"alignment": aucs} for pair in ("placed", "rows")},
+    }
+    return record("coverage", {"kind": "world", "group": group, "seed": seed, "coverage": c, "values": VALUES}, metrics)
+
+
+@pytest.fixture(scope="module")
+def coverage() -> list[dict[str, Any]]:
+    stack = record("coverage", {"kind": "stack", "placement": "late_late", "seed": 0}, {})
+    return [
+        stack, *(world("headline", seed, 0.5) for seed in (100, 101)),
+        *(world("sweep", 200 + i, c) for i, c in enumerate(LEVELS)),
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    """A whole grid of rank_threshold under smoke, as records on disk; the errors lie on the floor."""
+    folder = tmp_path_factory.mktemp("results")
+    store = Store(folder, "rank_threshold", rank_threshold.PROTOCOL, "smoke")
+    found = []
+    for cell in engine.cells("rank_threshold", "smoke"):
+        if cell["part"] == "squared":
+            floors = floor(cell, cell["ranks"])
+            metrics: dict[str, Any] = {"ranks": cell["ranks"], "errors": floors, "rounding": 1e-12}
+        elif cell["part"] == "answers":
+            n, ranks = cell["facts"], cell["ranks"]
+            eps = [1.1 * rank_figures.trace_bound(n, r) for r in ranks]
+            metrics = {"ranks": ranks, "base": [0, n], "right": [[min(n, 9 * r), n] for r in ranks],
+                       "trace_rank": [0.9 * r for r in ranks], "eps": eps, "eps_mean_square": eps,
+                       "margin": [1 - e for e in eps]}  # fmt: skip
+        else:
+            metrics = {"stored": 10, "refuted": 11, "ratio": 0.6}
+        found.append(store.put(cell, metrics, 1.0, "CPU: a test"))
+    return folder, found
+
+
+def floor(cell: dict[str, Any], ranks: list[int]) -> list[float]:
+    values = rank_threshold.spectrum(cell)
+    return [floor_error(values, r, "frobenius") if r < cell["rank"] else 0.0 for r in ranks]
+
+
+def line(figure: Any, gid: str) -> tuple[Any, Any]:
+    (found,) = [drawn for axis in figure.axes for drawn in axis.lines if drawn.get_gid() == gid]
+    return np.asarray(found.get_xdata()), np.asarray(found.get_ydata())
+
+
+def texts(figure: Any) -> str:
+    return "\n".join(t.get_text() for t in figure.texts)
+
+
+def test_the_line_of_the_coverage_law_is_the_law(coverage: list[dict[str, Any]]) -> None:
+    figure = coverage_figures.coverage_figure(coverage, [])
+    assert figure is not None
+    for pair in ("placed", "rows"):
+        x, y = line(figure, f"law.{pair}.False")
+        assert list(x) == list(LEVELS)
+        assert y == pytest.approx([coverage_law(c, LAMBDA, P2, VALUES).low for c in LEVELS])
+        x, y = line(figure, f"affine.{pair}.False")
+        assert y == pytest.approx([coverage_law(float(c), LAMBDA, P2, VALUES).low for c in x])
+        x, y = line(figure, f"law.{pair}.True")
+        assert list(x) == [0.5, 1.0]
+        assert y == pytest.approx([LAMBDA * P2] * 2)
+    said = texts(figure)
+    for word in ("profile cpu", "CPU: a test", "5 worlds", "100–101, 200–202", "commit 0123456"):
+        assert word in said
+
+
+def test_placement_and_alignment_show_prediction_and_verdict(coverage: list[dict[str, Any]]) -> None:
+    figure = coverage_figures.placement_figure(coverage, [])
+    assert figure is not None
+    assert line(figure, "law.placed")[1] == pytest.approx([LAMBDA * P2] * 2)
+    assert len(figure.axes) == 5, "the layer scan has a panel where it was run"
+    rows = [{"id": "headline.alpha.placed", "verdict": "violated"}]
+    figure = coverage_figures.alignment_figure(coverage, rows)
+    assert figure is not None
+    assert set(line(figure, "tells.alpha.placed")[1]) == {TELLS}
+    assert any("VIOLATED" in t.get_text() for t in figure.axes[0].texts)
+
+
+def test_floor_margin_and_law_are_those_of_the_theory(small: tuple[Path, list[dict[str, Any]]]) -> None:
+    _, records = small
+    figure = rank_figures.error_figure(records, [])
+    assert figure is not None
+    cell = next(r["cell"] for r in records if r["cell"]["part"] == "squared")
+    x, y = line(figure, "floor")
+    assert y == pytest.approx(floor(cell, [int(r) for r in x]), abs=1e-12)
+    figure = rank_figures.margin_figure(records, [])
+    assert figure is not None
+    answers = next(r["cell"] for r in records if r["cell"]["part"] == "answers")
+    ranks, bound = line(figure, "bound")
+    for r, most in zip(ranks, bound, strict=True):
+        assert margin_rank_floor(answers["facts"], (1 - most) * (1 + 1e-9)) <= np.ceil(r)
+        assert margin_rank_floor(answers["facts"], (1 - most) * (1 - 1e-9)) > np.floor(r) or most == 0
+    assert set(line(figure, "codes")[0]) == {rank_threshold.code_rank(answers)}
+    assert set(line(figure, "law")[1]) == {0.5}
+
+
+def test_the_ceiling_is_that_of_the_sizes() -> None:
+    scores = {"sum 0": {"first": [9, 10], "second": [9, 10], "two_hop": [2, 10]}}
+    cell = {"kind": "two_hop", "seed": 1, "base": "constructed", "writing": "closed", "bridges": 60, "values": 3,
+            "ranks": [4], "methods": ["sum"]}  # fmt: skip
+    adversary = {"kind": "adversary", "seed": 1, "bridges": 60, "values": 3}
+    records = [record("one_layer", cell, {"scores": scores}), record("one_layer", adversary, {"large": [[20, 60]]})]
+    figure = one_layer_figures.one_layer_figure(records, [])
+    assert figure is not None
+    assert set(line(figure, "ceiling")[0]) == {additive_ceiling(60, 3)}
+    assert one_layer_figures.one_layer_figure([], []) is None
+
+
+def test_files_are_written_and_what_is_missing_is_skipped(
+    small: tuple[Path, list[dict[str, Any]]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = small
+    asked = ["figures", "--profile", "smoke", "--results", str(folder), "--out", str(tmp_path / "out")]
+    assert main(asked) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [s.split(":")[0] for s in said] == ["written"] * 2 + ["skipped"] * (len(figures.PLOTS) - 2)
+    wanted = {f"rank_threshold_{name}.{kind}" for name in ("error", "margin") for kind in ("svg", "png")}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == wanted
+    svg = (tmp_path / "out" / "rank_threshold_error.svg").read_bytes()
+    assert main(asked) == 0
+    assert (tmp_path / "out" / "rank_threshold_error.svg").read_bytes() == svg, "the same records, the same file"
+
+
+@pytest.mark.parametrize("extra", [[], ["--profile", "tiny"]])
+def test_nothing_to_draw_is_one_line(extra: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["figures", "--results", str(tmp_path), "--out", str(tmp_path / "out"), *extra]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(
+    small: tuple[Path, list[dict[str, Any]]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").write_text(json.dumps({}), encoding="utf-8")
+    asked = ["figures", "--profile", "smoke", "--results", str(small[0]), "--out", str(tmp_path / "out")]
+    assert main(asked) == 2
+    assert "folder to write" in capsys.readouterr().err
+
+
+def test_a_run_goes_on_without_matplotlib(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    there = engine.importlib.util.find_spec
+    monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None if name == "matplotlib" else there(name))
+    said = list(engine._figures(["coverage"], "cpu", tmp_path, None, tmp_path / "out"))
+    assert said == ["no figures: matplotlib is not installed"]

@@ -1,0 +1,133 @@
+"""The committed results: whole, of the current grid and protocol, and in agreement with what must hold."""
+
+from typing import Any
+
+import pytest
+
+from empirical.engine import driver as engine
+from empirical.engine.records import RESULTS, read
+from theory.claims import load
+
+PAIRS = sorted({(p.parent.parent.name, p.parent.name) for p in RESULTS.glob("*/*/*.json")})
+#: cells that take about a second, one per experiment: they are run again here
+LIVE = {
+    "coverage": {"kind": "stack", "placement": "early_late"},
+    "rank_threshold": {},
+    "one_layer": {},
+    "word_problems": {"group": "live"},
+    "entities": {"kind": "base"},
+    "update_spectrum": {"kind": "linear"},
+}
+
+
+def test_there_are_results_on_a_cpu_for_every_experiment_that_a_claim_names() -> None:
+    assert {name for name, profile in PAIRS if profile == "cpu"} == {e for c in load().values() for e in c.experiments}
+    assert {e for c in load().values() for e in c.experiments} <= set(engine.experiments())
+
+
+@pytest.mark.parametrize(("name", "profile"), PAIRS)
+def test_results_are_of_the_current_grid_and_whole(name: str, profile: str) -> None:
+    store = engine.store_for(name, profile)
+    assert store.damaged() == []
+    wanted = {store.path(cell) for cell in engine.cells(name, profile)}
+    there = set(store.folder.glob("*.json"))
+    assert wanted == there
+    protocols = {read(path)["protocol"] for path in there}
+    assert protocols == {engine.module(name).PROTOCOL}
+
+
+@pytest.mark.parametrize(("name", "profile"), PAIRS)
+def test_results_come_from_one_kind_of_device_and_from_committed_code(name: str, profile: str) -> None:
+    records = engine.records(name, profile)
+    assert len({r["device"] for r in records}) == 1
+    assert not any(r["dirty"] for r in records)
+    assert all(r["commit"] for r in records)
+
+
+@pytest.mark.parametrize(("name", "profile"), PAIRS)
+def test_what_must_hold_holds_and_violations_are_explained(name: str, profile: str) -> None:
+    rows = engine.judge_all([name], profile)
+    assert rows
+    assert [r["id"] for r in rows if r["kind"] == "exact" and r["verdict"] != "holds"] == []
+    assert [r["id"] for r in rows if r["kind"] == "ceiling" and r["verdict"] == "violated"] == []
+    # a control that is undecided voids an experiment as one that is violated does
+    assert [r["id"] for r in rows if r["kind"] == "control" and r["verdict"] != "holds"] == []
+    assert [r["id"] for r in rows if r["verdict"] == "violated" and not r["explained"]] == []
+
+
+@pytest.mark.parametrize(("name", "profile"), PAIRS)
+def test_predictions_that_were_sealed_before_the_merge_are_unchanged(name: str, profile: str) -> None:
+    import hashlib
+
+    from empirical.engine.records import canonical
+
+    for record in engine.records(name, profile):
+        for sealed in record["metrics"].get("predicted", {}).values():
+            if isinstance(sealed, dict) and "sha256" in sealed:
+                assert hashlib.sha256(canonical(sealed["value"]).encode()).hexdigest() == sealed["sha256"]
+
+
+def test_explanations_belong_to_predictions() -> None:
+    ids = {r["id"] for name, profile in PAIRS for r in engine.judge_all([name], profile)}
+    assert {key for claim in load().values() for key in claim.explained} <= ids
+
+
+def test_registered_experiments_exist_and_speak_of_their_claims() -> None:
+    claims = load()
+    spoken = {(r["claim"], r["experiment"]) for name, profile in PAIRS for r in engine.judge_all([name], profile)}
+    registered = {(c.id, e) for c in claims.values() for e in c.experiments}
+    assert registered == spoken
+
+
+def leaves(metrics: Any, path: str = "") -> dict[str, tuple[float, float]]:
+    """Every number of a record: path -> (value, size of one standard deviation of counting it)."""
+    if isinstance(metrics, dict):
+        return {k: v for key, item in metrics.items() for k, v in leaves(item, f"{path}.{key}").items()}
+    if isinstance(metrics, list):
+        if len(metrics) == 2 and all(type(x) is int for x in metrics) and 0 <= metrics[0] <= metrics[1]:
+            k, n = metrics
+            return {path: (k / n, (k / n * (1 - k / n) / n) ** 0.5)} if n else {}
+        return {k: v for i, item in enumerate(metrics) for k, v in leaves(item, f"{path}[{i}]").items()}
+    return {path: (float(metrics), 0.0)} if type(metrics) in (int, float) else {}
+
+
+def moved(committed: Any, again: Any, worlds: list[Any]) -> list[str]:
+    """Paths whose number did not come back: by more than three standard deviations of its count and a tenth of its
+    spread over the worlds, which is what another processor's rounding may do to a decision at a tie."""
+    found, old = leaves(again), leaves(committed)
+    others = [leaves(w) for w in worlds]
+    problems = list(old.keys() ^ found.keys())
+    for path in old.keys() & found.keys():
+        values = [o[path][0] for o in others if path in o]
+        allowed = 3 * old[path][1] + 0.1 * (max(values) - min(values)) + 1e-6 * abs(old[path][0])
+        if abs(found[path][0] - old[path][0]) > allowed:
+            problems.append(path)
+    return problems
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _ in PAIRS}))
+def test_a_small_cell_comes_back_when_it_is_run_again(name: str) -> None:
+    records = [r for r in engine.records(name, "cpu") if LIVE.get(name, {}).items() <= r["cell"].items()]
+    record = min(records, key=lambda r: float(r["seconds"]))
+    seedless = {k: v for k, v in record["cell"].items() if k != "seed"}
+    worlds = [r["metrics"] for r in records if {k: v for k, v in r["cell"].items() if k != "seed"} == seedless]
+    assert len(worlds) >= 2
+    again = engine.module(name).run(record["cell"], "cpu")
+    assert leaves(again)
+    assert moved(record["metrics"], again, worlds) == []
+    # and a number that is off by more than the worlds differ would be noticed, wherever it stands
+    for path, (value, _) in leaves(record["metrics"]).items():
+        assert path in moved(record["metrics"], _shifted(again, path, value), worlds)
+
+
+def _shifted(metrics: Any, target: str, value: float, path: str = "") -> Any:
+    """`metrics` with the number at `target` moved far away: a count to the other end, others beyond any spread."""
+    if path == target:
+        if isinstance(metrics, list):
+            return [0 if value > 0.5 else metrics[1], metrics[1]]
+        return 3 * value + 1e3
+    if isinstance(metrics, dict):
+        return {k: _shifted(v, target, value, f"{path}.{k}") for k, v in metrics.items()}
+    if isinstance(metrics, list):
+        return [_shifted(v, target, value, f"{path}[{i}]") for i, v in enumerate(metrics)]
+    return metrics

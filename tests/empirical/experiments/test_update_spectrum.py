@@ -1,0 +1,251 @@
+"""What full fine-tuning changes: generators, grid, measures, and a tiny world through every path."""
+
+import copy
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from empirical.engine.driver import config
+from empirical.engine.judge import judge
+from empirical.experiments.update_spectrum import run as update_spectrum
+from empirical.experiments.update_spectrum.predictions import needed_rank
+from empirical.tasks.sentences import collate
+from empirical.tasks.styles import CARD, OBJECTS, STYLES, WorldStyles, dressed, examples
+from empirical.tasks.two_hop import World, WorldShape
+from empirical.training.adapter import answer_loss
+from empirical.training.bases import BaseShape, linear_modules, scratch_base
+from theory.approximation import decay_spectrum, saturation_point
+
+SHAPE = WorldShape(old_persons=12, new_persons=6, bridges=5, values=4, second_relations=2, changed_relations=1)
+TINY: dict[str, Any] = {
+    "linear": {"worlds": 2, "first_seed": 0, "facts": [4, 8, 16], "answers": 6, "width": 8, "ranks": [1, 4]},
+    "scratch": {"bridges": 5, "width": 16, "layers": 2, "heads": 2, "feed_forward": 24, "base_steps": 4,
+                "base_batch": 16, "base_rate": 1e-3, "facts": [3, 5, 10, 20], "compare": 10, "held": 6,
+                "styles": ["register", "suffix"], "steps": 3, "batch": 8, "rate": 1e-3, "cuts": [1, 2, 8],
+                "ranks": [1, 2], "lora_rate": 1e-3},
+    "groups": [{"name": "scratch", "kind": "scratch", "worlds": 2, "first_seed": 0}],
+}  # fmt: skip
+
+
+def tiny(**changes: Any) -> dict[str, Any]:
+    return {**config("update_spectrum", "cpu"), **TINY, **changes}
+
+
+@pytest.fixture(scope="module")
+def records() -> list[dict[str, Any]]:
+    """Every cell of the tiny grid, as the driver would store it: through JSON."""
+    return [{"cell": c, "metrics": json.loads(json.dumps(update_spectrum.run(c, "cpu"), allow_nan=False))}
+            for c in update_spectrum.cells(tiny())]  # fmt: skip
+
+
+# ------------------------------------------------------------ generators
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_styled_sentences_say_the_same(style: str) -> None:
+    world = World(SHAPE, 3)
+    styles = WorldStyles(world)
+    plain = world.first_hops(world.old)
+    styled, asked = styles.styled(plain, style), styles.asked(plain, style)
+    bridges = world.vocabulary.range("bridge")
+    for i, (person, relation, bridge) in enumerate(plain.tokens.tolist()):
+        says = {
+            "register": [styles.first_twin + bridge - bridges.start],
+            "prefix": [styles.opening, bridge],
+            "suffix": [bridge, styles.closing],
+        }[style]
+        assert styled.tokens[i].tolist() == [person, relation, *says]
+        assert asked.tokens[i].tolist() == [styles.tags[style], person, relation, *says]
+    assert [styled.tokens.shape[1] - len(styled.answers), asked.tokens.shape[1] - len(asked.answers)] == [2, 3]
+    assert max(asked.tokens.max(), styled.tokens.max()) < styles.size
+    assert styles.tags[style] >= world.vocabulary.size
+
+
+def test_styles_refuse_what_they_cannot_say() -> None:
+    world = World(SHAPE, 0)
+    styles = WorldStyles(world)
+    with pytest.raises(ValueError, match="sentences: expected one answer each, a bridge at the end"):
+        styles.styled(world.second_hops("old"), "prefix")
+    with pytest.raises(ValueError, match="style: expected one of register, prefix, suffix"):
+        styles.styled(world.first_hops(world.old), "loud")
+    with pytest.raises(ValueError, match="expected at most 576 persons, got 600"):
+        next(examples(0, 600, 0, 0))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31), st.integers(0, 40), st.integers(0, 40), st.integers(0, 40))
+def test_every_question_has_one_right_answer(seed: int, facts: int, train: int, test: int) -> None:
+    rows = list(examples(seed, facts, train, test))
+    assert rows == list(examples(seed, facts, train, test))
+    assert len(rows) == facts + len(STYLES) * (train + test)
+    assert len({r["id"] for r in rows}) == len(rows)
+    people: dict[str, set[str]] = {"fact": set(), "train": set(), "test": set()}
+    asked: dict[tuple[str, str], str] = {}
+    for row in rows:
+        question = "In the " + row["prompt"].split("In the ")[1]
+        person = " ".join(question.split(", ")[1].split()[:2])
+        people["fact" if row["kind"] == "fact" else row["split"]].add(person)
+        assert asked.setdefault((row["style"], question), row["answer"]) == row["answer"]
+        named = [w for w in row["choices"] if f" a {w} " in row["prompt"]]
+        assert named == ([] if row["kind"] == "fact" else [row["content"]])
+        # read back from the answer alone
+        said = [w for w in OBJECTS if w in row["answer"].lower().replace(",", "").split()]
+        assert said == [row["content"]]
+        assert row["answer"] == dressed(row["content"], row["style"])
+    assert [len(p) for p in people.values()] == [facts, train, test]
+    assert len(set.union(*people.values())) == facts + train + test
+    assert "Apache-2.0" in CARD
+
+
+# ------------------------------------------------------------ grid
+
+
+@pytest.mark.parametrize("profile", ["smoke", "cpu", "gpu"])
+def test_every_profile_has_a_grid_of_different_cells(profile: str) -> None:
+    grid = update_spectrum.cells(config("update_spectrum", profile))
+    assert len({json.dumps(c, sort_keys=True) for c in grid}) == len(grid)
+    assert all(update_spectrum.seconds(c) > 0 for c in grid)
+    assert min(c["seed"] for c in grid) >= 100  # seeds below 100 were used to choose rates and sizes
+    if profile != "smoke":
+        assert sum(c["group"] == "scratch" for c in grid) >= 10
+    if profile == "gpu":
+        assert sum(c["group"] == "pretrained" for c in grid) >= 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"widht": 3}, "update_spectrum: expected known keys, got widht"),
+        ({"linear": {"worlds": 1}}, "update_spectrum: linear: expected the keys"),
+        ({"groups": [{"name": "a", "kind": "other"}]}, "kind of a group: expected scratch or pretrained, got 'other'"),
+        ({"groups": [{**TINY["groups"][0], "compare": 7}]}, "compare: expected one of"),
+        ({"groups": [{**TINY["groups"][0], "styles": ["loud"]}]}, "styles: expected some of .*, got loud"),
+        ({"groups": [{**TINY["groups"][0], "ranks": [3]}]}, "ranks: expected ranks among the cuts"),
+        ({"groups": [{**TINY["groups"][0], "facts": [10, 5]}]}, "facts: expected growing numbers"),
+        ({"groups": [{**TINY["groups"][0], "color": 1}]}, "group scratch: expected known keys, got color"),
+    ],
+)
+def test_bad_configs_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        update_spectrum.cells(tiny(**changes))
+
+
+# ------------------------------------------------------------ measures
+
+
+def test_fits_find_the_decay_that_is_there() -> None:
+    # the values are logarithms of exact powers: fits are exact up to rounding in 64-term sums
+    assert update_spectrum.decay_fits(decay_spectrum("power", 1.3, 64))["power"] == pytest.approx(1.3, rel=1e-12)
+    fitted = update_spectrum.decay_fits(decay_spectrum("exponential", 0.2, 64))
+    assert fitted["exponential"] == pytest.approx(0.2, rel=1e-12)
+    assert fitted["exponential_r95"] == 8  # ceil(-ln(1 - .95 (1 - e^-25.6)) / .4) = ceil(7.49)
+
+
+def test_singular_values_are_those_of_an_svd() -> None:
+    rng = np.random.default_rng(0)
+    for shape in ((12, 30), (30, 12)):
+        left, right = (np.linalg.qr(rng.standard_normal((n, 12)))[0] for n in shape)
+        planted = decay_spectrum("power", 1.5, 12)
+        found = update_spectrum._values((left * planted) @ right.T)
+        # eigenvalues of a Gram matrix of side 12, each with an error of some eps times the largest, which is 1
+        assert np.abs(found**2 - planted**2).max() <= 4 * 30 * np.finfo(np.float64).eps
+    assert update_spectrum._values(np.zeros((3, 2))).tolist() == [0.0, 0.0]
+
+
+def test_gradient_in_chunks_is_that_of_all_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(SHAPE, 0)
+    base = scratch_base(BaseShape(world.vocabulary.size, width=16, layers=2, heads=2, feed_forward=24), 0)
+    base.requires_grad_(False)
+    facts, modules = world.first_hops(world.new), linear_modules(base)
+    model = copy.deepcopy(base).requires_grad_(True)
+    answer_loss(model, collate([facts])).backward()
+    monkeypatch.setattr(update_spectrum, "CHUNK", 5)
+    found = update_spectrum.gradient(base, modules, facts)
+    for name in modules:
+        whole = model.get_submodule(name).weight.grad.double().numpy()
+        # float32 sums of 12 sentences in another order
+        assert np.allclose(found[name], whole, rtol=0, atol=12 * 2.0**-23 * np.abs(whole).max() * 8)
+    assert not any(p.requires_grad for p in base.parameters())
+
+
+def test_sentences_are_right_only_as_a_whole() -> None:
+    world = World(SHAPE, 0)
+    styles = WorldStyles(world)
+    base = scratch_base(BaseShape(styles.size, width=16, layers=1, heads=2, feed_forward=24), 0)
+    prompts = styles.styled(world.first_hops(world.old), "suffix")
+    found = update_spectrum.measure(base, prompts)
+    (batch,) = collate([prompts])
+    with torch.no_grad():
+        best = base(torch.as_tensor(batch.tokens)).logits.argmax(dim=2).numpy()
+    right = sum(all(best[i, c - 1] == prompts.tokens[i, c] for c in prompts.answers) for i in range(len(best)))
+    assert found["right"] == [right, len(best)]
+
+
+def test_needed_rank_is_the_least_that_keeps_the_task() -> None:
+    def cut(k: int) -> dict[str, Any]:
+        return {"asked": {"right": [k, 10]}}
+
+    assert needed_rank({"1": cut(3), "4": cut(9), "16": cut(10), "r95": cut(10)}) == 4
+    assert needed_rank({"1": cut(3), "4": cut(8), "r95": cut(10)}) == 8
+
+
+# ------------------------------------------------------------ a tiny grid
+
+
+def test_tiny_worlds_run_and_are_judged(records: list[dict[str, Any]]) -> None:
+    found = update_spectrum.predictions(tiny(), records)
+    assert len({p.id for p in found}) == len(found)
+    verdicts = dict(zip((p.id for p in found), judge(found), strict=True))
+    assert {p.kind for p in found} == {"exact", "hypothesis", "control"}
+    assert [p.id for p in found if p.kind == "exact" and verdicts[p.id].verdict != "holds"] == []
+    named = ("style.register.facts", "style.suffix.gradient", "lora.facts_10.2", "grows.5", "saturates.20",
+             "shuffled.facts", "needed.facts", "cut.register")  # fmt: skip
+    assert {f"scratch.{n}" for n in named} <= set(verdicts)
+    world = next(r["metrics"] for r in records if r["cell"]["kind"] == "scratch")
+    assert all(len(c["r95"]) == len(c["gradient"]) == 14 for c in world["conditions"].values())
+    assert set(world["lora"]) == {"facts_10", "register"}
+    assert world["conditions"]["register"]["asked"]["right"][1] == 6
+    assert world["conditions"]["facts_20"]["asked"]["right"][1] == 20
+
+
+def test_predictions_come_from_the_theory(records: list[dict[str, Any]]) -> None:
+    found = {p.id: p for p in update_spectrum.predictions(tiny(), records)}
+    assert found["scratch.within"].predicted == saturation_point(5, 16)
+    assert found["linear.within"].predicted == saturation_point(6, 8)
+    linear = [r["metrics"] for r in records if r["cell"]["kind"] == "linear"]
+    wanted = [saturation_point(w["facts"][n]["distinct"], 8) for w in linear for n in ("4", "8", "16")]
+    assert found["linear.rank"].predicted == wanted
+
+
+@pytest.mark.parametrize(
+    ("prediction", "change"),
+    [
+        ("linear.rank", lambda m: m["facts"]["8"].update(rank=1)),
+        ("linear.floor", lambda m: m["cuts"]["1"].update(cut=0.5 * m["cuts"]["1"]["floor"])),
+        ("linear.attained", lambda m: m["cuts"]["1"].update(written=1.01 * m["cuts"]["1"]["floor"])),
+        ("linear.style", lambda m: m["style"].update(rank=2)),
+        ("scratch.nearest.facts_10.1", lambda m: m["lora"]["facts_10"]["1"].update(above=-0.01)),
+        ("scratch.attained.register.2", lambda m: m["lora"]["register"]["2"].update(gap=0.01)),
+        ("scratch.style.suffix.facts", lambda m: m["conditions"]["suffix"].update(r95=[16] * 14)),
+    ],
+)
+def test_a_wrong_outcome_is_violated(records: list[dict[str, Any]], prediction: str, change: Any) -> None:
+    planted = copy.deepcopy(records)
+    for record in planted:
+        if record["cell"]["group"] == prediction.partition(".")[0]:
+            change(record["metrics"])
+            if "style.suffix" in prediction:  # a spread between worlds that the interval cannot hide
+                record["metrics"]["conditions"]["facts_10"]["r95"] = [2] * 14
+    found = update_spectrum.predictions(tiny(), planted)
+    alone = [p for p in found if p.id == prediction]
+    assert [v.verdict for v in judge(alone)] == ["violated"]
+
+
+def test_linear_cells_come_back_exactly(records: list[dict[str, Any]]) -> None:
+    record = records[0]
+    assert update_spectrum.run(record["cell"], "cpu") == record["metrics"]

@@ -1,0 +1,46 @@
+"""What moving code about must not change: the names of the records, their verdicts, the theorems that Coq printed.
+
+``pins.json`` is written by ``python -m tests.house.test_pins``; a difference is a change of meaning, to be wanted and
+explained, or a mistake.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from empirical.engine import driver as engine
+from empirical.engine.records import RESULTS
+from theory.verify.formal import parse
+
+PINS = Path(__file__).with_name("pins.json")
+STATEMENTS = Path(__file__).resolve().parents[2] / "proofs" / "statements.v.out"
+
+
+def digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def found() -> dict[str, Any]:
+    """Counts and digests, from the records that the engine reads and the statements that Coq printed."""
+    pins: dict[str, Any] = {}
+    for folder in sorted(RESULTS.glob("*/*")):
+        name, profile = folder.parent.name, folder.name
+        store = engine.store_for(name, profile)
+        names = sorted(p.stem for p in map(store.path, engine.cells(name, profile)) if p.exists())
+        rows = engine.judge_all([name], profile)
+        verdicts = sorted((r["id"], r["claim"], r["verdict"], r["predicted"], r["mean"], r["interval"]) for r in rows)
+        pins[f"{name}/{profile}"] = {
+            "records": len(names), "names": digest(names), "verdicts": len(rows), "judged": digest(verdicts),
+        }  # fmt: skip
+    printed = dict(parse(STATEMENTS.read_text(encoding="utf-8")))
+    pins["theorems"] = {"count": len(printed), "printed": digest(sorted((k, list(v)) for k, v in printed.items()))}
+    return pins
+
+
+def test_what_must_not_change_did_not() -> None:
+    assert found() == json.loads(PINS.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    PINS.write_text(json.dumps(found(), indent=1) + "\n", encoding="utf-8")

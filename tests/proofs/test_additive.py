@@ -1,0 +1,370 @@
+"""The theorems on the additive limit, read literally, against the functions of :mod:`theory.composition`.
+
+Logits are functions f(y, q, z) of bridge, table and answer; a count over all pairs (y, q) is out of n m^n.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from itertools import product
+
+import numpy as np
+import pytest
+
+from tests.proofs.exact import Mat, agree, eye, tables, total, whole
+from theory.additive import (
+    additive_ceiling,
+    additive_optimum,
+    additive_patterns,
+    additive_score,
+    composed_share,
+    extremal_first,
+    extremal_second,
+    interaction_split,
+    monotone_score,
+    reachable_patterns,
+)
+from theory.facts import counting_bound
+from theory.numerics import EPS, stream
+
+Table = tuple[int, ...]
+First = list[list[int]]
+Second = dict[Table, list[Fraction]]
+Logits = Callable[[int, Table, int], Fraction]
+
+
+def correct(a: Sequence[Sequence[object]], b: Second, y: int, q: Table) -> bool:
+    top = a[y][q[y]] + b[q][q[y]]
+    return all(a[y][z] + b[q][z] < top for z in range(len(b[q])) if z != q[y])
+
+
+def correct_by(mu: Fraction, f: Logits, y: int, q: Table, m: int) -> bool:
+    return all(f(y, q, z) + mu < f(y, q, q[y]) for z in range(m) if z != q[y])
+
+
+def reaches(a: Sequence[Sequence[object]], b: Sequence[object], g: Table) -> bool:
+    return all(a[y][z] + b[z] < a[y][g[y]] + b[g[y]] for y in range(len(g)) for z in range(len(b)) if z != g[y])
+
+
+def count(f: Logits, n: int, m: int, mu: Fraction = Fraction(0)) -> int:
+    return sum(correct_by(mu, f, y, q, m) for q in tables(n, m) for y in range(n))
+
+
+def share(f: Logits, n: int, m: int, margin: float = 0.0) -> Fraction:
+    """What the code counts for the same logits."""
+    return composed_share([[[float(f(y, q, z)) for z in range(m)] for q in tables(n, m)] for y in range(n)], margin)
+
+
+def patterns_ceiling(h: int, n: int, m: int) -> int:
+    """With running sums: the tail from k on grows by one term as k falls."""
+    tail, ceiling = 0, 0
+    for k in range(n, 0, -1):
+        tail += math.comb(n, k) * (m - 1) ** (n - k)
+        ceiling += min(m**n, h * tail)
+    return ceiling
+
+
+def part_one(found: int, n: int, m: int) -> bool:
+    return 4 * m * found <= (3 * m + 1) * (n * m**n)
+
+
+def both_ceilings(found: int, n: int, m: int) -> bool:
+    """Parts 1 and 3 of the claim; and no count is above the minimum that the code computes."""
+    below = found <= additive_ceiling(n, m) * n * m**n * (1 + 8 * n * EPS)
+    return part_one(found, n, m) and found <= patterns_ceiling(math.comb(n + m - 1, n), n, m) and below
+
+
+def closest_offsets(a: First, m: int) -> Second:
+    """For every table the offsets of a reached pattern that agrees with it most: the best that b can do."""
+    reached = {g: b for g in tables(len(a), m) if (b := offsets(a, g, m)) is not None}
+    return {q: reached[max(reached, key=lambda g, q=q: agree(g, q))] for q in tables(len(a), m)}
+
+
+def offsets(a: First, g: Table, m: int) -> list[Fraction] | None:
+    """Some b with ``reaches a b g``, by shortest paths, or None; a in whole numbers."""
+    slack = Fraction(1, m + 1)  # b z - b (g y) < c in whole numbers: a cycle of at most m edges sums to 1 or more
+    b = [Fraction(0)] * m
+    edges = [(g[y], z, a[y][g[y]] - a[y][z] - slack) for y in range(len(g)) for z in range(m) if z != g[y]]
+    for _ in range(m + 1):
+        for start, end, weight in edges:
+            b[end] = min(b[end], b[start] + weight)
+    return b if reaches(a, b, g) else None
+
+
+SIZES = [(2, 2), (2, 3), (3, 2), (2, 4), (3, 3), (4, 2)]
+
+
+def first_logits(n: int, m: int) -> Iterator[First]:
+    rng = stream(1, "first", n, m)
+    yield [[0] * m for _ in range(n)]
+    yield [[2 * y * z for z in range(m)] for y in range(n)]
+    for _ in range(4):
+        yield rng.integers(-4, 5, (n, m)).tolist()
+
+
+@pytest.mark.theorem("additive_limit", "additive_limit_lt", "additive_limit_counting", "additive_optimum_patterns")
+@pytest.mark.theorem("additive_patterns", "reaches_counts_inj")
+@pytest.mark.parametrize(("n", "m"), SIZES)
+def test_additive_merges(n: int, m: int) -> None:
+    rng = stream(2, "second", n, m)
+    best = 0
+    for a in first_logits(n, m):
+        reached = [g for g in tables(n, m) if offsets(a, g, m) is not None]
+        assert len({tuple(sorted(g)) for g in reached}) == len(reached) <= math.comb(n + m - 1, n)
+        assert math.comb(n + m - 1, n) == additive_patterns(n, m)
+        assert reached == reachable_patterns(a)
+        optimum = sum(max(agree(g, q) for g in reached) for q in tables(n, m))
+        assert additive_score(a) == Fraction(optimum, n * m**n)
+        closest = closest_offsets(a, m)
+        random = {q: [Fraction(int(x)) for x in rng.integers(-6, 7, m)] for q in tables(n, m)}
+        for b in (closest, random):
+            found = sum(correct(a, b, y, q) for q in tables(n, m) for y in range(n))
+            assert found <= optimum
+            assert both_ceilings(found, n, m)
+            if n > 2 and m > 1:
+                assert 4 * m * found < (3 * m + 1) * (n * m**n)
+            assert share(lambda y, q, z, a=a, b=b: 12 * (a[y][z] + b[q][z]), n, m) == Fraction(found, n * m**n)
+        assert sum(correct(a, closest, y, q) for q in tables(n, m) for y in range(n)) == optimum
+        best = max(best, optimum)
+    assert Fraction(best, n * m**n) == additive_optimum(n, m) == monotone_score(n, m)
+
+
+@pytest.mark.theorem("additive_limit", "additive_limit_counting", "patterns_ceiling_card2")
+def test_additive_ceiling_is_the_least_of_both_statements() -> None:
+    for n, m in [*SIZES, (5, 3), (8, 2), (12, 5), (30, 2), (1, 4), (3, 1)]:
+        counted = Fraction(patterns_ceiling(math.comb(n + m - 1, n), n, m), n * m**n)
+        swap = Fraction(3 * m + 1, 4 * m)
+        assert abs(counting_bound(math.log(math.comb(n + m - 1, n)), n, m) - counted) <= 16 * n * EPS
+        if n > 1:
+            assert abs(additive_ceiling(n, m) - min(swap, counted)) <= 16 * n * EPS
+        if n == 2:
+            assert counted == swap
+            assert 4 * m * patterns_ceiling(math.comb(2 + m - 1, 2), 2, m) == (3 * m + 1) * (2 * m**2)
+    assert additive_ceiling(1, 4) == 1.0  # part 1 speaks of two places
+    # the wrong reading, C(n + m, n) patterns, allows more
+    assert patterns_ceiling(math.comb(5, 3), 3, 2) > patterns_ceiling(math.comb(4, 3), 3, 2) == 20
+
+
+@pytest.mark.theorem("additive_limit_attained", "additive_patterns_attained")
+def test_attained() -> None:
+    for m in range(1, 6):
+        # staircase and spikes, as in Coq
+        a = [[2 * z for z in range(m)], [0] * m]
+        b = {q: [Fraction((z == q[0]) * 2 * m + (z == q[1]) * (2 * m + 1)) for z in range(m)] for q in tables(2, m)}
+        found = sum(correct(a, b, y, q) for q in tables(2, m) for y in range(2))
+        assert 4 * m * found == (3 * m + 1) * (2 * m**2)
+        assert Fraction(found, 2 * m**2) == additive_optimum(2, m) == Fraction(3 * m + 1, 4 * m)
+    for n, m in SIZES:
+        first = extremal_first(n, m)
+        assert first.tolist() == [[2 * y * z for z in range(m)] for y in range(n)]  # products of places
+        monotone = [g for g in tables(n, m) if list(g) == sorted(g)]
+        assert reachable_patterns(first) == monotone
+        assert len(monotone) == math.comb(n + m - 1, n)
+        for g in monotone:
+            takers = [sum(z <= w for z in g) for w in range(m)]
+            tariff = [Fraction(sum(1 - 2 * takers[w] for w in range(z))) for z in range(m)]
+            assert reaches(first.tolist(), tariff, g)
+            assert reaches(first.tolist(), extremal_second(g, m).tolist(), g)
+
+
+@pytest.mark.theorem("reaches_counts_inj")
+def test_equal_counts_exclude_each_other() -> None:
+    grid = list(product(range(-2, 3), repeat=3))
+    for a in ([[0, 1, 2], [1, 0, 0]], [[0, 0, 0], [0, 2, 3]], [[1, 0, 2], [2, 2, 0]]):
+        reached = {g for b in grid for g in tables(2, 3) if reaches(a, b, g)}
+        by_counts = Counter(tuple(sorted(g)) for g in reached)
+        assert max(by_counts.values()) == 1
+        assert reached <= set(reachable_patterns(a))
+
+
+@pytest.mark.example("weak_patterns_unlimited")
+def test_weak_patterns_are_another_matter() -> None:
+    flat = [[0, 0], [0, 0]]
+    assert all(flat[y][z] <= flat[y][g[y]] for g in tables(2, 2) for y in range(2) for z in range(2))
+    assert reachable_patterns(flat) == [(0, 0), (1, 1)]
+
+
+# ---- perturbations, networks, weights ----
+
+
+@pytest.mark.theorem("additive_part_answers", "additive_limit_robust", "additive_part_limit")
+@pytest.mark.theorem("network_margin_limit", "interaction_carries_excess")
+@pytest.mark.parametrize(("n", "m"), [(2, 2), (3, 2), (2, 3)])
+def test_any_network(n: int, m: int) -> None:
+    rng = stream(3, "network", n, m)
+    assert sum(network_is_within_the_limit(n, m, size, rng) for size in (0, 1, 3, 9)) >= 3
+
+
+def network_is_within_the_limit(n: int, m: int, size: int, rng: np.random.Generator) -> bool:
+    """Merged logits = additive ones + entries up to size/4; True if some query is certified."""
+    base = rng.integers(-2, 3, m).tolist()
+    # logits of the merged network: an additive part plus anything
+    first = [[2 * y * z for z in range(m)] for y in range(n)]
+    second = closest_offsets(first, m)
+    move = {
+        (y, q): [Fraction(x, 4) for x in rng.integers(-size, size + 1, m).tolist()]
+        for y in range(n)
+        for q in tables(n, m)
+    }
+
+    def alone1(y: int, z: int) -> Fraction:
+        return Fraction(base[z] + 3 * first[y][z])
+
+    def alone2(q: Table, z: int) -> Fraction:
+        return base[z] + 3 * second[q][z]
+
+    def additive(y: int, q: Table, z: int) -> Fraction:
+        return alone1(y, z) + alone2(q, z) - base[z]
+
+    def merged(y: int, q: Table, z: int) -> Fraction:
+        return additive(y, q, z) + move[y, q][z]
+
+    found = count(additive, n, m)
+    assert both_ceilings(found, n, m)
+    # one bound for all queries, and one per query
+    worst = max(abs(x) for moves in move.values() for x in moves)
+    robust = count(merged, n, m, 2 * worst)
+    assert part_one(robust, n, m)
+    delta = {at: max(abs(x) for x in moves) for at, moves in move.items()}
+    pairs = [(y, q) for q in tables(n, m) for y in range(n)]
+    certain = [(y, q) for y, q in pairs if correct_by(2 * delta[y, q], merged, y, q, m)]
+    assert all(correct_by(Fraction(0), additive, y, q, m) for y, q in certain)
+    assert both_ceilings(len(certain), n, m)
+    excess = sum(
+        correct_by(Fraction(0), merged, y, q, m) and not correct_by(Fraction(0), additive, y, q, m) for y, q in pairs
+    )
+    assert count(merged, n, m) <= patterns_ceiling(math.comb(n + m - 1, n), n, m) + excess
+    # the code splits the same logits and certifies the same queries
+    split = interaction_split(
+        [[float(x) for x in base] for _ in pairs],
+        [[float(alone1(y, z)) for z in range(m)] for y, _ in pairs],
+        [[float(alone2(q, z)) for z in range(m)] for _, q in pairs],
+        [[float(merged(y, q, z)) for z in range(m)] for y, q in pairs],
+        [q[y] for y, q in pairs],
+    )
+    assert np.allclose(split.additive, [[float(additive(y, q, z)) for z in range(m)] for y, q in pairs])
+    assert np.allclose(split.interaction, [[float(x) for x in move[at]] for at in pairs], atol=1e-12)
+    assert [at for at, sure in zip(pairs, split.certified, strict=True) if sure] == certain
+    return bool(certain)
+
+
+@pytest.mark.theorem("weighted_merge_limit")
+def test_weights_and_scales() -> None:
+    n, m = 2, 3
+    rng = stream(4, "weights")
+    for w1, w2 in ((1, 1), (Fraction(1, 2), Fraction(1, 2)), (-1, 3), (0, 1)):
+        a, base = rng.integers(-3, 4, (n, m)).tolist(), rng.integers(-3, 4, m).tolist()
+        b = {q: rng.integers(-3, 4, m).tolist() for q in tables(n, m)}
+        scale = {(y, q): Fraction(int(rng.integers(0, 4)), 3) for y in range(n) for q in tables(n, m)}
+
+        f = {
+            (y, q): [scale[y, q] * (base[z] + w1 * a[y][z] + w2 * b[q][z]) for z in range(m)]
+            for y in range(n)
+            for q in tables(n, m)
+        }
+        assert both_ceilings(count(lambda y, q, z, f=f: f[y, q][z], n, m), n, m)
+    # a scale of both signs is not covered: it answers all 8
+    strength = {(0, 1): 1, (1, 0): -1, (0, 0): 0, (1, 1): 0}
+    full = count(lambda y, q, z: Fraction(strength[q] * (y == z)) + Fraction(q[0] == z, 2), 2, 2)
+    assert full == 8
+    assert not part_one(full, 2, 2)
+
+
+@pytest.mark.theorem("linear_merge_limit", "linear_merge_counting")
+def test_linear_read_out() -> None:
+    n, m, d = 2, 3, 3
+    rng = stream(5, "linear")
+    for _ in range(4):
+        readout, h, f1, f2 = whole(rng, m, d), whole(rng, d, 1), whole(rng, 2, 1), whole(rng, 3, 1)
+        u1 = [whole(rng, d, 2) for _ in range(n)]
+        u2 = {q: whole(rng, d, 3) for q in tables(n, m)}
+        logits = {(y, q): readout @ (h + u1[y] @ f1 + u2[q] @ f2) for y in range(n) for q in tables(n, m)}
+        assert both_ceilings(count(lambda y, q, z, x=logits: x[y, q][z, 0], n, m), n, m)
+        scaled = {at: Fraction(int(rng.integers(0, 3))) * x for at, x in logits.items()}
+        assert both_ceilings(count(lambda y, q, z, x=scaled: x[y, q][z, 0], n, m), n, m)
+    # the best of the limit through a read-out: E = 1, updates that write the extremal logits
+    first, one = extremal_first(2, 3).astype(int).tolist(), Mat([[1]])
+    write = [Mat([[x] for x in row]) for row in first]
+    offset = {q: Mat([[int(x)] for x in extremal_second(q, 3)]) for q in tables(2, 3)}
+    merged = {(y, q): eye(3) @ total([write[y] @ one, offset[q] @ one]) for y in range(2) for q in tables(2, 3)}
+    found = count(lambda y, q, z: merged[y, q][z, 0], 2, 3)
+    assert Fraction(found, 18) == additive_optimum(2, 3) == Fraction(3, 4) + Fraction(1, 12)
+
+
+@pytest.mark.theorem("patterns_ceiling_vanishes", "additive_limit_vanishes")
+def test_the_excess_vanishes() -> None:
+    for m, v in ((2, 4), (3, 3), (4, 4), (1, 5)):
+
+        def obeys(n: int, m: int = m, v: int = v) -> bool:
+            ceiling = patterns_ceiling(math.comb(n + m - 1, n), n, m)
+            return m * v * ceiling <= (m + v) * (n * m**n)
+
+        last = max((n for n in range(1, 160) if not obeys(n)), default=0)
+        assert last < 120, (m, v, last)  # from there on it holds, as far as it is looked at
+        assert all(obeys(n) for n in (200, 300))
+        assert (last > 0) == (m > 1)  # and it does not hold for every n: `exists N` is needed
+        for n in (last + 1, 200):
+            if n > 1:
+                assert additive_ceiling(n, m) <= (1 / m + 1 / v) * (1 + 8 * n * EPS)
+    for n in (50, 500):
+        assert additive_optimum(n, 2) <= Fraction(1, 2) + Fraction(1, 4)
+        assert float(additive_optimum(n, 2)) <= additive_ceiling(n, 2)
+    assert additive_ceiling(10**5, 2) < 0.52
+
+
+# ---- worked instances ----
+
+
+@pytest.mark.example("additive_limit_one_place", "bilinear_network_composes", "margin_two_sharp")
+def test_what_the_limit_does_not_cover() -> None:
+    # one place: the second adapter knows the answer
+    for m in (2, 3):
+        found = count(lambda y, q, z: Fraction(z == q[0]), 1, m)
+        assert found == m
+        assert not part_one(found, 1, m)
+    # a bilinear network: its additive part is 0, and it answers everything
+    n, m = 2, 3
+    found = count(lambda y, q, z: Fraction(z == q[y]), n, m)
+    assert found == n * m**n
+    assert not part_one(found, n, m)
+    pairs = [(y, q) for q in tables(n, m) for y in range(n)]
+    none = np.zeros((len(pairs), m))
+    split = interaction_split(none, none, none, np.eye(m)[[q[y] for y, q in pairs]], [q[y] for y, q in pairs])
+    assert not split.additive.any()
+    assert not split.certified.any()
+    # margin just under 2 delta: a move of size delta off zero logits answers everything
+    delta, mu = Fraction(1), Fraction(15, 8)
+
+    def move(y: int, q: Table, z: int) -> Fraction:
+        return delta if z == q[y] else -delta
+
+    assert count(move, 2, 2, mu) == 8
+    assert share(move, 2, 2, float(mu)) == 1
+    assert count(move, 2, 2, 2 * delta) == 0  # the strict margin 2 delta of the statement
+    assert share(move, 2, 2, 2.0) == 0
+
+
+@pytest.mark.example("seven_of_eight", "patterns_ceiling_2_2", "twenty_of_twenty_four", "patterns_ceiling_3_2")
+@pytest.mark.example("counting_below_swap")
+def test_small_numbers() -> None:
+    first = [[0, 1], [0, 0]]
+    second = {(0, 0): [2, 0], (0, 1): [2, 0], (1, 1): [0, 2], (1, 0): [Fraction(1, 2), 0]}
+    assert count(lambda y, q, z: first[y][z] + second[q][z], 2, 2) == 7 == patterns_ceiling(math.comb(3, 2), 2, 2)
+    assert additive_optimum(2, 2) == Fraction(7, 8)
+    slopes = [0, 1, 2]
+    threshold = {q: Fraction(3) for q in tables(3, 2)}
+    threshold |= {(0, 0, 1): Fraction(3, 2), (1, 0, 1): Fraction(3, 2), (0, 1, 1): Fraction(1, 2)}
+    threshold |= {(1, 1, 0): Fraction(-1), (1, 1, 1): Fraction(-1)}
+    found = count(lambda y, q, z: z * (slopes[y] - threshold[q]), 3, 2)
+    assert found == 20 == patterns_ceiling(math.comb(4, 3), 3, 2)
+    assert additive_optimum(3, 2) == Fraction(20, 24) == monotone_score(3, 2)
+    assert (3 * 2 + 1) * 24 == 4 * 2 * 21  # the first form would allow 21
+    assert 4 * 2 * patterns_ceiling(math.comb(9, 8), 8, 2) < (3 * 2 + 1) * (8 * 2**8)
+    assert additive_ceiling(8, 2) < 0.75 + 0.125
+
+
+def test_bridges_and_answers_are_not_interchanged() -> None:
+    # C(n + m - 1, n) is not symmetric: two bridges over three answers, three bridges over two
+    assert (additive_patterns(2, 3), additive_patterns(3, 2)) == (6, 4)
+    assert additive_ceiling(2, 4) != additive_ceiling(4, 2)

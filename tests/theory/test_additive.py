@@ -1,0 +1,116 @@
+"""Behaviour of theory.additive beyond its checks: documented types, known values, independent oracles."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from theory.additive import (
+    additive_ceiling,
+    additive_optimum,
+    additive_threshold,
+    composed_share,
+    extremal_first,
+    extremal_second,
+    interaction_split,
+    reachable_patterns,
+)
+from theory.checks.strategies import seeds
+from theory.numerics import EPS, stream
+
+probabilities = st.floats(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("n", "m", "value"),
+    [(2, 2, "7/8"), (3, 2, "5/6"), (2, 3, "5/6"), (4, 2, "51/64"), (3, 3, "7/9"), (3, 4, "3/4"),
+     (1, 9, "1"), (9, 1, "1"), (3, 50, "101/150")],
+)  # fmt: skip
+def test_optimum_has_its_known_value(n: int, m: int, value: str) -> None:
+    found = additive_optimum(n, m)
+    assert isinstance(found, Fraction)
+    assert found == Fraction(value)
+
+
+def test_optimum_of_two_values_is_the_mean_maximum_of_a_walk() -> None:
+    for n in range(1, 11):
+        maxima = []
+        for steps in product((1, -1), repeat=n):
+            sums = np.concatenate([[0], np.cumsum(steps)])
+            maxima.append(int(sums.max()))
+        assert additive_optimum(n, 2) == Fraction(1, 2) + Fraction(sum(maxima), n * 2**n)
+
+
+@pytest.mark.parametrize(("n", "m", "value"), [(100, 10, 0.375), (1000, 10, 0.203), (10_000, 100, 0.058)])
+def test_ceiling_has_the_stated_values(n: int, m: int, value: float) -> None:
+    found = additive_ceiling(n, m)
+    assert type(found) is float
+    assert round(found, 3) == value
+
+
+@given(n=st.integers(1, 40), m=st.integers(1, 40))
+@settings(max_examples=60, deadline=None)
+def test_ceiling_is_a_share_above_guessing(n: int, m: int) -> None:
+    found = additive_ceiling(n, m)
+    assert 1 / m <= found <= 1.0
+    if n == 2:
+        # part 1 is one sum and one division; part 3 may be smaller by the rounding of its n terms
+        assert abs(found - (0.75 + 0.25 / m)) <= 64 * EPS
+    assert type(additive_threshold(n, m)) is int
+    assert 1 <= additive_threshold(n, m) <= n + 1
+
+
+@given(seed=seeds, size=st.sampled_from([(2, 3), (3, 2)]))
+@settings(max_examples=12, deadline=None)
+def test_reachable_patterns_against_a_linear_program(seed: int, size: tuple[int, int]) -> None:
+    """Second oracle: offsets with a margin exist iff a small linear program says so."""
+    from scipy.optimize import linprog
+
+    n, m = size
+    first = stream(seed, "patterns").integers(-2, 3, size).astype(float)
+    found = set(reachable_patterns(first))
+    for g in product(range(m), repeat=n):
+        rows, limits = [], []
+        for y, z in product(range(n), range(m)):
+            if z != g[y]:
+                row = np.zeros(m)
+                row[z], row[g[y]] = 1.0, -1.0
+                rows.append(row)
+                limits.append(first[y, g[y]] - first[y, z] - 1 / (2 * m))  # whole logits: cycles weigh 0 or >= 1
+        status = linprog(np.zeros(m), A_ub=rows, b_ub=limits, bounds=(-100, 100), method="highs").status
+        assert (g in found) == (status == 0), g
+
+
+@given(seed=seeds, n=st.integers(1, 7), m=st.integers(1, 5))
+@settings(max_examples=60, deadline=None)
+def test_extremal_logits_answer_a_longest_non_decreasing_subsequence(seed: int, n: int, m: int) -> None:
+    table = stream(seed, "table").integers(0, m, n)
+    logits = extremal_first(n, m) + extremal_second(table.tolist(), m)
+    right = sum(
+        all(row[z] >= row[y] + 1 for y in range(m) if y != z) for row, z in zip(logits, table.tolist(), strict=True)
+    )
+    longest = max(
+        bin(keep).count("1")
+        for keep in range(2**n)
+        if (np.diff(table[[i for i in range(n) if keep >> i & 1]]) >= 0).all()
+    )
+    assert right == longest
+
+
+def test_composed_share_counts_strict_answers_only() -> None:
+    assert composed_share(np.zeros((2, 4, 2))) == 0
+    always_zero = np.zeros((2, 4, 2))
+    always_zero[:, :, 0] = 1.0
+    assert composed_share(always_zero) == Fraction(1, 2)
+    assert composed_share(always_zero, margin=1.0) == 0
+
+
+def test_interaction_split_keeps_shapes_and_takes_no_queries() -> None:
+    empty = interaction_split(*[np.zeros((0, 3))] * 4, [])
+    assert empty.additive.shape == (0, 3)
+    assert empty.certified.shape == (0,)

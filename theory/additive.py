@@ -1,0 +1,460 @@
+"""The additive limit: what merged logits can compose when each adapter adds a term of its own.
+
+Glossary: a *table* q maps n bridges to m values; a *pattern* g is such a map, namely what the argmax says; fixed first
+logits ``a`` (n x m) *reach* g if some offsets b (m) make every ``a[y, g(y)] + b[g(y)]`` a strict maximum over z.
+The *counts* of a pattern say how often each value occurs; its *weight* is ``sum_y a[y, g(y)]``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from theory.facts import counting_bound, counting_threshold
+from theory.numerics import EPS, Array, integer, matrix, real, require
+
+Pattern = tuple[int, ...]
+_MOST_PATTERNS = 20_000
+_MOST_STATES = 200_000
+
+
+def additive_patterns(n: int, m: int) -> int:
+    """Most patterns that offsets b can reach when a is fixed: ``C(n + m - 1, n)``; every generic a reaches as many.
+
+    Two patterns with equal counts exclude each other: each would have to weigh more than the other. So there is at
+    most one per vector of counts, and these are C(n + m - 1, n). For generic a the heaviest pattern of each vector is
+    reached, by the dual variables of the transport problem.
+
+    Args:
+        n: bridges, n >= 1.
+        m: values, m >= 1.
+
+    Raises:
+        ValueError: n or m < 1.
+
+    Source: claim additive_limit, part 2 (ours; the duality of the transport problem is standard).
+    """
+    bridges, values = integer(n, "n", 1), integer(m, "m", 1)
+    return math.comb(bridges + values - 1, bridges)
+
+
+def reachable_patterns(first: ArrayLike) -> list[Pattern]:
+    """All patterns that some offsets b reach, in lexicographic order; exact for the floats given.
+
+    A pattern is reached iff it is the only heaviest one among the patterns with its counts.
+
+    Args:
+        first: n x m logits a of the first adapter, one row per bridge; m ** n is at most 20000.
+
+    Raises:
+        ValueError: not a matrix, no rows or columns, or too large.
+
+    Source: claim additive_limit, part 2 (ours).
+    """
+    a = matrix(first, "first")
+    n, m = a.shape
+    require(a.size > 0, "first", "at least one row and one column", f"{n} x {m}")
+    require(n * math.log(m) <= math.log(_MOST_PATTERNS), "first", f"at most {_MOST_PATTERNS} patterns", f"{m}^{n}")
+    rows = [[Fraction(x) for x in row] for row in a.tolist()]
+    common = math.lcm(*(x.denominator for row in rows for x in row))
+    weights = [[int(x * common) for x in row] for row in rows]
+    best: dict[Pattern, tuple[int, Pattern | None]] = {}
+    for g in product(range(m), repeat=n):
+        weight = sum(row[z] for row, z in zip(weights, g, strict=True))
+        counts = tuple(sorted(g))
+        old = best.get(counts)
+        if old is None or weight > old[0]:
+            best[counts] = (weight, g)
+        elif weight == old[0]:
+            best[counts] = (weight, None)
+    return sorted(g for _, g in best.values() if g is not None)
+
+
+def additive_score(first: ArrayLike) -> Fraction:
+    """Best share of right answers over all independent uniform tables when the first adapter's logits are `first`.
+
+    The second adapter may choose its offsets b for each table; ties count as wrong. Exact.
+
+    Args:
+        first: n x m logits, as for :func:`reachable_patterns`.
+
+    Raises:
+        ValueError: as :func:`reachable_patterns`.
+
+    Source: claim additive_limit (ours).
+    """
+    reached = np.array(reachable_patterns(first), dtype=np.int64)
+    n, m = np.shape(first)
+    total = sum(int((reached == np.array(q)).sum(axis=1).max()) for q in product(range(m), repeat=n))
+    return Fraction(total, n * m**n)
+
+
+def extremal_first(n: int, m: int) -> Array:
+    """First logits ``a[y, z] = 2 y z`` (n x m, whole numbers), which reach exactly the non-decreasing patterns.
+
+    With :func:`extremal_second` they attain :func:`monotone_score`, the optimum wherever that is proved.
+
+    Raises:
+        ValueError: n or m < 1.
+
+    Source: claim additive_limit (ours; rearrangement inequality).
+    """
+    bridges, values = integer(n, "n", 1), integer(m, "m", 1)
+    return 2.0 * np.outer(np.arange(bridges), np.arange(values)).astype(np.float64)
+
+
+def extremal_second(table: Sequence[int], m: int) -> Array:
+    """Offsets b (m whole numbers) that answer as much of `table` as any can beside :func:`extremal_first`.
+
+    Right answers are those on a longest non-decreasing subsequence of the table; each wins by at least 1.
+
+    Args:
+        table: n values in 0..m-1.
+        m: values, m >= 1.
+
+    Raises:
+        ValueError: m < 1, no entries, or an entry out of range.
+
+    Source: claim additive_limit (ours).
+    """
+    values = integer(m, "m", 1)
+    require(len(table) > 0, "table", "at least one entry", "none")
+    q = [integer(z, "table", 0) for z in table]
+    require(max(q) < values, "table", f"entries below {values}", max(q))
+    pattern = _closest_monotone(q)
+    # z wins at y over z - 1 iff 2 y > 2 c_z - 1, c_z = how many bridges have a pattern below z
+    steps = [0.0] + [2.0 * sum(g < z for g in pattern) - 1.0 for z in range(1, values)]
+    return -np.cumsum(steps)
+
+
+def _closest_monotone(q: Sequence[int]) -> list[int]:
+    """A non-decreasing pattern that agrees with `q` along a longest non-decreasing subsequence."""
+    length = [0] * len(q)
+    before = [-1] * len(q)
+    for i, z in enumerate(q):
+        earlier = [j for j in range(i) if q[j] <= z]
+        before[i] = max(earlier, key=lambda j: length[j], default=-1)
+        length[i] = 1 + (length[before[i]] if earlier else 0)
+    i = max(range(len(q)), key=lambda j: length[j])
+    kept = []
+    while i >= 0:
+        kept.append(i)
+        i = before[i]
+    pattern, current, left = [], q[kept[-1]], set(kept)
+    for i, z in enumerate(q):
+        current = z if i in left else current
+        pattern.append(current)
+    return pattern
+
+
+def monotone_score(n: int, m: int) -> Fraction:
+    """What :func:`extremal_first` and :func:`extremal_second` reach: E[longest non-decreasing subsequence] / n, exact.
+
+    The word is uniform over m letters, of length n. A lower bound of the optimum for every n and m, and equal to it at
+    every size where that is proved (n <= 3, m <= 2, (4, 3) and (5, 3)).
+
+    Args:
+        n: bridges, n >= 1.
+        m: values, m >= 1; the vectors of partial lengths must stay below 200000 (C(n + m, m)).
+
+    Raises:
+        ValueError: n or m < 1, or too large.
+
+    Source: claim additive_limit (ours).
+    """
+    bridges, values = integer(n, "n", 1), integer(m, "m", 1)
+    states = math.comb(bridges + values, values)
+    require(states <= _MOST_STATES, "n", f"C(n + m, m) <= {_MOST_STATES}", f"n = {bridges}, m = {values}")
+    # state: for each letter, the longest subsequence so far that ends at or below it
+    ways: dict[Pattern, int] = {(0,) * values: 1}
+    for _ in range(bridges):
+        after: dict[Pattern, int] = defaultdict(int)
+        for lengths, number in ways.items():
+            for z in range(values):
+                grown = lengths[z] + 1
+                after[lengths[:z] + tuple(max(grown, x) for x in lengths[z:])] += number
+        ways = after
+    return Fraction(sum(lengths[-1] * number for lengths, number in ways.items()), bridges * values**bridges)
+
+
+def additive_optimum(n: int, m: int) -> Fraction:
+    """Best possible P[strict argmax of a(p) + b(q) is q(p)], exact, for independent uniform tables.
+
+    n = 1 or m = 1: 1. n = 2: 3/4 + 1/(4m), from part 2. n = 3: 2/3 + 1/(3m) (see below). m = 2: 1/2 +
+    E[max_k S_k] / n for a fair walk S, because two values leave only threshold patterns. Otherwise a branch and bound
+    over one pattern per vector of counts, whose closed branches are certified in whole numbers.
+
+    n = 3: of the 6 orders of three distinct values the lightest has no pair that is reached, so it agrees at 1 bridge
+    at most, and only one order is reached whole; patterns with a repeated value always have a reached pair. Summed:
+    m^3 + (m^3 + m^2) agreements.
+
+    Args:
+        n: bridges, n >= 1.
+        m: values, m >= 1.
+
+    Returns:
+        the optimum, attained by :func:`extremal_first` and :func:`extremal_second`. Permutation tables have another,
+        lower one.
+
+    Raises:
+        ValueError: n or m < 1, or a size that it cannot prove: n <= 3, m <= 2 or n m <= 15 are possible; m = 2 takes
+            n <= 5000, and (5, 3) some seconds.
+
+    Source: claim additive_limit (ours; Spitzer's identity for m = 2).
+    """
+    bridges, values = integer(n, "n", 1), integer(m, "m", 1)
+    value = None
+    if bridges == 1 or values == 1:
+        value = Fraction(1)
+    elif bridges <= 3:
+        value = Fraction(3, 4) + Fraction(1, 4 * values) if bridges == 2 else Fraction(2, 3) + Fraction(1, 3 * values)
+    elif values == 2 and bridges <= 5000:
+        value = _two_values(bridges)
+    elif bridges * values <= 15:
+        value = _search(bridges, values)
+    require(value is not None, "n", "n <= 3, m = 2 (n <= 5000) or n * m <= 15", f"n = {bridges}, m = {values}")
+    assert value is not None
+    return value
+
+
+def _two_values(n: int) -> Fraction:
+    """1/2 + E[max_k S_k] / n, with E[max_k S_k] = sum_k E[S_k^+] / k and E[S_2j^+] = j C(2j, j) / 4^j = E[S_{2j-1}^+].
+
+    All terms over the common denominator 4^ceil(n/2).
+    """
+    total = Fraction(0)
+    share = Fraction(1)  # C(2j, j) / 4^j
+    for j in range(1, (n + 1) // 2 + 1):
+        share *= Fraction(2 * j - 1, 2 * j)
+        total += share * j / (2 * j - 1) + (share / 2 if 2 * j <= n else 0)
+    return Fraction(1, 2) + total / n
+
+
+# ---- branch and bound ----
+
+
+def _search(n: int, m: int, decide: Callable[[Array], bool | None] | None = None) -> Fraction | None:
+    """The optimum by branch and bound; None if a branch that might exceed the best known value stays undecided.
+
+    Generic a reaches exactly one pattern per vector of counts, and any reachable set lies in such a one, so the search
+    chooses one for each. Two patterns g, h reached by the same a need b_h - b_g to grow strictly along g(y) -> h(y):
+    that graph has no cycle (necessary, not sufficient). A branch closes when the best agreement of its remaining
+    patterns with each table sums to no more than the value of :func:`extremal_first`, or when its choices beat their
+    rivals for no real a, which `decide` certifies.
+    """
+    judge = _has_weights if decide is None else decide
+    every = list(product(range(m), repeat=n))
+    onehot = np.zeros((len(every), n, m), dtype=np.int64)
+    for i, g in enumerate(every):
+        onehot[i, np.arange(n), g] = 1
+    by_counts: dict[Pattern, list[int]] = defaultdict(list)
+    for i, g in enumerate(every):
+        by_counts[tuple(sorted(g))].append(i)
+    kept = [i for i, g in enumerate(every) if _canonical(g, n, m)]
+    groups = {i: k for k, members in enumerate(by_counts.values()) for i in members}
+    group = np.array([groups[i] for i in kept])
+    agree = np.array([[sum(map(int.__eq__, every[i], q)) for q in every] for i in kept], dtype=np.int16)
+    fits = np.array([[_acyclic(every[i], every[j], m) for j in kept] for i in kept])
+    members = list(by_counts.values())
+    known = int(monotone_score(n, m) * n * m**n)
+    decided = True
+
+    def visit(allowed: np.ndarray) -> None:
+        nonlocal decided
+        number = np.bincount(group[allowed], minlength=len(members))
+        if not number.all() or _total(agree, allowed) <= known:
+            return
+        if number.max() == 1:
+            rivals = [onehot[kept[i]] - onehot[j] for i in allowed for j in members[group[i]] if j != kept[i]]
+            decided = decided and judge(np.array(rivals).reshape(len(rivals), -1)) is False
+            return
+        branch = np.where(number > 1, number, len(every)).argmin()
+        for i in allowed[group[allowed] == branch]:
+            visit(allowed[fits[i, allowed]])
+
+    visit(np.arange(len(kept)))
+    return Fraction(known, n * m**n) if decided else None
+
+
+def _total(agree: np.ndarray, allowed: np.ndarray) -> int:
+    return int(agree[allowed].max(axis=0).sum(dtype=np.int64))
+
+
+def _canonical(g: Pattern, n: int, m: int) -> bool:
+    """False for patterns that a relabelling avoids: sort the bridges by a(., 0) - a(., 1), then the values >= 2.
+
+    With that order of bridges no pattern has value 1 before value 0; with values 2..m-1 sorted by a(0, .) - a(1, .)
+    no pattern has g(0) > g(1) >= 2. (Sorting all m values and then the bridges >= 2 is the same with roles changed.)
+    """
+    if n >= m:
+        first_one = g.index(1) if 1 in g else n
+        return 0 not in g[first_one:] and not g[0] > g[1] >= 2
+    tail = g[2:]
+    first_one = tail.index(1) if 1 in tail else len(tail)
+    return 0 not in tail[first_one:] and g[0] <= g[1]
+
+
+def _acyclic(g: Pattern, h: Pattern, m: int) -> bool:
+    """No cycle in the graph with an edge g(y) -> h(y) wherever they differ."""
+    edges = {(a, b) for a, b in zip(g, h, strict=True) if a != b}
+    left = set(range(m))
+    while left:
+        sinks = {z for z in left if not any(a == z and b in left for a, b in edges)}
+        if not sinks:
+            return False
+        left -= sinks
+    return True
+
+
+def _has_weights(rows: Array) -> bool | None:
+    """Whether some real a has ``rows @ a > 0``; True and False are certified in whole numbers, else None.
+
+    The certificates come from a linear program in floats and are checked exactly: a vector of whole numbers, or a
+    non-negative combination of the rows that is zero (Farkas).
+    """
+    from scipy.optimize import linprog
+
+    count, size = rows.shape
+    # maximise t subject to rows @ a >= t, t <= 1
+    system = np.hstack([-rows, np.ones((count, 1))])
+    result = linprog(np.append(np.zeros(size), -1.0), A_ub=system, b_ub=np.zeros(count),
+                     bounds=[(None, None)] * size + [(None, 1.0)], method="highs")  # fmt: skip
+    if result.x is None:
+        return None
+    if any((rows @ np.rint(result.x[:size] * 2.0**k).astype(np.int64) > 0).all() for k in range(12)):
+        return True
+    ratios = [Fraction(-x).limit_denominator(1000) for x in result.ineqlin.marginals]
+    common = math.lcm(*(x.denominator for x in ratios))
+    multipliers = np.array([int(x * common) for x in ratios], dtype=np.int64)
+    proved = bool((multipliers >= 0).all() and multipliers.any() and not (multipliers @ rows).any())
+    return False if proved else None
+
+
+# ---- ceilings, and the additive part of any network ----
+
+
+def additive_ceiling(n: int, m: int) -> float:
+    """Most that additive merged logits compose: ``min(3/4 + 1/(4m), counting_bound(ln C(n + m - 1, n), n, m))``.
+
+    Args:
+        n: bridges, n >= 1. Time grows linearly with n.
+        m: values, m >= 1.
+
+    Returns:
+        a ceiling on P[strict argmax of a(p) + b(q) is q(p)] for independent uniform p and q, tables q independent and
+        uniform over all m^n maps; 1.0 for n = 1. Sharp at n = 2 for every m.
+
+    Raises:
+        ValueError: n or m < 1.
+
+    Source: claim additive_limit, parts 1 and 3 (ours).
+    """
+    log_patterns = math.log(additive_patterns(n, m))
+    if n == 1:
+        return 1.0
+    return min(0.75 + 0.25 / m, counting_bound(log_patterns, n, m))
+
+
+def additive_threshold(n: int, m: int, level: float = 0.01) -> int:
+    """For one world: the number of right bridges that additive logits reach with probability at most `level`.
+
+    Args:
+        n: bridges, n >= 1.
+        m: values, m >= 1.
+        level: probability over the draw of the table, in (0, 1).
+
+    Returns:
+        the smallest k with ``C(n + m - 1, n) P[Bin(n, 1/m) >= k] <= level``; n + 1 if there is none.
+
+    Raises:
+        ValueError: n or m < 1, or level outside (0, 1).
+
+    Source: claim additive_limit, part 3 (ours).
+    """
+    return counting_threshold(math.log(additive_patterns(n, m)), n, m, level)
+
+
+def composed_share(logits: ArrayLike, margin: float = 0.0) -> Fraction:
+    """Share of all (p, q) whose right value q(p) beats every other by more than `margin`; exact for the floats given.
+
+    Args:
+        logits: n x m^n x m; entry [p, t] are the logits of the m values for bridge p and the t-th table in the order
+            of ``itertools.product(range(m), repeat=n)``.
+        margin: in logits, >= 0. For computed logits it should cover their rounding, or ties may count as right.
+
+    Raises:
+        ValueError: not such an array, entries not finite, or a negative margin.
+
+    Source: claim additive_limit (the quantity that it bounds).
+    """
+    array = np.asarray(logits, dtype=np.float64)
+    require(array.ndim == 3, "logits", "an n x m^n x m array", f"{array.ndim} dimensions")
+    n, tables, m = array.shape
+    require(array.size > 0 and tables == m**n, "logits", "an n x m^n x m array", array.shape)
+    values = matrix(array.reshape(n * tables, m), "logits").reshape(array.shape)
+    least = real(margin, "margin")
+    require(least >= 0, "margin", "a number >= 0", margin)
+    right = np.array(list(product(range(m), repeat=n)), dtype=np.int64).T[:, :, None]
+    own = np.take_along_axis(values, right, axis=2)[:, :, 0]
+    np.put_along_axis(values, right, -np.inf, axis=2)
+    beaten = own - values.max(axis=2) > least
+    return Fraction(int(np.count_nonzero(beaten)), n * tables)
+
+
+class InteractionSplit(NamedTuple):
+    """What :func:`interaction_split` returns. additive, interaction: N x m; margin, certified: (N,)."""
+
+    additive: Array
+    interaction: Array
+    margin: Array
+    certified: NDArray[np.bool_]
+
+
+def interaction_split(
+    base: ArrayLike, first: ArrayLike, second: ArrayLike, both: ArrayLike, right: Sequence[int]
+) -> InteractionSplit:
+    """Split the logits of two updates together into an additive part and an interaction, in any network.
+
+    Args:
+        base: N x m logits f(0) of N queries without updates.
+        first: f(U1).
+        second: f(U2).
+        both: f(U1 + U2), or of any other way to join the two.
+        right: N right values, in 0..m-1, with m >= 2.
+
+    Returns:
+        additive ``f(U1) + f(U2) - f(0)``, interaction ``I = both - additive``, margin of `both` (right minus best
+        rival), and which queries have a margin above ``2 max_z |I_z|`` (plus the rounding of this very computation):
+        those are answered by the additive part too, so that additive_limit bounds their share.
+
+    Raises:
+        ValueError: shapes that differ, fewer than two values, or right answers out of range.
+
+    Source: claim additive_limit, part 4 (ours).
+    """
+    f0, f1, f2, f12 = matrix(base, "base"), matrix(first, "first"), matrix(second, "second"), matrix(both, "both")
+    for name, array in (("first", f1), ("second", f2), ("both", f12)):
+        require(array.shape == f0.shape, name, f"shape {f0.shape}, as base", array.shape)
+    count, m = f0.shape
+    require(m >= 2, "base", "at least 2 columns", m)
+    require(len(right) == count, "right", f"{count} answers, one per row", len(right))
+    answers = np.array([integer(z, "right", 0) for z in right], dtype=np.int64)[:, None]
+    require(answers.max(initial=0) < m, "right", f"answers below {m}", answers.max(initial=0))
+    additive = f1 + f2 - f0
+    interaction = f12 - additive
+    own = np.take_along_axis(f12, answers, axis=1)[:, 0]
+    rivals = f12.copy()
+    np.put_along_axis(rivals, answers, -np.inf, axis=1)
+    margin = own - rivals.max(axis=1)
+    # with u = eps/2 and M the largest logit of the row: 5uM in the additive part, 9uM in I, 2uM in the margin;
+    # 2 max|I| + margin + two additive entries: 30uM = 15 eps M
+    largest = np.max([np.abs(f).max(axis=1) for f in (f0, f1, f2, f12)], axis=0)
+    certified = margin > 2.0 * np.abs(interaction).max(axis=1) + 16.0 * EPS * largest
+    return InteractionSplit(additive, interaction, margin, certified)

@@ -1,0 +1,236 @@
+"""Checks of the topic additive."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from itertools import combinations, permutations, product
+
+import numpy as np
+from hypothesis import strategies as st
+
+from theory.additive import (
+    _search,
+    additive_ceiling,
+    additive_optimum,
+    additive_patterns,
+    additive_score,
+    additive_threshold,
+    composed_share,
+    extremal_first,
+    extremal_second,
+    interaction_split,
+    monotone_score,
+    reachable_patterns,
+)
+from theory.checks import Figure, check, expect, expect_close, expect_mutant_rejected, expect_rejected, for_all
+from theory.checks.strategies import scales, seeds
+from theory.numerics import EPS, stream
+
+SMALL = [(1, 1), (1, 3), (2, 1), (2, 2), (3, 2), (2, 3), (4, 2), (3, 3), (2, 4), (5, 2), (3, 4), (4, 3)]
+
+
+@check("additive_limit")
+def additive_limit_symbolic() -> None:
+    """Exact: part 1 at n = 2, part 2 for every pair of patterns, the optima by certified search, part 4."""
+    import sympy
+
+    m, n = sympy.symbols("m n", positive=True, integer=True)
+    pairs = sympy.Rational(1, 2) + sympy.binomial(m + 1, 2).expand(func=True) / (2 * m**2)
+    expect(sympy.simplify(pairs - sympy.Rational(3, 4) - 1 / (4 * m)) == 0, "part 1 from the count of patterns")
+    triples = 6 * m * (m - 1) * (m - 2) / 6 + 4 * m * (m - 1) + 2 * m
+    expect(sympy.simplify((m**3 + triples) / (3 * m**3) - sympy.Rational(2, 3) - 1 / (3 * m)) == 0, "n = 3")
+    # part 2, free a and b: if counts agree, the inequalities of g against h and of h against g sum to 0 > 0
+    a, b, d = (sympy.Matrix(3, 3, sympy.symbols(f"{x}:9")) for x in "abd")
+    patterns = list(product(range(3), repeat=3))
+    for g, h in combinations(patterns, 2):
+        total = sum(a[y, u] + b[u] - a[y, v] - b[v] + a[y, v] + d[v] - a[y, u] - d[u]
+                    for y, (u, v) in enumerate(zip(g, h, strict=True)))  # fmt: skip
+        expect((sympy.expand(total) == 0) == (sorted(g) == sorted(h)), f"telescoping sum of {g} and {h}")
+    # the lightest order of three values: changing two of its entries never makes it lighter, so no pair is reached
+    for order in permutations(range(3)):
+        for y, x in combinations(range(3), 2):
+            swapped = list(order)
+            swapped[y], swapped[x] = swapped[x], swapped[y]
+            change = sum(a[i, swapped[i]] - a[i, order[i]] for i in range(3))
+            pair = a[y, order[x]] + a[x, order[y]] - a[y, order[y]] - a[x, order[x]]
+            expect(sympy.expand(change - pair) == 0, f"swap {y, x} in {order}")
+    # part 3: excess over 1/m at most 1/n + s + 1/(4 n s), s = sqrt(ln G / (2n)) <= sqrt((m-1) ln(n+m-1) / (2n)) -> 0
+    for values in (2, 10):
+        limit = sympy.limit((values - 1) * sympy.log(n + values - 1) / (2 * n), n, sympy.oo)
+        expect(limit == 0, f"the excess does not vanish for m = {values}")
+    # part 4 with free logits: margins of the whole and of the additive part differ by I_right - I_rival
+    f0, f1, f2, f12 = (sympy.symbols(f"{x}:2") for x in ("e", "f", "g", "h"))
+    inter = [f12[z] - f1[z] - f2[z] + f0[z] for z in (0, 1)]
+    margin = (f12[0] - f12[1]) - (f1[0] + f2[0] - f0[0] - f1[1] - f2[1] + f0[1])
+    expect(sympy.expand(margin - inter[0] + inter[1]) == 0, "part 4")
+    # optima: values pinned, upper bound by exhaustive certified search, attained by the extremal logits
+    pinned = {(2, 2): (7, 8), (3, 2): (5, 6), (2, 3): (5, 6), (4, 2): (51, 64), (3, 3): (7, 9), (4, 3): (79, 108)}
+    for (bridges, values), ratio in pinned.items():
+        want = Fraction(*ratio)
+        expect(additive_optimum(bridges, values) == want, f"optimum at {bridges, values}")
+        expect(additive_score(extremal_first(bridges, values)) == want, f"witness at {bridges, values}")
+        if bridges * values < 12:
+            expect(_search(bridges, values) == want, f"search at {bridges, values}")
+    expect(_search(3, 3, lambda rows: None) is None, "undecided branches must leave the optimum unproved")
+    expect(_search(3, 3, lambda rows: True) is None, "a better choice of patterns must not be overlooked")
+    # every a over {0, 1, 2}: never more patterns than the bound, never more than the optimum, both attained
+    for bridges, values in ((2, 2), (3, 2), (2, 3)):
+        reached, score = 0, Fraction(0)
+        for entries in product(range(3), repeat=bridges * values):
+            first = np.reshape(entries, (bridges, values))
+            reached = max(reached, len(reachable_patterns(first)))
+            if entries[0] == entries[values] == 0:  # a constant per row is absorbed: half the work
+                score = max(score, additive_score(first))
+        expect(reached == additive_patterns(bridges, values), f"patterns at {bridges, values}: {reached}")
+        expect(score == additive_optimum(bridges, values), f"best score at {bridges, values}: {score}")
+
+
+def _exact_tail(n: int, m: int, k: int) -> Fraction:
+    return Fraction(sum(math.comb(n, j) * (m - 1) ** (n - j) for j in range(k, n + 1)), m**n)
+
+
+def _exact_ceiling(n: int, m: int) -> Fraction:
+    if n == 1:
+        return Fraction(1)
+    patterns = math.factorial(n + m - 1) // math.factorial(n) // math.factorial(m - 1)
+    part3 = sum((min(Fraction(1), patterns * _exact_tail(n, m, k)) for k in range(1, n + 1)), Fraction(0)) / n
+    return min(Fraction(3 * m + 1, 4 * m), part3)
+
+
+def _ceiling_body(ceiling: Callable[[int, int], float]) -> None:
+    """Second evaluation in fractions, published values, and never below what is really attained."""
+    for n, m in [*SMALL, (12, 4), (30, 2), (30, 30), (60, 10)]:
+        exact = _exact_ceiling(n, m)
+        expect_close(
+            ceiling(n, m), float(exact), 16 * (n + 2) * EPS, f"ceiling at {n, m}"
+        )  # n terms, logs below n ln m
+    for (n, m), value in {(100, 10): 0.375, (1000, 10): 0.203, (10_000, 100): 0.058}.items():
+        expect_close(ceiling(n, m), value, 0.0005, f"ceiling at {n, m}")  # three decimals are stated
+    for n, m in SMALL:
+        expect(ceiling(n, m) >= additive_optimum(n, m) - Fraction(EPS), f"ceiling below the optimum at {n, m}")
+
+
+def _shares_body(optimum: Callable[[int, int], Fraction]) -> None:
+    """Random additive logits never exceed the optimum; the extremal ones attain it and answer strictly."""
+
+    def body(size: tuple[int, int], seed: int, scale: float) -> None:
+        n, m = size
+        rng = stream(seed, "additive")
+        first = scale * rng.integers(-3, 4, (n, m)).astype(float)
+        second = scale * rng.integers(-3, 4, (m**n, m)).astype(float)
+        share = composed_share(first[:, None, :] + second[None, :, :])
+        score = additive_score(first)
+        expect(share <= score <= optimum(n, m), f"share {share}, score {score} at {size}")
+        patterns = reachable_patterns(first)
+        expect(1 <= len(patterns) <= additive_patterns(n, m), f"{len(patterns)} patterns at {size}")
+
+    for_all(body, 40, size=st.sampled_from(SMALL[:-2]), seed=seeds, scale=scales)
+    for n, m in SMALL:
+        first = extremal_first(n, m)
+        second = np.array([extremal_second(q, m) for q in product(range(m), repeat=n)])
+        # whole numbers below n m + ... : sums are exact, so the margin 1 is exact too
+        share = composed_share(first[:, None, :] + second[None, :, :], margin=0.9995)
+        expect(share == optimum(n, m) == monotone_score(n, m), f"share {share} of the extremal logits at {n, m}")
+        expect(len(reachable_patterns(first)) == additive_patterns(n, m), f"extremal patterns at {n, m}")
+        expect(bool((first == 2 * np.outer(range(n), range(m))).all()), "extremal first logits")
+
+
+@check("additive_limit")
+def additive_limit_numeric() -> Figure:
+    """Two evaluations of the ceiling, random and extremal logits, thresholds, interaction split, mutants."""
+    _ceiling_body(additive_ceiling)
+    expect_mutant_rejected(_ceiling_body, lambda n, m: 1.01 * additive_ceiling(n, m), "ceiling 1 % up")
+    expect_mutant_rejected(_ceiling_body, lambda n, m: 0.99 * additive_ceiling(n, m), "ceiling 1 % down")
+    _shares_body(additive_optimum)
+    expect_mutant_rejected(_shares_body, lambda n, m: Fraction(99, 100) * additive_optimum(n, m), "optimum down")
+    for n in range(1, 13):  # more bridges never compose better; the walk formula against the letter count
+        expect(additive_optimum(n, 2) == monotone_score(n, 2), f"optimum at {n, 2}")
+        expect(additive_optimum(n + 1, 2) <= additive_optimum(n, 2), f"optimum grows at {n + 1, 2}")
+    ceilings = [additive_ceiling(10**k, 3) for k in range(1, 6)]
+    expect(ceilings == sorted(ceilings, reverse=True) and ceilings[-1] < 1 / 3 + 0.02, f"m = 3: {ceilings}")
+    # generic logits reach every vector of counts once; permutation tables do worse: 3/4 and 2/3
+    generic = reachable_patterns(stream(3, "generic").standard_normal((3, 4)))
+    expect(len(generic) == len({tuple(sorted(g)) for g in generic}) == math.comb(6, 3), "generic patterns")
+    for n, want in ((2, Fraction(3, 4)), (3, Fraction(2, 3))):
+        reached = reachable_patterns(extremal_first(n, n))
+        best = [max(sum(map(int.__eq__, g, q)) for g in reached) for q in permutations(range(n))]
+        expect(Fraction(sum(best), n * len(best)) == want < additive_optimum(n, n), f"permutations of {n}")
+    for n, m, level in ((20, 3, 0.01), (50, 10, 0.01), (100, 10, 0.01), (40, 2, 0.2), (3, 2, 0.01), (1, 4, 0.01)):
+        k = next((k for k in range(1, n + 1)
+                  if math.comb(n + m - 1, n) * _exact_tail(n, m, k) <= Fraction(level)), n + 1)  # fmt: skip
+        expect(additive_threshold(n, m, level) == k, f"threshold at {n, m}: exact {k}")
+    expect(additive_threshold(100, 10) == additive_threshold(100, 10, 0.01), "the default level is 0.01")
+    _interaction()
+    _additive_rejections()
+    slack = additive_ceiling(4, 3) - float(additive_optimum(4, 3))
+    return Figure("slack of the ceiling at n = 4, m = 3 (0 at n = 2)", slack, "share")
+
+
+def _interaction() -> None:
+    """Split against fractions; certified queries are answered by the additive part; the factor 2 is sharp."""
+
+    def body(seed: int, scale: float, m: int) -> None:
+        rng = stream(seed, "interaction")
+        f0, f1, f2 = (scale * rng.standard_normal((12, m)) for _ in range(3))
+        f12 = f1 + f2 - f0 + 0.3 * scale * rng.standard_normal((12, m))
+        right = [int(z) for z in (f12 + 0.1 * scale * rng.standard_normal((12, m))).argmax(axis=1)]
+        split = interaction_split(f0, f1, f2, f12, right)
+        for i, z in enumerate(right):
+            rows = [[Fraction(x) for x in f[i].tolist()] for f in (f0, f1, f2, f12)]
+            additive = [p + q - o for o, p, q in zip(*rows[:3], strict=True)]
+            inter = [w - x for w, x in zip(rows[3], additive, strict=True)]
+            margin = rows[3][z] - max(x for y, x in enumerate(rows[3]) if y != z)
+            tolerance = 16 * EPS * max(abs(float(x)) for row in rows for x in row)
+            expect_close(split.margin[i], float(margin), tolerance, "margin")
+            for y in range(m):
+                expect_close(split.additive[i, y], float(additive[y]), tolerance, "additive part")
+                expect_close(split.interaction[i, y], float(inter[y]), tolerance, "interaction")
+            excess = margin - 2 * max(map(abs, inter))
+            if abs(excess) > 4 * tolerance:
+                expect(split.certified[i] == (excess > 0), f"certified {split.certified[i]}, excess {float(excess)}")
+            wins = all(additive[z] > x for y, x in enumerate(additive) if y != z)
+            expect(wins or not split.certified[i], "certified, but the additive part does not answer it")
+
+    for_all(body, 15, seed=seeds, scale=scales, m=st.integers(2, 4))
+    zero = [[0.0, 0.0]]
+    expect(not interaction_split(zero, zero, zero, [[1.0, -1.0]], [0]).certified[0], "margin 2 max|I| is not enough")
+    expect(bool(interaction_split(zero, [[1.0, 0.0]], zero, [[1.0, 0.0]], [0]).certified[0]), "no interaction")
+
+
+def _additive_rejections() -> None:
+    for call in (additive_ceiling, additive_patterns, additive_optimum, monotone_score, extremal_first,
+                 additive_threshold):  # fmt: skip
+        expect_rejected("n", call, 0, 2)
+        expect_rejected("m", call, 2, 0)
+    expect_rejected("level", additive_threshold, 3, 2, 1.5)
+    for n, m in ((4, 4), (16, 3), (5001, 2)):
+        expect_rejected("n", additive_optimum, n, m)
+    expect_rejected("n", monotone_score, 100, 10)
+    expect_rejected("first", reachable_patterns, np.zeros((0, 2)))
+    expect_rejected("first", reachable_patterns, np.zeros((15, 2)))
+    expect_rejected("first", additive_score, np.zeros((15, 2)))
+    expect_rejected("table", extremal_second, [], 2)
+    expect_rejected("table", extremal_second, [0, 2], 2)
+    expect_rejected("m", extremal_second, [0], 0)
+    expect_rejected("logits", composed_share, np.zeros((2, 2)))
+    expect_rejected("logits", composed_share, np.zeros((2, 3, 2)))
+    expect_rejected("logits", composed_share, np.zeros((0, 1, 2)))
+    expect_rejected("logits", composed_share, np.full((1, 2, 2), np.nan))
+    for margin in (-1.0, True):
+        expect_rejected("margin", composed_share, np.zeros((1, 2, 2)), margin)
+    expect_rejected("first", reachable_patterns, np.full((2, 2), np.nan))
+    expect_rejected("table", extremal_second, [0, -1], 2)
+    ok = np.zeros((3, 2))
+    for position, name in enumerate(("first", "second", "both"), start=1):
+        arguments = [ok, ok, ok, ok]
+        arguments[position] = np.zeros((1, 2))
+        expect_rejected(name, interaction_split, *arguments, [0, 0, 0])
+        arguments[position] = np.full((3, 2), np.nan)
+        expect_rejected(name, interaction_split, *arguments, [0, 0, 0])
+    expect_rejected("base", interaction_split, np.full((3, 2), np.nan), ok, ok, ok, [0, 0, 0])
+    expect_rejected("base", interaction_split, *[np.zeros((3, 1))] * 4, [0, 0, 0])
+    expect_rejected("right", interaction_split, ok, ok, ok, ok, [0])
+    for outside in (2, -1):
+        expect_rejected("right", interaction_split, ok, ok, ok, ok, [0, 0, outside])

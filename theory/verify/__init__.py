@@ -1,0 +1,1 @@
+"""Verification of the claims: checks, Coq, the ladder, mutants."""
