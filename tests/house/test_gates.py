@@ -11,7 +11,7 @@ import pytest
 
 from theory.claims import Claim, load
 from theory.verify.mutants import Mutant, find, judge
-from theory.verify.status import LAYERS, verify, worst
+from theory.verify.status import LAYERS, run_reference, verify, worst
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -96,7 +96,7 @@ def test_verification_json_follows_its_schema(tmp_path: Path, capsys: pytest.Cap
     (layers,) = document["claims"].values()
     assert tuple(layers) == LAYERS
     for layer in layers.values():
-        assert set(layer) == {"status", "part", "figure", "seconds", "parts", "reason"}
+        assert set(layer) == {"status", "part", "figure", "seconds", "parts", "reason", "expectations"}
         assert layer["status"] in {"pass", "fail", "not_checked", "none_planned"}
         assert layer["part"] in {"whole", "part"}
         assert layer["figure"] is None or set(layer["figure"]) == {"name", "value", "unit"}
@@ -110,6 +110,51 @@ def test_the_worst_status_wins() -> None:
     assert worst(["pass", "not_checked"]) == "not_checked"
     assert worst(["pass", "pass"]) == "pass"
     assert worst([]) == "none_planned"
+
+
+SMALL_CHECKS = """
+from theory.checks import check, expect
+@check("dilution")
+def asserts_nothing(): pass
+@check("dilution")
+def counts():
+    expect(True, "")
+    expect(True, "")
+@check("dilution")
+def name_gone(): from theory.facts import a_name_that_is_gone
+@check("dilution")
+def module_gone(): import theory.gone
+@check("dilution")
+def own_module_gone(): import planted_checks.gone
+@check("dilution")
+def not_installed(): import a_package_of_others
+@check("dilution")
+def another_version(): from numpy import a_name_that_is_gone
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "reason"),
+    [
+        ("asserts_nothing", "fail", "asserts nothing"),
+        ("counts", "pass", ""),
+        ("name_gone", "fail", "a_name_that_is_gone"),
+        ("module_gone", "fail", "theory.gone"),
+        ("own_module_gone", "fail", "planted_checks.gone"),
+        ("not_installed", "not_checked", "a_package_of_others"),
+        ("another_version", "fail", "numpy"),
+    ],
+)
+def test_a_check_that_is_empty_or_cannot_import_its_own_project_fails(
+    name: str, status: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "planted_checks.py").write_text(SMALL_CHECKS, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "planted_checks", raising=False)
+    row = run_reference(f"planted_checks:{name}")
+    assert row["status"] == status
+    assert reason in (row["reason"] or "")
+    assert row["expectations"] == (2 if name == "counts" else 0)
 
 
 PLANTED = """

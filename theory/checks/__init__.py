@@ -1,16 +1,28 @@
 """Checks of the claims, one module per topic, and the small kit that they are written with.
 
-A check is a function without arguments, marked ``@check("claim_id")`` and named in the registry under ``symbolic``,
-``numeric`` or ``adapters``. It returns a :class:`Figure` (the measured slack or attained gap) or None, and raises
+A check is a function marked ``@check("claim_id")`` and named in the registry under ``symbolic``, ``numeric`` or
+``adapters``. It returns a :class:`Figure` (the measured slack or attained gap) or None, and raises
 :class:`CheckFailed` when the claim does not hold. It must be deterministic and take a few seconds at most.
+
+A symbolic check takes one argument, ``code``: the public functions of its claim by name, and evaluates those; it
+calls none of them otherwise, so that whoever hands in others (a test, a mutant) sees the check fail.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
-F = TypeVar("F", bound=Callable[..., Any])
+from theory.claims import Claim, load, resolve
+
+#: the public functions of one claim: ``code.dilution_limit``; a method by its own name, the object first
+Code = SimpleNamespace
+
+_claims = functools.cache(load)
+_expectations = 0
 
 
 class Figure(NamedTuple):
@@ -25,18 +37,44 @@ class CheckFailed(AssertionError):
     """A claim does not hold on an example; the message says on which."""
 
 
-def check(claim_id: str) -> Callable[[F], F]:
-    """Mark a function as a check of `claim_id`; the registry must name it."""
+def functions_of(claim: Claim) -> Code:
+    """What the registry lists under `code`, as it is bound now."""
+    return Code(**{reference.replace(":", ".").rpartition(".")[2]: resolve(reference) for reference in claim.code})
 
-    def mark(function: F) -> F:
-        function.claim = claim_id  # type: ignore[attr-defined]
-        return function
+
+def check(claim_id: str) -> Callable[[Callable[..., Figure | None]], Callable[..., Figure | None]]:
+    """Mark a function as a check of `claim_id`; the registry must name it.
+
+    Called without arguments it gets the claim's own code, if it asks for code. A check that expects nothing fails.
+    """
+
+    def mark(function: Callable[..., Figure | None]) -> Callable[..., Figure | None]:
+        takes_code = bool(inspect.signature(function).parameters)
+
+        @functools.wraps(function)
+        def run(code: Code | None = None) -> Figure | None:
+            global _expectations
+            _expectations = 0
+            figure = function(code or functions_of(_claims()[claim_id])) if takes_code else function()
+            if not _expectations:
+                raise CheckFailed("expected at least one expectation, got a check that asserts nothing")
+            return figure
+
+        run.claim = claim_id  # type: ignore[attr-defined]
+        return run
 
     return mark
 
 
+def expectations() -> int:
+    """How many expectations the check that ran last has made."""
+    return _expectations
+
+
 def expect(condition: Any, message: str) -> None:
     """Raise :class:`CheckFailed` with `message` unless `condition` holds. Unlike assert it survives ``python -O``."""
+    global _expectations
+    _expectations += 1
     if not bool(condition):
         raise CheckFailed(message)
 

@@ -48,6 +48,8 @@ class Result:
     seconds: float = 0.0
     parts: dict[str, str] = field(default_factory=dict)
     reason: str | None = None
+    #: how often the checks compared something; 0 for the other layers
+    expectations: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """Plain data in the order of the schema."""
@@ -58,6 +60,7 @@ class Result:
             "seconds": round(self.seconds, 3),
             "parts": self.parts,
             "reason": self.reason,
+            "expectations": self.expectations,
         }
 
 
@@ -71,15 +74,19 @@ def worst(statuses: Iterable[str]) -> str:
 
 
 def run_reference(reference: str) -> dict[str, Any]:
-    """Run one check; never raises. A check that lacks an optional package is not checked, anything else failed."""
+    """Run one check; never raises. A check that lacks a package of others is not checked, anything else failed."""
+    from theory.checks import expectations
+
     started = time.perf_counter()
-    figure, status, reason = None, "pass", None
+    figure, status, reason, made = None, "pass", None, 0
     try:
         function: Callable[[], Any] = resolve(reference)
         found = function()
         figure = None if found is None else {"name": found.name, "value": float(found.value), "unit": found.unit}
-    except ImportError as error:
-        status, reason = "not_checked", f"{reference}: {error}"
+        made = expectations()
+    except ModuleNotFoundError as error:
+        ours = (error.name or "").partition(".")[0] in ("", "theory", reference.partition(".")[0])
+        status, reason = "fail" if ours else "not_checked", f"{reference}: {error}"
     except Exception as error:  # a check may fail in any way; the reason is shown and the run goes on
         lines = str(error).strip().splitlines() or [type(error).__name__]
         status, reason = "fail", f"{reference.partition(':')[2]}: {type(error).__name__}: {lines[0]}"
@@ -89,6 +96,7 @@ def run_reference(reference: str) -> dict[str, Any]:
         "figure": figure,
         "reason": reason,
         "seconds": time.perf_counter() - started,
+        "expectations": made,
     }
 
 
@@ -172,6 +180,7 @@ def _gather(claim: Claim, layer: str, ran: Mapping[str, dict[str, Any]]) -> Resu
         seconds=sum(row["seconds"] for row in rows),
         parts={row["reference"].partition(":")[2]: row["status"] for row in rows},
         reason="; ".join(row["reason"] for row in rows if row["reason"]) or None,
+        expectations=sum(row["expectations"] for row in rows),
     )
 
 
