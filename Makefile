@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 STRICT ?=
 export STRICT
 
-.PHONY: help verify test experiments judge scaling figures import-results mutants bench bench-training data lint golden clean setup coq site chromium
+.PHONY: help verify test experiments judge scaling figures import-results mutants bench bench-training data dist lint package golden clean setup coq site chromium
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -61,8 +61,15 @@ bench: $(STAMP) ## the kernels against peft's dense path, in one run
 bench-training: $(STAMP) ## many adapters at once against one by one with peft; takes the result into docs/training.md
 	@$(BIN)/python bench/training.py --write
 
-lint: $(STAMP) ## ruff and mypy
+dist: $(STAMP) ## wheel and sdist in build/dist/
+	@$(BIN)/python tools/dist.py
+
+lint: dist ## ruff, mypy, and what the wheel holds
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	@$(BIN)/check-wheel-contents build/dist/*.whl
+
+package: dist ## the wheel in empty environments outside the checkout: what works, what is said where something is absent
+	@$(BIN)/python tools/try_wheel.py build/dist/*.whl
 
 golden: $(STAMP) ## write statements.v, what Coq prints for it, and the tables in the README; review the difference
 	@$(BIN)/python -m theory statements --write

@@ -10,3 +10,5 @@ Letters used everywhere: ``W`` (out x in) a frozen weight, ``B`` (out x r) and
 ``A`` (r x in) the factors of an update ``scale * B @ A``, ``K`` (in x N) keys as
 columns, ``D`` (out x N) wanted changes of the outputs at the keys.
 """
+
+__version__ = "0.1.0"
