@@ -13,6 +13,7 @@ import json
 import multiprocessing
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -85,7 +86,7 @@ def run_reference(reference: str) -> dict[str, Any]:
         figure = None if found is None else {"name": found.name, "value": float(found.value), "unit": found.unit}
         made = expectations()
     except ModuleNotFoundError as error:
-        ours = (error.name or "").partition(".")[0] in ("", "theory", reference.partition(".")[0])
+        ours = (error.name or "").partition(".")[0] in ("", "theory", re.split("[.:]", reference)[0])
         status, reason = "fail" if ours else "not_checked", f"{reference}: {error}"
     except Exception as error:  # a check may fail in any way; the reason is shown and the run goes on
         lines = str(error).strip().splitlines() or [type(error).__name__]
