@@ -101,6 +101,16 @@ def missing_claims(sources: Mapping[str, str]) -> Iterator[str]:
             yield f"paper: expected \\claim{{{claim}}} once, got it {stated.count(claim)} times"
 
 
+def misplaced_claims(sources: Mapping[str, str]) -> Iterator[str]:
+    """Claims that are stated in another file than that of their topic."""
+    topics = {claim.id: claim.topic for claim in load().values()}
+    for file, text in sources.items():
+        for use in uses(file, text, {"claim": 1}):
+            topic = topics.get(use.arguments[0])
+            if topic is not None and file != f"{topic}.tex":
+                yield f"{file}:{use.line}: expected \\claim{{{use.arguments[0]}}} in {topic}.tex, the file of its topic"
+
+
 def log_problems(log: str) -> Iterator[str]:
     """What LaTeX warned of and must not be: undefined or doubled names, boxes that stick out."""
     for line in log.splitlines():
@@ -141,7 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     sources = texts()
     found = [problem for file, text in sources.items() for problem in typed_numbers(file, text)]
-    found += missing_claims(sources)
+    found += [*missing_claims(sources), *misplaced_claims(sources)]
     if given:
         found += built_problems()
     for problem in found:

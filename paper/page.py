@@ -420,8 +420,8 @@ def _row(run: Run, row: Mapping[str, Any]) -> str:
         f'<li class="row {row["verdict"]}" data-run="{escape(run_name(run))}" data-kind="{row["kind"]}" '
         f'data-verdict="{row["verdict"]}" data-claim="{row["claim"]}"><div class="says"><p>{escape(row["says"])}</p>'
         f'<p class="meta">{escape(run_name(run))} · {claim_link(row["claim"])} · {row["kind"]}</p>'
-        f"<details><summary>{len(tex.rates(row))} worlds</summary><p>{worlds}</p><p>{level}. Fixed beforehand as "
-        f"<code>{row['predicted_hash']}</code>, id <code>{escape(row['id'])}</code>. "
+        f"<details><summary>{len(tex.rates(row))} worlds</summary><p>{worlds}</p><p>{level}. Hash of what is "
+        f"predicted, computed when judging: <code>{row['predicted_hash']}</code>, id <code>{escape(row['id'])}</code>. "
         f"{escape(', '.join(row['devices']))}.</p>"
         f"{note}</details></div>"
         f'<div class="strip">{strip(row)}</div>'

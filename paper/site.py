@@ -17,6 +17,7 @@ from string import Template
 from paper import page, tex
 from paper.markup import text
 from paper.material import Material, command
+from paper.values import sealed
 from theory.verify.status import ROOT
 
 SITE = ROOT / "build" / "site"
@@ -45,6 +46,8 @@ def build(material: Material, out: Path = SITE) -> list[str]:
         experiments=page.experiments(material, drawn),
         filters=page.filters(material),
         count=len(everything),
+        sealed=sum(sealed(r) for runs in material.runs.values() for run in runs for r in run.records),
+        records=sum(len(run.records) for runs in material.runs.values() for run in runs),
         predictions=page.predictions(material),
         environments=page.environments(material),
         plots=page.plot_data(material, drawn),

@@ -120,6 +120,13 @@ def as_rate(value: Any) -> float:
     raise UnknownKey(f"expected a count [k, n] or a number, got {str(value)[:60]}")
 
 
+def sealed(value: Any) -> bool:
+    """Whether a record, or a part of it, holds a value that the run sealed: the value beside its SHA-256."""
+    return isinstance(value, Mapping) and (
+        set(value) == {"value", "sha256"} or any(sealed(part) for part in value.values())
+    )
+
+
 def cell_rates(records: Sequence[Mapping[str, Any]], path: Sequence[str]) -> list[float]:
     """The rate under `path` in every record that has it and asked something."""
     found = []
@@ -323,6 +330,9 @@ class Values:
             "results.tally": tex.tally(everything),
             "results.finished": tex.number(sum(bool(material.runs.get(e)) for e in EXPERIMENTS)),
             "results.experiments": tex.number(len(EXPERIMENTS)),
+            "results.records": tex.number(sum(len(run.records) for run in runs)),
+            "results.sealed": tex.number(sum(sealed(r) for run in runs for r in run.records)),
+            "results.sealing": ", ".join(tex.code(run.experiment) for run in runs if any(map(sealed, run.records))),
             "results.profiles": tex.escape(" and ".join(sorted({run.profile for run in runs}))),
             **{f"results.{v}": tex.number(sum(r["verdict"] == v for r in everything)) for v in tex.VERDICTS},
         }

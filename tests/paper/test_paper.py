@@ -324,6 +324,14 @@ def test_a_claim_that_is_not_stated_is_noticed() -> None:
     assert list(lint.missing_claims(without)) == [r"paper: expected \claim{merge_rank} once, got it 0 times"]
 
 
+def test_every_claim_is_stated_in_the_file_of_its_topic() -> None:
+    assert list(lint.misplaced_claims(texts())) == []
+    moved = {"routing.tex": r"\claim{merge_rank}"}
+    assert list(lint.misplaced_claims(moved)) == [
+        r"routing.tex:1: expected \claim{merge_rank} in merging.tex, the file of its topic"
+    ]
+
+
 def test_arguments_are_read_with_nested_braces_and_line_breaks() -> None:
     (use,) = uses("f.tex", "a\n\\judged{one}{x{y},\n  z}", {"judged": 2})
     assert (use.line, use.arguments) == (2, ("one", "x{y}, z"))
