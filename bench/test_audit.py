@@ -16,7 +16,8 @@ import torch
 from peft import LoraConfig, PeftModel
 from safetensors.torch import save_file
 
-from empirical.adapters.audit import audit, merge
+from empirical.adapters.audit import audit
+from empirical.adapters.merge import merge
 
 R, WIDTH = 16, 4096
 #: both sides agree to this, relative: peft and the dense audit work in float32
@@ -82,17 +83,17 @@ def test_one_wide_module(benchmark, tmp_path: Path) -> None:
     dense = dense_audit(updates)
     by_dense = time.perf_counter() - started
 
-    (module,), (pair,) = data["modules"], data["modules"][0]["pairs"]
+    (module,), (pair,) = data.modules, data.modules[0].pairs
     ours = {
-        "norm": module["merge"]["norm"],
-        "truncation": module["merge"]["truncation"],
-        "share": pair["keys"]["share"],
-        "largest": pair["second_on_first"]["largest"],
+        "norm": module.merge.norm,
+        "truncation": module.merge.truncation,
+        "share": pair.keys.share,
+        "largest": pair.second_on_first.largest,
     }
     off = target.get_delta_weight("svd").detach().double() - updates[0].double() - updates[1].double()
     lost = float(off.norm()) / dense["norm"]
     gaps = {k: abs(ours[k] - v) / max(abs(v), 1e-12) for k, v in dense.items()}
-    gaps["peft svd error"] = abs(data["total"]["combinations"]["svd"]["error"] - lost) / lost
+    gaps["peft svd error"] = abs(data.total.combinations["svd"].error - lost) / lost
     print(
         f"\n{WIDTH} x {WIDTH}: audit {audited:.3f} s, exact merge {merged:.3f} s; peft svd {by_peft:.1f} s, dense "
         f"audit {by_dense:.1f} s; ratios {by_peft / merged:.0f} (merge), {by_dense / audited:.0f} (audit); largest gap "
@@ -115,6 +116,6 @@ def test_shapes_of_a_7b_model(benchmark, tmp_path: Path) -> None:
     merged = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"\n7B shapes: audit {audited:.1f} s, exact merge {merged:.1f} s, peak memory of the process {peak:.2f} GiB")
-    assert len(data["modules"]) == len(made.modules) == 224
-    assert np.isfinite(data["total"]["norm"])
+    assert len(data.modules) == len(made.modules) == 224
+    assert np.isfinite(data.total.norm)
     assert json.loads((tmp_path / "exact" / "adapter_config.json").read_text())["r"] == 2 * R

@@ -29,7 +29,7 @@ def _adapter_commands(commands: Any) -> None:
     audit.add_argument("--dense", action="store_true", help="peft's dense types on modules of any size too (slow)")
     audit.add_argument("--probe", metavar="FILE", help="prompt, tab, answer per line; needs --base")
     audit.add_argument("--modules", action="store_true", help="one row per module as well")
-    audit.add_argument("--json", metavar="FILE", help="the report as JSON (docs/audit.schema.json)")
+    audit.add_argument("--json", metavar="FILE", help="the report as JSON (docs/audit.md)")
     audit.add_argument("--html", metavar="FILE", help="the report as one HTML file with plots")
     merge = commands.add_parser(
         "merge",
@@ -60,8 +60,11 @@ def _audit(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    from empirical.adapters import report
-    from empirical.adapters.audit import audit
+    from empirical.adapters.audit import Settings, audit
+    from empirical.adapters.files import write_text
+    from empirical.adapters.page import as_html
+    from empirical.adapters.report import as_json
+    from empirical.adapters.show import print_report
 
     if options.json is not None and options.json == options.html:
         raise ValueError("--html: expected another file than --json, got the same")
@@ -71,15 +74,18 @@ def _audit(options: argparse.Namespace) -> int:
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("modules", total=None)
         data = audit(
-            options.adapters, options.weights, base=options.base, rank=options.rank, seed=options.seed,
-            density=options.density, dense=options.dense, probe=options.probe, same_base=options.same_base,
+            options.adapters,
+            options.weights,
+            Settings(options.rank, options.density, options.dense, options.seed),
+            base=options.base,
+            probe=options.probe,
+            same_base=options.same_base,
             progress=lambda done, all_: bar.update(task, completed=done, total=all_),
-        )  # fmt: skip
-    texts = {options.json: report.as_json, options.html: report.as_html}
-    for path, render in texts.items():
+        )
+    for path, render in ((options.json, as_json), (options.html, as_html)):
         if path is not None:
-            report.write_text(path, render(data))
-    report.print_report(_console(), data, options.modules)
+            write_text(path, render(data))
+    print_report(_console(), data, options.modules)
     return 0
 
 
@@ -90,14 +96,18 @@ def _console() -> Any:
 
 
 def _merge(options: argparse.Namespace) -> int:
-    from empirical.adapters.merge import IdentityFailed, merge
+    from empirical.adapters.merge import IdentityFailed, Written, merge
 
     try:
         made = merge(
-            options.adapters, options.weights, options.output, method=options.method, rank=options.rank,
-            dtype=options.dtype, force=options.force, base=options.base, same_base=options.same_base,
+            options.adapters,
+            options.weights,
+            options.output,
+            Written(options.method, options.rank, options.dtype, options.force),
+            base=options.base,
+            same_base=options.same_base,
             seed=options.seed,
-        )  # fmt: skip
+        )
     except IdentityFailed as error:
         print(f"lora-limits: {error}", file=sys.stderr)
         return 1

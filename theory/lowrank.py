@@ -195,6 +195,21 @@ class LowRank:
             np.vstack([u.A for u in updates]),
         )
 
+    @staticmethod
+    def compress(updates: Sequence[LowRank]) -> list[LowRank]:
+        """The same updates in coordinates of their joint column and row space: norms, angles and products are kept.
+
+        Every matrix shrinks from out x in to at most (sum of columns) squared; sums and averages of factors commute
+        with it.
+        """
+        left: Array = np.asarray(np.linalg.qr(np.hstack([u.B for u in updates]), mode="r"))
+        right: Array = np.asarray(np.linalg.qr(np.vstack([u.A for u in updates]).T, mode="r"))
+        ends = np.cumsum([0, *(u.columns for u in updates)])
+        return [
+            LowRank(left[:, i:j], right[:, i:j].T, u.scale)
+            for u, i, j in zip(updates, ends[:-1], ends[1:], strict=True)
+        ]
+
     @classmethod
     def _trusted(cls, b: Array, a: Array) -> LowRank:
         """Scale 1, factors that this module computed from checked ones."""

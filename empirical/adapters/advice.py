@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-#: errors below this are rounding of stored factors; larger ones are called errors
+from empirical.adapters.report import AuditReport, PairTotal, Probes, Sentence
+from theory.additive import additive_ceiling
+
+#: relative errors up to this are called none: peft combines in float32, unit 6e-8, over up to some hundred products
 NOTHING = 1e-5
 #: the last matrix before the logits, under the names in use
 _HEADS = ("lm_head", "embed_out", "score", "classifier")
@@ -15,95 +17,90 @@ def _percent(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.1%}" if value < 10 else f"{value:.0f} times"
 
 
-def _line(claim: str, level: str, text: str, limits: str) -> dict[str, str]:
-    return {"claim": claim, "level": level, "text": text, "limits": limits}
-
-
-def verdict(data: Mapping[str, Any]) -> list[dict[str, str]]:
+def verdict(data: AuditReport) -> list[Sentence]:
     """Sentences about an audit; `level` is "fine", "warning" or "limit" (nothing that a merge could mend).
 
     Args:
         data: what :func:`empirical.adapters.audit.audit` measured.
     """
     lines = [_exact(data)]
-    if len(data["adapters"]) > 1:
+    if len(data.adapters) > 1:
         lines += [*_peft(data), _kept(data), *_overlap(data)]
     lines.append(_truncation(data))
-    if data.get("probe"):
-        lines.append(_probe(data["probe"]))
-    if len(data["adapters"]) > 1:
+    if data.probe is not None:
+        lines.append(_probe(data.probe))
+    if len(data.adapters) > 1:
         lines += [_joining(data), _instead()]
     return lines
 
 
-def _exact(data: Mapping[str, Any]) -> dict[str, str]:
-    merge = data["total"]["merge"]
-    ranks = str(merge["largest_rank"])
-    if merge["smallest_rank"] != merge["largest_rank"]:
-        ranks = f"{merge['smallest_rank']} to {merge['largest_rank']}"
-    saved = merge["compressed_modules"]
+def _exact(data: AuditReport) -> Sentence:
+    merge = data.total.merge
+    ranks = str(merge.largest_rank)
+    if merge.smallest_rank != merge.largest_rank:
+        ranks = f"{merge.smallest_rank} to {merge.largest_rank}"
+    saved = merge.compressed_modules
     extra = f"; the spaces overlap in {saved} of them, which saves rank" if saved else ", the sum of the ranks"
-    return _line(
+    return Sentence(
         "merge_rank", "fine",
-        f"The weighted sum can be merged exactly: it needs rank {ranks} in {data['total']['modules']} modules{extra}. "
+        f"The weighted sum can be merged exactly: it needs rank {ranks} in {data.total.modules} modules{extra}. "
         "lora-limits merge writes it as one adapter.",
         "Exact means: the merged adapter computes what its parts compute together. Whether that is useful is not said.",
     )  # fmt: skip
 
 
-def _peft(data: Mapping[str, Any]) -> list[dict[str, str]]:
-    found = data["total"]["combinations"]
-    version = data["tool"]["peft"]
+def _peft(data: AuditReport) -> list[Sentence]:
+    found = data.total.combinations
+    version = data.tool["peft"]
     lines = []
     default = found["svd"]
-    if default["error"] is not None:
-        text = f"peft {version}'s default (svd, rank {default['rank']}) misses the weighted sum by "
-        text += _percent(default["error"])
+    if default.error is not None:
+        text = f"peft {version}'s default (svd, rank {default.rank}) misses the weighted sum by "
+        text += _percent(default.error)
         linear = found["linear"]
-        if linear["error"] is not None:
-            text += f"; linear, which averages factors, by {_percent(linear['error'])}"
-        good = [k for k, v in found.items() if v["error"] is not None and v["error"] <= NOTHING]
+        if linear.error is not None:
+            text += f"; linear, which averages factors, by {_percent(linear.error)}"
+        good = [k for k, v in found.items() if v.error is not None and v.error <= NOTHING]
         text += f". Exact here: {', '.join(good)}." if good else ". No combination type of peft is exact here."
-        fine = default["error"] <= NOTHING
+        fine = default.error <= NOTHING
         lines.append(
-            _line("factor_average", "fine" if fine else "warning", text,
+            Sentence("factor_average", "fine" if fine else "warning", text,
                   "Relative Frobenius error over all modules; random types are one draw. A small error is no promise "
                   "of equal answers, a large one no proof of bad ones.")
         )  # fmt: skip
-    dropped = sorted({m for v in found.values() for m in v["dropped"]})
+    dropped = sorted({m for v in found.values() for m in v.dropped})
     if dropped:
         shown = ", ".join(dropped[:4]) + (f" and {len(dropped) - 4} more" if len(dropped) > 4 else "")
         lines.append(
-            _line("factor_average", "warning",
+            Sentence("factor_average", "warning",
                   f"peft {version} would drop {len(dropped)} modules without a word, because the first adapter's "
                   f"configuration does not choose them: {shown}.",
                   "Read off peft's own matching of names; put another adapter first, or use lora-limits merge.")
         )  # fmt: skip
-    scaled = [k for k, v in found.items() if v["reason"] is None and v["scale"] != 1.0]
+    scaled = [k for k, v in found.items() if v.reason is None and v.scale != 1.0]
     if scaled:
         lines.append(
-            _line("factor_average", "warning",
+            Sentence("factor_average", "warning",
                   f"The first adapter is rank-stabilised: peft {version} multiplies every combination by the square "
-                  f"root of its rank ({found[scaled[0]]['scale']:.3g} for {scaled[0]}).",
+                  f"root of its rank ({found[scaled[0]].scale:.3g} for {scaled[0]}).",
                   "A fault of this version of peft, as measured; the errors above include it.")
         )  # fmt: skip
     return lines
 
 
-def _kept(data: Mapping[str, Any]) -> dict[str, str]:
-    mean = data["total"]["mean"]
-    k = mean["adapters"]
+def _kept(data: AuditReport) -> Sentence:
+    mean = data.total.mean
+    k = mean.adapters
     shares = ", ".join(
-        f"{a['name']} {_percent(t['kept_by_mean'])}"
-        for a, t in zip(data["adapters"], data["total"]["adapters"], strict=True)
+        f"{a.name} {_percent(t.kept_by_mean)}" for a, t in zip(data.adapters, data.total.adapters, strict=True)
     )
     text = f"A uniform mean keeps 1/{k} of each update, plus what the others share with it (measured: {shares})"
-    if mean["factor_error"] is not None:
+    if mean.factor_error is not None:
         text += (
             f"; averaging the factors with weights 1/{k} keeps 1/{k**2} and adds cross terms "
-            f"({_percent(mean['factor_error'])} off the mean)"
+            f"({_percent(mean.factor_error)} off the mean)"
         )
-    return _line(
+    return Sentence(
         "dilution", "warning",
         f"{text}. An answer survives the mean only if its gain exceeds {k} times the deficit that the base left.",
         "A theorem where the update acts on the logits linearly and the other adapters do not read the key; gains and "
@@ -111,74 +108,67 @@ def _kept(data: Mapping[str, Any]) -> dict[str, str]:
     )  # fmt: skip
 
 
-def _overlap(data: Mapping[str, Any]) -> list[dict[str, str]]:
-    lines = []
-    names = [a["name"] for a in data["adapters"]]
-    for pair in data["total"]["pairs"]:
-        one, two = names[pair["first"]], names[pair["second"]]
-        if not pair["common_modules"]:
-            lines.append(
-                _line("interference", "fine",
-                      f"{one} and {two} adapt different modules: no update acts on the other's.",
-                      "They still meet through the layers between them.")
-            )  # fmt: skip
-            continue
-        worst = max(pair["second_on_first"]["mean_largest"], pair["first_on_second"]["mean_largest"])
-        share, chance = pair["keys_share"], pair["keys_chance"]
-        if worst < 0.2:
-            word, level = "little interference is possible on each other's keys", "fine"
-        elif worst < 0.5:
-            word, level = "they disturb each other's keys", "warning"
-        else:
-            word, level = "they act strongly on each other's keys", "warning"
-        lines.append(
-            _line("interference", level,
-                  f"{one} and {two}: row spaces share {share:.1%} (chance {chance:.1%}), cosine of the updates "
-                  f"{pair['cosine']:+.3f}; on keys that one reads, the other does up to {_percent(worst)} of what it "
-                  f"does itself (mean over modules): {word}.",
-                  "A worst case over all keys in the row space, not over the prompts that you will ask; orthogonal "
-                  "updates can still fail together.")
+def _overlap(data: AuditReport) -> list[Sentence]:
+    names = [a.name for a in data.adapters]
+    return [_pair(names[p.first], names[p.second], p) for p in data.total.pairs]
+
+
+def _pair(one: str, two: str, pair: PairTotal) -> Sentence:
+    reached = [x.mean_largest for x in (pair.second_on_first, pair.first_on_second) if x.mean_largest is not None]
+    if not reached:
+        return Sentence(
+            "interference", "fine",
+            f"{one} and {two} adapt different modules: no update acts on the other's.",
+            "They still meet through the layers between them.",
         )  # fmt: skip
-    return lines
+    over = max(reached) >= 1.0  # as much as the owner of the keys does there
+    word = ", enough to write over it" if over else ""
+    return Sentence(
+        "interference", "warning" if over else "fine",
+        f"{one} and {two}: row spaces share {_percent(pair.keys_share)} (chance {_percent(pair.keys_chance)}), cosine "
+        f"of the updates {pair.cosine:+.3f}; on keys that one reads, the other does up to {_percent(max(reached))} of "
+        f"what it does itself (mean over modules){word}.",
+        "A worst case over all keys in the row space, not over the prompts that you will ask; orthogonal updates can "
+        "still fail together.",
+    )  # fmt: skip
 
 
-def _truncation(data: Mapping[str, Any]) -> dict[str, str]:
-    merge = data["total"]["merge"]
-    lost = merge["truncation"]
-    level = "fine" if lost is not None and lost <= 0.05 else "warning"
-    return _line(
-        "eckart_young", level,
-        f"Kept at rank {merge['kept_rank']}, the sum loses at least {_percent(lost)} of its norm, whatever the method.",
+def _truncation(data: AuditReport) -> Sentence:
+    merge = data.total.merge
+    lost = merge.truncation
+    return Sentence(
+        "eckart_young", "fine" if lost is not None and lost <= NOTHING else "warning",
+        f"Kept at rank {merge.kept_rank}, the sum loses at least {_percent(lost)} of its norm, whatever the method.",
         "Least possible Frobenius error at this rank; what it costs in answers depends on the keys.",
     )  # fmt: skip
 
 
-def _probe(probe: Mapping[str, Any]) -> dict[str, str]:
-    answered = probe["answered"]
-    total = len(probe["lines"])
-    limits = [x["mean_limit"] for x in probe["lines"] if x["mean_limit"] is not None]
+def _probe(probe: Probes) -> Sentence:
+    answered = probe.answered
+    total = len(probe.lines)
+    limits = [x.mean_limit for x in probe.lines if x.mean_limit is not None]
     text = (
-        f"Of {total} probes the base answers {answered['base']}, the best single adapter {answered['best_single']}, "
-        f"the weighted sum {answered['sum']}, the uniform mean {answered['mean']}."
+        f"Of {total} probes the base answers {answered.base}, the best single adapter {answered.best_single}, "
+        f"the weighted sum {answered.sum}, the uniform mean {answered.mean}."
     )
     if limits:
         most = f"{min(limits)} adapter{'' if min(limits) == 1 else 's'}"
         text += f" By dilution a mean holds at most {most} before the first of these answers drowns."
-    return _line(
-        "dilution", "warning" if answered["mean"] < answered["best_single"] else "fine", text,
+    return Sentence(
+        "dilution", "warning" if answered.mean < answered.best_single else "fine", text,
         "First token of each answer. The limit extrapolates the gain of a single adapter linearly; the counts are "
         "measured.",
     )  # fmt: skip
 
 
-def _joining(data: Mapping[str, Any]) -> dict[str, str]:
-    touched: Sequence[str] = [m["name"] for m in data["modules"]]
-    only_head = all(n.rpartition(".")[2] in _HEADS for n in touched)
-    if only_head:
+def _joining(data: AuditReport) -> Sentence:
+    touched: Sequence[str] = [m.name for m in data.modules]
+    if all(n.rpartition(".")[2] in _HEADS for n in touched):
+        few, many = (f"{additive_ceiling(n, 10):.0%} with {n} bridges" for n in (10, 1000))
         text = (
             "No weighted sum of these will join a fact of one adapter with a fact of another: they act on the last "
-            "matrix alone, so their logits add, and of questions whose two hops are in different adapters at most "
-            "3/4 + 1/(4m) can be answered (m possible answers), with many bridges hardly more than 1/m."
+            "matrix alone, so their logits add. Of questions whose two hops are in different adapters, over ten "
+            f"possible answers, at most {few} can be answered and {many}."
         )
         limits = "A theorem, at any rank and weights, for a base and prompts that know neither hop."
     else:
@@ -191,14 +181,16 @@ def _joining(data: Mapping[str, Any]) -> dict[str, str]:
             "The ceiling is a theorem for adapters on the last matrix and for the additive part of any network; for "
             "several adapted layers composition is not excluded (layer_order, coverage_law), only not to be expected."
         )
-    return _line("additive_limit", "limit", text, limits)
+    return Sentence("additive_limit", "limit", text, limits)
 
 
-def _instead() -> dict[str, str]:
-    return _line(
+def _instead() -> Sentence:
+    return Sentence(
         "chain_of_thought", "limit",
-        "Instead: let the model spell out the bridge (both hops then need only survive one by one), train one "
-        "adapter on data with the bridge in it, or keep the adapters apart and ask them in turn.",
-        "Spelled out, accuracy is at least s1 + s2 - 1 for the two steps in one prompt; a router that gives each query "
-        "to one adapter joins nothing either (hard_routing).",
+        "Instead: let the model spell out the bridge (both steps must then survive the merge, each in the prompt in "
+        "which it is asked), train one adapter on data with the bridge in it, or keep the adapters apart and ask them "
+        "in turn.",
+        "Spelled out, accuracy is at least s1 + s2 - 1 for the two steps in one prompt, which can each be worse than "
+        "the same question asked alone; a router that gives each query to one adapter joins nothing either "
+        "(hard_routing).",
     )  # fmt: skip

@@ -14,16 +14,16 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from theory.adapters import adapter_scale
 from theory.lowrank import LowRank
-from theory.numerics import require
+from theory.numerics import real, require
 
 CONFIG, SAFE, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 #: formats of factors that are read; float64 is kept, the others are exact in float64
@@ -192,7 +192,7 @@ class Module:
     """
 
     name: str
-    kind: str
+    kind: Literal["linear", "embedding"]
     out: int
     inner: int
     r: int
@@ -355,7 +355,7 @@ def _module(
     from peft.utils.other import get_pattern_key
 
     where = f"{adapter.name}: {module}"
-    kind = "linear" if set(keys) == {"A", "B"} else "embedding"
+    kind: Literal["linear", "embedding"] = "linear" if set(keys) == {"A", "B"} else "embedding"
     whole = set(keys) in ({"A", "B"}, {"embedding_A", "embedding_B"})
     require(whole, where, "both factors, A and B", ", ".join(sorted(keys)))
     pair = (keys["A"], keys["B"]) if kind == "linear" else (keys["embedding_A"], keys["embedding_B"])
@@ -411,6 +411,18 @@ def read_all(paths: Iterable[str | os.PathLike[str]], same_base: bool = False) -
             got = f"{module.kind} {module.out} x {module.inner} in {adapter.name}"
             require(same, module.name, f"{first.kind} {first.out} x {first.inner}, as in {owner}", got)
     return adapters
+
+
+def check_weights(weights: Sequence[float] | None, count: int) -> list[float]:
+    """One finite weight per adapter, by default 1 each.
+
+    Raises:
+        ValueError: another number of weights, or one that is not finite.
+    """
+    if weights is None:
+        return [1.0] * count
+    require(len(weights) == count, "weights", f"{count} numbers, one per adapter", len(weights))
+    return [real(w, "weights") for w in weights]
 
 
 def module_names(adapters: Iterable[Adapter]) -> list[str]:
@@ -476,6 +488,27 @@ class Draft:
             raise
         finally:
             shutil.rmtree(aside.parent, ignore_errors=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Whole or not at all.
+
+    Raises:
+        ValueError: the folder does not exist or cannot be written.
+    """
+    target = Path(path)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.resolve().parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as out:
+                out.write(text)
+            Path(name).chmod(0o644)
+            Path(name).replace(target)
+        except OSError:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise ValueError(f"output: expected a file that can be written, got {error.strerror}: {path}") from error
 
 
 def write_adapter(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], card: str) -> None:

@@ -14,25 +14,23 @@ Terms of second order are left out.
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
+from empirical.adapters.base import quiet
 from empirical.adapters.files import Adapter
 from empirical.adapters.rounding import UNIT, Local, RoundingTrace, sum_unit
-from empirical.training.bases import generator, load_base
+from empirical.training.bases import generator
 from theory.numerics import require
 
 #: largest base that is run in float64, parameters; above it float32
 DOUBLE_LIMIT = 1_000_000_000
 TOKENS = 8
-PACKAGED = "packaged"
 
 
 class _Written(Protocol):
@@ -44,39 +42,6 @@ class _Written(Protocol):
     def truncation(self) -> float: ...
     @property
     def bound(self) -> float: ...
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without the warnings of peft and transformers about loading."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def load_model(base: Any) -> Any:
-    """The base model in evaluation mode: a loaded one (copied), a folder, a hub id or ``"packaged"``.
-
-    Raises:
-        ValueError: it cannot be loaded.
-    """
-    if isinstance(base, nn.Module):
-        return copy.deepcopy(base).eval().requires_grad_(False)
-    try:
-        with quiet():
-            if str(base) == PACKAGED:
-                return load_base(None).requires_grad_(False)
-            import transformers
-
-            config = transformers.AutoConfig.from_pretrained(str(base))
-            names = getattr(config, "architectures", None) or []
-            found = getattr(transformers, names[0], None) if names else None
-            loader: Any = found or transformers.AutoModelForCausalLM
-            return loader.from_pretrained(str(base), dtype=torch.float32).eval().requires_grad_(False)
-    except Exception as error:  # every way in which loading a model can fail
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        got = f"{base} ({lines[0][:120]})"
-        raise ValueError(f"base: expected a model folder or hub id, got {got}") from error
 
 
 def with_adapters(model: Any, folders: Sequence[Path], names: Sequence[str]) -> Any:

@@ -18,11 +18,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from empirical.adapters.base import check_shapes, load_model
 from empirical.adapters.files import (
     Adapter,
     Draft,
     Module,
     check_output,
+    check_weights,
     factor_keys,
     lora_config,
     module_names,
@@ -32,7 +34,7 @@ from empirical.adapters.files import (
 )
 from theory.adapters import adapter_scale
 from theory.lowrank import LowRank
-from theory.numerics import EPS, Array, integer, one_of, real, require
+from theory.numerics import EPS, Array, integer, one_of, require
 
 METHODS = ("exact", "svd")
 OUTPUT = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
@@ -43,6 +45,32 @@ FORMATS = {
     "float16": (2.0**-11, 2.0**-24),
     "bfloat16": (2.0**-8, 2.0**-133),
 }
+
+
+@dataclass(frozen=True)
+class Written:
+    """How a merge is written.
+
+    Attributes:
+        method: ``"exact"``, or ``"svd"``: the best update of rank `rank` in every module.
+        dtype: of the factors.
+        force: overwrite an adapter folder.
+    """
+
+    method: str = "exact"
+    rank: int | None = None
+    dtype: str = "float32"
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        one_of(self.method, "method", METHODS)
+        one_of(self.dtype, "dtype", tuple(OUTPUT))
+        if self.method == "svd":
+            require(self.rank is not None, "rank", "a number with method svd", "none")
+            integer(self.rank, "rank", 1)
+        require(
+            self.method == "svd" or self.rank is None, "rank", "none with method exact (use --method svd)", self.rank
+        )
 
 
 class IdentityFailed(RuntimeError):
@@ -98,42 +126,12 @@ class Stored(NamedTuple):
     facts: MergedModule
 
 
-def compressed(updates: Sequence[LowRank]) -> list[LowRank]:
-    """The same updates in coordinates of their joint column and row space: all norms, angles and products are kept.
-
-    Every matrix shrinks from out x in to at most (sum of ranks) squared; sums and averages of factors commute with it.
-    """
-    left: Array = np.asarray(np.linalg.qr(np.hstack([u.B for u in updates]), mode="r"))
-    right: Array = np.asarray(np.linalg.qr(np.vstack([u.A for u in updates]).T, mode="r"))
-    small, start = [], 0
-    for u in updates:
-        stop = start + u.columns
-        small.append(LowRank(left[:, start:stop], right[:, start:stop].T, u.scale))
-        start = stop
-    return small
-
-
-def check_weights(weights: Sequence[float] | None, count: int) -> list[float]:
-    """One finite weight per adapter, by default 1 each.
-
-    Raises:
-        ValueError: another number of weights, or one that is not finite.
-    """
-    if weights is None:
-        return [1.0] * count
-    require(len(weights) == count, "weights", f"{count} numbers, one per adapter", len(weights))
-    return [real(w, "weights") for w in weights]
-
-
 def merge(
     paths: Sequence[str | os.PathLike[str]],
     weights: Sequence[float] | None = None,
     output: str | os.PathLike[str] = "merged",
+    how: Written | None = None,
     *,
-    method: str = "exact",
-    rank: int | None = None,
-    dtype: str = "float32",
-    force: bool = False,
     base: Any = None,
     same_base: bool = False,
     seed: int = 0,
@@ -145,10 +143,7 @@ def merge(
             touch counts as zero there.
         weights: one per adapter, negative allowed; by default 1 each (the plain sum).
         output: folder to write. It appears whole or not at all.
-        method: ``"exact"``, or ``"svd"``: the best update of rank `rank` in every module.
-        rank: for ``"svd"``.
-        dtype: of the factors written.
-        force: overwrite an adapter folder.
+        how: exactly, unless said otherwise, and in float32.
         base: folder or hub id of the base, ``"packaged"``, or a loaded model: the logits are then compared (on random
             tokens of `seed`) and nothing is published unless they agree to the derived bound.
         same_base: take bases of different names for one and the same.
@@ -159,20 +154,13 @@ def merge(
 
     Source: claims merge_rank, eckart_young, adapter_algebra.
     """
-    one_of(method, "method", METHODS)
-    one_of(dtype, "dtype", tuple(OUTPUT))
-    if method == "svd":
-        require(rank is not None, "rank", "a number with method svd", "none")
-        integer(rank, "rank", 1)
-    require(method == "svd" or rank is None, "rank", "none with method exact (use --method svd)", rank)
+    how = how or Written()
     target = Path(output)
     adapters = read_all(paths, same_base)
-    check_output(target, [a.path for a in adapters], force)
+    check_output(target, [a.path for a in adapters], how.force)
     chosen = check_weights(weights, len(adapters))
     model = None
     if base is not None:
-        from empirical.adapters.identity import load_model
-
         model = load_model(base)
         check_shapes(adapters, model)
     notes = [*_tied_notes(adapters, model)]
@@ -180,7 +168,7 @@ def merge(
     written: list[MergedModule] = []
     kinds: dict[str, Module] = {}
     for name in module_names(adapters):
-        stored, shape = merge_module(adapters, chosen, name, rank if method == "svd" else None, dtype)
+        stored, shape = merge_module(adapters, chosen, name, how.rank, how.dtype)
         key_a, key_b = factor_keys(shape)
         tensors[key_a], tensors[key_b] = stored.A, stored.B
         written.append(stored.facts)
@@ -189,7 +177,7 @@ def merge(
     config = merged_config(adapters, {m.name: m.r for m in written})
     whole = math.hypot(*(m.norm for m in written))
     report = MergeReport(
-        target.name, [a.name for a in adapters], chosen, method, dtype, written,
+        target.name, [a.name for a in adapters], chosen, how.method, how.dtype, written,
         _relative([m.truncation for m in written], whole), _relative([m.rounding for m in written], whole),
         _relative([m.bound for m in written], whole), notes,
     )  # fmt: skip
@@ -200,7 +188,7 @@ def merge(
 
             found = identity_test(model, adapters, chosen, draft.folder, written, seed)
             report.identity = found
-            if method == "exact" and not found["holds"]:
+            if how.method == "exact" and not found["holds"]:
                 raise IdentityFailed(
                     f"identity test: expected logits within {found['bound']:.3g} of the weighted sum of the parts, "
                     f"got {found['gap']:.3g}; nothing was written"
@@ -234,7 +222,7 @@ def merge_module(
         return _store(
             LowRank(np.zeros((shape.out, 0)), np.zeros((0, shape.inner))), name, ranks, 0.0, 0.0, dtype
         ), shape
-    small = LowRank.combine(compressed(parts), kept)
+    small = LowRank.combine(LowRank.compress(parts), kept)
     values = small.singular_values()
     # the numbers are those of the large factors, so their rounding is too
     least = int(np.count_nonzero(values > LowRank.combine(parts, kept).tolerance()))
@@ -362,24 +350,6 @@ def json_string(text: Any) -> str:
 
 
 # ---------------------------------------------------------------- against the base
-
-
-def check_shapes(adapters: Sequence[Adapter], model: Any) -> None:
-    """Every adapted module exists in the base and has the size of its factors.
-
-    Raises:
-        ValueError: naming the module.
-    """
-    modules = dict(model.named_modules())
-    for adapter in adapters:
-        for module in adapter.modules.values():
-            weight = getattr(modules.get(module.name), "weight", None)
-            require(weight is not None, f"{adapter.name}: {module.name}", "a module of the base", "none")
-            assert weight is not None
-            shapes = {tuple(weight.shape), tuple(weight.shape)[::-1]}
-            fits = (module.out, module.inner) in shapes
-            got = f"factors for {module.out} x {module.inner}"
-            require(fits, f"{adapter.name}: {module.name}", f"the base's {tuple(weight.shape)}", got)
 
 
 def _tied_notes(adapters: Sequence[Adapter], model: Any) -> list[str]:

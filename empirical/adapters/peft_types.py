@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -119,25 +119,30 @@ def _words(error: BaseException) -> str:
     return f"refuses: {lines[0][:160]}"
 
 
+class Draw(NamedTuple):
+    """What peft prunes and draws in one module.
+
+    Attributes:
+        module, seed: name the random draw of the types in :data:`RANDOM`.
+        density: of the pruning types; 1 where the factors are pruned already.
+    """
+
+    module: str
+    seed: int
+    density: float = 1.0
+
+
 def combined_factors(
-    kind: str,
-    updates: Sequence[LowRank],
-    factors: Factors,
-    weights: Sequence[float],
-    scale: float,
-    density: float,
-    seed: int,
-    module: str,
+    how: Plan, updates: Sequence[LowRank], factors: Factors, weights: Sequence[float], draw: Draw
 ) -> LowRank:
-    """The update that peft's factor-wise combination gives in one module.
+    """The update that one of peft's factor-wise combination types (:data:`FACTOR_TYPES`) gives in one module.
 
     Args:
-        kind: one of :data:`FACTOR_TYPES`.
+        how: kind and scale of the combined adapter.
         updates: scales of the parts; `factors`: their (A, B) as :func:`widened` gives them, or for the types that prune
             by magnitude as :func:`pruned` does, with a density of 1.
         weights: one per part.
-        scale: of the combined adapter.
-        density: of the pruning types; seed, module: name the random draw.
+        draw: density and seed.
 
     Raises:
         ValueError: peft fails, in its words.
@@ -152,27 +157,18 @@ def combined_factors(
         lora_embedding_B={},
         scaling={n: u.scale for n, u in zip(names, updates, strict=True)},
     )
-    with _drawing(seed, kind, module):
+    with _drawing(how.kind, draw):
         try:
             shim: Any = None
             a, b = LoraModel._generalized_task_arithmetic_weighted_adapter(
-                shim, kind, names, list(weights), target, density, "total"
+                shim, how.kind, names, list(weights), target, draw.density, "total"
             )
         except (RuntimeError, IndexError, AttributeError, TypeError) as error:
             raise ValueError(_words(error).replace("refuses", "fails")) from error
-    return LowRank(b.double().numpy(), a.double().numpy(), scale)
+    return LowRank(b.double().numpy(), a.double().numpy(), how.scale)
 
 
-def combined_dense(
-    kind: str,
-    updates: Sequence[LowRank],
-    weights: Sequence[float],
-    rank: int,
-    scale: float,
-    density: float,
-    seed: int,
-    module: str,
-) -> LowRank:
+def combined_dense(how: Plan, updates: Sequence[LowRank], weights: Sequence[float], draw: Draw) -> LowRank:
     """The update that one of peft's dense combination types (:data:`DENSE_TYPES`) gives in one module."""
     from peft.tuners.lora import LoraModel
 
@@ -181,12 +177,13 @@ def combined_dense(
     target: Any = SimpleNamespace(
         lora_A=dict.fromkeys(names), lora_embedding_A={}, get_delta_weight=table.__getitem__, fan_in_fan_out=False
     )
-    with _drawing(seed, kind, module):
+    with _drawing(how.kind, draw):
         shim: Any = None
         a, b = LoraModel._svd_generalized_task_arithmetic_weighted_adapter(
-            shim, kind, names, list(weights), rank, target, None, None, density, "total", full_matrices=False
-        )
-    return LowRank(b.double().numpy(), a.double().numpy(), scale)
+            shim, how.kind, names, list(weights), how.rank, target, None, None, draw.density, "total",
+            full_matrices=False,
+        )  # fmt: skip
+    return LowRank(b.double().numpy(), a.double().numpy(), how.scale)
 
 
 #: torch's global generator is one per process
@@ -194,13 +191,13 @@ _LOCK = threading.Lock()
 
 
 @contextmanager
-def _drawing(seed: int, kind: str, module: str) -> Iterator[None]:
+def _drawing(kind: str, draw: Draw) -> Iterator[None]:
     """A named random draw for peft, which uses the global generator; its state is put back."""
     if kind not in RANDOM:
         yield
         return
     with _LOCK, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(stream(seed, "combination", kind, module).integers(2**63 - 1)))
+        torch.manual_seed(int(stream(draw.seed, "combination", kind, draw.module).integers(2**63 - 1)))
         yield
 
 
@@ -217,14 +214,14 @@ def pruned(factors: Factors, density: float) -> Factors:
     return [(prune(a, density, "magnitude"), prune(b, density, "magnitude")) for a, b in factors]
 
 
-def closed_error(kind: str, values: np.ndarray[Any, Any], rank: int, scale: float) -> float:
+def closed_error(how: Plan, values: np.ndarray[Any, Any]) -> float:
     """Frobenius norm of what ``cat`` or ``svd`` is off by, given the singular values of the wanted sum.
 
-    ``cat`` is exact up to the combined adapter's scale; ``svd`` keeps the `rank` largest singular values.
+    ``cat`` is exact up to the combined adapter's scale; ``svd`` keeps the ``how.rank`` largest singular values.
     """
-    kept = values if kind == "cat" else values[:rank]
+    kept = values if how.kind == "cat" else values[: how.rank]
     tail = values[len(kept) :]
-    return math.hypot((scale - 1.0) * float(np.linalg.norm(kept)), float(np.linalg.norm(tail)))
+    return math.hypot((how.scale - 1.0) * float(np.linalg.norm(kept)), float(np.linalg.norm(tail)))
 
 
 def distance(made: LowRank, wanted: LowRank, size: float) -> float:

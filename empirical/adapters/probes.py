@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from empirical.adapters.base import PACKAGED, quiet
 from empirical.adapters.files import Adapter
-from empirical.adapters.identity import PACKAGED, quiet, with_adapters
+from empirical.adapters.identity import with_adapters
+from empirical.adapters.report import Answered, Probe, Probes
 from empirical.training.bases import PACKAGED_MODEL
 from theory.merging import dilution_limit, interference_bound
 from theory.numerics import require
@@ -63,7 +65,7 @@ def load_tokenizer(base: Any) -> Any:
 
 def ask(
     model: Any, base: Any, adapters: Sequence[Adapter], weights: Sequence[float], path: str | os.PathLike[str]
-) -> dict[str, Any]:
+) -> Probes:
     """Ask every probe of the base, of every adapter alone, of the weighted sum and of the uniform mean.
 
     A margin is the logit of the answer's first token minus the best rival's, after the prompt. ``mean_limit`` is the
@@ -105,28 +107,28 @@ def ask(
         with _keys(named) as keys:
             logits(tokens, single[owner])
         lines.append(
-            {
-                "prompt": prompt,
-                "answer": answer,
-                "token": tokenizer.decode([token]),
-                "base_margin": _margin(plain, token),
-                "margins": margins,
-                "sum_margin": _margin(logits(tokens, weights), token),
-                "mean_margin": _margin(logits(tokens, [1.0 / count] * count), token),
-                "best": owner,
-                "deficit": deficit,
-                "gain": gain,
-                "mean_limit": limit,
-                "disturbance": [None if j == owner else _disturbance(adapters, owner, j, keys) for j in range(count)],
-            }
+            Probe(
+                prompt=prompt,
+                answer=answer,
+                token=tokenizer.decode([token]),
+                base_margin=_margin(plain, token),
+                margins=tuple(margins),
+                sum_margin=_margin(logits(tokens, weights), token),
+                mean_margin=_margin(logits(tokens, [1.0 / count] * count), token),
+                best=owner,
+                deficit=deficit,
+                gain=gain,
+                mean_limit=limit,
+                disturbance=tuple(None if j == owner else _disturbance(adapters, owner, j, keys) for j in range(count)),
+            )
         )
-    right = {
-        "base": sum(x["base_margin"] > 0 for x in lines),
-        "best_single": sum(max(x["margins"]) > 0 for x in lines),
-        "sum": sum(x["sum_margin"] > 0 for x in lines),
-        "mean": sum(x["mean_margin"] > 0 for x in lines),
-    }
-    return {"lines": lines, "answered": right}
+    answered = Answered(
+        base=sum(x.base_margin > 0 for x in lines),
+        best_single=sum(max(x.margins) > 0 for x in lines),
+        sum=sum(x.sum_margin > 0 for x in lines),
+        mean=sum(x.mean_margin > 0 for x in lines),
+    )
+    return Probes(tuple(lines), answered)
 
 
 @contextmanager

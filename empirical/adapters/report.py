@@ -1,508 +1,378 @@
-"""An audit for people: a terminal table, a JSON file, and one HTML file with plots that needs no network."""
+"""What an audit measured, as types: the report, its JSON form, and the schema of that form.
+
+Norms are Frobenius norms of updates ``s B A`` unless said otherwise; totals are roots of sums of squares over modules.
+Adapters are referred to by their index in ``adapters``. The texts below the fields are those of the schema, which
+``python -m empirical.adapters.report`` writes beside this file.
+"""
 
 from __future__ import annotations
 
-import html
 import json
-import math
-import os
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeAlias
 
-# ---------------------------------------------------------------- numbers as text
+from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema
 
+from empirical.adapters.files import write_text
 
-def percent(value: float | None) -> str:
-    """A share or a relative error."""
-    if value is None:
-        return "-"
-    return f"{value:.1%}" if value < 10 else f"{value:.0f}x"
+SCHEMA = Path(__file__).with_name("audit.schema.json")
 
-
-def number(value: float | None, digits: int = 3) -> str:
-    """A number in few digits."""
-    return "-" if value is None else f"{value:.{digits}g}"
+Count: TypeAlias = Annotated[int, Field(ge=0)]
+Size: TypeAlias = Annotated[float, Field(ge=0)]
 
 
-def combination_rows(data: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """(type, error, remark) per combination type of peft, and the averaging of factors with 1/k."""
-    rows = []
-    for kind, found in data["total"]["combinations"].items():
-        remarks = []
-        if found["rank"]:
-            remarks.append(f"rank {found['rank']}")
-        if found["random"] and found["error"] is not None:
-            remarks.append("one draw")
-        if found["scale"] != 1.0 and found["reason"] is None:
-            remarks.append(f"scaled by {found['scale']:.3g}")
-        if found["dropped"]:
-            remarks.append(f"drops {len(found['dropped'])} modules")
-        if found["reason"]:
-            remarks = [found["reason"]]
-        rows.append((kind, percent(found["error"]), ", ".join(remarks)))
-    mean = data["total"]["mean"]
-    if mean["adapters"] > 1:
-        k = mean["adapters"]
-        remark = f"of the uniform mean; keeps 1/{k**2}"
-        if mean["factor_error"] is None:
-            remark = "needs equal ranks and scales"
-        rows.append((f"factors x 1/{k}", percent(mean["factor_error"]), remark))
-    return rows
+class _Strict:
+    """The schema allows no other keys, and takes its texts from below the fields."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
-# ---------------------------------------------------------------- files
+# ---------------------------------------------------------------- one module
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Whole or not at all.
+@dataclass(frozen=True)
+class PartReport(_Strict):
+    """One adapter's update of one module."""
 
-    Raises:
-        ValueError: the folder does not exist or cannot be written.
+    adapter: Count
+    r: Count
+    """columns as stored"""
+    scale: float
+    rank: Count
+    """numerical rank of the update"""
+    stable_rank: Size
+    rank95: Count
+    """least rank with 95 % of the energy"""
+    norm: Size
+    spectral_norm: Size
+    relative_norm: float | None
+    """to the base weight"""
+    singular_values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Overlap(_Strict):
+    """Two subspaces."""
+
+    share: Size
+    """mean squared cosine of the principal angles"""
+    chance: Size
+    """its mean for independent random subspaces"""
+    angles: tuple[float, ...]
+    """principal angles in degrees, smallest first"""
+
+
+@dataclass(frozen=True)
+class Interference(_Strict):
+    """What one update does to unit keys in the other's row space, relative to the most that the other does there."""
+
+    bound: Size
+    """s ||B||_2 ||A k|| at the worst key, an upper bound"""
+    largest: Size
+    """the exact maximum"""
+
+
+@dataclass(frozen=True)
+class PairReport(_Strict):
+    """Two adapters in one module that both touch."""
+
+    first: Count
+    second: Count
+    cosine: float
+    """of the two updates"""
+    keys: Overlap
+    """row spaces"""
+    outputs: Overlap
+    """column spaces"""
+    second_on_first: Interference
+    first_on_second: Interference
+
+
+@dataclass(frozen=True)
+class SumReport(_Strict):
+    """The wanted weighted sum."""
+
+    norm: Size
+    ranks: Count
+    """sum of the ranks as stored"""
+    rank: Count
+    """rank of the sum: needed for an exact merge"""
+    rank95: Count
+    singular_values: tuple[float, ...]
+    truncation: float | None
+    """least relative error at options.rank"""
+
+
+@dataclass(frozen=True)
+class MeanReport(_Strict):
+    """The uniform mean over all adapters."""
+
+    norm: Size
+    kept: tuple[float | None, ...]
+    """per part: projection of the mean on the update, relative to it"""
+    factor_error: float | None
+    """of averaging both factors with weights 1/k, relative to the mean; null where ranks or scales differ"""
+    factor_kept: tuple[float | None, ...] | None
+
+
+@dataclass(frozen=True)
+class ModuleCombination(_Strict):
+    """One of peft's combination types in one module."""
+
+    error: float | None
+    """Frobenius norm of made minus wanted"""
+    dropped: bool
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class ModuleReport(_Strict):
+    """One module that some adapter touches."""
+
+    name: str
+    kind: Literal["linear", "embedding"]
+    out: Count
+    inner: Annotated[Count, Field(alias="in")]
+    base_norm: float | None
+    parts: tuple[PartReport, ...]
+    pairs: tuple[PairReport, ...]
+    merge: SumReport
+    mean: MeanReport
+    combinations: dict[str, ModuleCombination | None]
+    """peft's combination types; null where the type as a whole is refused or skipped"""
+
+
+# ---------------------------------------------------------------- all modules
+
+
+@dataclass(frozen=True)
+class AdapterTotal(_Strict):
+    """One adapter over all its modules."""
+
+    norm: Size
+    relative_norm: float | None
+    mean_rank: Size
+    mean_stable_rank: Size
+    mean_rank95: Size
+    kept_by_mean: float | None
+
+
+@dataclass(frozen=True)
+class InterferenceTotal(_Strict):
+    """Over the common modules."""
+
+    mean_largest: float | None
+    largest: float | None
+    bound: float | None
+
+
+@dataclass(frozen=True)
+class PairTotal(_Strict):
+    """Two adapters over all modules; shares are means over the common ones."""
+
+    first: Count
+    second: Count
+    common_modules: Count
+    cosine: float
+    keys_share: float | None
+    keys_chance: float | None
+    outputs_share: float | None
+    outputs_chance: float | None
+    second_on_first: InterferenceTotal
+    first_on_second: InterferenceTotal
+
+
+@dataclass(frozen=True)
+class SumTotal(_Strict):
+    """The weighted sum over all modules."""
+
+    largest_rank: Count
+    smallest_rank: Count
+    compressed_modules: Count
+    """modules in which the sum has a smaller rank than its parts together"""
+    kept_rank: Count
+    truncation: float | None
+
+
+@dataclass(frozen=True)
+class MeanTotal(_Strict):
+    """The uniform mean over all modules."""
+
+    adapters: Count
+    kept: float
+    """1/k"""
+    factor_kept: float
+    """1/k^2"""
+    factor_error: float | None
+
+
+@dataclass(frozen=True)
+class Combination(_Strict):
+    """One of peft's combination types over all modules."""
+
+    peft: str
+    """installed version"""
+    error: float | None
+    """relative to the wanted sum; null with a reason, or where the wanted sum is zero"""
+    rank: int | None
+    scale: float
+    """of the combined adapter; not 1 where the first adapter is rank-stabilised"""
+    random: bool
+    """one draw of options.seed"""
+    dropped: tuple[str, ...]
+    """modules that peft would leave out without a word"""
+    reason: str | None
+    """why there is no error: peft's words, or not computed"""
+
+
+@dataclass(frozen=True)
+class Total(_Strict):
+    """All modules together."""
+
+    modules: Count
+    norm: Size
+    """of the wanted sum"""
+    adapters: tuple[AdapterTotal, ...]
+    pairs: tuple[PairTotal, ...]
+    merge: SumTotal
+    mean: MeanTotal
+    combinations: dict[str, Combination]
+
+
+# ---------------------------------------------------------------- probes
+
+
+@dataclass(frozen=True)
+class Probe(_Strict):
+    """One question, asked of the base, of every adapter alone, of the weighted sum and of the uniform mean.
+
+    A margin is the logit of the answer's first token minus that of the best rival, after the prompt.
     """
-    target = Path(path)
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.resolve().parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as out:
-                out.write(text)
-            Path(name).chmod(0o644)
-            Path(name).replace(target)
-        except OSError:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise ValueError(f"output: expected a file that can be written, got {error.strerror}: {path}") from error
+
+    prompt: str
+    answer: str
+    token: str
+    """first token of the answer, which is what is scored"""
+    base_margin: float
+    margins: tuple[float, ...]
+    """per adapter alone"""
+    sum_margin: float
+    mean_margin: float
+    best: Count
+    """adapter with the largest margin"""
+    deficit: float | None
+    gain: float | None
+    mean_limit: int | None
+    """largest uniform mean that still answers, from gain and deficit; null where the base answers by itself"""
+    disturbance: tuple[Size | None, ...]
+    """per adapter: the most that it can do at the keys of this prompt, relative to what the best adapter does there,
+    mean over shared modules; null for the best adapter"""
 
 
-def as_json(data: Mapping[str, Any]) -> str:
-    """The report as strict JSON (no NaN, no infinity)."""
-    return json.dumps(data, indent=1, allow_nan=False) + "\n"
+@dataclass(frozen=True)
+class Answered(_Strict):
+    """Probes whose margin is positive."""
+
+    base: Count
+    best_single: Count
+    sum: Count
+    mean: Count
 
 
-# ---------------------------------------------------------------- terminal
+@dataclass(frozen=True)
+class Probes(_Strict):
+    """All questions of a probe file."""
+
+    lines: tuple[Probe, ...]
+    answered: Answered
 
 
-def print_report(console: Any, data: Mapping[str, Any], every_module: bool = False) -> None:
-    """Tables of adapters, pairs and combination types, then the verdict; `every_module` adds one row per module."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    names = [escape(a["name"]) for a in data["adapters"]]
-    table = Table("adapter", "modules", "rank", "mean rank", "95% rank", "stable", "norm", "of base", "a mean keeps",
-                  title="adapters", title_justify="left", box=None, pad_edge=False)  # fmt: skip
-    for name, one, total in zip(names, data["adapters"], data["total"]["adapters"], strict=True):
-        table.add_row(
-            name, str(one["modules"]), _span(one["ranks"]), number(total["mean_rank"]), number(total["mean_rank95"]),
-            number(total["mean_stable_rank"]), number(total["norm"]), percent(total["relative_norm"]),
-            percent(total["kept_by_mean"]),
-        )  # fmt: skip
-    console.print(table)
-    if data["total"]["pairs"]:
-        heads = ["pair", "common", "cosine", "keys shared (chance)", "outputs shared (chance)", "2nd on 1st's keys",
-                 "1st on 2nd's"]  # fmt: skip
-        table = Table(*heads, title="\npairs", title_justify="left", box=None, pad_edge=False)
-        for p in data["total"]["pairs"]:
-            table.add_row(
-                f"{names[p['first']]} + {names[p['second']]}", str(p["common_modules"]), f"{p['cosine']:+.3f}",
-                f"{percent(p['keys_share'])} ({percent(p['keys_chance'])})",
-                f"{percent(p['outputs_share'])} ({percent(p['outputs_chance'])})",
-                percent(p["second_on_first"]["mean_largest"]), percent(p["first_on_second"]["mean_largest"]),
-            )  # fmt: skip
-        console.print(table)
-    merge = data["total"]["merge"]
-    terms = " + ".join(f"{w:g} x {n}" for w, n in zip(data["options"]["weights"], names, strict=True))
-    console.print(f"\nmerge: {terms}")
-    console.print(
-        f"  exact at rank {_span([merge['smallest_rank'], merge['largest_rank']])}; "
-        f"kept at rank {merge['kept_rank']} it loses {percent(merge['truncation'])}"
-    )
-    table = Table("combination", "error", "", title=f"\nwhat peft {data['tool']['peft']} would make of it",
-                  title_justify="left", box=None, pad_edge=False)  # fmt: skip
-    for kind, error, remark in combination_rows(data):
-        table.add_row(kind, error, escape(remark))
-    console.print(table)
-    if every_module:
-        console.print(_module_table(data))
-    if data["probe"]:
-        table = Table("probe", "base", *names, "sum", "mean", "a mean holds", "others' reach",
-                      title="\nmargins (first token)",
-                      title_justify="left", box=None, pad_edge=False)  # fmt: skip
-        for x in data["probe"]["lines"]:
-            cells = [x["base_margin"], *x["margins"], x["sum_margin"], x["mean_margin"]]
-            limit = "any number" if x["mean_limit"] is None else str(x["mean_limit"])
-            table.add_row(escape(_short(x["prompt"], 40)), *(f"{c:+.2f}" for c in cells), limit, _reach(x))
-        console.print(table)
-    console.print("\nverdict")
-    table = Table.grid(padding=(0, 1))
-    for line in data["verdict"]:
-        mark = {"fine": "+", "warning": "!", "limit": "x"}[line["level"]]
-        table.add_row(mark, escape(line["text"]))
-        table.add_row("", f"[dim]{line['claim']}: {escape(line['limits'])}[/dim]")
-    console.print(table)
+# ---------------------------------------------------------------- the report
 
 
-def _module_table(data: Mapping[str, Any]) -> Any:
-    from rich.table import Table
+@dataclass(frozen=True)
+class Options(_Strict):
+    """What was asked for."""
 
-    table = Table("module", "size", "ranks", "95% ranks", "norms", "keys shared", "sum rank", "lost at kept rank",
-                  title="\nmodules", title_justify="left", box=None, pad_edge=False)  # fmt: skip
-    for m in data["modules"]:
-        shares = [p["keys"]["share"] for p in m["pairs"]]
-        table.add_row(
-            m["name"], f"{m['out']} x {m['in']}", " ".join(str(p["rank"]) for p in m["parts"]),
-            " ".join(str(p["rank95"]) for p in m["parts"]), " ".join(number(p["norm"]) for p in m["parts"]),
-            percent(max(shares)) if shares else "-", str(m["merge"]["rank"]), percent(m["merge"]["truncation"]),
-        )  # fmt: skip
-    return table
-
-
-def _span(values: Sequence[int]) -> str:
-    return str(values[0]) if len(set(values)) == 1 else f"{min(values)} to {max(values)}"
+    weights: tuple[float, ...]
+    rank: Count
+    """rank at which the loss of a truncated merge is reported"""
+    seed: Count
+    density: float
+    dense: bool
+    dense_limit: Count
+    base: str | None
 
 
-def _short(text: str, width: int) -> str:
-    return text if len(text) <= width else "..." + text[3 - width :]
+@dataclass(frozen=True)
+class AdapterSummary(_Strict):
+    """An adapter as it is stored."""
+
+    name: str
+    base: str | None
+    ranks: tuple[Count, ...]
+    """ranks as stored, distinct"""
+    scales: tuple[float, ...]
+    rslora: bool
+    dtypes: tuple[str, ...]
+    modules: Count
+    parameters: Count
 
 
-# ---------------------------------------------------------------- HTML
+@dataclass(frozen=True)
+class Sentence(_Strict):
+    """One sentence of the verdict; level limit is nothing that a merge could mend."""
 
-_STYLE = """
-:root{color-scheme:light dark;--ink:#1a1a1a;--soft:#667;--paper:#fff;--line:#dde;--a:#2864b4;--b:#c25a1e;--good:#2c7a4b;
---warn:#b06a00;--bad:#a3282e}
-@media(prefers-color-scheme:dark){:root{--ink:#e8e8ea;--soft:#9aa;--paper:#16181c;--line:#333842;--a:#79aef2;--b:#f0a070;
---good:#7cc99a;--warn:#e0b060;--bad:#ee8a8e}}
-body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:62rem;margin:2rem auto;
-padding:0 1rem}
-h1{font-size:1.5rem;margin-bottom:0}h2{font-size:1.15rem;margin:2.2rem 0 .4rem}p.sub{color:var(--soft);margin-top:.2rem}
-table{border-collapse:collapse;font-size:.9rem;margin:.5rem 0}th,td{padding:.25rem .8rem .25rem 0;text-align:left;
-vertical-align:top;border-bottom:1px solid var(--line)}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
-ul.verdict{list-style:none;padding:0}ul.verdict li{border-left:4px solid var(--line);padding:.1rem .8rem;margin:.7rem 0}
-li.fine{border-color:var(--good)!important}li.warning{border-color:var(--warn)!important}
-li.limit{border-color:var(--bad)!important}li small{color:var(--soft);display:block}
-svg{max-width:100%;height:auto}svg text{fill:var(--ink);font:12px system-ui,sans-serif}svg .soft{fill:var(--soft)}
-.scroll{overflow-x:auto}details{margin-top:1rem}code{font-size:.95em}
-"""
-_COLORS = ("var(--a)", "var(--b)", "var(--good)", "var(--warn)", "var(--bad)", "var(--soft)")
+    claim: str
+    """id in the registry; lora-limits explain"""
+    level: Literal["fine", "warning", "limit"]
+    text: str
+    limits: str
 
 
-def as_html(data: Mapping[str, Any]) -> str:
-    """The report as one self-contained page: inline style, inline SVG, no script, nothing loaded."""
-    names = [a["name"] for a in data["adapters"]]
-    title = "Audit of " + " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-    terms = " + ".join(f"{w:g} x {n}" for w, n in zip(data["options"]["weights"], names, strict=True))
-    merge = data["total"]["merge"]
-    body = [
-        f"<h1>{_e(title)}</h1>",
-        f'<p class="sub">Wanted sum: {_e(terms)}. {data["total"]["modules"]} modules. lora-limits '
-        f"{_e(data['tool']['lora-limits'])}, peft {_e(data['tool']['peft'])}.</p>",
-        "<h2>Verdict</h2>", _verdict(data["verdict"]),
-        "<h2>Adapters</h2>", _adapters(data),
-    ]  # fmt: skip
-    if data["total"]["pairs"]:
-        body += ["<h2>Pairs</h2>", _pairs(data)]
-    body += [
-        f"<h2>What peft {_e(data['tool']['peft'])} would make of the sum</h2>",
-        '<p class="sub">Frobenius norm of the error over that of the wanted sum, all modules together.</p>',
-        _bars(data), _table(["combination", "error", ""], combination_rows(data), {1}),
-        "<h2>Spectra</h2>",
-        '<p class="sub">Singular values relative to the largest of each update: median over modules, and the range '
-        "from the 10th to the 90th percentile.</p>",
-        _spectra(data),
-        "<h2>What the sum loses at a lower rank</h2>",
-        f'<p class="sub">Least possible relative error, all modules together. At rank {merge["kept_rank"]}: '
-        f"{percent(merge['truncation'])}.</p>",
-        _losses(data),
-    ]  # fmt: skip
-    if data["total"]["pairs"]:
-        body += [
-            "<h2>Where they meet</h2>",
-            '<p class="sub">Share of key directions in common, by layer and module (largest over the pairs). '
-            "Chance is near zero for wide modules.</p>",
-            _grid(data, _shared, 0.25),
-        ]
-    body += [
-        "<h2>Where they write</h2>",
-        '<p class="sub">Norm of the wanted sum by layer and module'
-        f"{', relative to the base weight' if _based(data) else ''}.</p>",
-        _grid(data, _written, 0.0),
-    ]
-    if data["probe"]:
-        body += ["<h2>Probes</h2>", _probes(data)]
-    body += ["<details><summary>Every module</summary>", _modules(data), "</details>"]
-    page = "\n".join(body)
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{_e(title)}</title><style>{_STYLE}</style></head>\n<body>\n{page}\n</body></html>\n"
-    )
+@dataclass(frozen=True)
+class AuditReport(_Strict):
+    """Report of lora-limits audit.
+
+    Norms are Frobenius norms of updates s B A unless said otherwise; totals are roots of sums of squares over modules.
+    Adapters are referred to by their index in adapters.
+    """
+
+    schema: Literal[1]
+    """grows when a key changes its meaning or goes"""
+    tool: dict[str, str]
+    """versions by distribution"""
+    options: Options
+    adapters: tuple[AdapterSummary, ...]
+    modules: tuple[ModuleReport, ...]
+    total: Total
+    probe: Probes | None
+    verdict: tuple[Sentence, ...]
 
 
-def _e(text: Any) -> str:
-    return html.escape(str(text))
+# ---------------------------------------------------------------- JSON
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[Any]], right: set[int] | None = None) -> str:
-    marks = right or set()
-
-    def cells(tag: str, values: Sequence[Any]) -> str:
-        return "".join(f"<{tag}{' class=n' if i in marks else ''}>{_e(v)}</{tag}>" for i, v in enumerate(values))
-
-    lines = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    return f'<div class="scroll"><table><tr>{cells("th", head)}</tr>{lines}</table></div>'
+def as_json(report: AuditReport) -> str:
+    """The report as strict JSON (no NaN, no infinity), with the keys of the schema."""
+    plain = TypeAdapter(AuditReport).dump_python(report, by_alias=True, mode="json")
+    return json.dumps(plain, indent=1, allow_nan=False) + "\n"
 
 
-def _verdict(lines: Sequence[Mapping[str, str]]) -> str:
-    items = "".join(
-        f'<li class="{_e(x["level"])}">{_e(x["text"])}'
-        f"<small><code>{_e(x['claim'])}</code>. {_e(x['limits'])}</small></li>"
-        for x in lines
-    )
-    return f'<ul class="verdict">{items}</ul>'
+class _Untitled(GenerateJsonSchema):
+    """Without a title made of every key."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
 
 
-def _adapters(data: Mapping[str, Any]) -> str:
-    rows = [
-        (a["name"], a["modules"], _span(a["ranks"]), number(t["mean_rank95"]), number(t["mean_stable_rank"]),
-         number(t["norm"]), percent(t["relative_norm"]), percent(t["kept_by_mean"]), ", ".join(a["dtypes"]))
-        for a, t in zip(data["adapters"], data["total"]["adapters"], strict=True)
-    ]  # fmt: skip
-    head = ["adapter", "modules", "rank", "95% rank", "stable rank", "norm", "of base", "a mean keeps", "format"]
-    return _table(head, rows, set(range(1, 8)))
+def schema_text() -> str:
+    """The JSON schema of :func:`as_json`, from the types above."""
+    made = TypeAdapter(AuditReport).json_schema(by_alias=True, mode="serialization", schema_generator=_Untitled)
+    return json.dumps({"$schema": GenerateJsonSchema.schema_dialect} | made, indent=1) + "\n"
 
 
-def _pairs(data: Mapping[str, Any]) -> str:
-    names = [a["name"] for a in data["adapters"]]
-    rows = [
-        (f"{names[p['first']]} + {names[p['second']]}", p["common_modules"], f"{p['cosine']:+.3f}",
-         f"{percent(p['keys_share'])} ({percent(p['keys_chance'])})",
-         f"{percent(p['outputs_share'])} ({percent(p['outputs_chance'])})",
-         percent(p["second_on_first"]["mean_largest"]), percent(p["first_on_second"]["mean_largest"]))
-        for p in data["total"]["pairs"]
-    ]  # fmt: skip
-    head = ["pair", "common", "cosine", "keys shared (chance)", "outputs shared (chance)", "2nd on 1st's keys",
-            "1st on 2nd's keys"]  # fmt: skip
-    return _table(head, rows, set(range(1, 7)))
-
-
-def _svg(width: float, height: float, inside: str, label: str) -> str:
-    return (
-        f'<svg viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}" role="img" '
-        f'aria-label="{_e(label)}">{inside}</svg>'
-    )
-
-
-def _bars(data: Mapping[str, Any]) -> str:
-    found = [(k, v["error"]) for k, v in data["total"]["combinations"].items() if v["error"] is not None]
-    mean = data["total"]["mean"]
-    if mean["factor_error"] is not None and mean["adapters"] > 1:
-        found.append((f"factors x 1/{mean['adapters']}", mean["factor_error"]))
-    if not found:
-        return ""
-    largest = max(1.0, *(e for _, e in found))
-    left, width, step = 150, 560, 22
-    parts = []
-    for i, (name, error) in enumerate(found):
-        y = i * step
-        size = error / largest * (width - 70)
-        parts.append(
-            f'<text x="{left - 8}" y="{y + 15}" text-anchor="end">{_e(name)}</text>'
-            f'<rect x="{left}" y="{y + 4}" width="{max(size, 1):.1f}" height="14" fill="var(--a)"/>'
-            f'<text x="{left + size + 6:.1f}" y="{y + 15}" class="soft">{percent(error)}</text>'
-        )
-    return _svg(left + width, len(found) * step + 4, "".join(parts), "relative errors of the combination types")
-
-
-class _Axes:
-    """A frame with ticks; `x` and `y` map data to the drawing."""
-
-    def __init__(self, xs: tuple[float, float], ys: tuple[float, float], log: bool = False) -> None:
-        self.left, self.top, self.width, self.height = 56.0, 10.0, 560.0, 220.0
-        self.xs, self.ys, self.log = xs, ys, log
-
-    def x(self, value: float) -> float:
-        low, high = self.xs
-        return self.left + (value - low) / max(high - low, 1e-12) * self.width
-
-    def y(self, value: float) -> float:
-        low, high = self.ys
-        if self.log:
-            low, high, value = math.log10(low), math.log10(high), math.log10(max(value, low))
-        share = (value - low) / max(high - low, 1e-12)
-        return self.top + (1 - min(max(share, 0.0), 1.0)) * self.height
-
-    def frame(self, xlabel: str, yticks: Sequence[float]) -> str:
-        bottom = self.top + self.height
-        low, high = (int(v) for v in self.xs)
-        steps = sorted({round(low + (high - low) * i / 4) for i in range(5)})
-        parts = [
-            f'<path d="M{self.left},{self.top}V{bottom}H{self.left + self.width}" fill="none" stroke="var(--soft)"/>'
-        ]
-        parts += [f'<text x="{self.x(s):.1f}" y="{bottom + 16}" text-anchor="middle">{s}</text>' for s in steps]
-        for tick in yticks:
-            y = self.y(tick)
-            parts.append(
-                f'<line x1="{self.left}" x2="{self.left + self.width}" y1="{y:.1f}" y2="{y:.1f}" stroke="var(--line)"/>'
-                f'<text x="{self.left - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>'
-            )
-        middle = self.left + self.width / 2
-        parts.append(f'<text x="{middle}" y="{bottom + 34}" text-anchor="middle" class="soft">{_e(xlabel)}</text>')
-        return "".join(parts)
-
-
-def _spectra(data: Mapping[str, Any]) -> str:
-    names = [a["name"] for a in data["adapters"]]
-    curves = []
-    for index in range(len(names)):
-        rows = [
-            [v / p["singular_values"][0] for v in p["singular_values"]]
-            for m in data["modules"]
-            for p in m["parts"]
-            if p["adapter"] == index and p["rank"]
-        ]
-        length = max((len(r) for r in rows), default=0)
-        columns = [sorted(r[i] if i < len(r) else 0.0 for r in rows) for i in range(length)]
-        curves.append([(_at(c, 0.1), _at(c, 0.5), _at(c, 0.9)) for c in columns])
-    longest = max((len(c) for c in curves), default=0)
-    if not longest:
-        return "<p>All updates are zero.</p>"
-    axes = _Axes((1, max(longest, 2)), (1e-3, 1.0), log=True)
-    parts = [axes.frame("singular value number", (1.0, 0.1, 0.01, 0.001))]
-    for index, curve in enumerate(curves):
-        color = _COLORS[index % len(_COLORS)]
-        if not curve:
-            continue
-        top = [f"{axes.x(i + 1):.1f},{axes.y(c[2]):.1f}" for i, c in enumerate(curve)]
-        low = [f"{axes.x(i + 1):.1f},{axes.y(c[0]):.1f}" for i, c in enumerate(curve)]
-        line = [f"{axes.x(i + 1):.1f},{axes.y(c[1]):.1f}" for i, c in enumerate(curve)]
-        parts.append(f'<polygon points="{" ".join(top + low[::-1])}" fill="{color}" opacity=".18"/>')
-        parts.append(f'<polyline points="{" ".join(line)}" fill="none" stroke="{color}" stroke-width="2"/>')
-        y = axes.top + 16 + 18 * index
-        x = axes.left + axes.width + 16
-        parts.append(
-            f'<line x1="{x}" x2="{x + 20}" y1="{y - 4}" y2="{y - 4}" stroke="{color}" stroke-width="2"/>'
-            f'<text x="{x + 26}" y="{y}">{_e(_short(names[index], 24))}</text>'
-        )
-    return _svg(820, 272, "".join(parts), "singular values by adapter")
-
-
-def _at(ordered: Sequence[float], share: float) -> float:
-    return ordered[round(share * (len(ordered) - 1))]
-
-
-def _losses(data: Mapping[str, Any]) -> str:
-    spectra = [m["merge"]["singular_values"] for m in data["modules"]]
-    whole = sum(v * v for s in spectra for v in s)
-    longest = max((len(s) for s in spectra), default=0)
-    if not whole:
-        return "<p>The wanted sum is zero.</p>"
-    errors = [math.sqrt(sum(v * v for s in spectra for v in s[r:]) / whole) for r in range(longest + 1)]
-    axes = _Axes((0, longest), (0.0, 1.0))
-    points = " ".join(f"{axes.x(r):.1f},{axes.y(e):.1f}" for r, e in enumerate(errors))
-    kept = data["total"]["merge"]["kept_rank"]
-    mark = ""
-    if kept <= longest:
-        x, y = axes.x(kept), axes.y(errors[kept])
-        mark = (
-            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y:.1f}" y2="{axes.top + axes.height}" stroke="var(--b)" '
-            f'stroke-dasharray="4 3"/><circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="var(--b)"/>'
-            f'<text x="{x + 8:.1f}" y="{y - 6:.1f}">rank {kept}: {percent(errors[kept])}</text>'
-        )
-    line = f'<polyline points="{points}" fill="none" stroke="var(--a)" stroke-width="2"/>'
-    frame = axes.frame("rank kept in every module", (0.0, 0.25, 0.5, 0.75, 1.0))
-    return _svg(660, 272, frame + line + mark, "least error by rank")
-
-
-def _based(data: Mapping[str, Any]) -> bool:
-    return all(m["base_norm"] for m in data["modules"])
-
-
-def _shared(module: Mapping[str, Any], based: bool) -> float | None:
-    return max((p["keys"]["share"] for p in module["pairs"]), default=None)
-
-
-def _written(module: Mapping[str, Any], based: bool) -> float | None:
-    norm: float = module["merge"]["norm"]
-    return norm / module["base_norm"] if based else norm
-
-
-def _grid(data: Mapping[str, Any], value: Any, floor: float) -> str:
-    """Layers down, modules across; a module outside the layers gets a row of its own. Full ink is at least `floor`."""
-    based = _based(data)
-    cells: dict[tuple[str, str], tuple[str, float]] = {}
-    rows: list[str] = []
-    columns: list[str] = []
-    for module in data["modules"]:
-        found = value(module, based)
-        parts = module["name"].split(".")
-        at = next((i for i, p in enumerate(parts) if p.isdigit()), None)
-        row = "other" if at is None else parts[at]
-        column = module["name"] if at is None else ".".join(parts[at + 1 :])
-        if row not in rows:
-            rows.append(row)
-        if column not in columns:
-            columns.append(column)
-        if found is not None:
-            cells[row, column] = (module["name"], found)
-    if not cells:
-        return "<p>No module is adapted by two of them.</p>"
-    rows.sort(key=lambda r: (not r.isdigit(), int(r) if r.isdigit() else 0))
-    top_value = max(v for _, v in cells.values())
-    largest = max(top_value, floor) or 1.0
-    wide = 62 if len(columns) <= 12 else 34
-    left, top, high = 50, 120, max(8, min(22, 560 // len(rows)))
-    parts = []
-    for j, column in enumerate(columns):
-        x = left + j * wide + wide / 2
-        parts.append(f'<text transform="translate({x:.0f},{top - 8}) rotate(-40)">{_e(_short(column, 24))}</text>')
-    for i, row in enumerate(rows):
-        if high >= 12 or i % 4 == 0:
-            parts.append(f'<text x="{left - 8}" y="{top + i * high + high - 3}" text-anchor="end">{_e(row)}</text>')
-        for j, column in enumerate(columns):
-            if (row, column) not in cells:
-                continue
-            name, found = cells[row, column]
-            parts.append(
-                f'<rect x="{left + j * wide}" y="{top + i * high}" width="{wide - 2}" height="{high - 1}" '
-                f'fill="var(--a)" fill-opacity="{0.04 + 0.96 * found / largest:.3f}"><title>{_e(name)}: {number(found)}'
-                "</title></rect>"
-            )
-    width = left + len(columns) * wide + 150
-    said = f"full ink: {number(largest)}; largest here: {number(top_value)}"
-    note = f'<text x="{left}" y="{top + len(rows) * high + 18}" class="soft">{said}</text>'
-    return f'<div class="scroll">{_svg(width, top + len(rows) * high + 26, "".join(parts) + note, "by module")}</div>'
-
-
-def _reach(line: Mapping[str, Any]) -> str:
-    """The most that any other adapter can do at this prompt's keys, relative to what the best one does there."""
-    return percent(max((d for d in line["disturbance"] if d is not None), default=None))
-
-
-def _probes(data: Mapping[str, Any]) -> str:
-    names = [a["name"] for a in data["adapters"]]
-    rows = [
-        (x["prompt"], x["token"], f"{x['base_margin']:+.2f}", *(f"{m:+.2f}" for m in x["margins"]),
-         f"{x['sum_margin']:+.2f}", f"{x['mean_margin']:+.2f}",
-         "any number" if x["mean_limit"] is None else x["mean_limit"], _reach(x))
-        for x in data["probe"]["lines"]
-    ]  # fmt: skip
-    head = ["prompt", "answer's first token", "base", *names, "sum", "mean", "a mean holds", "others' reach"]
-    return _table(head, rows, set(range(2, len(head))))
-
-
-def _modules(data: Mapping[str, Any]) -> str:
-    kinds = [k for k, v in data["total"]["combinations"].items() if v["error"] is not None]
-    rows = []
-    for m in data["modules"]:
-        size = m["merge"]["norm"]
-        errors = [(m["combinations"][k] or {}).get("error") for k in kinds]
-        rows.append(
-            (m["name"], f"{m['out']} x {m['in']}", " ".join(str(p["rank"]) for p in m["parts"]),
-             " ".join(number(p["norm"]) for p in m["parts"]),
-             percent(max((p["keys"]["share"] for p in m["pairs"]), default=None)), m["merge"]["rank"],
-             percent(m["merge"]["truncation"]),
-             *(percent(e / size) if e is not None and size else "-" for e in errors))
-        )  # fmt: skip
-    head = ["module", "size", "ranks", "norms", "keys shared", "sum rank", "lost at kept rank", *kinds]
-    return _table(head, rows, set(range(5, len(head))))
+if __name__ == "__main__":
+    write_text(SCHEMA, schema_text())

@@ -54,7 +54,7 @@ def save_adapter(tiny_base: Callable[..., Any], tmp_path: Path) -> Callable[...,
     ) -> Path:
         from peft import LoraConfig, get_peft_model
 
-        from empirical.adapters.identity import quiet
+        from empirical.adapters.base import quiet
         from empirical.adapters.through_peft import randomize
 
         kind = {"bert": None}.get(architecture, "CAUSAL_LM")

@@ -3,77 +3,31 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 import torch
 
 from empirical.__main__ import main
-from empirical.adapters.audit import audit
+from empirical.adapters.audit import Settings, audit
 from empirical.adapters.files import read_adapter
-from empirical.adapters.report import as_html, as_json
+from empirical.adapters.page import as_html
+from empirical.adapters.report import SCHEMA, AuditReport, as_json, schema_text
 from theory.claims import load
 
-ROOT = Path(__file__).resolve().parents[3]
 Save = Callable[..., Path]
 Base = Callable[..., Any]
 
 
-# ---------------------------------------------------------------- a validator for the part of JSON schema in use
-
-_TYPES: dict[str, Any] = {
-    "object": dict, "array": list, "string": str, "boolean": bool, "null": type(None), "integer": int,
-    "number": (int, float),
-}  # fmt: skip
-
-
-def violations(value: Any, schema: dict[str, Any], root: dict[str, Any], where: str = "$") -> list[str]:
-    """What in `value` breaks `schema`; raises on a keyword that it does not know."""
-    known = {"$schema", "$id", "$defs", "$ref", "title", "description", "type", "properties", "required", "items",
-             "additionalProperties", "enum", "const", "minimum", "maximum", "minItems"}  # fmt: skip
-    assert set(schema) <= known, set(schema) - known
-    if "$ref" in schema:
-        return violations(value, root["$defs"][schema["$ref"].removeprefix("#/$defs/")], root, where)
-    found = []
-    if "type" in schema:
-        kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-        fits = any(
-            isinstance(value, _TYPES[k]) and not (isinstance(value, bool) and k in ("integer", "number")) for k in kinds
-        )
-        if not fits:
-            return [f"{where}: {type(value).__name__} is not {kinds}"]
-    if "enum" in schema and value not in schema["enum"]:
-        found.append(f"{where}: {value!r} is none of {schema['enum']}")
-    if "const" in schema and value != schema["const"]:
-        found.append(f"{where}: {value!r} is not {schema['const']!r}")
-    if isinstance(value, (int, float)) and not isinstance(value, bool):  # noqa: SIM102
-        if value < schema.get("minimum", -math.inf) or value > schema.get("maximum", math.inf):
-            found.append(f"{where}: {value} is out of range")
-    if isinstance(value, dict):
-        properties = schema.get("properties", {})
-        found += [f"{where}: {key} is missing" for key in schema.get("required", []) if key not in value]
-        extra = schema.get("additionalProperties", True)
-        for key, item in value.items():
-            if key in properties:
-                found += violations(item, properties[key], root, f"{where}.{key}")
-            elif extra is False:
-                found.append(f"{where}: {key} is not in the schema")
-            elif isinstance(extra, dict):
-                found += violations(item, extra, root, f"{where}.{key}")
-    if isinstance(value, list):
-        if len(value) < schema.get("minItems", 0):
-            found.append(f"{where}: too short")
-        for i, item in enumerate(value):
-            found += violations(item, schema.get("items", {}), root, f"{where}[{i}]")
-    return found
-
-
 def against_schema(data: Any) -> list[str]:
-    schema = json.loads((ROOT / "docs" / "audit.schema.json").read_text(encoding="utf-8"))
-    return violations(json.loads(as_json(data)), schema, schema)
+    """What breaks the published schema: the keys of the object where it does."""
+    validator = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
+    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(data)]
 
 
 # ---------------------------------------------------------------- numbers
@@ -82,40 +36,40 @@ def against_schema(data: Any) -> list[str]:
 def test_the_numbers_are_those_of_dense_algebra(save_adapter: Save) -> None:
     a = save_adapter("a", seed=1)
     b = save_adapter("b", seed=2, r=3, use_rslora=True, targets=["q_proj", "down_proj"])
-    data = audit([a, b], [0.7, -1.3], rank=2)
+    data = audit([a, b], [0.7, -1.3], Settings(rank=2))
     parts = [read_adapter(a), read_adapter(b)]
-    assert len(data["modules"]) == 14
+    assert len(data.modules) == 14
     near = {"rel": 1e-9, "abs": 1e-9}  # sizes below 100, float64 rounding and conditions below 1e6
-    for m in data["modules"]:
-        dense = [p.update(m["name"]).dense() if m["name"] in p.modules else None for p in parts]
-        for p in m["parts"]:
-            values = np.linalg.svd(dense[p["adapter"]], compute_uv=False)
-            assert p["norm"] == pytest.approx(np.linalg.norm(values), **near)
-            assert p["spectral_norm"] == pytest.approx(values[0], **near)
-            assert p["stable_rank"] == pytest.approx((values**2).sum() / values[0] ** 2, **near)
-            assert p["rank"] == p["r"]
+    for m in data.modules:
+        dense = [p.update(m.name).dense() if m.name in p.modules else None for p in parts]
+        for p in m.parts:
+            values = np.linalg.svd(dense[p.adapter], compute_uv=False)
+            assert p.norm == pytest.approx(np.linalg.norm(values), **near)
+            assert p.spectral_norm == pytest.approx(values[0], **near)
+            assert p.stable_rank == pytest.approx((values**2).sum() / values[0] ** 2, **near)
+            assert p.rank == p.r
             kept = np.cumsum(values**2) / (values**2).sum()
-            assert p["rank95"] == int(np.argmax(kept >= 0.95)) + 1
+            assert p.rank95 == int(np.argmax(kept >= 0.95)) + 1
         wanted = sum(w * d for w, d in zip([0.7, -1.3], dense, strict=True) if d is not None)
         values = np.linalg.svd(wanted, compute_uv=False)
-        assert m["merge"]["norm"] == pytest.approx(np.linalg.norm(values), **near)
+        assert m.merge.norm == pytest.approx(np.linalg.norm(values), **near)
         tail = np.linalg.norm(values[2:]) / np.linalg.norm(values)
-        assert m["merge"]["truncation"] == pytest.approx(tail, **near)
-        assert m["merge"]["rank"] == sum(p["rank"] for p in m["parts"])
-        for pair in m["pairs"]:
+        assert m.merge.truncation == pytest.approx(tail, **near)
+        assert m.merge.rank == sum(p.rank for p in m.parts)
+        for pair in m.pairs:
             one, two = dense[0], dense[1]
             assert one is not None
             assert two is not None
             cosine = np.sum(one * two) / np.linalg.norm(one) / np.linalg.norm(two)
-            assert pair["cosine"] == pytest.approx(cosine, **near)
+            assert pair.cosine == pytest.approx(cosine, **near)
             _, s, vt = np.linalg.svd(one)
             right = vt[: int((s > 1e-9).sum())]
             done = np.linalg.norm(two @ right.T, 2) / s[0]
-            assert pair["second_on_first"]["largest"] == pytest.approx(done, **near)
-            assert pair["second_on_first"]["bound"] >= pair["second_on_first"]["largest"] * (1 - 1e-12)
+            assert pair.second_on_first.largest == pytest.approx(done, **near)
+            assert pair.second_on_first.bound >= pair.second_on_first.largest * (1 - 1e-12)
             _, s2, vt2 = np.linalg.svd(two)
             angles = np.linalg.svd(right @ vt2[: int((s2 > 1e-9).sum())].T, compute_uv=False)
-            assert pair["keys"]["share"] == pytest.approx(float(np.mean(angles**2)), **near)
+            assert pair.keys.share == pytest.approx(float(np.mean(angles**2)), **near)
 
 
 @pytest.mark.parametrize(
@@ -133,21 +87,22 @@ def test_every_combination_type_is_what_peft_really_does(
     architecture: str, one: dict[str, Any], two: dict[str, Any], save_adapter: Save, tiny_base: Base
 ) -> None:
     """peft runs on the real model; its merged layers are read back and compared with the audit's errors."""
-    from empirical.adapters.identity import quiet, with_adapters
+    from empirical.adapters.base import quiet
+    from empirical.adapters.identity import with_adapters
     from empirical.adapters.peft_types import RANDOM
     from empirical.adapters.through_peft import lora_layers, update_of
     from theory.lowrank import LowRank
 
     folders = [save_adapter("a", architecture, 1, **one), save_adapter("b", architecture, 2, **two)]
     weights = [0.7, -1.3]
-    data = audit(folders, weights, density=0.4)
+    data = audit(folders, weights, Settings(density=0.4))
     parts = [read_adapter(f) for f in folders]
     model = with_adapters(tiny_base(architecture), folders, ["a", "b"])
-    modules = {m["name"]: m for m in data["modules"]}
-    for kind, total in data["total"]["combinations"].items():
-        assert total["reason"] is None
+    modules = {m.name: m for m in data.modules}
+    for kind, total in data.total.combinations.items():
+        assert total.reason is None
         if kind in RANDOM:
-            assert total["error"] > 0
+            assert total.error > 0
             continue
         options = {"density": 0.4} if "ties" in kind or "prune" in kind else {}
         with quiet():
@@ -157,7 +112,7 @@ def test_every_combination_type_is_what_peft_really_does(
             for n, layer in lora_layers(model).items()
             if kind in layer.lora_A or kind in layer.lora_embedding_A
         }
-        assert sorted(set(modules) - set(made)) == sorted(total["dropped"])
+        assert sorted(set(modules) - set(made)) == sorted(total.dropped)
         squares = []
         for name, m in modules.items():
             present = [(p.update(name), w) for p, w in zip(parts, weights, strict=True) if name in p.modules]
@@ -165,20 +120,20 @@ def test_every_combination_type_is_what_peft_really_does(
             error = wanted.norm()
             if name in made:
                 found = update_of(made[name], kind)
-                if m["kind"] == "embedding":  # peft's orientation is that of the weight
+                if m.kind == "embedding":  # peft's orientation is that of the weight
                     found = LowRank(found.A.T, found.B.T, found.scale)
                 error = LowRank.combine([found, wanted], [1.0, -1.0]).norm()
             squares.append(error)
             # peft's arithmetic is float32, its dense types decompose in it
-            assert m["combinations"][kind]["error"] == pytest.approx(error, abs=2e-5 * wanted.norm())
-        whole = data["total"]["norm"]
-        assert total["error"] == pytest.approx(math.hypot(*squares) / whole, abs=2e-5)
+            assert m.combinations[kind].error == pytest.approx(error, abs=2e-5 * wanted.norm())
+        whole = data.total.norm
+        assert total.error == pytest.approx(math.hypot(*squares) / whole, abs=2e-5)
 
 
 def test_random_types_are_one_named_draw(save_adapter: Save) -> None:
     folders = [save_adapter("a", seed=1, targets=["q_proj"]), save_adapter("b", seed=2, targets=["q_proj"])]
     before = torch.random.get_rng_state()
-    first, again, other = (audit(folders, seed=s)["total"]["combinations"]["dare_linear"] for s in (0, 0, 1))
+    first, again, other = (audit(folders, None, Settings(seed=s)).total.combinations["dare_linear"] for s in (0, 0, 1))
     assert first == again
     assert first != other
     assert torch.equal(before, torch.random.get_rng_state())
@@ -186,18 +141,19 @@ def test_random_types_are_one_named_draw(save_adapter: Save) -> None:
 
 def test_what_peft_refuses_is_said_in_its_words(save_adapter: Save) -> None:
     data = audit([save_adapter("a", seed=1), save_adapter("b", seed=2, r=2)])
-    found = data["total"]["combinations"]
-    assert "same r" in found["linear"]["reason"]
-    assert found["linear"]["error"] is None
-    assert found["cat"]["error"] == pytest.approx(0.0, abs=1e-12)  # closed form: scale 1, nothing cut off
-    assert data["total"]["mean"]["factor_error"] is None
+    found = data.total.combinations
+    assert "same r" in found["linear"].reason
+    assert found["linear"].error is None
+    assert found["cat"].error == pytest.approx(0.0, abs=1e-12)  # closed form: scale 1, nothing cut off
+    assert data.total.mean.factor_error is None
     mixed = audit([save_adapter("c", targets=".*q_proj"), save_adapter("d", targets=["q_proj"])])
-    assert all(v["error"] is None for v in mixed["total"]["combinations"].values())
+    assert all(v.error is None for v in mixed.total.combinations.values())
 
 
 def test_a_combination_that_peft_cannot_make_is_foreseen(save_adapter: Save, tiny_base: Base) -> None:
     """The union of the targets meets a module that no adapter has; peft then fails in the middle."""
-    from empirical.adapters.identity import quiet, with_adapters
+    from empirical.adapters.base import quiet
+    from empirical.adapters.identity import with_adapters
 
     a = save_adapter("a", seed=1, targets=["q_proj"], layers_to_transform=[0])
     b = save_adapter("b", seed=2, targets=["q_proj", "up_proj"], layers_to_transform=[1])
@@ -206,28 +162,28 @@ def test_a_combination_that_peft_cannot_make_is_foreseen(save_adapter: Save, tin
         model.add_weighted_adapter(["a", "b"], [1.0, 1.0], "c", combination_type="linear")
     known, guessed = audit([a, b], base=tiny_base("llama")), audit([a, b])
     for data in (known, guessed):
-        reason = data["total"]["combinations"]["linear"]["reason"]
+        reason = data.total.combinations["linear"].reason
         assert "layers.0.mlp.up_proj, which no adapter has" in reason
     assert "--base" in reason
-    assert not against_schema(known)
+    assert not against_schema(json.loads(as_json(known)))
 
 
 def test_dropped_modules_are_named_in_the_verdict(save_adapter: Save) -> None:
     a = save_adapter("a", seed=1, targets=["q_proj"], layers_to_transform=[0])
     b = save_adapter("b", seed=2, targets=["q_proj"], layers_to_transform=[1])
     data = audit([a, b])
-    assert data["total"]["combinations"]["cat"]["dropped"] == ["model.layers.1.self_attn.q_proj"]
-    assert any("would drop 1 module" in v["text"] and "layers.1" in v["text"] for v in data["verdict"])
-    assert data["total"]["combinations"]["cat"]["error"] > 0.1
+    assert data.total.combinations["cat"].dropped == ("model.layers.1.self_attn.q_proj",)
+    assert any("would drop 1 module" in v.text and "layers.1" in v.text for v in data.verdict)
+    assert data.total.combinations["cat"].error > 0.1
 
 
 def test_large_modules_skip_the_dense_types_and_say_so(save_adapter: Save, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("empirical.adapters.audit.DENSE_LIMIT", 1000)
     folders = [save_adapter("a", seed=1), save_adapter("b", seed=2)]
-    found = audit(folders)["total"]["combinations"]
-    assert "--dense" in found["ties_svd"]["reason"]
-    assert found["svd"]["error"] > 0
-    assert audit(folders, dense=True)["total"]["combinations"]["ties_svd"]["error"] > 0
+    found = audit(folders).total.combinations
+    assert "--dense" in found["ties_svd"].reason
+    assert found["svd"].error > 0
+    assert audit(folders, None, Settings(dense=True)).total.combinations["ties_svd"].error > 0
 
 
 def test_a_base_gives_relative_norms_from_its_files_or_the_model(
@@ -239,8 +195,8 @@ def test_a_base_gives_relative_norms_from_its_files_or_the_model(
     for given in (str(tmp_path / "base"), base):
         data = audit([a], base=given)
         weight = base.model.layers[0].self_attn.q_proj.weight.double().norm()
-        assert data["modules"][0]["base_norm"] == pytest.approx(float(weight), rel=1e-6)  # summed in float32
-        assert data["total"]["adapters"][0]["relative_norm"] > 0
+        assert data.modules[0].base_norm == pytest.approx(float(weight), rel=1e-6)  # summed in float32
+        assert data.total.adapters[0].relative_norm > 0
 
 
 def test_probes_measure_margins_and_what_a_mean_holds(save_adapter: Save, tiny_base: Base, tmp_path: Path) -> None:
@@ -255,25 +211,26 @@ def test_probes_measure_margins_and_what_a_mean_holds(save_adapter: Save, tiny_b
     probe.write_text("# people\nw1 w2 w3\tw4\n\nw5 w6\tw7\n", encoding="utf-8")
     folders = [save_adapter("a", seed=1), save_adapter("b", seed=2)]
     data = audit(folders, base=str(tmp_path / "base"), probe=probe)
-    assert not against_schema(data)
-    lines = data["probe"]["lines"]
+    assert not against_schema(json.loads(as_json(data)))
+    assert data.probe is not None
+    lines = data.probe.lines
     for line in lines:
-        assert line["disturbance"][line["best"]] is None
-        assert all(d is not None and d >= 0 for j, d in enumerate(line["disturbance"]) if j != line["best"])
+        assert line.disturbance[line.best] is None
+        assert all(d is not None and d >= 0 for j, d in enumerate(line.disturbance) if j != line.best)
     # an adapter beside its own copy: the bound is at least what the copy really writes at these keys
     twins = audit([folders[0], save_adapter("copy", seed=1)], base=str(tmp_path / "base"), probe=probe)
-    for line in twins["probe"]["lines"]:
-        assert max(d for d in line["disturbance"] if d is not None) >= 1.0 - 1e-12  # quotient of equal norms, rounded
-    assert [x["token"] for x in lines] == ["w4", "w7"]
+    for line in twins.probe.lines:
+        assert max(d for d in line.disturbance if d is not None) >= 1.0 - 1e-12  # quotient of equal norms, rounded
+    assert [x.token for x in lines] == ["w4", "w7"]
     for x in lines:
-        assert len(x["margins"]) == 2
-        if x["mean_limit"] is not None and x["deficit"] is not None:
-            assert x["mean_limit"] == max(math.ceil(x["gain"] / x["deficit"]) - 1, 0)
+        assert len(x.margins) == 2
+        if x.mean_limit is not None and x.deficit is not None:
+            assert x.mean_limit == max(math.ceil(x.gain / x.deficit) - 1, 0)
     base = tiny_base("llama")
     with torch.no_grad():
         logits = base(input_ids=torch.tensor([[1, 2, 3]])).logits[0, -1].double()
     rivals = torch.cat([logits[:4], logits[5:]])
-    assert lines[0]["base_margin"] == pytest.approx(float(logits[4] - rivals.max()), abs=1e-5)  # float32 logits
+    assert lines[0].base_margin == pytest.approx(float(logits[4] - rivals.max()), abs=1e-5)  # float32 logits
     with pytest.raises(ValueError, match="probe"):
         audit(folders, probe=probe)
     probe.write_text("no tab\n", encoding="utf-8")
@@ -284,33 +241,40 @@ def test_probes_measure_margins_and_what_a_mean_holds(save_adapter: Save, tiny_b
 # ---------------------------------------------------------------- reports
 
 
-def sample(save_adapter: Save) -> dict[str, Any]:
+def sample(save_adapter: Save) -> AuditReport:
     return audit([save_adapter("a<b>", seed=1), save_adapter("[red]b", seed=2, r=3), save_adapter("c", seed=3)])
 
 
 def test_the_report_follows_its_schema_and_the_schema_bites(save_adapter: Save) -> None:
-    data = sample(save_adapter)
+    assert SCHEMA.read_text(encoding="utf-8") == schema_text()  # python -m empirical.adapters.report writes it
+    assert not against_schema(json.loads(as_json(audit([save_adapter("single")]))))
+    data = json.loads(as_json(sample(save_adapter)))
     assert not against_schema(data)
-    assert not against_schema(audit([save_adapter("single")]))
     data["modules"][0]["parts"][0]["rank"] = "four"
+    data["modules"][0]["inner"] = data["modules"][0].pop("in")
     data["surprise"] = 1
     del data["total"]["norm"]
     found = " ".join(against_schema(data))
-    assert "rank" in found
-    assert "surprise" in found
-    assert "norm is missing" in found
+    for wrong in ("'four'", "'surprise'", "'norm'", "'in'", "'inner'"):
+        assert wrong in found
+
+
+def test_numbers_that_json_cannot_hold_are_refused(save_adapter: Save) -> None:
+    data = audit([save_adapter("a", targets=["q_proj"])])
+    with pytest.raises(ValueError, match="JSON"):
+        as_json(replace(data, total=replace(data.total, norm=math.inf)))
 
 
 def test_the_verdict_names_claims_and_their_limits(save_adapter: Save) -> None:
     claims = load()
-    lines = audit([save_adapter("a", seed=1), save_adapter("b", seed=2)])["verdict"]
-    assert {"merge_rank", "factor_average", "dilution", "interference", "additive_limit"} <= {x["claim"] for x in lines}
+    lines = audit([save_adapter("a", seed=1), save_adapter("b", seed=2)]).verdict
+    assert {"merge_rank", "factor_average", "dilution", "interference", "additive_limit"} <= {x.claim for x in lines}
     for line in lines:
-        assert line["claim"] in claims
-        assert line["limits"]
-    assert "Do not expect" in next(x["text"] for x in lines if x["claim"] == "additive_limit")
-    head = audit([save_adapter("h", targets=["lm_head"]), save_adapter("i", seed=1, targets=["lm_head"])])["verdict"]
-    assert "No weighted sum" in next(x["text"] for x in head if x["claim"] == "additive_limit")
+        assert line.claim in claims
+        assert line.limits
+    assert "Do not expect" in next(x.text for x in lines if x.claim == "additive_limit")
+    head = audit([save_adapter("h", targets=["lm_head"]), save_adapter("i", seed=1, targets=["lm_head"])]).verdict
+    assert "No weighted sum" in next(x.text for x in head if x.claim == "additive_limit")
 
 
 class _Page(HTMLParser):

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from empirical.adapters.files import SAFE, pattern, read_adapter
-from empirical.adapters.merge import IdentityFailed, MergedModule, merge, storage_bound
+from empirical.adapters.merge import IdentityFailed, MergedModule, Written, merge, storage_bound
 from theory.lowrank import LowRank
 
 Save = Callable[..., Path]
@@ -61,7 +61,7 @@ def test_logits_of_the_merge_are_those_of_the_weighted_sum(
 
 def test_the_files_are_the_weighted_sum_in_float64(save_adapter: Save, tmp_path: Path) -> None:
     a, b = save_adapter("a", seed=1), save_adapter("b", seed=2, r=2, use_rslora=True)
-    merge([a, b], [2.0, -0.5], tmp_path / "c", dtype="float64")
+    merge([a, b], [2.0, -0.5], tmp_path / "c", Written(dtype="float64"))
     parts, made = [read_adapter(a), read_adapter(b)], read_adapter(tmp_path / "c")
     for name, module in made.modules.items():
         assert module.scale == 1.0
@@ -97,7 +97,7 @@ def test_power_of_two_weights_are_bit_exact(save_adapter: Save, tmp_path: Path) 
 
 def test_best_rank_loses_the_tail(save_adapter: Save, tmp_path: Path) -> None:
     a, b = save_adapter("a", seed=1), save_adapter("b", seed=2)
-    made = merge([a, b], None, tmp_path / "c", method="svd", rank=3)
+    made = merge([a, b], None, tmp_path / "c", Written("svd", 3))
     parts = [read_adapter(a), read_adapter(b)]
     tails, norms = [], []
     for m in made.modules:
@@ -113,7 +113,7 @@ def test_best_rank_loses_the_tail(save_adapter: Save, tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_rounding_stays_within_its_bound(dtype: str, save_adapter: Save, tiny_base: Base, tmp_path: Path) -> None:
     a, b = save_adapter("a", seed=1), save_adapter("b", seed=2)
-    made = merge([a, b], [0.7, 0.3], tmp_path / "c", dtype=dtype, base=tiny_base("llama"))
+    made = merge([a, b], [0.7, 0.3], tmp_path / "c", Written(dtype=dtype), base=tiny_base("llama"))
     assert 0 < made.rounding <= made.bound
     assert made.identity is not None
     assert made.identity["holds"]
@@ -206,14 +206,14 @@ def test_outputs_are_whole_or_not_there(save_adapter: Save, tmp_path: Path) -> N
     with pytest.raises(ValueError, match="--force"):
         merge([a, b], None, tmp_path / "c")
     assert (tmp_path / "c" / SAFE).read_bytes() == before
-    merge([a, b], None, tmp_path / "c", force=True)
+    merge([a, b], None, tmp_path / "c", Written(force=True))
     assert (tmp_path / "c" / SAFE).read_bytes() != before
     with pytest.raises(ValueError, match="another folder than the adapters"):
-        merge([a, b], None, a, force=True)
+        merge([a, b], None, a, Written(force=True))
     (tmp_path / "papers").mkdir()
     (tmp_path / "papers" / "thesis.txt").write_text("years of work", encoding="utf-8")
     with pytest.raises(ValueError, match="an adapter folder to overwrite"):
-        merge([a, b], None, tmp_path / "papers", force=True)
+        merge([a, b], None, tmp_path / "papers", Written(force=True))
     with pytest.raises(ValueError, match="parent"):
         merge([a, b], None, tmp_path / "no" / "where")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b", "c", "papers"]
@@ -235,8 +235,10 @@ def test_outputs_are_whole_or_not_there(save_adapter: Save, tmp_path: Path) -> N
 )
 def test_bad_arguments_are_named(arguments: dict[str, Any], named: str, save_adapter: Save, tmp_path: Path) -> None:
     a, b = save_adapter("a", targets=["q_proj"]), save_adapter("b", targets=["q_proj"])
+    how = {k: v for k, v in arguments.items() if k in ("method", "rank", "dtype")}
+    others = {k: v for k, v in arguments.items() if k not in how}
     with pytest.raises(ValueError, match=named) as caught:
-        merge([a, b], output=tmp_path / "c", **arguments)
+        merge([a, b], output=tmp_path / "c", how=Written(**how), **others)
     assert len(str(caught.value).splitlines()) == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
 
@@ -258,7 +260,7 @@ def test_a_merge_on_the_packaged_pretrained_model(tmp_path: Path) -> None:
 
     from peft import LoraConfig, get_peft_model
 
-    from empirical.adapters.identity import quiet
+    from empirical.adapters.base import quiet
     from empirical.adapters.through_peft import randomize
     from empirical.training.bases import PACKAGED_MODEL, load_base
 

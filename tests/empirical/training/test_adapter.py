@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from empirical.adapters.base import quiet
 from empirical.adapters.files import read_adapter
-from empirical.adapters.identity import quiet
 from empirical.tasks.sentences import Part, Sentences
 from empirical.training.adapter import AdapterShape, Job, Schedule, save_adapter
 from empirical.training.bases import BaseShape, scratch_base, updated

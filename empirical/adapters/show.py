@@ -1,0 +1,140 @@
+"""An audit for people: numbers as text, and tables for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from empirical.adapters.report import AuditReport, Probe
+
+# ---------------------------------------------------------------- numbers as text
+
+
+def percent(value: float | None) -> str:
+    """A share or a relative error."""
+    if value is None:
+        return "-"
+    return f"{value:.1%}" if value < 10 else f"{value:.0f}x"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number in few digits."""
+    return "-" if value is None else f"{value:.{digits}g}"
+
+
+def combination_rows(data: AuditReport) -> list[tuple[str, str, str]]:
+    """(type, error, remark) per combination type of peft, and the averaging of factors with 1/k."""
+    rows = []
+    for kind, found in data.total.combinations.items():
+        remarks = []
+        if found.rank:
+            remarks.append(f"rank {found.rank}")
+        if found.random and found.error is not None:
+            remarks.append("one draw")
+        if found.scale != 1.0 and found.reason is None:
+            remarks.append(f"scaled by {found.scale:.3g}")
+        if found.dropped:
+            remarks.append(f"drops {len(found.dropped)} modules")
+        if found.reason:
+            remarks = [found.reason]
+        rows.append((kind, percent(found.error), ", ".join(remarks)))
+    mean = data.total.mean
+    if mean.adapters > 1:
+        k = mean.adapters
+        remark = f"of the uniform mean; keeps 1/{k**2}"
+        if mean.factor_error is None:
+            remark = "needs equal ranks and scales"
+        rows.append((f"factors x 1/{k}", percent(mean.factor_error), remark))
+    return rows
+
+
+# ---------------------------------------------------------------- terminal
+
+
+def print_report(console: Any, data: AuditReport, every_module: bool = False) -> None:
+    """Tables of adapters, pairs and combination types, then the verdict; `every_module` adds one row per module."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    names = [escape(a.name) for a in data.adapters]
+    table = Table("adapter", "modules", "rank", "mean rank", "95% rank", "stable", "norm", "of base", "a mean keeps",
+                  title="adapters", title_justify="left", box=None, pad_edge=False)  # fmt: skip
+    for name, one, total in zip(names, data.adapters, data.total.adapters, strict=True):
+        table.add_row(
+            name, str(one.modules), span(one.ranks), number(total.mean_rank), number(total.mean_rank95),
+            number(total.mean_stable_rank), number(total.norm), percent(total.relative_norm),
+            percent(total.kept_by_mean),
+        )  # fmt: skip
+    console.print(table)
+    if data.total.pairs:
+        heads = ["pair", "common", "cosine", "keys shared (chance)", "outputs shared (chance)", "2nd on 1st's keys",
+                 "1st on 2nd's"]  # fmt: skip
+        table = Table(*heads, title="\npairs", title_justify="left", box=None, pad_edge=False)
+        for p in data.total.pairs:
+            table.add_row(
+                f"{names[p.first]} + {names[p.second]}", str(p.common_modules), f"{p.cosine:+.3f}",
+                f"{percent(p.keys_share)} ({percent(p.keys_chance)})",
+                f"{percent(p.outputs_share)} ({percent(p.outputs_chance)})",
+                percent(p.second_on_first.mean_largest), percent(p.first_on_second.mean_largest),
+            )  # fmt: skip
+        console.print(table)
+    merge = data.total.merge
+    terms = " + ".join(f"{w:g} x {n}" for w, n in zip(data.options.weights, names, strict=True))
+    console.print(f"\nmerge: {terms}")
+    console.print(
+        f"  exact at rank {span([merge.smallest_rank, merge.largest_rank])}; "
+        f"kept at rank {merge.kept_rank} it loses {percent(merge.truncation)}"
+    )
+    table = Table("combination", "error", "", title=f"\nwhat peft {data.tool['peft']} would make of it",
+                  title_justify="left", box=None, pad_edge=False)  # fmt: skip
+    for kind, error, remark in combination_rows(data):
+        table.add_row(kind, error, escape(remark))
+    console.print(table)
+    if every_module:
+        console.print(_module_table(data))
+    if data.probe:
+        table = Table("probe", "base", *names, "sum", "mean", "a mean holds", "others' reach",
+                      title="\nmargins (first token)",
+                      title_justify="left", box=None, pad_edge=False)  # fmt: skip
+        for x in data.probe.lines:
+            cells = [x.base_margin, *x.margins, x.sum_margin, x.mean_margin]
+            limit = "any number" if x.mean_limit is None else str(x.mean_limit)
+            table.add_row(escape(short(x.prompt, 40)), *(f"{c:+.2f}" for c in cells), limit, reach(x))
+        console.print(table)
+    console.print("\nverdict")
+    table = Table.grid(padding=(0, 1))
+    for line in data.verdict:
+        mark = {"fine": "+", "warning": "!", "limit": "x"}[line.level]
+        table.add_row(mark, escape(line.text))
+        table.add_row("", f"[dim]{line.claim}: {escape(line.limits)}[/dim]")
+    console.print(table)
+
+
+def _module_table(data: AuditReport) -> Any:
+    from rich.table import Table
+
+    table = Table("module", "size", "ranks", "95% ranks", "norms", "keys shared", "sum rank", "lost at kept rank",
+                  title="\nmodules", title_justify="left", box=None, pad_edge=False)  # fmt: skip
+    for m in data.modules:
+        shares = [p.keys.share for p in m.pairs]
+        table.add_row(
+            m.name, f"{m.out} x {m.inner}", " ".join(str(p.rank) for p in m.parts),
+            " ".join(str(p.rank95) for p in m.parts), " ".join(number(p.norm) for p in m.parts),
+            percent(max(shares)) if shares else "-", str(m.merge.rank), percent(m.merge.truncation),
+        )  # fmt: skip
+    return table
+
+
+def span(values: Sequence[int]) -> str:
+    """One number, or the smallest and the largest."""
+    return str(values[0]) if len(set(values)) == 1 else f"{min(values)} to {max(values)}"
+
+
+def short(text: str, width: int) -> str:
+    """The end of a text that is too long."""
+    return text if len(text) <= width else "..." + text[3 - width :]
+
+
+def reach(line: Probe) -> str:
+    """The most that any other adapter can do at this prompt's keys, relative to what the best one does there."""
+    return percent(max((d for d in line.disturbance if d is not None), default=None))
