@@ -50,7 +50,14 @@ class Environment:
         """Install the wheel: with its dependencies from the index, or, if `packages` is given, on top of those."""
         self.work.mkdir(parents=True)
         subprocess.run([sys.executable, "-m", "venv", self.folder / "env"], check=True)
-        pip = [self.folder / "env" / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+        pip: list[str | Path] = [
+            self.folder / "env" / "bin" / "python",
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--disable-pip-version-check",
+        ]
         if packages:
             pip.append("--no-deps")
             self.site.joinpath("installed.pth").write_text("".join(f"{p}\n" for p in packages), encoding="utf-8")

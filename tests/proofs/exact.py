@@ -26,7 +26,9 @@ class Mat:
 
     def __init__(self, rows: Sequence[Sequence[Any]], n: int | None = None, p: int = 0) -> None:
         """`n` is needed where there are no rows."""
-        self.rows = tuple(tuple(int(x) % p if p else Fraction(x) for x in row) for row in rows)
+        self.rows: tuple[tuple[Any, ...], ...] = tuple(
+            tuple(int(x) % p if p else Fraction(x) for x in row) for row in rows
+        )
         self.m, self.p = len(self.rows), p
         self.n = n if n is not None else len(self.rows[0])
         if any(len(row) != self.n for row in self.rows):

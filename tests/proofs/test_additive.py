@@ -7,7 +7,9 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from functools import partial
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,10 +33,10 @@ from theory.numerics import EPS, stream
 Table = tuple[int, ...]
 First = list[list[int]]
 Second = dict[Table, list[Fraction]]
-Logits = Callable[[int, Table, int], Fraction]
+Logits = Callable[..., Fraction]  # of (y, q, z)
 
 
-def correct(a: Sequence[Sequence[object]], b: Second, y: int, q: Table) -> bool:
+def correct(a: First, b: Second, y: int, q: Table) -> bool:
     top = a[y][q[y]] + b[q][q[y]]
     return all(a[y][z] + b[q][z] < top for z in range(len(b[q])) if z != q[y])
 
@@ -43,7 +45,7 @@ def correct_by(mu: Fraction, f: Logits, y: int, q: Table, m: int) -> bool:
     return all(f(y, q, z) + mu < f(y, q, q[y]) for z in range(m) if z != q[y])
 
 
-def reaches(a: Sequence[Sequence[object]], b: Sequence[object], g: Table) -> bool:
+def reaches(a: First, b: Sequence[Fraction | int], g: Table) -> bool:
     return all(a[y][z] + b[z] < a[y][g[y]] + b[g[y]] for y in range(len(g)) for z in range(len(b)) if z != g[y])
 
 
@@ -78,7 +80,7 @@ def both_ceilings(found: int, n: int, m: int) -> bool:
 def closest_offsets(a: First, m: int) -> Second:
     """For every table the offsets of a reached pattern that agrees with it most: the best that b can do."""
     reached = {g: b for g in tables(len(a), m) if (b := offsets(a, g, m)) is not None}
-    return {q: reached[max(reached, key=lambda g, q=q: agree(g, q))] for q in tables(len(a), m)}
+    return {q: reached[max(reached, key=partial(agree, q))] for q in tables(len(a), m)}
 
 
 def offsets(a: First, g: Table, m: int) -> list[Fraction] | None:
@@ -349,7 +351,7 @@ def test_what_the_limit_does_not_cover() -> None:
 @pytest.mark.example("counting_below_swap")
 def test_small_numbers() -> None:
     first = [[0, 1], [0, 0]]
-    second = {(0, 0): [2, 0], (0, 1): [2, 0], (1, 1): [0, 2], (1, 0): [Fraction(1, 2), 0]}
+    second: dict[Table, list[Any]] = {(0, 0): [2, 0], (0, 1): [2, 0], (1, 1): [0, 2], (1, 0): [Fraction(1, 2), 0]}
     assert count(lambda y, q, z: first[y][z] + second[q][z], 2, 2) == 7 == patterns_ceiling(math.comb(3, 2), 2, 2)
     assert additive_optimum(2, 2) == Fraction(7, 8)
     slopes = [0, 1, 2]

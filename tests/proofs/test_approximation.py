@@ -155,12 +155,12 @@ def test_eckart_young() -> None:
             if r < len(s):
                 assert stretches_at_most(e - kept, s[r] ** 2)
                 assert near(floor_error(e.floats(), r), abs(float(s[r])))
-                assert near(np.linalg.norm(e.floats() - best.dense(), 2), abs(float(s[r])))
+                assert near(float(np.linalg.norm(e.floats() - best.dense(), 2)), abs(float(s[r])))
                 # off by one: s 0 r is sigma_(r+1), and sigma_r is another number where it differs
                 if r and s[r - 1] ** 2 != s[r] ** 2:
                     assert not stretches_some(e - kept, s[r - 1] ** 2)
                     assert not near(floor_error(e.floats(), r), abs(float(s[r - 1])))
-            assert near(np.linalg.norm(e.floats() - best.dense()) ** 2, float(sv_tail(r, s)), 20)
+            assert near(float(np.linalg.norm(e.floats() - best.dense())) ** 2, float(sv_tail(r, s)), 20)
 
 
 @pytest.mark.theorem("eckart_young")
@@ -301,7 +301,7 @@ def chain_instances() -> list[tuple[list[Mat], Mat, Sequence[Fraction], Mat, int
         ((2, 2), eye(2), eye(2), 1),
         ((2, 3, 2), eye(2), PYTHAGORAS, 0),
     ):
-        s = [Fraction(7), Fraction(-3), Fraction(2)][: p.m]
+        s: Sequence[Fraction] = [Fraction(7), Fraction(-3), Fraction(2)][: p.m]
         for _ in range(20):
             layers = [whole(rng, b, a) for a, b in pairwise(sizes)]
             count = len(layers)

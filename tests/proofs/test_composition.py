@@ -35,7 +35,7 @@ def flat(a: Mat) -> np.ndarray:
     return a.floats()[:, 0]
 
 
-def close(got: object, want: Mat) -> bool:
+def close(got: np.ndarray, want: Mat) -> bool:
     return bool(np.allclose(got, want.floats(), rtol=1e-9, atol=1e-9))
 
 

@@ -108,7 +108,7 @@ def test_bits_name_functions(n: int, m: int) -> None:
         decode = [truths[i] for i in rng.integers(0, len(truths), words)]
         assert len(set(decode)) <= 2**bits
         ceiling = counting_sum(n, m, 2**bits)
-        best = [max(range(words), key=lambda w, q=q: agree(decode[w], q)) for q in truths]
+        best = [max(range(words), key=[agree(word, q) for word in decode].__getitem__) for q in truths]
         for write in (best, rng.integers(0, words, len(truths)).tolist()):
             assert sum(agree(decode[w], q) for w, q in zip(write, truths, strict=True)) <= ceiling
         assert close(capacity_ceiling(bits, n, m), Fraction(ceiling, n * m**n), n)
@@ -303,6 +303,7 @@ def test_joint_edit_is_the_least() -> None:
             assert also @ k == wanted
             assert edit.frob2() <= also.frob2()
         found = least_rank(k.floats(), wanted.floats())
+        assert found.update is not None
         assert found.feasible
         assert found.rank == wanted.rank() == found.update.columns
         assert np.allclose(found.update.dense(), edit.floats(), rtol=1e-10, atol=1e-10)

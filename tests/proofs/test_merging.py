@@ -50,7 +50,7 @@ def col_direct(parts: Sequence[Mat]) -> bool:
     return direct([part.T for part in parts])
 
 
-def low_rank(b: Mat, a: Mat, scale: object = 1) -> LowRank:
+def low_rank(b: Mat, a: Mat, scale: Fraction | int = 1) -> LowRank:
     return LowRank(b.floats(), a.floats(), float(scale))
 
 
@@ -166,7 +166,7 @@ def test_factor_average_of_the_code() -> None:
             assert near(ratio**2, float(error.frob2() / wanted.frob2()))
         # plain, weights 1/k: 1/k^2 of each update
         q = [Fraction(1, k)] * k
-        cross = cross_terms([1] * k, [1] * k, left, right)
+        cross = cross_terms([Fraction(1)] * k, [Fraction(1)] * k, left, right)
         assert factor_merge(q, q, left, right) == Fraction(1, k) ** 2 * (total(own) + cross)
         assert Fraction(1, k) ** 2 * total(own) == Fraction(1, k) * weighted(q, own)
         plain = factor_average(updates, [1 / k] * k, "plain")
@@ -206,8 +206,8 @@ def test_cross_terms_do_not_cancel() -> None:
                 seen.add("neq0")
         if (k - 1) % p and col_direct(left) and all(b) and all(x.rank() == 1 for x in left):
             assert zero == all(not (a[j] * right[j]).rank() for j in range(k))
-            seen.add(("col", zero))
-    assert {"neq0", ("col", True), ("col", False)} <= seen
+            seen.add(f"col {zero}")
+    assert {"neq0", "col True", "col False"} <= seen
 
 
 @pytest.mark.example("factor_average_row_needed", "factor_average_col_needed", "factor_average_char_needed")
@@ -227,7 +227,7 @@ def test_cross_terms_that_cancel() -> None:
     assert cross_terms(ones, ones, *turned) == zeros(1, 3)
     assert turned[0][1] @ turned[1][0] != zeros(1, 3)
     over_two = [delta(3, 1, i, 0, 2) for i in range(3)]
-    assert cross_terms([1] * 3, [1] * 3, over_two, [eye(1, 2)] * 3) == zeros(3, 1, 2)
+    assert cross_terms([Fraction(1)] * 3, [Fraction(1)] * 3, over_two, [eye(1, 2)] * 3) == zeros(3, 1, 2)
 
 
 @pytest.mark.theorem("factor_average_rank")
@@ -258,7 +258,7 @@ def test_error_of_orthogonal_adapters() -> None:
     for k, r in product((1, 2, 3, 4), (1, 2)):
         left = [2 * vstack(*(delta(1, r, 0, 0) if i == j else zeros(1, r) for j in range(k))) for i in range(k)]
         right = [hstack(*(delta(r, 1, 0, 0) if i == j else zeros(r, 1) for j in range(k))) for i in range(k)]
-        pairs = list(product(range(k), repeat=2))
+        pairs = list(product(range(k), range(k)))
         terms = {(i, j): left[i] @ right[j] for i, j in pairs}
         assert all(x.frob2() == 4 for x in terms.values())
         assert all((terms[x] @ terms[y].T).trace() == 0 for x, y in product(pairs, pairs) if x != y)
@@ -359,7 +359,7 @@ def test_average_of_factors() -> None:
     assert {(2, True), (2, False), (3, False)} <= own_seen
     # opposite factors give 0 whatever the gain, so the own-term limit is no guarantee
     b, a = whole(rng, 2, 1), [whole(rng, 1, 2) for _ in range(2)]
-    assert factor_merge([1, 1], [1, 1], [b, -b], a) == zeros(2, 2)
+    assert factor_merge([Fraction(1)] * 2, [Fraction(1)] * 2, [b, -b], a) == zeros(2, 2)
     # no deficit and no gain: the condition holds, the edit is no win; the code says 0
     assert not best(zeros(2, 1), 0)
     assert dilution_limit(0, 0) == 0
@@ -410,7 +410,7 @@ def test_bound_on_the_damage() -> None:
         (bound,) = interference_bound([low_rank(b, a, s)], key.floats()[:, 0])
         assert float(damage) <= bound**2 + 1e-9
         assert bound**2 <= float(s**2 * beta * (a @ key).frob2()) + 1e-9
-        assert near(bound**2, float(s**2) * np.linalg.norm(b.floats(), 2) ** 2 * float((a @ key).frob2()))
+        assert near(bound**2, float(s**2) * float(np.linalg.norm(b.floats(), 2)) ** 2 * float((a @ key).frob2()))
     # attained, and the wrong reading (frobenius for the spectral norm) is larger
     b, a, key = diagonal([3, 1]), eye(2), column([1, 0])
     (bound,) = interference_bound([low_rank(b, a)], [1.0, 0.0])

@@ -274,7 +274,9 @@ def test_error_bound_is_the_statement() -> None:
             assert error_bound(w, early, beta, radius) != want
     # two identities moved by h on the ball of radius 1: the attained case, from the code
     frozen, target = [(eye(1), zeros(1, 1))] * 2, [(2 * eye(1), zeros(1, 1))] * 2
-    assert relu_error_bound(floats(frozen), floats(target), 0, 1.0) == float(error_bound([2] * 2, [1] * 2, [0] * 2, 1))
+    assert relu_error_bound(floats(frozen), floats(target), 0, 1.0) == float(
+        error_bound([Fraction(2)] * 2, [Fraction(1)] * 2, [Fraction(0)] * 2, Fraction(1))
+    )
 
 
 # ---- two factors ----
@@ -488,8 +490,8 @@ def test_adapted_transformer_is_the_target() -> None:
             assert "full column rank" in str(error)  # noqa: PT017
             continue
         built += 1
-        x = 0.1 * rng.standard_normal((d, 3))
-        assert np.allclose(transformer_forward(net, x), transformer_forward(goal, x), rtol=1e-5, atol=1e-5)
+        entered = 0.1 * rng.standard_normal((d, 3))
+        assert np.allclose(transformer_forward(net, entered), transformer_forward(goal, entered), rtol=1e-5, atol=1e-5)
     assert built >= 2
 
 

@@ -1,7 +1,9 @@
 """Best updates, deep linear chains, rounds and decaying spectra: known values, edge shapes, messages, other oracles."""
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,9 +72,8 @@ def test_known_floors() -> None:
     assert [deep_linear_floor(weights, target, r) for r in range(4)] == [8.0, 2.0, 0.0, 0.0]
     assert floor_error([1.0, 3.0, 2.0], 1) == 2.0
     assert floor_error([3.0, 4.0], 0, "frobenius") == 5.0
-    assert [type(floor_error(x, 0)) for x in (np.zeros((0, 2)), [], LowRank(np.ones((2, 1)), np.ones((1, 2))))] == [
-        float
-    ] * 3
+    nothing: tuple[Any, ...] = (np.zeros((0, 2)), [], LowRank(np.ones((2, 1)), np.ones((1, 2))))
+    assert [type(floor_error(x, 0)) for x in nothing] == [float] * 3
 
 
 def test_a_target_that_needs_no_update_asks_nothing_of_the_layers() -> None:
@@ -155,6 +156,6 @@ def test_returned_numbers_are_python_numbers() -> None:
         (lambda: decay_rank("power", 1.0, 1.0), "energy: expected a share below 1 for an infinite spectrum, got 1.0"),
     ],
 )
-def test_messages_give_argument_expected_and_got(call, message: str) -> None:
+def test_messages_give_argument_expected_and_got(call: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
         call()

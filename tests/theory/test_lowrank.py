@@ -1,6 +1,7 @@
 """LowRank against dense linear algebra and exact ranks, over all shapes, scales and conditionings."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from theory.numerics import EPS, rank_tolerance, stream
 def dense_tolerance(u: LowRank) -> float:
     """Rounding of the dense product itself, which the oracle below starts from."""
     return u.tolerance() + rank_tolerance(
-        (*u.shape, u.columns), abs(u.scale) * np.linalg.norm(u.B) * np.linalg.norm(u.A)
+        (*u.shape, u.columns), abs(u.scale) * float(np.linalg.norm(u.B) * np.linalg.norm(u.A))
     )
 
 
@@ -59,8 +60,8 @@ def test_combine_is_the_dense_weighted_sum(data: st.DataObject) -> None:
     weights = [data.draw(st.floats(-3, 3).filter(lambda w: w == 0 or abs(w) >= 1e-150)) for _ in parts]
     total = LowRank.combine(parts, weights)
     dense = sum((w * u.dense() for w, u in zip(weights, parts, strict=True)), np.zeros(shape))
-    size = sum(
-        abs(w * u.scale) * np.linalg.norm(u.B) * np.linalg.norm(u.A) for w, u in zip(weights, parts, strict=True)
+    size = math.fsum(
+        abs(w * u.scale) * float(np.linalg.norm(u.B) * np.linalg.norm(u.A)) for w, u in zip(weights, parts, strict=True)
     )
     columns = sum(u.columns for u in parts)
     assert np.abs(total.dense() - dense).max() <= rank_tolerance((*shape, columns), size)
@@ -86,7 +87,8 @@ def test_inner_and_norms_agree_with_dense(data: st.DataObject) -> None:
     slack = rank_tolerance((*shape, u.columns, v.columns), sizes[0] * sizes[1])
     assert abs(u.inner(v) - float(np.sum(u.dense() * v.dense()))) <= slack
     dense = u.dense()
-    for kind, order in (("spectral", 2), ("frobenius", "fro"), ("nuclear", "nuc")):
+    orders: dict[str, Any] = {"spectral": 2, "frobenius": "fro", "nuclear": "nuc"}
+    for kind, order in orders.items():
         assert abs(u.norm(kind) - float(np.linalg.norm(dense, order))) <= min(shape) * dense_tolerance(u)
 
 
@@ -152,9 +154,9 @@ def test_factors_cannot_be_changed_from_outside() -> None:
         (lambda: LowRank([[1.0 + 1j]], [[1.0]]), "B: expected a real"),
         (lambda: LowRank([["x"]], [[1.0]]), "B: expected a real"),
         (lambda: LowRank([[1.0]], [[1.0]], math.inf), "scale: expected a finite"),
-        (lambda: LowRank([[1.0]], [[1.0]], "2"), "scale: expected a real"),
+        (lambda: LowRank([[1.0]], [[1.0]], "2"), "scale: expected a real"),  # type: ignore[arg-type]
         (lambda: LowRank([[1.0]], [[1.0]]).truncate(-1), "r: expected an integer >= 0"),
-        (lambda: LowRank([[1.0]], [[1.0]]).truncate(1.5), "r: expected an integer"),
+        (lambda: LowRank([[1.0]], [[1.0]]).truncate(1.5), "r: expected an integer"),  # type: ignore[arg-type]
         (lambda: LowRank([[1.0]], [[1.0]]).rank(-1.0), "tol: expected a number >= 0"),
         (lambda: LowRank([[1.0]], [[1.0]]).norm("max"), "kind: expected one of"),
         (lambda: LowRank([[1.0]], [[1.0]]).apply([1.0, 2.0]), "x: expected 1 rows"),

@@ -33,7 +33,7 @@ def test_one_adapter_has_no_factor_error(data: st.DataObject) -> None:
     u = data.draw(updates(least_columns=1))
     error = factor_average_error([u], [1.0], "sqrt")
     # B and A are each multiplied by sqrt(scale): three roundings per entry of a product over the columns
-    floor = rank_tolerance((*u.shape, u.columns), abs(u.scale) * np.linalg.norm(u.B) * np.linalg.norm(u.A))
+    floor = rank_tolerance((*u.shape, u.columns), abs(u.scale) * float(np.linalg.norm(u.B) * np.linalg.norm(u.A)))
     assert error * u.norm() <= 2 * math.sqrt(min(u.shape)) * (floor + u.tolerance())
 
 
@@ -41,7 +41,7 @@ def test_one_adapter_has_no_factor_error(data: st.DataObject) -> None:
 def test_equal_adapters_average_to_themselves_under_plain_weights(data: st.DataObject, k: int) -> None:
     u = data.draw(updates(shape=data.draw(shapes()), least_columns=1))
     averaged = factor_average([u] * k, [1.0 / k] * k, "plain")
-    slack = rank_tolerance((*u.shape, u.columns), abs(u.scale) * np.linalg.norm(u.B) * np.linalg.norm(u.A))
+    slack = rank_tolerance((*u.shape, u.columns), abs(u.scale) * float(np.linalg.norm(u.B) * np.linalg.norm(u.A)))
     assert np.abs(averaged.dense() - u.dense()).max() <= slack
 
 

@@ -51,7 +51,9 @@ def transformer(rng, size, depth, heads, rows):
 
 @given(seeds, st.integers(1, 2), st.integers(0, 4), st.integers(2, 4))
 @settings(max_examples=30)
-def test_a_relu_net_is_matched_at_its_threshold_and_bounded_below(seed, count, extra, width) -> None:
+def test_a_relu_net_is_matched_at_its_threshold_and_bounded_below(
+    seed: int, count: int, extra: int, width: int
+) -> None:
     rng = stream(seed, "relu")
     frozen, target = relu_net(rng, [width] * (count + extra + 1)), relu_net(rng, [width] * (count + 1))
     least = relu_rank(frozen, target)
@@ -104,7 +106,7 @@ def test_transformer_forward_agrees_with_torch() -> None:
 
 @given(seeds, st.integers(1, 4), st.integers(1, 2), st.integers(1, 2))
 @settings(max_examples=20)
-def test_a_transformer_is_matched_at_its_threshold(seed, size, depth, heads) -> None:
+def test_a_transformer_is_matched_at_its_threshold(seed: int, size: int, depth: int, heads: int) -> None:
     rng = stream(seed, "transformer")
     frozen, target = (transformer(rng, size, depth, heads, size) for _ in range(2))
     least = transformer_rank(frozen, target)

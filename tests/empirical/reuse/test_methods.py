@@ -1,6 +1,8 @@
 """Every method of reuse against its definition, evaluated a second way (dense algebra, peft's own layers, loops)."""
 
 import copy
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,7 +62,7 @@ def logits(model, tokens=((3, 7, 1), (9, 2, 5))):
 
 
 def union_sum(adapters, weights):
-    total = {}
+    total: dict[str, Any] = {}
     for one, weight in zip(adapters, weights, strict=True):
         for name, update in one.items():
             total[name] = total.get(name, 0.0) + weight * update.scale * (update.B @ update.A)
@@ -145,8 +147,8 @@ def test_own_ties_agrees_with_the_slow_one():
 def test_dare_is_seeded_and_leaves_the_global_generator_alone(base, method):
     adapters = [adapter(base, 1), adapter(base, 2)]
     before = torch.random.get_rng_state()
-    one, again = (merged(method, adapters, base, Options(seed=5)) for _ in range(2))
-    other = merged(method, adapters, base, Options(seed=6))
+    made: list[Mapping[str, Any]] = [merged(method, adapters, base, Options(seed=s)) for s in (5, 5, 6)]
+    one, again, other = made
     assert torch.equal(before, torch.random.get_rng_state())
     close(one, again, 0.0)
     name = next(iter(one))
@@ -155,13 +157,13 @@ def test_dare_is_seeded_and_leaves_the_global_generator_alone(base, method):
 
 def test_dare_linear_keeps_or_drops_each_entry_of_the_factors(base):
     only = [adapter(base, 1), {n: LowRank(0 * u.B, 0 * u.A, u.scale) for n, u in adapter(base, 1).items()}]
-    found = merged("dare_linear", only, base, Options(density=0.5, seed=2))
+    found: Mapping[str, Any] = merged("dare_linear", only, base, Options(density=0.5, seed=2))
     kept = total = 0
     for name, update in only[0].items():
         for got, given in ((found[name].B, update.B), (found[name].A, update.A)):
             ratio = got / (np.sqrt(1.5) * given)
             assert (np.isclose(ratio, 0, atol=0) | np.isclose(ratio, 2, rtol=SINGLE)).all()
-            kept, total = kept + np.count_nonzero(ratio), total + ratio.size
+            kept, total = kept + int(np.count_nonzero(ratio)), total + ratio.size
     assert abs(kept / total - 0.5) < 5 * 0.5 / np.sqrt(total)  # five standard errors of a fair coin
 
 
@@ -181,12 +183,13 @@ def test_knots_reconstructs_a_single_update_and_merges_in_the_joint_basis():
 
 def test_random_control_has_the_norms_and_ranks(base):
     one = adapter(base, 1)
-    noise = random_like(one, seed=4)
+    noise: dict[str, Any] = random_like(one, seed=4)
     for name in one:
         assert noise[name].norm() == pytest.approx(one[name].norm(), rel=1e-12)  # one division and one SVD
         assert noise[name].rank() == one[name].rank()
         assert abs(noise[name].inner(one[name])) < 0.9 * one[name].norm() ** 2
     array = random_like({"model.norm": np.ones(16)}, seed=4)["model.norm"]
+    assert isinstance(array, np.ndarray)
     assert np.linalg.norm(array) == pytest.approx(4.0, rel=1e-12)
     total = merged("random", [one, one], base, Options(seed=4))
     assert set(total) == set(one)
@@ -212,8 +215,8 @@ def test_arrow_agrees_with_peft(base, tmp_path, top, subtract):
     general = [{n: LowRank(0.1 * u.B, 0.1 * u.A, u.scale) for n, u in gapped(base, 4).items()}]
     paths = []
     for i, one in enumerate([*experts, *general]):
-        config = LoraConfig(r=2, lora_alpha=2, target_modules=list(one), base_model_name_or_path="none")
-        wrapped = get_peft_model(copy.deepcopy(base), config)
+        lora = LoraConfig(r=2, lora_alpha=2, target_modules=list(one), base_model_name_or_path="none")
+        wrapped = get_peft_model(copy.deepcopy(base), lora)
         for name, layer in wrapped.get_base_model().named_modules():
             if name in one:
                 layer.lora_A["default"].weight.data = torch.tensor(one[name].A, dtype=torch.float32)
@@ -319,7 +322,7 @@ def write(tmp_path, body):
 def test_the_example_runs(base):
     reference = "examples/my_merge.py:merge"
     adapters = [adapter(base, 1, scale=4.0), adapter(base, 2, scale=0.5)]
-    found = merged(reference, adapters, base)
+    found: Mapping[str, Any] = merged(reference, adapters, base)
     for name in adapters[0]:
         sizes = [a[name].norm() for a in adapters]
         wanted = sum(a[name].dense() * (sum(sizes) / 2 / s) for a, s in zip(adapters, sizes, strict=True))

@@ -46,7 +46,8 @@ def test_every_example_has_the_common_fields_and_an_id_of_its_own(exported):
 
 def test_two_hop_answers_follow_from_the_exported_facts(exported):
     folder = exported / "two_hop"
-    old, new = {}, {}
+    old: dict[str, str] = {}
+    new: dict[str, str] = {}
     for row in lines(folder / "pretraining.jsonl"):
         if row["hops"] == 1:
             assert row["prompt"] not in old
@@ -105,6 +106,7 @@ def test_command_writes_data_and_card(tmp_path, capsys):
     ],
 )
 def test_bad_input_is_one_line(arguments, message, tmp_path, capsys):
+    status: object
     try:
         status = main(["data", "--out", str(tmp_path / "d"), *arguments])
     except SystemExit as stopped:

@@ -20,7 +20,7 @@ def small(seed=0, **changes):
 
 def facts(*groups):
     """Prompt -> set of answers, read from one-hop sentences."""
-    found = {}
+    found: dict[tuple[int, ...], set[int]] = {}
     for group in groups:
         for *prompt, answer in group.tokens.tolist():
             found.setdefault(tuple(prompt), set()).add(answer)
