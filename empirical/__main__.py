@@ -196,13 +196,14 @@ def _parser() -> argparse.ArgumentParser:
 def _judge(names: list[str] | None, profile: str, results: Path, write: Path | None) -> int:
     from rich.console import Console
 
+    from empirical.engine import catalogue
     from empirical.engine import driver as engine
     from empirical.engine.records import ROOT
 
-    chosen = names or engine.experiments()
+    chosen = names or catalogue.names()
     if profile == "auto":
-        profile = engine.judged_profile(results)
-    rows = engine.judge_all(chosen, profile, results)
+        profile = catalogue.judged_profile(results)
+    rows = catalogue.judge_all(chosen, profile, results)
     if not rows:
         raise ValueError(f"judge: expected results of profile {profile} in {results}, got none (make experiments)")
     engine.print_rows(Console(width=None if sys.stdout.isatty() else 132, highlight=False), rows)

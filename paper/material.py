@@ -109,11 +109,11 @@ def judge_everything(results: Path) -> dict[tuple[str, str], Run]:
     Raises:
         MaterialError: a damaged record, or one that does not belong to the present grid and protocol.
     """
-    from empirical.engine import driver as engine
+    from empirical.engine import catalogue as engine
     from empirical.engine.records import RecordError
 
     found = {}
-    for experiment in engine.experiments():
+    for experiment in engine.names():
         for profile in PROFILES:
             there = {path.name for path in (results / experiment / profile).glob("*.json")}
             if not there:
@@ -134,11 +134,11 @@ def judge_everything(results: Path) -> dict[tuple[str, str], Run]:
 
 def sort_runs(judged: Mapping[tuple[str, str], Run]) -> tuple[dict[str, list[Run]], dict[str, str]]:
     """(finished runs by experiment, why the others are not finished)."""
-    from empirical.engine import driver as engine
+    from empirical.engine import catalogue as engine
 
     runs: dict[str, list[Run]] = {}
     unfinished: dict[str, str] = {}
-    known = engine.experiments()
+    known = engine.names()
     for experiment in dict.fromkeys((*EXPERIMENTS, *known)):
         notes = []
         for profile in PROFILES:
@@ -164,7 +164,7 @@ def check_measured(
     Raises:
         MaterialError: they differ; results or judge changed after the verification.
     """
-    from empirical.engine.driver import judged_profile
+    from empirical.engine.catalogue import judged_profile
 
     profile = judged_profile(results)
     rows = [row for (_, under), run in judged.items() if under == profile for row in run.rows]

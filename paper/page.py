@@ -264,10 +264,10 @@ def plots_of(run: Run) -> list[Plot]:
     import matplotlib
 
     from empirical.engine.drawing import STYLE
-    from empirical.engine.figures import PLOTS
+    from empirical.engine.figures import plots
 
     found = []
-    for plot in (p for p in PLOTS if p.experiment == run.experiment):
+    for plot in (p for p in plots() if p.experiment == run.experiment):
         with matplotlib.rc_context(STYLE):
             figure = plot.draw(run.records, run.rows)
             if figure is not None:

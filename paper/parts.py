@@ -227,11 +227,11 @@ def draw_figures(material: Material, folder: Path) -> dict[str, dict[str, str]]:
     import matplotlib
 
     from empirical.engine.drawing import STYLE
-    from empirical.engine.figures import PLOTS
+    from empirical.engine.figures import plots
 
     captions: dict[str, dict[str, str]] = {}
     style = {**STYLE, "pdf.fonttype": 42, "pdf.compression": 6}
-    for plot in PLOTS:
+    for plot in plots():
         run = material.run(plot.experiment)
         if run is None:
             continue
@@ -302,11 +302,11 @@ def figures(material: Material, captions: Mapping[str, Mapping[str, str]], exper
 
 def figref(material: Material, captions: Mapping[str, Mapping[str, str]], name: str) -> str:
     """A reference to a figure, or that it is not finished."""
-    from empirical.engine.figures import PLOTS
+    from empirical.engine.figures import plots
 
     if any(name in found for found in captions.values()):
         return rf"Figure~\ref{{fig:{name}}}"
-    if not any(plot.name == name for plot in PLOTS):
+    if not any(plot.name == name for plot in plots()):
         raise KeyError(f"{name}: expected the name of a figure, got none such")
     return rf"a figure ({PENDING})"
 

@@ -7,7 +7,7 @@ The colours are those of Okabe and Ito, which colour-blind readers tell apart, a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-Records = Sequence[Mapping[str, Any]]
+from empirical.engine.judge import Row
+
+#: records of one experiment, or of one kind of its cells
+Records = Sequence[Any]
+Rows = Sequence[Row]
 
 BLUE, RED, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 SOFT = "#666666"
@@ -26,15 +30,13 @@ STYLE: dict[str, Any] = {
     "legend.frameon": False, "svg.hashsalt": "lora-limits", "savefig.dpi": 160, "figure.titlesize": 10.5,
 }  # fmt: skip
 
-#: pairs of the coverage experiment, by where the first and the second hop are written
-
 
 class Plot(NamedTuple):
-    """A figure: file name without suffix, the experiment it is of, the function that draws it."""
+    """A figure: file name without suffix, the experiment it is of, what draws it of the records and the judged rows."""
 
     name: str
     experiment: str
-    draw: Callable[[Records, Records], Figure | None]
+    draw: Callable[[Any, Rows], Figure | None]
 
 
 def rate(count: Sequence[float]) -> float:
@@ -48,7 +50,7 @@ def mean_rate(values: Sequence[float]) -> float:
     return sum(kept) / len(kept) if kept else math.nan
 
 
-def verdict_suffix(rows: Records, name: str) -> str:
+def verdict_suffix(rows: Rows, name: str) -> str:
     """What the judge says of a prediction, as a suffix; empty where it was not judged."""
     found = [r["verdict"] for r in rows if r["id"] == name]
     return f": {found[0].upper() if found[0] == 'violated' else found[0]}" if found else ""
@@ -68,7 +70,7 @@ def panel_title(axis: Axes, text: str, **options: Any) -> None:
 
 def provenance(records: Records) -> str:
     """One line: experiment, profile, device, number of worlds, their seeds, commit."""
-    seeds = sorted({r["cell"]["seed"] for r in records})
+    seeds = sorted({r.cell.seed for r in records})
     spans: list[list[int]] = []
     for seed in seeds:
         if spans and seed == spans[-1][1] + 1:
@@ -76,11 +78,11 @@ def provenance(records: Records) -> str:
         else:
             spans.append([seed, seed])
     shown = ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in spans)
-    commits = sorted({(r["commit"] or "unknown")[:7] + (" + changes" if r["dirty"] else "") for r in records})
-    devices = ", ".join(sorted({r["device"] for r in records}))
+    commits = sorted({(r.commit or "unknown")[:7] + (" + changes" if r.dirty else "") for r in records})
+    devices = ", ".join(sorted({r.device for r in records}))
     first = records[0]
     number = f"1 world (seed {shown})" if len(seeds) == 1 else f"{len(seeds)} worlds (seeds {shown})"
-    parts = (f"{first['experiment']}, profile {first['profile']}", devices, number, f"commit {', '.join(commits)}")
+    parts = (f"{first.experiment}, profile {first.profile}", devices, number, f"commit {', '.join(commits)}")
     return "  |  ".join(parts)
 
 

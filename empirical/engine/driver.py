@@ -6,30 +6,24 @@ costs the cells that were running and nothing else: the next run finds the finis
 
 from __future__ import annotations
 
-import hashlib
-import importlib
 import importlib.util
 import os
-import pkgutil
 import sys
 import time
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import empirical.experiments
-from empirical.engine import estimate
+from empirical.engine import catalogue, estimate
+from empirical.engine.catalogue import judge_all, judged_profile, pick_profile, store_for
 from empirical.engine.estimate import Job, Times, gib
-from empirical.engine.judge import Prediction, as_row, judge
+from empirical.engine.judge import Row
 from empirical.engine.pool import Engine, Local, Outcome
-from empirical.engine.records import RESULTS, ROOT, Store, canonical, commit, device_name, write_json
+from empirical.engine.records import RESULTS, ROOT, RawRecord, canonical, commit, device_name, write_json
+from empirical.engine.settings import UserMethod
 from theory.numerics import one_of, require
 
-CONFIGS = Path(__file__).resolve().parents[1] / "experiments"
-PROFILES = ("smoke", "cpu", "gpu")
 ENGINES = ("local", "ray")
 #: a worker that dies (out of memory, killed) takes its cell with it, which is tried this often in one run
 ATTEMPTS = 3
@@ -37,114 +31,15 @@ ATTEMPTS = 3
 ON_A_GPU = 12
 
 
-def experiments(results: Path | None = None, profile: str = "*") -> list[str]:
-    """Names of all experiments, in the order in which they run; of those with results if a folder is given."""
-    names = _names()
-    if results is not None:
-        names = [name for name in names if any(results.glob(f"{name}/{profile}/*.json"))]
-    return sorted(names, key=lambda name: (getattr(_module(name), "ORDER", 99), name))
-
-
-def _names() -> list[str]:
-    found = (m.name for m in pkgutil.iter_modules(empirical.experiments.__path__))
-    return [name for name in found if not name.startswith("_")]
-
-
-def _module(name: str) -> ModuleType:
-    return importlib.import_module(f"empirical.experiments.{name}.run")
-
-
-def module(name: str) -> ModuleType:
-    """The experiment's module. Raises ValueError for an unknown name."""
-    one_of(name, "experiment", _names())
-    return _module(name)
-
-
-def config(name: str, profile: str, folder: Path = CONFIGS) -> dict[str, Any]:
-    """The experiment's settings under `profile`: its table over [common].
-
-    Raises:
-        ValueError: unreadable file, no table for the profile, or a key that [common] does not have.
-    """
-    one_of(profile, "profile", PROFILES)
-    path = folder / name / "settings.toml"
-    if not path.exists():
-        path = Path(str(module(name).__file__)).with_name("settings.toml")
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ValueError(f"{path.name}: expected readable TOML, got: {error}") from error
-    require("common" in tables and profile in tables, path.name, f"the tables common and {profile}", sorted(tables))
-    unknown = sorted(set(tables[profile]) - set(tables["common"]))
-    require(not unknown, f"{path.name} [{profile}]", "only keys that [common] has", ", ".join(unknown))
-    return {**tables["common"], **tables[profile]}
-
-
-def pick_profile(profile: str, cuda: bool | None = None) -> str:
-    """Resolve "auto"; refuse "gpu" where there is none. `cuda`: whether there is one, by default on this machine."""
-    one_of(profile, "profile", (*PROFILES, "auto"))
-    if profile in ("smoke", "cpu"):
-        return profile
-    if cuda is None:
-        import torch
-
-        cuda = bool(torch.cuda.is_available())
-    if profile == "auto":
-        return "gpu" if cuda else "cpu"
-    require(cuda, "profile", "a CUDA device for gpu (PROFILE=cpu runs anywhere)", "none")
-    return profile
-
-
-def judged_profile(results: Path) -> str:
-    """The profile that counts: gpu where it has results, else cpu."""
-    return "gpu" if any(results.glob("*/gpu/*.json")) else "cpu"
-
-
-def user_method(reference: str) -> dict[str, str]:
-    """What a cell remembers of METHOD=file.py:function: the reference and the hash of the file's text.
-
-    Raises:
-        ValueError: the file or the function is not there.
-    """
-    path, _, function = reference.partition(":")
-    require(bool(path) and bool(function), "method", "file.py:function", repr(reference))
-    file = Path(path)
-    require(file.is_file(), "method", "a Python file", repr(path))
-    from empirical.reuse.methods import own_merge
-
-    own_merge(reference)
-    return {"reference": str(file.resolve()) + ":" + function,
-            "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}  # fmt: skip
-
-
-def store_for(name: str, profile: str, results: Path = RESULTS) -> Store:
-    """Where the records of an experiment lie."""
-    return Store(results, name, module(name).PROTOCOL, profile)
-
-
-def cells(name: str, profile: str, method: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
-    """The grid of an experiment under a profile; with a user's method only where the experiment can take one."""
-    found: list[dict[str, Any]] = module(name).cells(config(name, profile))
-    if method is not None:
-        found = [{**c, "user_method": dict(method)} for c in found if getattr(module(name), "takes_method", _no)(c)]
-    hashes = [canonical(c) for c in found]
-    require(len(set(hashes)) == len(hashes), f"{name}.cells", "different cells", "the same cell twice")
-    return found
-
-
-def _no(cell: Mapping[str, Any]) -> bool:
-    return False
-
-
 def pending(
-    names: Sequence[str], profile: str, results: Path, method: Mapping[str, str] | None = None
-) -> tuple[list[Job], list[tuple[Job, dict[str, Any]]]]:
+    names: Sequence[str], profile: str, results: Path, method: UserMethod | None = None
+) -> tuple[list[Job], list[tuple[Job, RawRecord]]]:
     """(cells that have to run, finished ones with their records). A damaged record raises RecordError."""
     jobs, done = [], []
     for name in names:
         store = store_for(name, profile, results)
-        for cell in cells(name, profile, method):
-            job = estimate.job(module(name), name, store, cell)
+        for cell in catalogue.cells(name, profile, method):
+            job = estimate.job(catalogue.load(name), name, store, cell)
             record = store.get(cell)
             if record is None:
                 jobs.append(job)
@@ -181,10 +76,10 @@ def run(
     one_of(engine, "engine", ENGINES)
     require(address is None or engine == "ray", "--address", "--engine ray with it", f"--engine {engine}")
     console = Console(width=None if sys.stdout.isatty() else 132, highlight=False)
-    chosen = list(names) if names else experiments()
+    chosen = list(names) if names else catalogue.names()
     for name in chosen:
-        module(name)
-    described = user_method(method) if method else None
+        catalogue.load(name)
+    described = catalogue.user_method(method) if method else None
     if address is None:
         profile = pick_profile(profile)  # before anything is started
     with ExitStack() as stack:
@@ -222,8 +117,8 @@ def run(
             for job in times.ordered(jobs):
                 expected = times.expected(job)
                 shown = "time unknown" if expected is None else f"{expected:.3g} s"
-                console.print(f"  {job.store.path(job.cell).stem}  {job.experiment}  {shown}  {canonical(job.cell)}",
-                              soft_wrap=True, markup=False)  # fmt: skip
+                name, cell = job.store.path(job.cell).stem, canonical(job.cell.identity())
+                console.print(f"  {name}  {job.experiment}  {shown}  {cell}", soft_wrap=True, markup=False)
             return 0
         failures: list[str] = []
         left = 0
@@ -242,7 +137,7 @@ def run(
         console.print(f"{left} cells left when the budget of {budget_minutes:g} min ended; run the same command again")
     if not failures and not left:
         # all that is there is judged, so that a run of one experiment leaves the others in the document
-        rows = judge_all(experiments(folder, profile), profile, folder, described)
+        rows = judge_all(catalogue.names(folder, profile), profile, folder, described)
         print_rows(console, [row for row in rows if row["experiment"] in chosen])
         target, figures = documents(folder, profile, described)
         write_experiments(target, profile, rows)
@@ -252,14 +147,14 @@ def run(
     return 1 if failures else 0
 
 
-def _strangers(names: Sequence[str], profile: str, folder: Path, method: Mapping[str, str] | None) -> Iterator[str]:
+def _strangers(names: Sequence[str], profile: str, folder: Path, method: UserMethod | None) -> Iterator[str]:
     for name in names:
-        found = store_for(name, profile, folder).strangers(cells(name, profile, method))
+        found = store_for(name, profile, folder).strangers(catalogue.cells(name, profile, method))
         if found and method is None:
             yield f"{name}: {found} records of another config or protocol are here; they are kept and not used"
 
 
-def documents(folder: Path, profile: str, method: Mapping[str, str] | None = None) -> tuple[Path, Path]:
+def documents(folder: Path, profile: str, method: UserMethod | None = None) -> tuple[Path, Path]:
     """(JSON file, folder of figures) for the outcomes of `profile`.
 
     They lie in build/, or beside results that lie elsewhere. ``experiments.json`` is the profile that counts
@@ -271,9 +166,7 @@ def documents(folder: Path, profile: str, method: Mapping[str, str] | None = Non
     return base / f"experiments{suffix}.json", base / f"figures{suffix}"
 
 
-def _figures(
-    names: Sequence[str], profile: str, folder: Path, method: Mapping[str, str] | None, out: Path
-) -> Iterator[str]:
+def _figures(names: Sequence[str], profile: str, folder: Path, method: UserMethod | None, out: Path) -> Iterator[str]:
     """Draw the figures where matplotlib is there; one line for each, or one that says that it is not."""
     # looked up by file: the plots load torch, for which an experiment without one need not wait
     plotted = [name for name in names if importlib.util.find_spec(f"empirical.experiments.{name}.figures")]
@@ -321,7 +214,7 @@ class Driver:
                 while len(running) < self.slots() and (position := self.next(waiting, bool(running))) is not None:
                     job = waiting.pop(position)
                     running[tickets[id(job)]] = job
-                    self.engine.submit(tickets[id(job)], job.experiment, job.cell, self.device)
+                    self.engine.submit(tickets[id(job)], job.experiment, job.cell.identity(), self.device)
                 if not running:
                     return self.failures, len(waiting)
                 for ticket, outcome in self.engine.wait():
@@ -368,7 +261,7 @@ class Driver:
     def fail(self, job: Job, error: str) -> None:
         """Write why there is no record."""
         job.store.put_error(job.cell, error)
-        self.failures.append(f"{job.experiment} {canonical(job.cell)}: {error.splitlines()[0]}")
+        self.failures.append(f"{job.experiment} {canonical(job.cell.identity())}: {error.splitlines()[0]}")
 
     def slots(self) -> int:
         """How many cells to run at once: as many as the engine has and, as measured so far, fit into memory."""
@@ -407,46 +300,14 @@ def _bar(console: Any, jobs: Sequence[Job], times: Times) -> Iterator[Callable[[
         yield lambda job, done: bar.update(task, advance=weights[id(job)], count=f"{done}/{len(jobs)}")
 
 
-def records(
-    name: str, profile: str, results: Path = RESULTS, method: Mapping[str, str] | None = None
-) -> list[dict[str, Any]]:
-    """The records of the current grid, in its order. Cells that have not run are left out."""
-    store = store_for(name, profile, results)
-    found = (store.get(cell) for cell in cells(name, profile, method))
-    return [r for r in found if r is not None]
-
-
-def judge_all(
-    names: Sequence[str], profile: str, results: Path = RESULTS, method: Mapping[str, str] | None = None
-) -> list[dict[str, Any]]:
-    """Judge every experiment that has a record: rows as in ``build/experiments.json``."""
-    from theory.claims import load
-
-    claims = load()
-    rows = []
-    for name in names:
-        found = records(name, profile, results, method)
-        if not found:
-            continue
-        predictions: list[Prediction] = module(name).predictions(config(name, profile), found)
-        for prediction, verdict in zip(predictions, judge(predictions), strict=True):
-            claim = claims.get(prediction.claim)
-            require(claim is not None, f"{name}: claim", "an id of the registry", prediction.claim)
-            assert claim is not None
-            row = as_row(prediction, verdict, name, claim.explained.get(prediction.id))
-            row["devices"] = sorted({r["device"] for r in found})
-            rows.append(row)
-    return rows
-
-
-def write_experiments(path: Path, profile: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_experiments(path: Path, profile: str, rows: Sequence[Row]) -> None:
     """Write the judged predictions as one document."""
     from empirical.engine.records import SCHEMA, commit
 
     write_json(path, {"schema": SCHEMA, "profile": profile, "commit": commit()[0], "predictions": list(rows)})
 
 
-def print_rows(console: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+def print_rows(console: Any, rows: Sequence[Row]) -> None:
     """One line per prediction: what was said, what came out per world, the verdict; violations as loud as the rest."""
     from rich.table import Table
 

@@ -7,12 +7,14 @@ cell, by what finished cells took on this device. The records of another device 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from empirical.engine.records import Store, canonical
+from empirical.engine.experiment import Experiment
+from empirical.engine.records import RawRecord, Store, canonical
 from empirical.engine.scheduler import fitting, simulate
+from empirical.engine.settings import Cell
 
 #: resident memory of a worker before one was measured: torch, transformers and a model of a few million parameters;
 #: with CUDA its libraries too
@@ -24,18 +26,17 @@ class Job(NamedTuple):
 
     experiment: str
     store: Store
-    cell: dict[str, Any]
+    cell: Cell
     #: cells of one kind take time in proportion to their guess
     kind: str
     #: seconds as the experiment guesses them; None if it does not
     guess: float | None
 
 
-def job(experiment: Any, name: str, store: Store, cell: dict[str, Any]) -> Job:
-    """The job of a cell of the module `experiment`. Its kind is what its settings say in words and not in numbers."""
-    kind = canonical({"experiment": name} | {k: v for k, v in cell.items() if isinstance(v, str)})
-    guess = getattr(experiment, "seconds", None)
-    return Job(name, store, cell, kind, None if guess is None else float(guess(cell)))
+def job(experiment: Experiment[Any], name: str, store: Store, cell: Cell) -> Job:
+    """The job of a cell. Its kind is what its settings say in words and not in numbers."""
+    words = {k: v for k, v in cell.identity().items() if isinstance(v, str)}
+    return Job(name, store, cell, canonical({"experiment": name} | words), experiment.seconds(cell))
 
 
 class Times:
@@ -143,7 +144,7 @@ def gib(size: float) -> str:
     return f"{size / 2**30:.2g} GiB"
 
 
-def here(records: Sequence[tuple[Job, Mapping[str, Any]]], device: str) -> Times:
+def here(records: Sequence[tuple[Job, RawRecord]], device: str) -> Times:
     """The times of the records that were made on `device`, as `empirical.engine.records.device_name` calls it."""
     times = Times()
     for cell, record in records:

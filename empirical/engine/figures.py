@@ -1,34 +1,41 @@
 """Figures of the experiments, predicted and measured in one plot: ``build/figures/*.svg`` and ``*.png``.
 
-A module per experiment; each figure is a function of the records and the judged rows of that experiment.
+``figures.py`` in the folder of an experiment, where there is one, holds `plots`: name of a file -> function of the
+records and the judged rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import importlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import matplotlib
 
-from empirical.engine.drawing import STYLE
+from empirical.engine import catalogue
+from empirical.engine.drawing import STYLE, Plot
 from empirical.engine.records import RESULTS, ROOT, RecordError
-from empirical.experiments.coverage import figures as coverage
-from empirical.experiments.entities import figures as entities
-from empirical.experiments.one_layer import figures as one_layer
-from empirical.experiments.rank_threshold import figures as rank_threshold
-from empirical.experiments.update_spectrum import figures as update_spectrum
-from empirical.experiments.word_problems import figures as word_problems
+from empirical.engine.settings import UserMethod
 from theory.numerics import require
 
 FIGURES = ROOT / "build" / "figures"
-PLOTS = (
-    *rank_threshold.PLOTS,
-    *one_layer.PLOTS,
-    *coverage.PLOTS,
-    *word_problems.PLOTS,
-    *entities.PLOTS,
-    *update_spectrum.PLOTS,
-)
+
+
+def plots(names: Sequence[str] | None = None) -> list[Plot]:
+    """The plots of these experiments, or of all, in their order.
+
+    Raises:
+        ValueError: a ``figures.py`` without `plots`.
+    """
+    found = []
+    for name in catalogue.names() if names is None else names:
+        if not (catalogue.folders()[name] / "figures.py").exists():
+            continue
+        module = importlib.import_module(f"empirical.experiments.{name}.figures")
+        drawn = getattr(module, "plots", None)
+        require(isinstance(drawn, dict), f"{name}/figures.py", "a table `plots`", type(drawn).__name__)
+        found += [Plot(file, name, draw) for file, draw in (drawn or {}).items()]
+    return found
 
 
 def draw(
@@ -36,7 +43,7 @@ def draw(
     results: Path = RESULTS,
     out: Path = FIGURES,
     names: Sequence[str] | None = None,
-    method: Mapping[str, str] | None = None,
+    method: UserMethod | None = None,
 ) -> Iterator[str]:
     """Draw what the results allow; yields one line per figure, drawn or skipped.
 
@@ -48,18 +55,16 @@ def draw(
         ValueError: no results of the profile at all, or an unknown profile.
         RecordError: a damaged record, or a folder that cannot be written.
     """
-    from empirical.engine import driver as engine
-
     if profile == "auto":
-        profile = "gpu" if any(results.glob("*/gpu/*.json")) else "cpu"
-    plots = [p for p in PLOTS if names is None or p.experiment in names]
-    wanted = list(dict.fromkeys(p.experiment for p in plots))
-    found = {name: engine.records(name, profile, results, method) for name in wanted}
+        profile = catalogue.judged_profile(results)
+    chosen = plots(names)
+    wanted = list(dict.fromkeys(p.experiment for p in chosen))
+    found = {name: catalogue.records(name, profile, results, method) for name in wanted}
     if names is None:
         got = "none (make experiments)"
         require(any(found.values()), "figures", f"results of profile {profile} in {results}", got)
-    rows = {name: engine.judge_all([name], profile, results, method) for name in wanted}
-    for plot in plots:
+    rows = {name: catalogue.judge_all([name], profile, results, method) for name in wanted}
+    for plot in chosen:
         records = found[plot.experiment]
         with matplotlib.rc_context(STYLE):
             figure = plot.draw(records, rows[plot.experiment]) if records else None

@@ -18,7 +18,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypedDict
 
 from empirical.engine.records import canonical
 from theory.numerics import one_of, require
@@ -235,8 +235,29 @@ def judge(predictions: Sequence[Prediction]) -> list[Verdict]:
     return [v for v in verdicts if v is not None]
 
 
-def as_row(prediction: Prediction, verdict: Verdict, experiment: str, explained: str | None) -> dict[str, Any]:
-    """The row of ``build/experiments.json`` for a judged prediction."""
+class Row(TypedDict):
+    """A judged prediction as ``build/experiments.json`` holds it; infinite ends of an interval are None."""
+
+    id: str
+    claim: str
+    experiment: str
+    kind: str
+    relation: str
+    predicted: float | list[float]
+    margin: float
+    worlds: list[float | list[float]]
+    interval: list[float | None]
+    level: float
+    mean: float | None
+    verdict: str
+    predicted_hash: str
+    explained: str | None
+    says: str
+    devices: list[str]
+
+
+def as_row(prediction: Prediction, verdict: Verdict, experiment: str, explained: str | None, devices: list[str]) -> Row:
+    """The row of a judged prediction of an experiment whose cells ran on `devices`."""
 
     def number(x: float) -> float | None:
         return round(x, 6) if math.isfinite(x) else None
@@ -258,4 +279,5 @@ def as_row(prediction: Prediction, verdict: Verdict, experiment: str, explained:
         "predicted_hash": prediction.hash(),
         "explained": explained,
         "says": prediction.says,
+        "devices": devices,
     }

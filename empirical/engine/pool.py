@@ -7,7 +7,6 @@ results.
 
 from __future__ import annotations
 
-import importlib
 import multiprocessing
 import os
 import signal
@@ -19,6 +18,9 @@ from multiprocessing import connection, resource_tracker
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from pydantic import JsonValue
+
+from empirical.engine.catalogue import load
 from empirical.engine.records import canonical, device_name, environment, finite
 
 #: the processes are the parallelism: each runs on one thread
@@ -36,7 +38,7 @@ class Outcome(NamedTuple):
     #: the worker's device in words
     device: str
     #: versions in the worker
-    environment: dict[str, Any]
+    environment: dict[str, JsonValue]
     #: peak resident memory of the worker so far, in bytes
     memory: int
 
@@ -47,7 +49,7 @@ class Engine(Protocol):
     def slots(self, device: str) -> int:
         """How many cells run at once on `device` ("cpu" or "cuda")."""
 
-    def submit(self, ticket: int, experiment: str, cell: dict[str, Any], device: str) -> None:
+    def submit(self, ticket: int, experiment: str, cell: dict[str, JsonValue], device: str) -> None:
         """Start a cell; `wait` will name it by its ticket."""
 
     def wait(self) -> list[tuple[int, Outcome | None]]:
@@ -57,12 +59,14 @@ class Engine(Protocol):
         """Stop all workers at once. What they were running is lost, and nothing else: they never write."""
 
 
-def work(experiment: str, cell: Mapping[str, Any], device: str) -> Outcome:
+def work(experiment: str, cell: Mapping[str, JsonValue], device: str) -> Outcome:
     """Run a cell in this process. Whatever it dies of, and a number that is not finite, becomes its error."""
     started = time.perf_counter()
-    metrics, problem = None, None
+    metrics: Any = None
+    problem = None
     try:
-        metrics = importlib.import_module(f"empirical.experiments.{experiment}.run").run(dict(cell), device)
+        found = load(experiment)
+        metrics = found.run(found.cell(cell), device)
         finite(metrics)
         canonical(metrics)
     except Exception as error:  # whatever a cell dies of is recorded with its config, and the run goes on
@@ -107,7 +111,7 @@ class Local:
         """How many cells run at once."""
         return self._count
 
-    def submit(self, ticket: int, experiment: str, cell: dict[str, Any], device: str) -> None:
+    def submit(self, ticket: int, experiment: str, cell: dict[str, JsonValue], device: str) -> None:
         """Give a cell to an idle worker, or to a new one."""
         while self._idle:
             worker = self._idle.pop()

@@ -13,7 +13,6 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import empirical
 import theory
 from empirical.engine.estimate import MEMORY
 from empirical.engine.pool import ONE_THREAD, Outcome, work
+from empirical.engine.settings import UserMethod
 from theory.numerics import require
 
 #: so many cells share a GPU
@@ -38,9 +38,7 @@ class Ray:
         ValueError: Ray is not installed, or no cluster answers at the address.
     """
 
-    def __init__(
-        self, address: str | None, workers: int | None = None, method: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, address: str | None, workers: int | None = None, method: UserMethod | None = None) -> None:
         found = importlib.util.find_spec("ray") is not None
         require(found, "--engine ray", "the package ray (pip install 'lora-limits[cluster]')", "none installed")
         if address not in (None, "auto"):
@@ -129,7 +127,7 @@ def _reachable(address: str) -> None:
         raise ValueError(f"--address: expected a Ray cluster at {address}, got: {error}") from error
 
 
-def _pack(folder: Path, method: Mapping[str, str] | None) -> Path:
+def _pack(folder: Path, method: UserMethod | None) -> Path:
     """A package of the user's own experiments and method."""
     package = folder / SHIPPED
     package.mkdir()
@@ -143,7 +141,7 @@ def _pack(folder: Path, method: Mapping[str, str] | None) -> Path:
             )
     if method is not None:
         (package / "method").mkdir()
-        shutil.copy(method["reference"].rpartition(":")[0], package / "method")
+        shutil.copy(method.reference.rpartition(":")[0], package / "method")
     return package
 
 

@@ -17,16 +17,63 @@ import platform
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypedDict, TypeVar
+
+from pydantic import JsonValue
+
+from empirical.engine.settings import Cell
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "empirical" / "results"
-FIELDS = {"schema", "cell", "experiment", "protocol", "profile", "metrics", "seconds", "device", "environment",
-          "commit", "dirty"}  # fmt: skip
 SCHEMA = 1
 PACKAGES = ("numpy", "torch", "transformers", "peft")
+
+C = TypeVar("C", bound=Cell, covariant=True)
+M = TypeVar("M", covariant=True)
+
+
+class RawRecord(TypedDict):
+    """A record as its file holds it."""
+
+    schema: int
+    cell: dict[str, Any]
+    experiment: str
+    protocol: int
+    profile: str
+    metrics: dict[str, Any]
+    seconds: float
+    device: str
+    environment: dict[str, JsonValue]
+    commit: str | None
+    dirty: bool
+
+
+FIELDS = set(RawRecord.__annotations__)
+
+
+@dataclass(frozen=True)
+class Record(Generic[C, M]):
+    """A record as the experiments read it: its cell, and what was measured there."""
+
+    experiment: str
+    profile: str
+    cell: C
+    metrics: M
+    #: wall time of the cell alone
+    seconds: float
+    #: the device in words
+    device: str
+    commit: str | None
+    dirty: bool
+    #: the file
+    raw: RawRecord
+
+    def __getitem__(self, field: str) -> Any:
+        """A field as the file holds it."""
+        return self.raw[field]  # type: ignore[literal-required]
 
 
 class RecordError(ValueError):
@@ -72,7 +119,7 @@ def _write(path: Path, text: str) -> None:
         raise
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> RawRecord:
     """A record, checked against its own name.
 
     Raises:
@@ -88,13 +135,14 @@ def read(path: Path) -> dict[str, Any]:
     want = cell_hash(found["experiment"], found["protocol"], found["cell"])
     if path.stem != want:
         raise RecordError(f"{path}: expected the name {want} for this content, got {path.stem}")
-    return found
+    raw: RawRecord = found  # type: ignore[assignment]
+    return raw
 
 
 @cache
-def environment() -> dict[str, Any]:
+def environment() -> dict[str, JsonValue]:
     """Versions that a result depends on, of the process that asks."""
-    versions: dict[str, str | None] = {}
+    versions: dict[str, JsonValue] = {}
     for name in PACKAGES:
         try:
             versions[name] = importlib.metadata.version(name)
@@ -153,28 +201,28 @@ class Store:
         self.experiment, self.protocol, self.profile = experiment, protocol, profile
         self.folder = results / experiment / profile
 
-    def path(self, cell: Mapping[str, Any]) -> Path:
+    def path(self, cell: Cell) -> Path:
         """Where the record of `cell` lies or will lie."""
-        return self.folder / f"{cell_hash(self.experiment, self.protocol, cell)}.json"
+        return self.folder / f"{cell_hash(self.experiment, self.protocol, cell.identity())}.json"
 
-    def _error_path(self, cell: Mapping[str, Any]) -> Path:
+    def _error_path(self, cell: Cell) -> Path:
         path = self.path(cell)
         return path.with_name(f"{path.stem}.error.txt")
 
-    def get(self, cell: Mapping[str, Any]) -> dict[str, Any] | None:
+    def get(self, cell: Cell) -> RawRecord | None:
         """The record of `cell`, None if it is not there. Raises RecordError for a damaged file."""
         path = self.path(cell)
         return read(path) if path.exists() else None
 
     def put(
         self,
-        cell: Mapping[str, Any],
-        metrics: Mapping[str, Any],
+        cell: Cell,
+        metrics: dict[str, Any],
         seconds: float,
         device: str,
-        versions: Mapping[str, Any] | None = None,
+        versions: dict[str, JsonValue] | None = None,
         code: tuple[str | None, bool] | None = None,
-    ) -> dict[str, Any]:
+    ) -> RawRecord:
         """Write the record of a finished cell; a number that is not finite raises RecordError.
 
         Args:
@@ -185,16 +233,16 @@ class Store:
         """
         finite(metrics)
         identity, dirty = code or commit()
-        record = {
+        record: RawRecord = {
             "schema": SCHEMA,
-            "cell": dict(cell),
+            "cell": cell.identity(),
             "experiment": self.experiment,
             "protocol": self.protocol,
             "profile": self.profile,
-            "metrics": dict(metrics),
+            "metrics": metrics,
             "seconds": round(seconds, 3),
             "device": device,
-            "environment": dict(versions or environment()),
+            "environment": versions or environment(),
             "commit": identity,
             "dirty": dirty,
         }
@@ -204,11 +252,11 @@ class Store:
         write_json(self.path(cell), record)
         return record
 
-    def put_error(self, cell: Mapping[str, Any], error: str) -> None:
+    def put_error(self, cell: Cell, error: str) -> None:
         """Keep why a cell failed, beside where its record would lie; the next run tries it again."""
-        _write(self._error_path(cell), f"{canonical(dict(cell))}\n{error}\n")
+        _write(self._error_path(cell), f"{canonical(cell.identity())}\n{error}\n")
 
-    def strangers(self, cells: Iterable[Mapping[str, Any]]) -> int:
+    def strangers(self, cells: Iterable[Cell]) -> int:
         """How many files here belong to none of `cells`: records of another config or protocol."""
         return len({p.name for p in self.folder.glob("*.json")} - {self.path(cell).name for cell in cells})
 

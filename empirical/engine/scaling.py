@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ConfigDict
 
 from empirical.engine.ray import PER_GPU
 from empirical.engine.records import RESULTS, ROOT, RecordError, Store, device_name, read, write_json
 from empirical.engine.scheduler import Schedule, graham, lower_bound, simulate
+from empirical.engine.settings import Cell
 from theory.adapters import parameter_count
 from theory.numerics import require, stream
 
@@ -46,6 +48,13 @@ DISK = 2e9
 RESTART = 120.0
 
 
+class _Copy(Cell):
+    """A cell of any experiment, with a number that makes it another."""
+
+    model_config = ConfigDict(extra="allow")
+    number: int
+
+
 def recorded(results: Path = RESULTS) -> dict[str, list[float]]:
     """Experiment -> seconds of its cells, of the records on a CPU. Raises ValueError if there are none."""
     found: dict[str, list[float]] = {}
@@ -64,7 +73,7 @@ def measure(count: int = 300) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=ROOT / "build") as folder:
         store = Store(Path(folder), example["experiment"], example["protocol"], example["profile"])
         for i in range(count):
-            cell = {**example["cell"], "copy": i}
+            cell = _Copy(number=i, **example["cell"])
             started = time.perf_counter()
             store.put(cell, example["metrics"], 1.0, "measured", code=(None, True))
             written = time.perf_counter()

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from empirical.engine import driver as engine
+from empirical.engine import catalogue as engine
 from empirical.engine.records import RESULTS, ROOT
 
 README = ROOT / "README.md"
@@ -14,8 +14,8 @@ MARKS = ("<!-- experiments -->\n", "\n<!-- /experiments -->")
 
 
 def purpose(name: str) -> str:
-    """The first sentence of an experiment's module."""
-    return (engine.module(name).__doc__ or "").split("\n\n")[0].replace("\n", " ").removesuffix(".")
+    """What an experiment holds against real training, in one line."""
+    return engine.load(name).purpose
 
 
 def summary(results: Path = RESULTS, profiles: Sequence[str] = ("cpu", "gpu")) -> str:
@@ -25,12 +25,12 @@ def summary(results: Path = RESULTS, profiles: Sequence[str] = ("cpu", "gpu")) -
     """
     lines = ["| experiment | what it holds against real training | results | hold | violated | undecided |",
              "|---|---|---|---|---|---|"]  # fmt: skip
-    for name in engine.experiments():
+    for name in engine.names():
         found = {p: engine.records(name, p, results) for p in profiles}
         done = {p: records for p, records in found.items() if records}
         for profile, records in done.items():
             rows = engine.judge_all([name], profile, results)
-            seeds = {r["cell"].get("seed") for r in records}
+            seeds = {r.cell.seed for r in records}
             counts = [sum(r["verdict"] == v for r in rows) for v in ("holds", "violated", "undecided")]
             ran = f"{profile.upper()}, {len(seeds)} worlds, {len(records)} cells"
             lines.append(f"| `{name}` | {purpose(name)} | {ran} | {' | '.join(map(str, counts))} |")

@@ -72,32 +72,45 @@ def save_adapter(tiny_base: Callable[..., Any], tmp_path: Path) -> Callable[...,
     return save
 
 
-TOY = '''
-"""A toy: each cell squares its number, and leaves a mark when it starts and when it ends."""
+TOY = """
 import os, pathlib, signal, time
+from typing import Any
+from empirical.engine.experiment import Experiment, Kind
 from empirical.engine.judge import Prediction
-PROTOCOL = 1
-def cells(config):
-    return [{"x": x, "mode": config["mode"], "marks": config["marks"]} for x in config["xs"]]
-def run(cell, device):
-    folder, x = pathlib.Path(cell["marks"]), cell["x"]
+from empirical.engine.settings import Cell, Table
+class Settings(Table):
+    xs: tuple[int, ...]
+    mode: str
+    marks: str
+class Square(Cell):
+    x: int
+    mode: str
+    marks: str
+def cells(settings):
+    return [Square(seed=x, x=x, mode=settings.mode, marks=settings.marks) for x in settings.xs]
+def run(cell: Square, device: str) -> dict[str, Any]:
+    folder, x = pathlib.Path(cell.marks), cell.x
     name = f"{x}-{len(list(folder.glob(f'{x}-*')))}"
     (folder / name).write_text(f"{os.getpid()} {__file__}")
     time.sleep(float((folder.parent / "pause").read_text()))
-    if cell["mode"] == "fail" and x == 2:
+    if cell.mode == "fail" and x == 2:
         raise RuntimeError("two is refused")
-    if cell["mode"] == "nan" and x == 2:
+    if cell.mode == "nan" and x == 2:
         return {"square": float("nan")}
-    if cell["mode"] == "object" and x == 2:
+    if cell.mode == "object" and x == 2:
         return {"square": object()}
-    if cell["mode"] == "die" and x == 2 and name.endswith("-0"):
+    if cell.mode == "die" and x == 2 and name.endswith("-0"):
         os.kill(os.getpid(), signal.SIGKILL)
     (folder.parent / "ends" / name).write_text("")
     return {"square": x ** 2, "right": [x % 2, 2]}
-def predictions(config, results):
-    worlds = [r["metrics"]["right"] for r in results]
+def predictions(settings, records):
+    worlds = [r.metrics["right"] for r in records]
     return [Prediction("toy_at_most_one", "additive_limit", "exact", "at_most", 1.0, 0.0, worlds, "rates are rates")]
-'''
+experiment = Experiment(
+    purpose="Each cell squares its number, and leaves a mark when it starts and when it ends",
+    order=99, protocol=1, settings=Settings, cells=cells, kinds=[Kind(run)], predictions=predictions,
+)
+"""
 ROOT = Path(__file__).resolve().parents[2]
 
 

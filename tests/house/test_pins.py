@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from empirical.engine import driver as engine
+from empirical.engine import catalogue as engine
 from empirical.engine.records import RESULTS
 from theory.verify.formal import parse
 

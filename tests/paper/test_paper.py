@@ -49,7 +49,7 @@ def judged() -> dict[tuple[str, str], material.Run]:
 
 @pytest.fixture(scope="module")
 def verification(tmp_path_factory: pytest.TempPathFactory, judged: dict[tuple[str, str], material.Run]) -> Path:
-    from empirical.engine.driver import judged_profile
+    from empirical.engine.catalogue import judged_profile
 
     profile = judged_profile(material.RESULTS)
     parts: dict[str, dict[str, str]] = {}

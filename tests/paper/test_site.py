@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
 
-from empirical.engine import driver as engine
+from empirical.engine import catalogue as engine
 from paper import material, page, plots, site, tex
 from paper.markup import MarkupError, math, text
 from paper.material import Material, MaterialError, Run
@@ -190,10 +190,10 @@ def test_what_the_page_cannot_draw_is_named() -> None:
 
 
 def test_every_figure_of_the_results_can_be_drawn() -> None:
-    from empirical.engine.figures import PLOTS
+    from empirical.engine.figures import plots as every
 
     shown = 0
-    for plot in PLOTS:
+    for plot in every():
         for profile in material.PROFILES:
             records = engine.records(plot.experiment, profile)
             drawn = plot.draw(records, []) if records else None

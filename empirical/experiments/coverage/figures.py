@@ -17,7 +17,6 @@ from empirical.engine.drawing import (
     PURPLE,
     RED,
     SOFT,
-    Plot,
     Records,
     cloud,
     finish,
@@ -245,8 +244,8 @@ def alignment_figure(records: Records, rows: Records) -> Figure | None:
     return finish(figure, "Which queries will be answered? α and κ against success", worlds, handles, 3)
 
 
-PLOTS = (
-    Plot("coverage_law", "coverage", coverage_figure),
-    Plot("coverage_placement", "coverage", placement_figure),
-    Plot("coverage_alignment", "coverage", alignment_figure),
-)
+plots = {
+    "coverage_law": coverage_figure,
+    "coverage_placement": placement_figure,
+    "coverage_alignment": alignment_figure,
+}

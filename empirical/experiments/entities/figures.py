@@ -14,7 +14,6 @@ from empirical.engine.drawing import (
     GREEN,
     PURPLE,
     RED,
-    Plot,
     Records,
     cloud,
     finish,
@@ -102,7 +101,7 @@ def retention_figure(records: Records, rows: Records) -> Figure | None:
     return finish(figure, "What each condition keeps", worlds, [*handles, world_mark()], 3)
 
 
-PLOTS = (
-    Plot("entities_direct", "entities", direct_figure),
-    Plot("entities_retention", "entities", retention_figure),
-)
+plots = {
+    "entities_direct": direct_figure,
+    "entities_retention": retention_figure,
+}

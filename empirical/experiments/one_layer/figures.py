@@ -14,7 +14,6 @@ from empirical.engine.drawing import (
     PURPLE,
     RED,
     SOFT,
-    Plot,
     Records,
     finish,
     line_mark,
@@ -121,4 +120,4 @@ def _row(axis: Axes, y: float, values: Sequence[float], colour: str, marker: str
         axis.plot([mean_rate(values)], [y], marker=marker, ls="", ms=5, mec="white", mew=0.5, color=colour, zorder=4)
 
 
-PLOTS = (Plot("one_layer_two_hop", "one_layer", one_layer_figure),)
+plots = {"one_layer_two_hop": one_layer_figure}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,8 +12,8 @@ from empirical.engine.drawing import (
     BLUE,
     GREEN,
     SOFT,
-    Plot,
     Records,
+    Rows,
     cloud,
     finish,
     line_mark,
@@ -23,30 +21,25 @@ from empirical.engine.drawing import (
     new_panels,
     panel_title,
     rank_axis,
-    rate,
     share_axis,
     tally_suffix,
     verdict_suffix,
     world_mark,
 )
-from empirical.experiments.rank_threshold.run import code_rank, spectrum
+from empirical.experiments.rank_threshold.run import ANSWERS, MEMORY, SQUARED, code_rank, spectrum
 from theory.approximation import floor_error
 
 
-def _part(records: Records, part: str) -> list[Mapping[str, Any]]:
-    return [r for r in records if r["cell"]["part"] == part]
-
-
-def error_figure(records: Records, rows: Records) -> Figure | None:
+def error_figure(records: Records, rows: Rows) -> Figure | None:
     """Error of trained adapters against rank, with the closed-form floor, and how far above it they end."""
-    worlds = _part(records, "squared")
+    worlds = SQUARED.of(records)
     if not worlds:
         return None
-    cell = worlds[0]["cell"]
-    values, whole, ranks = spectrum(cell), cell["rank"], cell["ranks"]
+    cell = worlds[0].cell
+    values, whole, ranks = spectrum(cell), cell.rank, cell.ranks
     every = list(range(1, max(ranks) + 1))
     floor = {r: floor_error(values, r, "frobenius") if r < whole else 0.0 for r in every}
-    errors = {r: [w["metrics"]["errors"][i] for w in worlds] for i, r in enumerate(ranks)}
+    errors = {r: [w.metrics.errors[i] for w in worlds] for i, r in enumerate(ranks)}
     figure, axes = new_panels(2, 1, (7.4, 3.4))
     left, right = axes[0]
     left.fill_between(every, 0, [floor[r] for r in every], color="black", alpha=0.1, lw=0)
@@ -59,7 +52,7 @@ def error_figure(records: Records, rows: Records) -> Figure | None:
     left.set(ylim=(-0.03, 1.05), xlim=(0, max(ranks) + 1.5), xlabel="rank r of the adapter",
              ylabel="error left, ‖error‖ / ‖D‖")  # fmt: skip
     panel_title(left, f"No adapter below the floor{verdict_suffix(rows, 'floor')}")
-    rounding = max(w["metrics"]["rounding"] for w in worlds)
+    rounding = max(w.metrics.rounding for w in worlds)
     right.axhspan(rounding / 100, rounding, color="black", alpha=0.1, lw=0)
     right.text(0.99, 0.03, "rounding", transform=right.transAxes, ha="right", color=SOFT)
     for r in ranks:
@@ -76,7 +69,7 @@ def error_figure(records: Records, rows: Records) -> Figure | None:
     handles = [mean_mark("trained adapters, mean over worlds", BLUE), world_mark(BLUE),
                line_mark("floor: tail of the spectrum of D"),
                Line2D([], [], marker="_", ls="", ms=9, mew=1.6, color="black", label="margin predicted")]  # fmt: skip
-    title = f"{cell['facts']} facts on a frozen memory: error against rank"
+    title = f"{cell.facts} facts on a frozen memory: error against rank"
     return finish(figure, title, worlds, handles, 4)
 
 
@@ -85,13 +78,13 @@ def trace_bound(n: int, rank: float) -> float:
     return math.sqrt(max(n / rank - 1, 0.0) / (n - 1))
 
 
-def margin_figure(records: Records, rows: Records) -> Figure | None:
+def margin_figure(records: Records, rows: Rows) -> Figure | None:
     """Margin against rank with the trace bound; argmax accuracy; pairs in a full memory against the published law."""
-    answers, memory = _part(records, "answers"), _part(records, "memory")
+    answers, memory = ANSWERS.of(records), MEMORY.of(records)
     if not answers or not memory:
         return None
-    cell = answers[0]["cell"]
-    n, ranks = cell["facts"], cell["ranks"]
+    cell = answers[0].cell
+    n, ranks = cell.facts, cell.ranks
     figure, axes = new_panels(3, 1, (9.6, 3.5))
     left, middle, right = axes[0]
     every = np.geomspace(1, max(ranks), 200)
@@ -100,14 +93,14 @@ def margin_figure(records: Records, rows: Records) -> Figure | None:
     left.plot(every, bound, "k-", gid="bound")
     left.text(1.1, 0.93, "impossible for 1 − rms", color=SOFT)
     for i, r in enumerate(ranks):
-        cloud(left, r, [1 - w["metrics"]["eps_mean_square"][i] for w in answers], BLUE, marker="s")
-        cloud(left, r, [w["metrics"]["margin"][i] for w in answers], GREEN, marker="^")
-    least = min(min(w["metrics"]["margin"]) for w in answers)
+        cloud(left, r, [1 - w.metrics.eps_mean_square[i] for w in answers], BLUE, marker="s")
+        cloud(left, r, [w.metrics.margin[i] for w in answers], GREEN, marker="^")
+    least = min(min(w.metrics.margin) for w in answers)
     left.set(ylim=(max(min(least, 0) - 0.06, -1.1), 1.05), ylabel="margin / rise of the right logit")
     rank_axis(left, ranks)
     panel_title(left, f"Trace bound on the margin{verdict_suffix(rows, 'margin')}")
     for i, r in enumerate(ranks):
-        cloud(middle, r, [rate(w["metrics"]["right"][i]) for w in answers], BLUE)
+        cloud(middle, r, [w.metrics.right[i].rate for w in answers], BLUE)
     enough = code_rank(cell)
     middle.axvline(enough, color="black", lw=1.2, gid="codes")
     note = f"random codes:\nall right from\nrank {enough} on\n(exact values:\nrank {n})"
@@ -115,10 +108,10 @@ def margin_figure(records: Records, rows: Records) -> Figure | None:
     share_axis(middle, f"answers right (share of {n})")
     rank_axis(middle, ranks)
     panel_title(middle, f"Argmax needs far less{verdict_suffix(rows, 'argmax')}")
-    sizes = sorted({r["cell"]["d"] for r in memory})
+    sizes = sorted({r.cell.d for r in memory})
     for d in sizes:
-        cloud(right, d, [r["metrics"]["ratio"] for r in memory if r["cell"]["d"] == d], BLUE)
-    law = memory[0]["cell"]["law"]
+        cloud(right, d, [r.metrics.ratio for r in memory if r.cell.d == d], BLUE)
+    law = memory[0].cell.law
     right.axhline(law, color="black", lw=1.4, gid="law")
     margin = [row["margin"] for row in rows if row["id"] == "law"]
     if margin:
@@ -126,7 +119,7 @@ def margin_figure(records: Records, rows: Records) -> Figure | None:
     right.set_xscale("log", base=2)
     right.set_xticks(sizes, [str(d) for d in sizes])
     right.minorticks_off()
-    highest = max(r["metrics"]["ratio"] for r in memory)
+    highest = max(r.metrics.ratio for r in memory)
     right.set(ylim=(0, max(1.0, 1.1 * highest)), xlabel="width d of the memory", ylabel="p log p / d²")
     panel_title(right, f"Memory law {law:g}{verdict_suffix(rows, 'law')}")
     handles = [mean_mark("1 − rms change of the rivals", BLUE, "s"),
@@ -136,7 +129,7 @@ def margin_figure(records: Records, rows: Records) -> Figure | None:
     return finish(figure, title, [*answers, *memory], handles, 5)
 
 
-PLOTS = (
-    Plot("rank_threshold_error", "rank_threshold", error_figure),
-    Plot("rank_threshold_margin", "rank_threshold", margin_figure),
-)
+plots = {
+    "rank_threshold_error": error_figure,
+    "rank_threshold_margin": margin_figure,
+}

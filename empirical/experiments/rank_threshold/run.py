@@ -14,26 +14,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
+from empirical.engine.experiment import Experiment, Kind
 from empirical.engine.judge import Prediction
+from empirical.engine.records import Record
+from empirical.engine.settings import Cell, Count, Table
 from empirical.training.adapter import Schedule
-from empirical.training.readout import Readout, fit, orthonormal, table
+from empirical.training.readout import Readout, fit, orthonormal
 from theory.approximation import decay_spectrum, floor_error
 from theory.facts import margin_rank_floor, random_code_eps
 from theory.numerics import Array, rank_tolerance, require, stream
 from theory.one_layer import joint_edit
 
-PROTOCOL = 1
-ORDER = 1
-
-SQUARED = {"facts", "inputs", "outputs", "rank", "decay", "ranks", "steps", "rate", "margin", "zero"}
-ANSWERS = {"facts", "inputs", "ranks", "steps", "rate"}
-MEMORY = {"sizes", "law", "margin"}
 #: not stored if any W with all margins >= 1 (keys of length 1, targets of length about 1) has a norm above this
 UNREACHABLE = 1e6
 LOOKS = 2000
@@ -45,103 +42,170 @@ NEAR = (0, 1, -1, 2, -2, 4, -4, 8, -8, 16, -16)
 # ---------------------------------------------------------------- the grid
 
 
-def cells(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+class SquaredTask(Table):
+    """Changes D of outputs at independent keys: their number, the sizes, D's rank and the decay of its spectrum."""
+
+    facts: int
+    inputs: int
+    outputs: int
+    rank: int
+    decay: float
+    #: of the adapters
+    ranks: tuple[int, ...]
+    steps: int
+    rate: float
+
+
+class SquaredSettings(SquaredTask):
+    """And the margins of the predictions, relative to the norm of D: above the floor, and where it is zero."""
+
+    margin: float
+    zero: float
+
+
+class AnswersSettings(Table):
+    """Answers to be changed by cross-entropy."""
+
+    facts: int
+    inputs: int
+    ranks: tuple[int, ...]
+    steps: int
+    rate: float
+
+
+class MemorySettings(Table):
+    """Widths d of full memories, the limit of p log p / d^2, and the margin around it."""
+
+    sizes: tuple[int, ...]
+    law: float
+    margin: float
+
+
+class Settings(Table):
+    """Of a profile."""
+
+    worlds: int
+    first_seed: int
+    squared: SquaredSettings
+    answers: AnswersSettings
+    memory: MemorySettings
+
+
+class SquaredCell(SquaredTask, Cell):
+    """One world of *squared*."""
+
+    part: Literal["squared"] = "squared"
+
+
+class AnswersCell(AnswersSettings, Cell):
+    """One world of *answers*."""
+
+    part: Literal["answers"] = "answers"
+
+
+class MemoryCell(Cell):
+    """One world of *memory* at one width."""
+
+    part: Literal["memory"] = "memory"
+    d: int
+    law: float
+
+
+def cells(settings: Settings) -> list[Cell]:
     """One cell per world and part (and size d of the memory).
 
-    Args:
-        config: worlds, first_seed and the tables squared, answers, memory.
-
     Raises:
-        ValueError: unknown or missing keys, or ranks from which the predictions cannot be read.
+        ValueError: ranks from which the predictions cannot be read.
     """
-    table(config, {"worlds", "first_seed", "squared", "answers", "memory"}, "rank_threshold")
-    for name, keys in (("squared", SQUARED), ("answers", ANSWERS), ("memory", MEMORY)):
-        table(config[name], keys, f"rank_threshold: {name}")
-    squared, answers, memory = config["squared"], config["answers"], config["memory"]
-    least = min(squared["facts"], squared["outputs"])
-    require(squared["facts"] <= squared["inputs"], "facts", "at most as many as inputs", squared["facts"])
-    require(squared["rank"] <= least, "rank", f"at most {least}", squared["rank"])
-    require(max(squared["ranks"]) >= squared["rank"], "ranks", f"one from {squared['rank']} on", max(squared["ranks"]))
-    code_rank(answers)
-    grid: list[dict[str, Any]] = []
-    for seed in range(config["first_seed"], config["first_seed"] + config["worlds"]):
-        settings = {k: squared[k] for k in sorted(SQUARED - {"margin", "zero"})}
-        grid.append({"part": "squared", "seed": seed, **settings})
-        grid.append({"part": "answers", "seed": seed, **answers})
-        grid += [{"part": "memory", "seed": seed, "d": d, "law": memory["law"]} for d in memory["sizes"]]
+    squared, memory = settings.squared, settings.memory
+    least = min(squared.facts, squared.outputs)
+    require(squared.facts <= squared.inputs, "facts", "at most as many as inputs", squared.facts)
+    require(squared.rank <= least, "rank", f"at most {least}", squared.rank)
+    require(max(squared.ranks) >= squared.rank, "ranks", f"one from {squared.rank} on", max(squared.ranks))
+    code_rank(settings.answers)
+    grid: list[Cell] = []
+    for seed in range(settings.first_seed, settings.first_seed + settings.worlds):
+        grid += [SquaredCell.of(squared, seed=seed), AnswersCell.of(settings.answers, seed=seed)]
+        grid += [MemoryCell(seed=seed, d=d, law=memory.law) for d in memory.sizes]
     return grid
 
 
-def seconds(cell: Mapping[str, Any]) -> float:
-    """A guess of the seconds that a cell takes on one core."""
-    if cell["part"] == "memory":
-        return 20.0 * (cell["d"] / 64) ** 4
-    outputs = cell.get("outputs", cell["facts"])
-    step = 8e-4 + 1.2e-9 * cell["facts"] * cell["inputs"] * outputs
-    return float(len(cell["ranks"]) * cell["steps"] * step)
-
-
-def run(cell: Mapping[str, Any], device: str) -> dict[str, Any]:
-    """Run one cell.
-
-    Raises:
-        TrainingDiverged: a loss was not finite.
-    """
-    parts = {"squared": run_squared, "answers": run_answers, "memory": run_memory}
-    return parts[cell["part"]](cell, device)
+def _training_seconds(facts: int, inputs: int, outputs: int, steps: int) -> float:
+    return steps * (8e-4 + 1.2e-9 * facts * inputs * outputs)
 
 
 # ---------------------------------------------------------------- squared error
 
 
-def spectrum(cell: Mapping[str, Any]) -> Array:
+class Squared(Table):
+    """Errors ||(W + U) K - (W K + D)||_F / ||D||_F of trained adapters, by rank, and what rounding may add."""
+
+    ranks: tuple[int, ...]
+    errors: tuple[float, ...]
+    rounding: float
+
+
+def spectrum(task: SquaredTask) -> Array:
     """Singular values of the wanted changes D: i^-decay, scaled to ||D||_F = 1."""
-    values = decay_spectrum("power", cell["decay"], cell["rank"])
+    values = decay_spectrum("power", task.decay, task.rank)
     return values / np.linalg.norm(values)
 
 
-def run_squared(cell: Mapping[str, Any], device: str) -> dict[str, Any]:
-    """Errors ||(W + U) K - (W K + D)||_F / ||D||_F of trained adapters, by rank."""
-    seed, facts, inputs, outputs = cell["seed"], cell["facts"], cell["inputs"], cell["outputs"]
+def run_squared(cell: SquaredCell, device: str) -> Squared:
+    """Train an adapter of every rank. Raises TrainingDiverged where a loss was not finite."""
+    seed, facts, inputs, outputs = cell.seed, cell.facts, cell.inputs, cell.outputs
     K = stream(seed, "squared", "keys").standard_normal((inputs, facts))
     rng = stream(seed, "squared", "changes")
-    left, right = orthonormal(rng, outputs, cell["rank"]), orthonormal(rng, facts, cell["rank"])
+    left, right = orthonormal(rng, outputs, cell.rank), orthonormal(rng, facts, cell.rank)
     D = left * spectrum(cell) @ right.T
     old = stream(seed, "squared", "old").standard_normal((outputs, facts))
     W = joint_edit(np.zeros((outputs, inputs)), K, old / np.linalg.norm(old)).dense()
     base = Readout(W, device)
     features = torch.as_tensor(K.T.copy(), device=device)
     wanted = base(features) + torch.as_tensor(D.T.copy(), device=device)
-    schedule = Schedule(cell["steps"], facts, cell["rate"], floor=0.0)
+    schedule = Schedule(cell.steps, facts, cell.rate, floor=0.0)
     errors, largest = [], 0.0
-    for r in cell["ranks"]:
+    for r in cell.ranks:
         # the mean over outputs of a unit change would drive Adam into its own epsilon; the sum does not
         update = fit(base, features, lambda y: ((y - wanted) ** 2).sum(), r, schedule, seed, f"squared {r}")
         reached = torch.as_tensor(W + update.dense(), device=device) @ features.T
         errors.append(float((reached.T - wanted).norm()))
         largest = max(largest, update.norm())
     scale = (float(np.linalg.norm(W)) + largest) * float(np.linalg.norm(K))
-    return {"ranks": cell["ranks"], "errors": errors, "rounding": rank_tolerance((inputs, outputs, facts), scale)}
+    rounding = rank_tolerance((inputs, outputs, facts), scale)
+    return Squared(ranks=cell.ranks, errors=tuple(errors), rounding=rounding)
 
 
 # ---------------------------------------------------------------- answers
 
 
-def code_rank(answers: Mapping[str, Any]) -> int:
+class Answers(Table):
+    """What adapters of the ranks did, each in turn; see `changed`."""
+
+    ranks: tuple[int, ...]
+    base: Count
+    right: tuple[Count, ...]
+    trace_rank: tuple[float, ...]
+    eps: tuple[float, ...]
+    eps_mean_square: tuple[float, ...]
+    margin: tuple[float, ...]
+
+
+def code_rank(answers: AnswersSettings) -> int:
     """Smallest rank of the grid at which random codes have all coherences below 1, so that every argmax can be right.
 
     Raises:
         ValueError: there is none up to a quarter of the facts.
     """
-    n = answers["facts"]
-    found = [r for r in sorted(answers["ranks"]) if r <= n / 4 and random_code_eps(n, r) < 1.0]
-    require(bool(found), "ranks", f"a rank with random_code_eps({n}, r) < 1 up to {n}/4", answers["ranks"])
+    n = answers.facts
+    found = [r for r in sorted(answers.ranks) if r <= n / 4 and random_code_eps(n, r) < 1.0]
+    require(bool(found), "ranks", f"a rank with random_code_eps({n}, r) < 1 up to {n}/4", answers.ranks)
     return int(found[0])
 
 
-def run_answers(cell: Mapping[str, Any], device: str) -> dict[str, Any]:
-    """Accuracy, trace rank and margins of adapters trained with cross-entropy, by rank."""
-    seed, n, inputs = cell["seed"], cell["facts"], cell["inputs"]
+def run_answers(cell: AnswersCell, device: str) -> Answers:
+    """Train an adapter of every rank with cross-entropy. Raises TrainingDiverged where a loss was not finite."""
+    seed, n, inputs = cell.seed, cell.facts, cell.inputs
     K = stream(seed, "answers", "keys").standard_normal((inputs, n)) / math.sqrt(inputs)
     rng = stream(seed, "answers", "tables")
     cycle = rng.permutation(n)
@@ -150,19 +214,16 @@ def run_answers(cell: Mapping[str, Any], device: str) -> dict[str, Any]:
     W = joint_edit(np.zeros((n, inputs)), K, np.eye(n)[:, old]).dense()
     base = Readout(W, device)
     features, answers = torch.as_tensor(K.T.copy(), device=device), torch.as_tensor(new, device=device)
-    schedule = Schedule(cell["steps"], n, cell["rate"], floor=0.0)
-    found: dict[str, Any] = {
-        "ranks": cell["ranks"], "base": _right(base(features), answers),
-        "right": [], "trace_rank": [], "eps": [], "eps_mean_square": [], "margin": [],
-    }  # fmt: skip
-    for r in cell["ranks"]:
+    schedule = Schedule(cell.steps, n, cell.rate, floor=0.0)
+    right, seen = [], []
+    for r in cell.ranks:
         update = fit(base, features, lambda y: nn.functional.cross_entropy(y, answers), r, schedule, seed, f"ce {r}")
         changes = update.apply(K)  # n x n: row class, column fact; the right ones on the diagonal
         logits = features @ torch.as_tensor(W + update.dense(), device=device).T
-        found["right"].append(_right(logits, answers))
-        for key, value in changed(changes).items():
-            found[key].append(value)
-    return found
+        right.append(_right(logits, answers))
+        seen.append(changed(changes))
+    by_rank = {name: tuple(s[name] for s in seen) for name in seen[0]}
+    return Answers(ranks=cell.ranks, base=_right(base(features), answers), right=tuple(right), **by_rank)
 
 
 def changed(changes: Array) -> dict[str, float]:
@@ -190,14 +251,22 @@ def changed(changes: Array) -> dict[str, float]:
     }
 
 
-def _right(logits: torch.Tensor, answers: torch.Tensor) -> list[int]:
-    """[strictly right, asked]."""
+def _right(logits: torch.Tensor, answers: torch.Tensor) -> Count:
+    """Strictly right answers."""
     own = logits.gather(1, answers[:, None])
     rivals = logits.scatter(1, answers[:, None], -torch.inf)
-    return [int((own[:, 0] > rivals.max(dim=1).values).sum()), len(answers)]
+    return Count(int((own[:, 0] > rivals.max(dim=1).values).sum()), len(answers))
 
 
 # ---------------------------------------------------------------- the full memory
+
+
+class Memory(Table):
+    """So many pairs are stored, so many are not, and p log p / d^2 of those that are."""
+
+    stored: int
+    refuted: int
+    ratio: float
 
 
 class Stored(NamedTuple):
@@ -265,16 +334,16 @@ def law_pairs(d: int, law: float) -> float:
     return float(brentq(lambda p: p * math.log(p) / d**2 - law, 1.0, 1e3 + 10 * d * d))
 
 
-def run_memory(cell: Mapping[str, Any], device: str) -> dict[str, Any]:
+def run_memory(cell: MemoryCell, device: str) -> Memory:
     """The largest number of Gaussian pairs stored, to one part in a hundred, by bisection on nested lists.
 
     Raises:
         RuntimeError: some list was neither proved stored nor refuted, or all pairs drawn are stored.
     """
-    d = cell["d"]
-    start = max(2, round(law_pairs(d, cell["law"])))
-    keys = stream(cell["seed"], "memory", "keys", d).standard_normal((8 * start, d))
-    targets = stream(cell["seed"], "memory", "targets", d).standard_normal((8 * start, d))
+    d = cell.d
+    start = max(2, round(law_pairs(d, cell.law)))
+    keys = stream(cell.seed, "memory", "keys", d).standard_normal((8 * start, d))
+    targets = stream(cell.seed, "memory", "targets", d).standard_normal((8 * start, d))
 
     def holds(p: int) -> tuple[int, bool]:
         """(q, whether q pairs are stored) for the q nearest to p for which one of the two can be proved."""
@@ -301,41 +370,44 @@ def run_memory(cell: Mapping[str, Any], device: str) -> dict[str, Any]:
     while high - low > max(1, low // 100):
         middle, stored = holds((low + high) // 2)
         low, high = (middle, high) if stored else (low, middle)
-    return {"stored": low, "refuted": high, "ratio": low * math.log(low) / d**2}
+    return Memory(stored=low, refuted=high, ratio=low * math.log(low) / d**2)
 
 
 # ---------------------------------------------------------------- predictions
 
 
-def predictions(config: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> list[Prediction]:
-    """What was said of each part; values from theory and config alone."""
-    by_part = {part: [r["metrics"] for r in results if r["cell"]["part"] == part] for part in ("squared", "answers")}
-    memory: dict[int, list[dict[str, Any]]] = {}
-    for r in results:
-        if r["cell"]["part"] == "memory":
-            memory.setdefault(r["cell"]["d"], []).append(r["metrics"])
+SQUARED = Kind(run_squared, lambda c: len(c.ranks) * _training_seconds(c.facts, c.inputs, c.outputs, c.steps))
+ANSWERS = Kind(run_answers, lambda c: len(c.ranks) * _training_seconds(c.facts, c.inputs, c.facts, c.steps))
+MEMORY = Kind(run_memory, lambda c: 20.0 * (c.d / 64) ** 4)
+
+
+def predictions(settings: Settings, records: Sequence[Record[Any, Any]]) -> list[Prediction]:
+    """What was said of each part; values from theory and settings alone."""
     said = []
-    if by_part["squared"]:
-        said += _squared(config["squared"], by_part["squared"])
-    if by_part["answers"]:
-        said += _answers(config["answers"], by_part["answers"])
+    if squared := [r.metrics for r in SQUARED.of(records)]:
+        said += _squared(settings.squared, squared)
+    if answers := [r.metrics for r in ANSWERS.of(records)]:
+        said += _answers(settings.answers, answers)
+    memory: dict[int, list[Memory]] = {}
+    for r in MEMORY.of(records):
+        memory.setdefault(r.cell.d, []).append(r.metrics)
     if memory:
-        said += _memory(config["memory"], memory)
+        said += _memory(settings.memory, memory)
     return said
 
 
-def _squared(settings: Mapping[str, Any], worlds: Sequence[Mapping[str, Any]]) -> list[Prediction]:
-    values, whole = spectrum(settings), settings["rank"]
-    floors = {r: floor_error(values, r, "frobenius") if r < whole else 0.0 for r in settings["ranks"]}
-    errors = {r: [w["errors"][w["ranks"].index(r)] for w in worlds] for r in settings["ranks"]}
-    below = [r for r in settings["ranks"] if r < whole]
+def _squared(settings: SquaredSettings, worlds: Sequence[Squared]) -> list[Prediction]:
+    values, whole = spectrum(settings), settings.rank
+    floors = {r: floor_error(values, r, "frobenius") if r < whole else 0.0 for r in settings.ranks}
+    errors = {r: [w.errors[w.ranks.index(r)] for w in worlds] for r in settings.ranks}
+    below = [r for r in settings.ranks if r < whole]
     said = [
         Prediction("floor", "eckart_young", "exact", "at_least", [floors[r] for r in below for _ in worlds],
-                   max(w["rounding"] for w in worlds), [e for r in below for e in errors[r]],
+                   max(w.rounding for w in worlds), [e for r in below for e in errors[r]],
                    f"no trained adapter of rank below {whole} has an error below the closed-form floor"),
     ]  # fmt: skip
-    for r in settings["ranks"]:
-        name, claim, margin = ("reached", "eckart_young", "margin") if r < whole else ("zero", "fact_rank", "zero")
+    for r in settings.ranks:
+        name, claim = ("reached", "eckart_young") if r < whole else ("zero", "fact_rank")
         says = "the closed-form floor" if r < whole else f"zero (rank D is {whole})"
         said.append(
             Prediction(
@@ -344,7 +416,7 @@ def _squared(settings: Mapping[str, Any], worlds: Sequence[Mapping[str, Any]]) -
                 "hypothesis",
                 "equal",
                 floors[r],
-                settings[margin],
+                settings.margin if r < whole else settings.zero,
                 errors[r],
                 f"rank {r}: the trained error reaches {says}",
             )
@@ -352,22 +424,22 @@ def _squared(settings: Mapping[str, Any], worlds: Sequence[Mapping[str, Any]]) -
     return said
 
 
-def _answers(settings: Mapping[str, Any], worlds: Sequence[Mapping[str, Any]]) -> list[Prediction]:
-    n, enough, most = settings["facts"], code_rank(settings), max(settings["ranks"])
+def _answers(settings: AnswersSettings, worlds: Sequence[Answers]) -> list[Prediction]:
+    n, enough, most = settings.facts, code_rank(settings), max(settings.ranks)
     ranks, traces, floors, first, gains = [], [], [], [], []
     for w in worlds:
-        whole = [r for r, (k, asked) in zip(w["ranks"], w["right"], strict=True) if k == asked]
+        whole = [r for r, (k, asked) in zip(w.ranks, w.right, strict=True) if k == asked]
         first.append(float(min(whole, default=n)))
-        gains.append(w["margin"][w["ranks"].index(most)] - w["margin"][w["ranks"].index(enough)])
-        for i, r in enumerate(w["ranks"]):
+        gains.append(w.margin[w.ranks.index(most)] - w.margin[w.ranks.index(enough)])
+        for i, r in enumerate(w.ranks):
             ranks.append(float(r))
-            traces.append(w["trace_rank"][i])
+            traces.append(w.trace_rank[i])
             # the bound's proof sums squares, so that the root mean square may stand for the largest change
-            floors.append(float(margin_rank_floor(n, w["eps_mean_square"][i])))
+            floors.append(float(margin_rank_floor(n, w.eps_mean_square[i])))
     # (tr A)^2 / ||A||_F^2 from sums of n^2 products of up to n terms
     rounding = rank_tolerance((n, n), n)
     return [
-        Prediction("base", "margin_rank", "exact", "equal", 0.0, 0.0, [w["base"] for w in worlds],
+        Prediction("base", "margin_rank", "exact", "equal", 0.0, 0.0, [w.base for w in worlds],
                    "the memory alone has every new answer wrong"),
         Prediction("trace", "margin_rank", "exact", "at_most", ranks, rounding, traces,
                    "every trained adapter: (tr A)^2 / ||A||^2 of its logit changes is at most its rank"),
@@ -380,19 +452,17 @@ def _answers(settings: Mapping[str, Any], worlds: Sequence[Mapping[str, Any]]) -
     ]  # fmt: skip
 
 
-def _memory(settings: Mapping[str, Any], memory: Mapping[int, Sequence[Mapping[str, Any]]]) -> list[Prediction]:
+def _memory(settings: MemorySettings, memory: Mapping[int, Sequence[Memory]]) -> list[Prediction]:
     sizes = sorted(memory)
-    ratios = {d: [w["ratio"] for w in memory[d]] for d in sizes}
+    ratios = {d: [w.ratio for w in memory[d]] for d in sizes}
     said = [
-        Prediction("law", "margin_rank", "hypothesis", "equal", settings["law"], settings["margin"],
+        Prediction("law", "margin_rank", "hypothesis", "equal", settings.law, settings.margin,
                    ratios[sizes[-1]], f"full {sizes[-1]} x {sizes[-1]} memory: p log p / d^2 (arXiv 2605.10795)"),
     ]  # fmt: skip
     if len(sizes) > 1:
         small, large = sizes[0], sizes[-1]
         pairs = min(len(ratios[small]), len(ratios[large]))
-        trend = [
-            abs(ratios[small][i] - settings["law"]) - abs(ratios[large][i] - settings["law"]) for i in range(pairs)
-        ]
+        trend = [abs(ratios[small][i] - settings.law) - abs(ratios[large][i] - settings.law) for i in range(pairs)]
         said.append(
             Prediction(
                 "law_trend",
@@ -406,3 +476,14 @@ def _memory(settings: Mapping[str, Any], memory: Mapping[int, Sequence[Mapping[s
             )
         )
     return said
+
+
+experiment = Experiment(
+    purpose="How much rank facts cost: exactly, for the argmax, and without any limit on rank",
+    order=1,
+    protocol=1,
+    settings=Settings,
+    cells=cells,
+    kinds=(SQUARED, ANSWERS, MEMORY),
+    predictions=predictions,
+)

@@ -14,7 +14,6 @@ from empirical.engine.drawing import (
     GREEN,
     PURPLE,
     RED,
-    Plot,
     Records,
     cloud,
     finish,
@@ -118,4 +117,4 @@ def _tasks(axis: Axes, name: str, worlds: Records, rows: Records) -> None:
     panel_title(axis, f"left at rank r{tally_suffix(judged)}")
 
 
-PLOTS = (Plot("update_spectrum", "update_spectrum", spectrum_figure),)
+plots = {"update_spectrum": spectrum_figure}

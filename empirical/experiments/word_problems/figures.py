@@ -15,7 +15,6 @@ from empirical.engine.drawing import (
     GREEN,
     PURPLE,
     RED,
-    Plot,
     Records,
     cloud,
     finish,
@@ -132,7 +131,7 @@ def surface_figure(records: Records, rows: Records) -> Figure | None:
     return finish(figure, "Word problems: surface and methods", worlds, handles, 5)
 
 
-PLOTS = (
-    Plot("word_problems_hops", "word_problems", hops_figure),
-    Plot("word_problems_surface", "word_problems", surface_figure),
-)
+plots = {
+    "word_problems_hops": hops_figure,
+    "word_problems_surface": surface_figure,
+}

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from rich.console import Console
 from empirical.engine import archive, estimate
 from empirical.engine import driver as run
 from empirical.engine.estimate import Job, Times, available_memory, describe, processes_that_fit
+from empirical.engine.experiment import Experiment, Kind
 from empirical.engine.pool import Outcome, peak_memory
 from empirical.engine.records import (
     FIELDS,
@@ -27,6 +27,7 @@ from empirical.engine.records import (
     read,
     write_json,
 )
+from empirical.engine.settings import Cell, UserMethod
 
 
 def test_a_finished_cell_is_never_run_twice(toy: Any) -> None:
@@ -68,7 +69,7 @@ def test_metrics_that_are_no_json_are_a_failed_cell(toy: Any) -> None:
     toy.settle("object")
     done = toy.drive()
     assert done.returncode == 1
-    assert "not JSON serializable" in done.stdout
+    assert "what JSON can hold" in done.stdout
     assert len(toy.files()) == 2
 
 
@@ -257,25 +258,35 @@ def test_a_smoke_run_does_not_overwrite_the_document_that_counts(tmp_path: Path)
     (tmp_path / "toy" / "gpu" / "one.json").write_text("{}", encoding="utf-8")
     assert run.documents(tmp_path, "gpu")[0] == tmp_path / "experiments.json"
     assert run.documents(tmp_path, "cpu")[0] == tmp_path / "experiments-cpu.json"
-    method = {"reference": "mine.py:f", "sha256": "0"}
+    method = UserMethod(reference="mine.py:f", sha256="0")
     assert run.documents(ROOT / "build/results-method", "cpu", method)[0] == ROOT / "build/experiments-method.json"
 
 
 # ---------------------------------------------------------------- what is expected, and in which order
 
 
-def job(kind: str, guess: float | None, experiment: str = "toy", **cell: Any) -> Job:
-    return Job(experiment, Store(Path("nowhere"), experiment, 1, "cpu"), {"kind": kind, **cell}, kind, guess)
+class Part(Cell):
+    part: str
+    x: int = 0
+
+
+def job(kind: str, guess: float | None, experiment: str = "toy") -> Job:
+    return Job(experiment, Store(Path("nowhere"), experiment, 1, "cpu"), Part(seed=0, part=kind), kind, guess)
 
 
 def test_a_kind_is_what_a_cell_says_in_words() -> None:
-    module = SimpleNamespace(seconds=lambda cell: 2.0 * cell["d"])
+    def part(cell: Part, device: str) -> dict[str, int]:
+        return {}
+
+    def experiment(kind: Kind) -> Experiment:
+        return Experiment("nothing", 1, 1, dict, lambda settings: [], [kind], lambda settings, records: [])
+
     store = Store(Path("nowhere"), "e", 1, "cpu")
-    cells = [{"part": "memory", "d": 8}, {"part": "memory", "d": 9}, {"part": "answers", "d": 8}]
-    jobs = [estimate.job(module, "e", store, cell) for cell in cells]
+    cells = [Part(seed=0, part=part, x=x) for part, x in (("memory", 8), ("memory", 9), ("answers", 8))]
+    jobs = [estimate.job(experiment(Kind(part, lambda cell: 2.0 * cell.x)), "e", store, cell) for cell in cells]
     assert [j.guess for j in jobs] == [16.0, 18.0, 16.0]
     assert jobs[0].kind == jobs[1].kind != jobs[2].kind
-    assert estimate.job(SimpleNamespace(), "e", store, cells[0]).guess is None
+    assert estimate.job(experiment(Kind(part)), "e", store, cells[0]).guess is None
 
 
 def test_guesses_are_scaled_by_what_was_measured_kind_by_kind() -> None:
@@ -355,7 +366,7 @@ def driver(engine: Fake, budget: float | None = None, memory: float | None = Non
 
 def jobs(folder: Path, guesses: dict[int, float]) -> list[Job]:
     store = Store(folder, "toy", 1, "cpu")
-    return [Job("toy", store, {"x": x}, "k", guess) for x, guess in guesses.items()]
+    return [Job("toy", store, Part(seed=0, part="k", x=x), "k", guess) for x, guess in guesses.items()]
 
 
 def test_a_budget_takes_what_still_ends_within_it(tmp_path: Path) -> None:
@@ -388,7 +399,7 @@ def test_a_lost_cell_is_tried_three_times_and_then_named(tmp_path: Path) -> None
     assert engine.ran == [1, 1, 1]
     engine = Fake({1: 1.0}, dies=3)
     failures, _ = driver(engine)[0].run(jobs(tmp_path / "three", {1: 1.0}))
-    assert failures == ['toy {"x":1}: the worker process died 3 times']
+    assert failures == ['toy {"part":"k","seed":0,"x":1}: the worker process died 3 times']
     assert engine.ran == [1, 1, 1]
 
 

@@ -1,15 +1,18 @@
 """The figures: files are there, what they call predicted is what theory says, nothing to draw is one line."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ConfigDict
 
 from empirical.__main__ import main
-from empirical.engine import driver as engine
-from empirical.engine.records import Store
+from empirical.engine import catalogue, driver
+from empirical.engine.records import Record
+from empirical.engine.settings import Cell, Count, as_json
 from empirical.experiments.rank_threshold import run as rank_threshold
 from theory.additive import additive_ceiling
 from theory.approximation import floor_error
@@ -18,21 +21,25 @@ from theory.facts import margin_rank_floor
 
 pytest.importorskip("matplotlib")
 from empirical.engine import figures
-from empirical.engine.figures import coverage as coverage_figures
-from empirical.engine.figures import one_layer as one_layer_figures
-from empirical.engine.figures import rank_threshold as rank_figures
+from empirical.experiments.coverage import figures as coverage_figures
 from empirical.experiments.coverage.predictions import TELLS
+from empirical.experiments.one_layer import figures as one_layer_figures
+from empirical.experiments.rank_threshold import figures as rank_figures
 
 LEVELS = (0.0, 0.5, 1.0)
 LAMBDA, P2, VALUES = 0.75, 0.8, 20
 
 
-def record(experiment: str, cell: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
-    return {"experiment": experiment, "profile": "cpu", "cell": cell, "metrics": metrics, "device": "CPU: a test",
-            "commit": "0123456789abcdef", "dirty": False}  # fmt: skip
+class Loose(Cell):
+    model_config = ConfigDict(extra="allow")
 
 
-def world(group: str, seed: int, c: float) -> dict[str, Any]:
+def record(experiment: str, cell: dict[str, Any], metrics: dict[str, Any]) -> Record:
+    raw: Any = {"cell": cell, "metrics": metrics}
+    return Record(experiment, "cpu", Loose(**cell), metrics, 1.0, "CPU: a test", "0123456789abcdef", False, raw)
+
+
+def world(group: str, seed: int, c: float) -> Record:
     """A world of the coverage experiment, with only what the figures read."""
     covered, asked = round(100 * c), 100
     counts = {f"{cell}_{bridge}": [n // 2 if bridge == "covered" else n // VALUES, n]
@@ -53,7 +60,7 @@ def world(group: str, seed: int, c: float) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def coverage() -> list[dict[str, Any]]:
+def coverage() -> list[Record]:
     stack = record("coverage", {"kind": "stack", "placement": "late_late", "seed": 0}, {})
     return [
         stack, *(world("headline", seed, 0.5) for seed in (100, 101)),
@@ -62,30 +69,31 @@ def coverage() -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Record]]:
     """A whole grid of rank_threshold under smoke, as records on disk; the errors lie on the floor."""
     folder = tmp_path_factory.mktemp("results")
-    store = Store(folder, "rank_threshold", rank_threshold.PROTOCOL, "smoke")
-    found = []
-    for cell in engine.cells("rank_threshold", "smoke"):
-        if cell["part"] == "squared":
-            floors = floor(cell, cell["ranks"])
-            metrics: dict[str, Any] = {"ranks": cell["ranks"], "errors": floors, "rounding": 1e-12}
-        elif cell["part"] == "answers":
-            n, ranks = cell["facts"], cell["ranks"]
-            eps = [1.1 * rank_figures.trace_bound(n, r) for r in ranks]
-            metrics = {"ranks": ranks, "base": [0, n], "right": [[min(n, 9 * r), n] for r in ranks],
-                       "trace_rank": [0.9 * r for r in ranks], "eps": eps, "eps_mean_square": eps,
-                       "margin": [1 - e for e in eps]}  # fmt: skip
+    store = catalogue.store_for("rank_threshold", "smoke", folder)
+    for cell in catalogue.cells("rank_threshold", "smoke"):
+        metrics: Any
+        if isinstance(cell, rank_threshold.SquaredCell):
+            metrics = rank_threshold.Squared(ranks=cell.ranks, errors=floor(cell, cell.ranks), rounding=1e-12)
+        elif isinstance(cell, rank_threshold.AnswersCell):
+            n, ranks = cell.facts, cell.ranks
+            eps = tuple(1.1 * rank_figures.trace_bound(n, r) for r in ranks)
+            metrics = rank_threshold.Answers(
+                ranks=ranks, base=Count(0, n), right=tuple(Count(min(n, 9 * r), n) for r in ranks),
+                trace_rank=tuple(0.9 * r for r in ranks), eps=eps, eps_mean_square=eps,
+                margin=tuple(1 - e for e in eps),
+            )  # fmt: skip
         else:
-            metrics = {"stored": 10, "refuted": 11, "ratio": 0.6}
-        found.append(store.put(cell, metrics, 1.0, "CPU: a test"))
-    return folder, found
+            metrics = rank_threshold.Memory(stored=10, refuted=11, ratio=0.6)
+        store.put(cell, as_json(metrics), 1.0, "CPU: a test")
+    return folder, catalogue.records("rank_threshold", "smoke", folder)
 
 
-def floor(cell: dict[str, Any], ranks: list[int]) -> list[float]:
-    values = rank_threshold.spectrum(cell)
-    return [floor_error(values, r, "frobenius") if r < cell["rank"] else 0.0 for r in ranks]
+def floor(task: rank_threshold.SquaredTask, ranks: Iterable[int]) -> tuple[float, ...]:
+    values = rank_threshold.spectrum(task)
+    return tuple(floor_error(values, r, "frobenius") if r < task.rank else 0.0 for r in ranks)
 
 
 def line(figure: Any, gid: str) -> tuple[Any, Any]:
@@ -97,7 +105,7 @@ def texts(figure: Any) -> str:
     return "\n".join(t.get_text() for t in figure.texts)
 
 
-def test_the_line_of_the_coverage_law_is_the_law(coverage: list[dict[str, Any]]) -> None:
+def test_the_line_of_the_coverage_law_is_the_law(coverage: list[Record]) -> None:
     figure = coverage_figures.coverage_figure(coverage, [])
     assert figure is not None
     for pair in ("placed", "rows"):
@@ -114,7 +122,7 @@ def test_the_line_of_the_coverage_law_is_the_law(coverage: list[dict[str, Any]])
         assert word in said
 
 
-def test_placement_and_alignment_show_prediction_and_verdict(coverage: list[dict[str, Any]]) -> None:
+def test_placement_and_alignment_show_prediction_and_verdict(coverage: list[Record]) -> None:
     figure = coverage_figures.placement_figure(coverage, [])
     assert figure is not None
     assert line(figure, "law.placed")[1] == pytest.approx([LAMBDA * P2] * 2)
@@ -126,20 +134,20 @@ def test_placement_and_alignment_show_prediction_and_verdict(coverage: list[dict
     assert any("VIOLATED" in t.get_text() for t in figure.axes[0].texts)
 
 
-def test_floor_margin_and_law_are_those_of_the_theory(small: tuple[Path, list[dict[str, Any]]]) -> None:
+def test_floor_margin_and_law_are_those_of_the_theory(small: tuple[Path, list[Record]]) -> None:
     _, records = small
     figure = rank_figures.error_figure(records, [])
     assert figure is not None
-    cell = next(r["cell"] for r in records if r["cell"]["part"] == "squared")
+    cell = rank_threshold.SQUARED.of(records)[0].cell
     x, y = line(figure, "floor")
     assert y == pytest.approx(floor(cell, [int(r) for r in x]), abs=1e-12)
     figure = rank_figures.margin_figure(records, [])
     assert figure is not None
-    answers = next(r["cell"] for r in records if r["cell"]["part"] == "answers")
+    answers = rank_threshold.ANSWERS.of(records)[0].cell
     ranks, bound = line(figure, "bound")
     for r, most in zip(ranks, bound, strict=True):
-        assert margin_rank_floor(answers["facts"], (1 - most) * (1 + 1e-9)) <= np.ceil(r)
-        assert margin_rank_floor(answers["facts"], (1 - most) * (1 - 1e-9)) > np.floor(r) or most == 0
+        assert margin_rank_floor(answers.facts, (1 - most) * (1 + 1e-9)) <= np.ceil(r)
+        assert margin_rank_floor(answers.facts, (1 - most) * (1 - 1e-9)) > np.floor(r) or most == 0
     assert set(line(figure, "codes")[0]) == {rank_threshold.code_rank(answers)}
     assert set(line(figure, "law")[1]) == {0.5}
 
@@ -157,13 +165,13 @@ def test_the_ceiling_is_that_of_the_sizes() -> None:
 
 
 def test_files_are_written_and_what_is_missing_is_skipped(
-    small: tuple[Path, list[dict[str, Any]]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small: tuple[Path, list[Record]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, _ = small
     asked = ["figures", "--profile", "smoke", "--results", str(folder), "--out", str(tmp_path / "out")]
     assert main(asked) == 0
     said = capsys.readouterr().out.splitlines()
-    assert [s.split(":")[0] for s in said] == ["written"] * 2 + ["skipped"] * (len(figures.PLOTS) - 2)
+    assert [s.split(":")[0] for s in said] == ["written"] * 2 + ["skipped"] * (len(figures.plots()) - 2)
     wanted = {f"rank_threshold_{name}.{kind}" for name in ("error", "margin") for kind in ("svg", "png")}
     assert {p.name for p in (tmp_path / "out").iterdir()} == wanted
     svg = (tmp_path / "out" / "rank_threshold_error.svg").read_bytes()
@@ -179,7 +187,7 @@ def test_nothing_to_draw_is_one_line(extra: list[str], tmp_path: Path, capsys: p
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(
-    small: tuple[Path, list[dict[str, Any]]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small: tuple[Path, list[Record]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "out").write_text(json.dumps({}), encoding="utf-8")
     asked = ["figures", "--profile", "smoke", "--results", str(small[0]), "--out", str(tmp_path / "out")]
@@ -188,7 +196,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(
 
 
 def test_a_run_goes_on_without_matplotlib(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    there = engine.importlib.util.find_spec
-    monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None if name == "matplotlib" else there(name))
-    said = list(engine._figures(["coverage"], "cpu", tmp_path, None, tmp_path / "out"))
+    there = driver.importlib.util.find_spec
+    monkeypatch.setattr(driver.importlib.util, "find_spec", lambda name: None if name == "matplotlib" else there(name))
+    said = list(driver._figures(["coverage"], "cpu", tmp_path, None, tmp_path / "out"))
     assert said == ["no figures: matplotlib is not installed"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from empirical.engine import driver as run
+from empirical.engine import catalogue
 from empirical.engine import ray as cluster
 from empirical.engine.ray import SHIPPED, Ray
 
@@ -125,7 +125,7 @@ def test_the_files_of_the_user_are_sent_along(toy: Any, tmp_path: Path, monkeypa
     mine = tmp_path / "mine.py"
     mine.write_text("def merge(adapters, base):\n    return adapters[0]\n", encoding="utf-8")
     monkeypatch.setenv("LORA_LIMITS_EXPERIMENTS", f"{toy.folder}{os.pathsep}{tmp_path / 'none'}")
-    package = cluster._pack(tmp_path, run.user_method(f"{mine}:merge"))
+    package = cluster._pack(tmp_path, catalogue.user_method(f"{mine}:merge"))
     sent = {p.relative_to(package).as_posix() for p in package.rglob("*") if p.is_file()}
     own = {f"experiments/0/toy/{name}" for name in ("__init__.py", "run.py", "settings.toml")}
     assert sent == {"__init__.py", "method/mine.py"} | own
@@ -141,7 +141,9 @@ def test_the_files_of_the_user_are_sent_along(toy: Any, tmp_path: Path, monkeypa
     reference = {"reference": f"{mine}:merge", "sha256": "0"}
     cluster._work("toy", {"x": 1, "user_method": reference}, "cpu")
     assert seen == [{"x": 1, "user_method": {"reference": f"{package}/method/mine.py:merge", "sha256": "0"}}]
-    assert run.module("toy").__file__ == str(package / "experiments" / "0" / "toy" / "run.py")
+    assert sys.modules[catalogue.load("toy").cells.__module__].__file__ == str(
+        package / "experiments" / "0" / "toy" / "run.py"
+    )
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from empirical.engine import driver as engine
+from empirical.engine import catalogue as engine
 from empirical.engine.records import RESULTS, read
 from theory.claims import load
 
@@ -22,7 +22,7 @@ LIVE = {
 
 def test_there_are_results_on_a_cpu_for_every_experiment_that_a_claim_names() -> None:
     assert {name for name, profile in PAIRS if profile == "cpu"} == {e for c in load().values() for e in c.experiments}
-    assert {e for c in load().values() for e in c.experiments} <= set(engine.experiments())
+    assert {e for c in load().values() for e in c.experiments} <= set(engine.names())
 
 
 @pytest.mark.parametrize(("name", "profile"), PAIRS)
@@ -33,7 +33,7 @@ def test_results_are_of_the_current_grid_and_whole(name: str, profile: str) -> N
     there = set(store.folder.glob("*.json"))
     assert wanted == there
     protocols = {read(path)["protocol"] for path in there}
-    assert protocols == {engine.module(name).PROTOCOL}
+    assert protocols == {engine.load(name).protocol}
 
 
 @pytest.mark.parametrize(("name", "profile"), PAIRS)
@@ -112,7 +112,7 @@ def test_a_small_cell_comes_back_when_it_is_run_again(name: str) -> None:
     seedless = {k: v for k, v in record["cell"].items() if k != "seed"}
     worlds = [r["metrics"] for r in records if {k: v for k, v in r["cell"].items() if k != "seed"} == seedless]
     assert len(worlds) >= 2
-    again = engine.module(name).run(record["cell"], "cpu")
+    again = engine.load(name).run(record.cell, "cpu")
     assert leaves(again)
     assert moved(record["metrics"], again, worlds) == []
     # and a number that is off by more than the worlds differ would be noticed, wherever it stands

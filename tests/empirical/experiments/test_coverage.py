@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from empirical.engine.driver import config
+from empirical.engine.catalogue import settings as config
 from empirical.engine.judge import judge
 from empirical.experiments.coverage import run as coverage
 from empirical.experiments.coverage.predictions import COMPOSING, PLACEMENTS

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from empirical.engine.driver import config
+from empirical.engine import catalogue
+from empirical.engine.catalogue import settings as config
 from empirical.engine.judge import judge
 from empirical.experiments.coverage.run import seal
 from empirical.experiments.entities import model as language
@@ -28,6 +29,7 @@ from empirical.tasks.entities import (
     examples,
     written_out,
 )
+from tests.empirical.experiments.live import live
 from theory.composition import chain_of_thought
 
 WORLDS = st.builds(
@@ -322,15 +324,15 @@ def test_a_wrong_outcome_is_judged_violated(records):
 
 
 def test_figures_are_drawn_from_the_records(records):
-    from empirical.experiments.entities.figures import PLOTS
+    from empirical.experiments.entities.figures import plots
 
     rows = [{"id": "worlds.uncovered.every", "verdict": "violated"}]
-    whole = [{**r, "experiment": "entities", "profile": "smoke", "device": "a CPU", "commit": "0" * 40, "dirty": False}
-             for r in records]  # fmt: skip
-    for plot in PLOTS:
-        figure = plot.draw(whole, rows)
+    read = catalogue.load("entities").cell
+    whole = [live("entities", read(r["cell"]), r["metrics"]) for r in records]
+    for draw in plots.values():
+        figure = draw(whole, rows)
         names = [t.get_text() for t in figure.axes[0].get_xticklabels()]
         assert "joint bridge" in names
         assert "sum" in names
-        assert plot.draw([r for r in whole if r["cell"]["kind"] == "base"], rows) is None
-    assert "VIOLATED" in PLOTS[0].draw(whole, rows).axes[0].get_title(loc="left")
+        assert draw([r for r in whole if r["cell"]["kind"] == "base"], rows) is None
+    assert "VIOLATED" in plots["entities_direct"](whole, rows).axes[0].get_title(loc="left")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from empirical.engine.driver import config
+from empirical.engine.catalogue import settings as config
 from empirical.engine.judge import judge
 from empirical.experiments.one_layer import adversary
 from empirical.experiments.one_layer import run as experiment

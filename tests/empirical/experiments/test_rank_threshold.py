@@ -1,16 +1,18 @@
 """rank_threshold: a small world live, its exact predictions, and wrong results that are seen."""
 
-import copy
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from empirical.engine.driver import config
-from empirical.engine.judge import judge
+from empirical.engine import catalogue
+from empirical.engine.records import Record
+from empirical.engine.settings import Count
 from empirical.experiments.rank_threshold import run as experiment
+from tests.empirical.experiments.live import live, planted, verdicts
 from theory.facts import circle_update
 from theory.numerics import stream
 
@@ -25,54 +27,48 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def settings() -> dict:
-    small = config("rank_threshold", "smoke")
-    small["worlds"] = 1
-    small["squared"] = {**small["squared"], "ranks": [1, 4, 8], "steps": 250}
-    small["answers"] = {**small["answers"], "ranks": [2, 24, 48], "steps": 60}
-    small["memory"] = {**small["memory"], "sizes": [4, 8]}
-    return small
+def settings() -> experiment.Settings:
+    small = catalogue.settings("rank_threshold", "smoke")
+    return small.but(
+        worlds=1,
+        squared=small.squared.but(ranks=(1, 4, 8), steps=250),
+        answers=small.answers.but(ranks=(2, 24, 48), steps=60),
+        memory=small.memory.but(sizes=(4, 8)),
+    )
 
 
 @pytest.fixture(scope="module")
-def results(settings: dict) -> list[dict]:
-    return [{"cell": c, "metrics": experiment.run(c, "cpu")} for c in experiment.cells(settings)]
+def results(settings: experiment.Settings) -> list[Record]:
+    return [live("rank_threshold", cell) for cell in experiment.cells(settings)]
 
 
-def verdicts(settings: dict, results: list[dict]) -> dict[str, tuple[str, str]]:
-    said = experiment.predictions(settings, results)
-    return {p.id: (p.kind, v.verdict) for p, v in zip(said, judge(said), strict=True)}
-
-
-def test_exact_predictions_hold_in_a_live_world(settings: dict, results: list[dict]) -> None:
-    found = verdicts(settings, results)
+def test_exact_predictions_hold_in_a_live_world(settings: experiment.Settings, results: list[Record]) -> None:
+    found = verdicts("rank_threshold", settings, results)
     exact = {name: verdict for name, (kind, verdict) in found.items() if kind == "exact"}
     assert set(exact) == {"floor", "base", "trace", "margin"}
     assert set(exact.values()) == {"holds"}
-    squared = results[0]["metrics"]
-    assert squared["errors"][-1] < settings["squared"]["zero"] < squared["errors"][0]
+    squared = results[0].metrics
+    assert squared.errors[-1] < settings.squared.zero < squared.errors[0]
 
 
 @pytest.mark.parametrize(
     ("part", "key", "wrong", "prediction"),
     [
-        ("squared", "errors", [0.0] * 3, "floor"),
-        ("answers", "trace_rank", [2.1, 1.0, 1.0], "trace"),
-        ("answers", "eps_mean_square", [0.1, 0.1, 0.1], "margin"),
-        ("answers", "base", [1, 96], "base"),
+        ("squared", "errors", (0.0,) * 3, "floor"),
+        ("answers", "trace_rank", (2.1, 1.0, 1.0), "trace"),
+        ("answers", "eps_mean_square", (0.1, 0.1, 0.1), "margin"),
+        ("answers", "base", Count(1, 96), "base"),
     ],
 )
 def test_a_wrong_result_is_violated(
-    settings: dict, results: list[dict], part: str, key: str, wrong, prediction
+    settings: experiment.Settings, results: list[Record], part: str, key: str, wrong: Any, prediction: str
 ) -> None:
-    planted = copy.deepcopy(results)
-    next(r for r in planted if r["cell"]["part"] == part)["metrics"][key] = wrong
-    assert verdicts(settings, planted)[prediction] == ("exact", "violated")
+    wrongly = planted(results, lambda r: r.cell.part == part, **{key: wrong})
+    assert verdicts("rank_threshold", settings, wrongly)[prediction] == ("exact", "violated")
 
 
-def test_a_cell_gives_the_same_numbers_twice(settings: dict, results: list[dict]) -> None:
-    again = experiment.run(results[0]["cell"], "cpu")
-    assert again == results[0]["metrics"]
+def test_a_cell_gives_the_same_numbers_twice(results: list[Record]) -> None:
+    assert live("rank_threshold", results[0].cell) == results[0]
 
 
 def test_stores_agrees_with_a_linear_program() -> None:
@@ -98,10 +94,8 @@ def test_what_the_trace_bound_sees_of_a_circle() -> None:
     assert experiment.changed(-np.eye(3))["margin"] == -1.0
 
 
-def test_bad_settings_are_named(settings: dict) -> None:
-    with pytest.raises(ValueError, match="typo"):
-        experiment.cells({**settings, "typo": 1})
+def test_ranks_from_which_nothing_can_be_read_are_named(settings: experiment.Settings) -> None:
     with pytest.raises(ValueError, match="random_code_eps"):
-        experiment.cells({**settings, "answers": {**settings["answers"], "ranks": [1, 2]}})
+        experiment.cells(settings.but(answers=settings.answers.but(ranks=(1, 2))))
     with pytest.raises(ValueError, match="ranks"):
-        experiment.cells({**settings, "squared": {**settings["squared"], "ranks": [1, 2]}})
+        experiment.cells(settings.but(squared=settings.squared.but(ranks=(1, 2))))

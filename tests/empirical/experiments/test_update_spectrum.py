@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from empirical.engine.driver import config
+from empirical.engine.catalogue import settings as config
 from empirical.engine.judge import judge
 from empirical.experiments.update_spectrum import run as update_spectrum
 from empirical.experiments.update_spectrum.predictions import needed_rank

@@ -9,14 +9,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from empirical.engine.driver import config
-from empirical.engine.figures import word_problems as figures
+from empirical.engine import catalogue
+from empirical.engine.catalogue import settings as config
 from empirical.engine.judge import judge
+from empirical.experiments.word_problems import figures
 from empirical.experiments.word_problems import run as experiment
 from empirical.experiments.word_problems.predictions import CONTROLS
 from empirical.tasks import word_problems as task
 from empirical.tasks.sentences import Ragged
 from empirical.training.bases import BaseShape, scratch_base
+from tests.empirical.experiments.live import live
 from theory.composition import chain_of_thought, coverage_law
 from theory.numerics import stream
 
@@ -365,10 +367,12 @@ def test_the_longest_problem_fits():
 
 
 def test_figures_show_what_was_predicted(records):
-    for plot in figures.PLOTS:
-        drawn = plot.draw(records, [])
+    read = catalogue.load("word_problems").cell
+    records = [live("word_problems", read(r["cell"]), r["metrics"]) for r in records]
+    for draw in figures.plots.values():
+        drawn = draw(records, [])
         assert drawn is not None
-        assert plot.draw([], []) is None
+        assert draw([], []) is None
     drawn = figures.hops_figure(records, [])
     lines = {line.get_gid(): line for axis in drawn.axes for line in axis.lines if line.get_gid()}
     composed = next(r for r in records if r["cell"]["group"] == "composed")

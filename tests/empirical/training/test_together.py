@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from empirical.engine.driver import config
+from empirical.engine.catalogue import settings as config
 from empirical.experiments.coverage import run as coverage
 from empirical.tasks.sentences import Part, Sentences, ragged
 from empirical.training.adapter import (

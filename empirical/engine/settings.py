@@ -1,0 +1,104 @@
+"""Tables of settings, cells and metrics: frozen, and neither a key too many nor one too few.
+
+A `Table` is a pydantic model that refuses unknown and missing keys; what comes from a file is read strictly, so that
+no text becomes a number. A `Cell` is a table that says what one run is; its canonical JSON names its record.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, Self, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
+
+T = TypeVar("T")
+
+
+class Count(NamedTuple):
+    """So many right of so many asked; [right, asked] in JSON."""
+
+    right: int
+    asked: int
+
+    @property
+    def rate(self) -> float:
+        """right / asked; of 0 of 0 there is no rate, which is NaN."""
+        return self.right / self.asked if self.asked else float("nan")
+
+    @classmethod
+    def of(cls, right: np.ndarray, among: np.ndarray | None = None) -> Self:
+        """Count the true entries of a mask, of all or `among` those that another mask chooses."""
+        chosen = right if among is None else right[among]
+        return cls(int(np.count_nonzero(chosen)), len(chosen))
+
+    @classmethod
+    def total(cls, counts: Iterable[tuple[int, int]]) -> Self:
+        """All counts together."""
+        right, asked = np.array([(0, 0), *counts]).sum(axis=0).tolist()
+        return cls(right, asked)
+
+
+class Table(BaseModel):
+    """A table of settings, or of metrics."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def but(self, **changes: Any) -> Self:
+        """The same table with some values changed, checked like any other."""
+        return type(self)(**{**dict(self), **changes})
+
+
+class UserMethod(Table):
+    """What a cell remembers of METHOD=file.py:function: the reference, and the hash of the file's text."""
+
+    reference: str
+    sha256: str
+
+
+class Cell(Table):
+    """What one run is. Fields that are None are left out of its identity."""
+
+    seed: int
+    #: a merge of the user's own, which is run beside the known ones
+    user_method: UserMethod | None = None
+
+    @classmethod
+    def of(cls, table: Table, **more: Any) -> Self:
+        """A cell with `more` and the fields that it shares with `table`."""
+        return cls(**{k: v for k, v in table if k in cls.model_fields} | more)
+
+    def identity(self) -> dict[str, JsonValue]:
+        """The cell as JSON; with experiment and protocol its hash names the record."""
+        return self.model_dump(exclude_none=True)
+
+
+def read(kind: type[T], found: Mapping[str, Any], where: str) -> T:
+    """`found`, as it comes from a file, as `kind`: a table, a union of tables, or any type that pydantic knows.
+
+    Raises:
+        ValueError: an unknown or missing key, or a value of another type; one line that names it and `where` it stands.
+    """
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(found), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(map(str, first["loc"]))
+        if first["type"] == "missing":
+            raise ValueError(f"{where}: expected the key {path}, got none") from None
+        if first["type"] == "extra_forbidden":
+            raise ValueError(f"{where}: expected known keys, got {path}") from None
+        said = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+        raise ValueError(f"{where}: {path}: expected {said}, got {first['input']!r}") from None
+
+
+def as_json(value: Any) -> JsonValue:
+    """Tables, counts and what is made of them as plain JSON. Raises ValueError for what JSON cannot hold."""
+    from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+    try:
+        found: JsonValue = to_jsonable_python(value, by_alias=True)
+    except PydanticSerializationError as error:
+        raise ValueError(f"expected what JSON can hold, got: {error}") from error
+    return found

@@ -1,0 +1,32 @@
+"""Records of cells that run here and now, and records with an outcome that was not."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from empirical.engine import catalogue
+from empirical.engine.judge import judge
+from empirical.engine.records import Record
+from empirical.engine.settings import Cell, as_json
+
+
+def live(name: str, cell: Cell, metrics: Any = None) -> Record:
+    """The record of a cell of this experiment: of these metrics, or of what running it gives."""
+    experiment = catalogue.load(name)
+    measured = experiment.run(cell, "cpu") if metrics is None else as_json(metrics)
+    raw: Any = {
+        "cell": cell.identity(), "experiment": name, "profile": "smoke", "metrics": measured, "seconds": 1.0,
+        "device": "CPU: a test", "commit": "0123456789abcdef", "dirty": False,
+    }  # fmt: skip
+    return experiment.record(cell, raw)
+
+
+def planted(records: list[Record], chosen: Callable[[Record], bool], **metrics: Any) -> list[Record]:
+    """The records, those that are chosen with other metrics."""
+    return [dataclasses.replace(r, metrics=r.metrics.but(**metrics)) if chosen(r) else r for r in records]
+
+
+def verdicts(name: str, settings: Any, records: list[Record]) -> dict[str, tuple[str, str]]:
+    """Prediction -> its kind and its verdict."""
+    said = catalogue.load(name).predictions(settings, records)
+    return {p.id: (p.kind, v.verdict) for p, v in zip(said, judge(said), strict=True)}
