@@ -16,16 +16,19 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
 from empirical.engine.records import canonical
+from empirical.engine.settings import Count
 from theory.numerics import one_of, require
 
 KINDS = ("exact", "ceiling", "hypothesis", "control")
 RELATIONS = ("at_most", "at_least", "equal", "order")
 HEADLINE_WORLDS = 10
+#: of one world
+Outcome = Count | float
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Prediction:
             of two rates, is positive (`predicted` is then 0).
         predicted: one number, or one per world where it is read off single experts before any merge.
         margin: for "equal": half-width within which the whole interval must lie; for "exact": rounding allowed.
-        worlds: [k, n] per world, or a plain number per world where the figure is no count.
+        worlds: the count per world, or a plain number per world where the figure is no count.
         says: the prediction in words.
     """
 
@@ -50,21 +53,22 @@ class Prediction:
     relation: str
     predicted: float | Sequence[float]
     margin: float
-    worlds: Sequence[Sequence[float] | float]
+    worlds: Sequence[Any]
     says: str
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         one_of(self.kind, "kind", KINDS)
         one_of(self.relation, "relation", RELATIONS)
         require(self.margin >= 0, "margin", "a number >= 0", self.margin)
+        counted = [w if isinstance(w, (int, float)) else Count(*w) for w in self.worlds]
+        object.__setattr__(self, "worlds", counted)
         if not isinstance(self.predicted, (int, float)):
             require(len(self.predicted) == len(self.worlds), "predicted", f"{len(self.worlds)} values, one per world",
                     len(self.predicted))  # fmt: skip
 
     def rates(self) -> list[float]:
         """The outcome per world, in the unit of the prediction."""
-        return [w / 1.0 if isinstance(w, (int, float)) else (w[0] / w[1] if w[1] else math.nan) for w in self.worlds]
+        return [w.rate if isinstance(w, Count) else float(w) for w in self.worlds]
 
     def targets(self) -> list[float]:
         """The predicted value per world."""
@@ -147,9 +151,9 @@ def _outcomes(prediction: Prediction) -> tuple[list[float], float]:
 
 def _interval(prediction: Prediction, values: Sequence[float], level: float) -> tuple[float, float]:
     """The interval for `values`; a rate of counts stays within [0, 1]."""
-    counts = [w for w in prediction.worlds if not isinstance(w, (int, float))]
+    counts = [w for w in prediction.worlds if isinstance(w, Count)]
     whole = len(counts) == len(values)
-    low, high = t_interval(values, level, max(1 / w[1] for w in counts) if whole else None)
+    low, high = t_interval(values, level, max(1 / w.asked for w in counts) if whole else None)
     if whole and len(set(values)) == 1 and values == prediction.rates():
         return max(low, 0.0), min(high, 1.0)
     return low, high
@@ -214,11 +218,12 @@ def judge(predictions: Sequence[Prediction]) -> list[Verdict]:
     for i, prediction in enumerate(predictions):
         kept = [j for j, r in enumerate(prediction.rates()) if not math.isnan(r)]
         targets = prediction.targets()
-        usable = Prediction(
-            prediction.id, prediction.claim, prediction.kind, prediction.relation,
-            prediction.predicted if isinstance(prediction.predicted, (int, float)) else [targets[j] for j in kept],
-            prediction.margin, [prediction.worlds[j] for j in kept], prediction.says,
-        )  # fmt: skip
+        by_world = not isinstance(prediction.predicted, (int, float))
+        usable = replace(
+            prediction,
+            predicted=[targets[j] for j in kept] if by_world else prediction.predicted,
+            worlds=[prediction.worlds[j] for j in kept],
+        )
         if not kept:
             verdicts[i] = Verdict("undecided", (-math.inf, math.inf), 0.95, 1.0, math.nan)
         elif prediction.kind == "exact":
@@ -271,7 +276,7 @@ def as_row(prediction: Prediction, verdict: Verdict, experiment: str, explained:
         "relation": prediction.relation,
         "predicted": predicted if isinstance(predicted, (int, float)) else list(predicted),
         "margin": prediction.margin,
-        "worlds": [w if isinstance(w, (int, float)) else list(w) for w in prediction.worlds],
+        "worlds": [list(w) if isinstance(w, Count) else w for w in prediction.worlds],
         "interval": [number(verdict.interval[0]), number(verdict.interval[1])],
         "level": round(verdict.level, 6),
         "mean": number(verdict.mean),

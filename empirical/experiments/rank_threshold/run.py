@@ -22,6 +22,7 @@ from torch import nn
 
 from empirical.engine.experiment import Experiment, Kind
 from empirical.engine.judge import Prediction
+from empirical.engine.predictions import Predictions
 from empirical.engine.records import Record
 from empirical.engine.settings import Cell, Count, Table
 from empirical.training.adapter import Schedule
@@ -383,99 +384,73 @@ MEMORY = Kind(run_memory, lambda c: 20.0 * (c.d / 64) ** 4)
 
 def predictions(settings: Settings, records: Sequence[Record[Any, Any]]) -> list[Prediction]:
     """What was said of each part; values from theory and settings alone."""
-    said = []
+    said = Predictions()
     if squared := [r.metrics for r in SQUARED.of(records)]:
-        said += _squared(settings.squared, squared)
+        _squared(said, settings.squared, squared)
     if answers := [r.metrics for r in ANSWERS.of(records)]:
-        said += _answers(settings.answers, answers)
-    memory: dict[int, list[Memory]] = {}
-    for r in MEMORY.of(records):
-        memory.setdefault(r.cell.d, []).append(r.metrics)
-    if memory:
-        said += _memory(settings.memory, memory)
+        _answers(said, settings.answers, answers)
+    memory = {d: [r.metrics.ratio for r in MEMORY.of(records) if r.cell.d == d] for d in settings.memory.sizes}
+    _memory(said, settings.memory, {d: ratios for d, ratios in sorted(memory.items()) if ratios})
     return said
 
 
-def _squared(settings: SquaredSettings, worlds: Sequence[Squared]) -> list[Prediction]:
+def _squared(said: Predictions, settings: SquaredSettings, worlds: Sequence[Squared]) -> None:
     values, whole = spectrum(settings), settings.rank
     floors = {r: floor_error(values, r, "frobenius") if r < whole else 0.0 for r in settings.ranks}
     errors = {r: [w.errors[w.ranks.index(r)] for w in worlds] for r in settings.ranks}
     below = [r for r in settings.ranks if r < whole]
-    said = [
-        Prediction("floor", "eckart_young", "exact", "at_least", [floors[r] for r in below for _ in worlds],
-                   max(w.rounding for w in worlds), [e for r in below for e in errors[r]],
-                   f"no trained adapter of rank below {whole} has an error below the closed-form floor"),
-    ]  # fmt: skip
+    said.exact(
+        "floor",
+        "eckart_young",
+        f"no trained adapter of rank below {whole} has an error below the closed-form floor",
+        of=[e for r in below for e in errors[r]],
+        at_least=[floors[r] for r in below for _ in worlds],
+        within=max(w.rounding for w in worlds),
+    )
     for r in settings.ranks:
-        name, claim = ("reached", "eckart_young") if r < whole else ("zero", "fact_rank")
-        says = "the closed-form floor" if r < whole else f"zero (rank D is {whole})"
-        said.append(
-            Prediction(
-                f"{name}.{r}",
-                claim,
-                "hypothesis",
-                "equal",
-                floors[r],
-                settings.margin if r < whole else settings.zero,
-                errors[r],
-                f"rank {r}: the trained error reaches {says}",
-            )
-        )
-    return said
+        name, claim, margin = ("reached", "eckart_young", settings.margin)
+        says = "the closed-form floor"
+        if r >= whole:
+            name, claim, margin, says = "zero", "fact_rank", settings.zero, f"zero (rank D is {whole})"
+        says = f"rank {r}: the trained error reaches {says}"
+        said.hypothesis(f"{name}.{r}", claim, says, of=errors[r], equal=floors[r], within=margin)
 
 
-def _answers(settings: AnswersSettings, worlds: Sequence[Answers]) -> list[Prediction]:
+def _answers(said: Predictions, settings: AnswersSettings, worlds: Sequence[Answers]) -> None:
     n, enough, most = settings.facts, code_rank(settings), max(settings.ranks)
-    ranks, traces, floors, first, gains = [], [], [], [], []
-    for w in worlds:
-        whole = [r for r, (k, asked) in zip(w.ranks, w.right, strict=True) if k == asked]
-        first.append(float(min(whole, default=n)))
-        gains.append(w.margin[w.ranks.index(most)] - w.margin[w.ranks.index(enough)])
-        for i, r in enumerate(w.ranks):
-            ranks.append(float(r))
-            traces.append(w.trace_rank[i])
-            # the bound's proof sums squares, so that the root mean square may stand for the largest change
-            floors.append(float(margin_rank_floor(n, w.eps_mean_square[i])))
-    # (tr A)^2 / ||A||_F^2 from sums of n^2 products of up to n terms
-    rounding = rank_tolerance((n, n), n)
-    return [
-        Prediction("base", "margin_rank", "exact", "equal", 0.0, 0.0, [w.base for w in worlds],
-                   "the memory alone has every new answer wrong"),
-        Prediction("trace", "margin_rank", "exact", "at_most", ranks, rounding, traces,
-                   "every trained adapter: (tr A)^2 / ||A||^2 of its logit changes is at most its rank"),
-        Prediction("margin", "margin_rank", "exact", "at_most", ranks, 0.0, floors,
-                   "every trained adapter: the rank floor for its root-mean-square eps is at most its rank"),
-        Prediction("argmax", "margin_rank", "hypothesis", "at_most", float(enough), 0.0, first,
-                   f"the least rank with all {n} answers right is at most that of random codes (exactness: {n})"),
-        Prediction("margin_grows", "margin_rank", "hypothesis", "order", 0.0, 0.0, gains,
-                   f"the relative margin at rank {most} is above that at rank {enough}"),
-    ]  # fmt: skip
+    ranks = [float(r) for w in worlds for r in w.ranks]
+    # the bound's proof sums squares, so that the root mean square may stand for the largest change
+    floors = [float(margin_rank_floor(n, eps)) for w in worlds for eps in w.eps_mean_square]
+    right = [[r for r, count in zip(w.ranks, w.right, strict=True) if count.right == count.asked] for w in worlds]
+    gains = [w.margin[w.ranks.index(most)] - w.margin[w.ranks.index(enough)] for w in worlds]
+    claim = "margin_rank"
+    said.exact("base", claim, "the memory alone has every new answer wrong", of=[w.base for w in worlds], equal=0.0)
+    said.exact(
+        "trace",
+        claim,
+        "every trained adapter: (tr A)^2 / ||A||^2 of its logit changes is at most its rank",
+        of=[t for w in worlds for t in w.trace_rank],
+        at_most=ranks,
+        within=rank_tolerance((n, n), n),  # (tr A)^2 / ||A||_F^2 from sums of n^2 products of up to n terms
+    )
+    says = "every trained adapter: the rank floor for its root-mean-square eps is at most its rank"
+    said.exact("margin", claim, says, of=floors, at_most=ranks)
+    says = f"the least rank with all {n} answers right is at most that of random codes (exactness: {n})"
+    said.hypothesis("argmax", claim, says, of=[float(min(r, default=n)) for r in right], at_most=float(enough))
+    says = f"the relative margin at rank {most} is above that at rank {enough}"
+    said.hypothesis("margin_grows", claim, says, of=gains, above=0.0)
 
 
-def _memory(settings: MemorySettings, memory: Mapping[int, Sequence[Memory]]) -> list[Prediction]:
-    sizes = sorted(memory)
-    ratios = {d: [w.ratio for w in memory[d]] for d in sizes}
-    said = [
-        Prediction("law", "margin_rank", "hypothesis", "equal", settings.law, settings.margin,
-                   ratios[sizes[-1]], f"full {sizes[-1]} x {sizes[-1]} memory: p log p / d^2 (arXiv 2605.10795)"),
-    ]  # fmt: skip
-    if len(sizes) > 1:
-        small, large = sizes[0], sizes[-1]
-        pairs = min(len(ratios[small]), len(ratios[large]))
-        trend = [abs(ratios[small][i] - settings.law) - abs(ratios[large][i] - settings.law) for i in range(pairs)]
-        said.append(
-            Prediction(
-                "law_trend",
-                "margin_rank",
-                "hypothesis",
-                "order",
-                0.0,
-                0.0,
-                trend,
-                f"p log p / d^2 is closer to the law at d = {large} than at d = {small}",
-            )
-        )
-    return said
+def _memory(said: Predictions, settings: MemorySettings, ratios: Mapping[int, Sequence[float]]) -> None:
+    if not ratios:
+        return
+    small, large, law = min(ratios), max(ratios), settings.law
+    says = f"full {large} x {large} memory: p log p / d^2 (arXiv 2605.10795)"
+    said.hypothesis("law", "margin_rank", says, of=ratios[large], equal=law, within=settings.margin)
+    if small < large:
+        trend = [abs(a - law) - abs(b - law) for a, b in zip(ratios[small], ratios[large], strict=False)]
+        says = f"p log p / d^2 is closer to the law at d = {large} than at d = {small}"
+        said.hypothesis("law_trend", "margin_rank", says, of=trend, above=0.0)
 
 
 experiment = Experiment(

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from empirical.engine.judge import Prediction, as_row, judge, smallest_error, t_interval
+from empirical.engine.predictions import Predictions
+from empirical.engine.settings import Count
 from theory.numerics import EPS, stream
 
 
@@ -190,7 +192,7 @@ def test_the_hash_is_of_what_was_fixed_before() -> None:
 
 def test_rows_have_the_documented_keys() -> None:
     p = predict("at_most", 0.5, [[1, 10], [2, 10]])
-    row = as_row(p, judge([p])[0], "coverage", None)
+    row = as_row(p, judge([p])[0], "coverage", None, ["a CPU"])
     documented = {"id", "claim", "experiment", "kind", "relation", "predicted", "margin", "worlds", "interval", "level",
                   "verdict", "predicted_hash", "explained"}  # fmt: skip
     assert documented <= set(row)
@@ -216,3 +218,25 @@ def test_controls_are_judged_at_the_full_level_and_do_not_use_up_the_rest() -> N
     judged = judge([*noise, control, predict("at_most", 0.349, [0.30, 0.34, 0.28, 0.33, 0.31])])
     assert [v.level for v in judged] == [pytest.approx(0.95)] * 32
     assert [v.verdict for v in judged[-2:]] == ["holds", "holds"]
+
+
+def test_a_verb_makes_a_prediction_of_its_kind_and_its_keyword_the_relation() -> None:
+    few, many, none = Count(1, 10), Count(8, 10), Count(0, 0)
+    worlds = [{"sum": {"new": many, "old": none}, "joint": {"new": few}}, {"sum": {"new": few, "old": few}}]
+    said = Predictions("headline", worlds, "worlds")
+    said.control("a", "dilution", "sums", of=("sum", "new"), at_least=0.3)
+    said.hypothesis("b", "dilution", "more", of=("sum", "new"), above=("joint", "new"))
+    said.ceiling("c", "dilution", "less", of=("sum", "old"), at_most=[0.5, 0.6])
+    said.exact("d", "dilution", "numbers", of=[0.5, 0.25], equal=[0.5, 0.25], within=1e-9)
+    said.exact("nothing was asked", "dilution", "nothing", of=[none], equal=1.0)
+    assert [(p.id, p.kind, p.relation, p.predicted, p.worlds) for p in said] == [
+        ("headline.a", "control", "at_least", 0.3, [many, few]),
+        ("headline.b", "hypothesis", "order", 0.0, [many.rate - few.rate]),
+        ("headline.c", "ceiling", "at_most", [0.6], [few]),
+        ("headline.d", "exact", "equal", [0.5, 0.25], [0.5, 0.25]),
+    ]
+    assert said[0].says == "worlds: sums"
+    assert said[3].margin == 1e-9
+    for relation in ({}, {"at_most": 0.5, "at_least": 0.5}, {"at_lest": 0.5}):
+        with pytest.raises(ValueError, match=r"e: expected one of at_most, at_least, equal, above, got"):
+            said.exact("e", "dilution", "?", of=[0.5], **relation)
