@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from numbers import Rational
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from theory.lowrank import LowRank
-from theory.numerics import Array, integer, matrix, rank_tolerance, real, require
+from theory.numerics import Array, exact, integer, matrix, rank_tolerance, real, require
 
 
 class LeastRank(NamedTuple):
@@ -75,7 +76,7 @@ def _thin_svd(a: Array) -> tuple[int, Array, Array, Array]:
     return rank, left[:, :rank], values[:rank], right[:rank]
 
 
-def margin_rank_floor(n_answers: int, eps: float) -> int:
+def margin_rank_floor(n_answers: int, eps: float | Fraction) -> int:
     """Least rank of an update that gives N facts with N distinct answers a margin, for any keys.
 
     Args:
@@ -84,19 +85,18 @@ def margin_rank_floor(n_answers: int, eps: float) -> int:
             eps >= 0.
 
     Returns:
-        ``ceil(N / (1 + (N - 1) eps^2))``, at least 1. `eps` is first rounded up by one unit in the last place, so
-        that a float that stands for 1/3 or 1/sqrt(5) never gives a rank above the true floor.
+        ``ceil(N / (1 + (N - 1) eps^2))``, at least 1. A float `eps` is first rounded up by one unit in the last place,
+        so that one that stands for 1/3 or 1/sqrt(5) never gives a rank above the true floor; a Fraction is exact.
 
     Raises:
         ValueError: n_answers < 1, or eps negative or not finite.
 
     Source: claim margin_rank: (tr M)^2 <= rank(M) ||M||_F^2 for the N x N matrix of logit changes.
     """
-    count = integer(n_answers, "n_answers", 1)
-    bound = real(eps, "eps")
+    count, bound = integer(n_answers, "n_answers", 1), exact(eps, "eps")
     require(bound >= 0, "eps", "a number >= 0", eps)
-    exact = Fraction(min(math.nextafter(bound, math.inf), 1.0))
-    return math.ceil(count / (1 + (count - 1) * exact * exact))
+    above = bound if isinstance(eps, Rational) else Fraction(min(math.nextafter(bound, math.inf), 1.0))
+    return math.ceil(count / (1 + (count - 1) * min(above, Fraction(1)) ** 2))
 
 
 def circle_update(n_answers: int) -> LowRank:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from theory.lowrank import LowRank
-from theory.numerics import Array, matrix, one_of, real, require, vector
+from theory.numerics import Array, exact, matrix, one_of, real, require, vector
 
 
 class MergedRank(NamedTuple):
@@ -107,7 +107,7 @@ def factor_average(updates: Sequence[LowRank], weights: Sequence[float], convent
     )
 
 
-def dilution_limit(gain: float, deficit: float, convention: str = "update") -> float:
+def dilution_limit(gain: float | Fraction, deficit: float | Fraction, convention: str = "update") -> float:
     """Largest number k of adapters whose uniform mean still answers a query of one of them.
 
     Args:
@@ -119,8 +119,8 @@ def dilution_limit(gain: float, deficit: float, convention: str = "update") -> f
             term and NO guarantee: the cross terms B_j A_i, j != i, act on the very same key.
 
     Returns:
-        k as an int, exact for the floats given; 0 if no k answers; ``math.inf`` if there is no largest: deficit < 0
-        (the base answers by itself, so a mean of enough adapters does), or deficit = 0 < gain.
+        k as an int, exact for the floats or Fractions given; 0 if no k answers; ``math.inf`` if there is no largest:
+        deficit < 0 (the base answers by itself, so a mean of enough adapters does), or deficit = 0 < gain.
 
     Raises:
         ValueError: not finite, or unknown convention.
@@ -128,7 +128,7 @@ def dilution_limit(gain: float, deficit: float, convention: str = "update") -> f
     Source: claim dilution.
     """
     one_of(convention, "convention", ("update", "factor"))
-    g, d = Fraction(real(gain, "gain")), Fraction(real(deficit, "deficit"))
+    g, d = exact(gain, "gain"), exact(deficit, "deficit")
     if d <= 0:
         return math.inf if d < 0 or g > 0 else 0
     below_ratio = max(math.ceil(g / d) - 1, 0)  # the largest integer under gain / deficit

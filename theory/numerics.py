@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 import zlib
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -56,11 +59,22 @@ def integer(value: Any, name: str, at_least: int) -> int:
 
 
 def real(value: Any, name: str) -> float:
-    """`value` as a finite Python float."""
-    is_real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, (bool, np.bool_))
+    """`value` as a finite Python float; what a float cannot hold exactly (Fraction, large int) is rounded."""
+    is_real = isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
     require(is_real, name, "a real number", repr(value))
-    require(bool(np.isfinite(value)), name, "a finite number", value)
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    require(math.isfinite(number), name, "a finite number", value)
+    return number
+
+
+def exact(value: Any, name: str) -> Fraction:
+    """`value` as a Fraction: whole and rational numbers (also SymPy's) of any size, floats as the dyadic they are."""
+    if isinstance(value, numbers.Rational) and not isinstance(value, bool):
+        return Fraction(value)
+    return Fraction(real(value, name))
 
 
 def one_of(value: Any, name: str, allowed: Sequence[str]) -> str:

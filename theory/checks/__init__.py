@@ -13,8 +13,11 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from theory.claims import Claim, load, resolve
 
@@ -82,6 +85,15 @@ def expect(condition: Any, message: str) -> None:
 def expect_close(got: float, want: float, tolerance: float, what: str) -> None:
     """|got - want| <= tolerance; `tolerance` is computed by the caller, never guessed. NaN never passes."""
     expect(abs(got - want) <= tolerance, f"{what}: expected {want!r} within {tolerance:.3g}, got {got!r}")
+
+
+def expect_entries(got: Any, want: Any, tolerance: float, what: str) -> None:
+    """Every entry of the float array `got` within `tolerance` of that of `want`, rational numbers; compared exactly."""
+    have, exact = np.asarray(got, dtype=np.float64), np.array(want, dtype=object)
+    expect(have.shape == exact.shape, f"{what}: expected shape {exact.shape}, got {have.shape}")
+    for at, x in np.ndenumerate(exact):
+        off = abs(Fraction(float(have[at])) - Fraction(x))
+        expect(off <= tolerance, f"{what}: expected {x} within {tolerance:.3g} at {list(at)}, got {have[at]}")
 
 
 def expect_rejected(argument: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> None:

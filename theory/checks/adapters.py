@@ -21,7 +21,17 @@ from theory.adapters import (
     rank_set_dimension,
     regauge,
 )
-from theory.checks import Figure, check, expect, expect_close, expect_mutant_rejected, expect_rejected, for_all
+from theory.checks import (
+    Code,
+    Figure,
+    check,
+    expect,
+    expect_close,
+    expect_entries,
+    expect_mutant_rejected,
+    expect_rejected,
+    for_all,
+)
 from theory.checks.strategies import conditioned, conditions, exact_rank, scales, seeds, shapes, updates
 from theory.lowrank import LowRank
 from theory.numerics import EPS, Array, rank_tolerance, stream
@@ -38,8 +48,11 @@ def _jacobian(b: list[list[int]], a: list[list[int]]) -> list[list[int]]:
 
 
 @check("adapter_algebra")
-def adapter_algebra_symbolic() -> Figure:
-    """Merge, B = 0, gauge and tied weights in free symbols; the dimension by exact ranks; rounding on all toy cases."""
+def adapter_algebra_symbolic(code: Code) -> Figure:
+    """Merge, B = 0, gauge and tied weights in free symbols; the dimension by exact ranks; rounding on all toy cases.
+
+    Then the code at whole numbers, at which the products are exact in float64.
+    """
     import sympy
 
     def block(name: str, rows: int, columns: int) -> Any:
@@ -63,16 +76,32 @@ def adapter_algebra_symbolic() -> Figure:
     rng = stream(5, "jacobian")
     for m, n, r in product(range(1, 5), range(1, 5), range(5)):
         want = r * (m + n) - r * r if r <= min(m, n) else m * n
-        expect(rank_set_dimension(m, n, r) == want, f"dimension at {m, n, r}")
+        expect(code.rank_set_dimension(m, n, r) == want, f"dimension at {m, n, r}")
         if r:
             b = a = [[0]]
             while exact_rank(b) < min(m, r) or exact_rank(a) < min(r, n):  # a generic point, not a rare bad draw
                 b, a = rng.integers(-9, 10, (m, r)).tolist(), rng.integers(-9, 10, (r, n)).tolist()
             expect(exact_rank(_jacobian(b, a)) == want, f"rank of the Jacobian at {m, n, r}")
-            expect(parameter_count(m, n, r) == len(_jacobian(b, a)), f"parameters at {m, n, r}")
+            expect(code.parameter_count(m, n, r) == len(_jacobian(b, a)), f"parameters at {m, n, r}")
     for m, n in product(range(1, 12), repeat=2):
         least = max(r for r in range(m + n) if r * (m + n) < m * n)
-        expect(largest_saving_rank(m, n) == least, f"largest saving rank at {m, n}")
+        expect(code.largest_saving_rank(m, n) == least, f"largest saving rank at {m, n}")
+    weight, left, right = (rng.integers(-9, 10, x.shape) for x in (W, B, A))
+    turn = np.array([[3, 4], [-1, 2]])
+    values = dict(zip([*W, *B, *A, s], [*weight.flat, *left.flat, *right.flat, sympy.Rational(3, 4)], strict=True))
+    update = LowRank(left, right, 0.75)
+    expect_entries(code.merged_weight(weight, update), (W + s * B * A).subs(values).tolist(), 0.0, "W + s B A")
+    turned_update = code.regauge(update, turn)
+    expect_entries(turned_update.B, (left @ turn).tolist(), 0.0, "B T")
+    inverse = sympy.Matrix(turn.tolist()).inv()
+    # a solve is off by about 4 eps r cond(T) ||T^-1|| ||A||
+    room = rank_tolerance((2,), float(np.linalg.cond(turn)) * float(inverse.norm()) * float(np.linalg.norm(right)))
+    expect_entries(turned_update.A, (inverse * sympy.Matrix(right.tolist())).tolist(), room, "T^-1 A")
+    expect(turned_update.scale == 0.75, "the scale of another gauge")
+    for alpha, r in product((Fraction(3, 2), Fraction(-8), Fraction(0)), (1, 4, 16)):
+        expect(code.adapter_scale(alpha, r) == alpha / r, f"alpha / r at {alpha, r}")
+        expect(code.adapter_scale(alpha, r, rslora=True) == alpha / math.isqrt(r), f"rslora at {alpha, r}")
+    _rounding_formula_body(code.merge_rounding_bound)
     return Figure("worst toy rounding gap / bound", float(_toy_rounding()), "ratio")
 
 
@@ -232,7 +261,6 @@ def adapter_algebra_numeric() -> Figure:
         expect_close(root * abs(root) * r, alpha * abs(alpha), 8 * EPS * alpha * alpha, "alpha / sqrt r")
     seen: list[float] = []
     _rounding_body(merge_rounding_bound, seen)
-    _rounding_formula_body(merge_rounding_bound)
     expect_mutant_rejected(_rounding_formula_body, lambda *a: 0.99 * merge_rounding_bound(*a), "1 % below")
 
     def without_base(W: Any, *rest: Any) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
-from itertools import combinations, permutations, product
+from itertools import combinations, combinations_with_replacement, permutations, product
 
 import numpy as np
 from hypothesis import strategies as st
@@ -24,7 +24,17 @@ from theory.additive import (
     monotone_score,
     reachable_patterns,
 )
-from theory.checks import Figure, check, expect, expect_close, expect_mutant_rejected, expect_rejected, for_all
+from theory.checks import (
+    Code,
+    Figure,
+    check,
+    expect,
+    expect_close,
+    expect_entries,
+    expect_mutant_rejected,
+    expect_rejected,
+    for_all,
+)
 from theory.checks.strategies import scales, seeds
 from theory.numerics import EPS, stream
 
@@ -32,7 +42,7 @@ SMALL = [(1, 1), (1, 3), (2, 1), (2, 2), (3, 2), (2, 3), (4, 2), (3, 3), (2, 4),
 
 
 @check("additive_limit")
-def additive_limit_symbolic() -> None:
+def additive_limit_symbolic(code: Code) -> None:
     """Exact: part 1 at n = 2, part 2 for every pair of patterns, the optima by certified search, part 4."""
     import sympy
 
@@ -69,8 +79,21 @@ def additive_limit_symbolic() -> None:
     pinned = {(2, 2): (7, 8), (3, 2): (5, 6), (2, 3): (5, 6), (4, 2): (51, 64), (3, 3): (7, 9), (4, 3): (79, 108)}
     for (bridges, values), ratio in pinned.items():
         want = Fraction(*ratio)
-        expect(additive_optimum(bridges, values) == want, f"optimum at {bridges, values}")
-        expect(additive_score(extremal_first(bridges, values)) == want, f"witness at {bridges, values}")
+        expect(code.additive_optimum(bridges, values) == want, f"optimum at {bridges, values}")
+        expect(code.additive_score(code.extremal_first(bridges, values)) == want, f"witness at {bridges, values}")
+        expect(code.monotone_score(bridges, values) == want, f"letter count at {bridges, values}")
+        first = code.extremal_first(bridges, values)
+        expect_entries(first, [[2 * y * z for z in range(values)] for y in range(bridges)], 0.0, "a[y, z] = 2 y z")
+        monotone = list(combinations_with_replacement(range(values), bridges))
+        expect(code.reachable_patterns(first) == monotone, f"extremal patterns at {bridges, values}")
+        second = np.array([code.extremal_second(q, values) for q in product(range(values), repeat=bridges)])
+        # whole numbers, so the least lead, 1, is exact
+        share = code.composed_share(first[:, None, :] + second[None, :, :], margin=0.9995)
+        expect(share == want, f"the extremal logits compose {share} at {bridges, values}")
+        expect(code.additive_ceiling(bridges, values) >= want, f"ceiling below the optimum at {bridges, values}")
+        # they answer whole tables, the non-decreasing ones, more often than once in a hundred
+        expect(code.additive_patterns(bridges, values) * 100 > values**bridges, f"tables at {bridges, values}")
+        expect(code.additive_threshold(bridges, values) == bridges + 1, f"threshold at {bridges, values}")
         if bridges * values < 12:
             expect(_search(bridges, values) == want, f"search at {bridges, values}")
     expect(_search(3, 3, lambda rows: None) is None, "undecided branches must leave the optimum unproved")
@@ -80,11 +103,22 @@ def additive_limit_symbolic() -> None:
         reached, score = 0, Fraction(0)
         for entries in product(range(3), repeat=bridges * values):
             first = np.reshape(entries, (bridges, values))
-            reached = max(reached, len(reachable_patterns(first)))
+            reached = max(reached, len(code.reachable_patterns(first)))
             if entries[0] == entries[values] == 0:  # a constant per row is absorbed: half the work
-                score = max(score, additive_score(first))
-        expect(reached == additive_patterns(bridges, values), f"patterns at {bridges, values}: {reached}")
-        expect(score == additive_optimum(bridges, values), f"best score at {bridges, values}: {score}")
+                score = max(score, code.additive_score(first))
+        expect(reached == code.additive_patterns(bridges, values), f"patterns at {bridges, values}: {reached}")
+        expect(score == code.additive_optimum(bridges, values), f"best score at {bridges, values}: {score}")
+    for values in range(2, 9):  # part 1 is sharp, so the ceiling is the optimum
+        expect_close(code.additive_ceiling(2, values), 0.75 + 0.25 / values, 64 * EPS, f"ceiling of 2, {values}")
+    grid = np.array(list(product((-1, 0, 2), repeat=8))[::7]).reshape(-1, 4, 2).transpose(1, 0, 2)
+    split = code.interaction_split(*grid, [0] * grid.shape[1])
+    base, one, two, both = grid.astype(object)
+    inside = one + two - base
+    expect_entries(split.additive, inside, 0.0, "additive part")
+    expect_entries(split.interaction, both - inside, 0.0, "interaction")
+    lead, twice = both[:, 0] - both[:, 1], 2 * np.abs(both - inside).max(axis=1)
+    expect_entries(split.margin, lead, 0.0, "margin")
+    expect(bool((split.certified == (lead > twice)).all()), "certified where the margin exceeds 2 max |I|")
 
 
 def _exact_tail(n: int, m: int, k: int) -> Fraction:

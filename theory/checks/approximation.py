@@ -25,7 +25,17 @@ from theory.approximation import (
     split_update,
 )
 from theory.chains import adapt
-from theory.checks import Figure, check, expect, expect_close, expect_mutant_rejected, expect_rejected, for_all
+from theory.checks import (
+    Code,
+    Figure,
+    check,
+    expect,
+    expect_close,
+    expect_entries,
+    expect_mutant_rejected,
+    expect_rejected,
+    for_all,
+)
 from theory.checks.strategies import (
     conditioned,
     conditions,
@@ -45,7 +55,7 @@ from theory.numerics import EPS, Array, rank_tolerance, stream
 
 
 @check("eckart_young")
-def eckart_young_symbolic() -> None:
+def eckart_young_symbolic(code: Code) -> None:
     """Both lower bounds as polynomial identities with free symbols; SVD bases reduce E to diag(s_1, .., s_n).
 
     Frobenius: U = U V V^T for orthonormal V spanning its row space, so
@@ -54,6 +64,7 @@ def eckart_young_symbolic() -> None:
     sum_{i<=r} (s_i^2 - s_r^2)(1 - p_i) + sum_{i>r} (s_r^2 - s_i^2) p_i >= 0.
     Spectral: U = B A of rank r kills some x in the first r+1 directions, the cross product of A's rows there, and
     ||(E - U) x||^2 - s_{r+1}^2 ||x||^2 = sum_i (s_i^2 - s_{r+1}^2) x_i^2 >= 0.
+    Then the code at a matrix whose singular vectors and values are rational.
     """
     import sympy
 
@@ -87,6 +98,21 @@ def eckart_young_symbolic() -> None:
         got = sum(y**2 for y in moved) - s[r] ** 2 * sum(y**2 for y in x)
         want = sum((s[i] ** 2 - s[r] ** 2) * x[i] ** 2 for i in range(r))
         expect(sympy.expand(got - want) == 0, f"spectral loss of rank {r}")
+    values, left, right = (6, 3, 2), _q3(), _q3()[[1, 2, 0], :]
+    pieces = [values[i] * left[:, i] * right[:, i].T for i in range(3)]
+    exact = sum(pieces, sympy.zeros(3, 3))
+    dense = np.array(exact.tolist(), dtype=float)
+    off = rank_tolerance((3, 3), 6.0)  # of a singular value; a singular vector turns by off over the least gap, 1
+    for r in range(4):
+        kept, tail = sum(pieces[:r], sympy.zeros(3, 3)), values[r:]
+        for form in (dense, LowRank(dense, np.eye(3)), [2, 6, 3]):
+            expect_close(code.floor_error(form, r), max(tail, default=0), off, f"spectral floor at {r}")
+            want = math.hypot(*tail)
+            expect_close(code.floor_error(form, r, "frobenius"), want, 2 * off, f"Frobenius floor at {r}")
+        for form in (dense, LowRank(dense, np.eye(3))):
+            update = code.best_update(form, r)
+            expect(update.columns <= r, f"{update.columns} columns at rank {r}")
+            expect_entries(update.dense(), kept.tolist(), 2 * 6 * off, f"the truncated decomposition at rank {r}")
 
 
 def _eckart_young_body(floor: Callable[..., float]) -> None:
@@ -118,6 +144,12 @@ def _eckart_young_body(floor: Callable[..., float]) -> None:
                     expect(size <= floor(E, r, norm) + room, f"the best update misses the {norm} floor: {size}")
 
     for_all(body, 60, data=st.data())
+
+
+def _q3() -> Any:
+    import sympy
+
+    return sympy.Matrix([[1, 2, 2], [2, 1, -2], [2, -2, 1]]) / 3
 
 
 @check("eckart_young")
@@ -152,8 +184,8 @@ def eckart_young_numeric() -> Figure:
 
 
 @check("deep_linear")
-def deep_linear_symbolic() -> None:
-    """The telescoping identity in non-commuting symbols, and the construction run in exact rational arithmetic."""
+def deep_linear_symbolic(code: Code) -> None:
+    """The telescoping identity in non-commuting symbols; the construction in exact rational arithmetic and as coded."""
     import sympy
 
     for depth in range(1, 6):
@@ -166,7 +198,7 @@ def deep_linear_symbolic() -> None:
         )
         expect(sympy.expand(moved - terms) == 0, f"telescoping of {depth} layers")
     # rational orthogonal bases give a target whose SVD, and so every step, is rational: 3 <- 4 <- 3 <- 2 layers
-    q3 = sympy.Matrix([[1, 2, 2], [2, 1, -2], [2, -2, 1]]) / 3
+    q3 = _q3()
     q2 = sympy.Matrix([[3, 4], [-4, 3]]) / 5
     w = [
         sympy.Matrix([[1, 2], [0, 1], [1, 1]]),
@@ -191,6 +223,20 @@ def deep_linear_symbolic() -> None:
         want = frozen + sum(pieces[: at + 1], sympy.zeros(3, 2))
         expect(through == want, f"after layer {at} the product is not the frozen one plus the leading terms")
     expect(w[2] * prefix == target, "the adapted product is not the target")
+    layers, wanted, total = (
+        [np.array(x.tolist(), dtype=float) for x in w],
+        *(np.array(x.tolist(), dtype=float) for x in (target, frozen)),
+    )
+    magnitude = float(np.linalg.norm(wanted, 2)) + math.prod(float(np.linalg.norm(x, 2)) for x in layers)
+    rounding = rank_tolerance((4,), 3 * magnitude)
+    # three layers of rank 1 reach the target; one of rank 1 the leading term, at the distance 3 of the second
+    for chain, want, room in ((layers, target, adapt(layers, wanted, 1, [""] * 3).tolerance),
+                              ([total], frozen + pieces[0], 8 * rounding)):  # fmt: skip
+        made = code.deep_linear_adapters(chain, wanted, 1)
+        expect(all(u.columns <= 1 for u in made), "an adapter of rank above 1")
+        expect_entries(_dense_product(chain, made), want.tolist(), room + rounding, f"{len(chain)} adapted layers")
+    for chain, r, distance in ((layers, 0, 7), (layers, 1, 0), ([total], 0, 7), ([total], 1, 3), ([total], 2, 0)):
+        expect_close(code.deep_linear_floor(chain, wanted, r), distance, rounding, f"floor at rank {r}")
     # W_2 = 0 cannot be dropped: the product has rank 1 whatever the updates are, and misses a target of rank 2
     a = sympy.Matrix(2, 1, sympy.symbols("a1:3"))
     b = sympy.Matrix(1, 2, sympy.symbols("b1:3"))
@@ -330,7 +376,7 @@ def _floor_one_layer_short(weights: Any, target: Any, r: int) -> float:
 
 
 @check("merge_and_reset")
-def merge_and_reset_symbolic() -> None:
+def merge_and_reset_symbolic(code: Code) -> None:
     """All 2 x 2 sums over {-1, 0, 1} by exact rank; the minors that vanish and the split, with free symbols."""
     import sympy
 
@@ -341,6 +387,11 @@ def merge_and_reset_symbolic() -> None:
         single = any(tuple(x for row in a for x in row) == entries for a in ones)
         expect(single == (rank <= 1), f"one round of rank 1 and {entries}")
         expect(entries in reached, f"two rounds of rank 1 reach every 2 x 2, got none for {entries}")
+        change = np.reshape(entries, (2, 2))
+        expect(code.rounds_needed(change, 1) == rank, f"rounds of rank 1 for {entries}")
+        rounds = code.split_update(change, 1, 2)
+        expect([u.columns for u in rounds] == [rank > 0, rank > 1], f"rounds for {entries}")
+        expect_entries(rounds[0].dense() + rounds[1].dense(), change, rank_tolerance((2, 2), 2.0), f"sum for {entries}")
     b = sympy.Matrix(3, 2, sympy.symbols("b:6"))
     a = sympy.Matrix(2, 3, sympy.symbols("a:6"))
     rounds = [b[:, t] * a[t, :] for t in range(2)]
@@ -414,7 +465,7 @@ def merge_and_reset_numeric() -> Figure:
 
 
 @check("spectral_concentration")
-def spectral_concentration_symbolic() -> None:
+def spectral_concentration_symbolic(code: Code) -> None:
     """The sums by induction with free symbols; the bracket of the power tail by convexity; r95 of i^-1 exactly."""
     import sympy
 
@@ -445,9 +496,35 @@ def spectral_concentration_symbolic() -> None:
     total = sympy.pi**2 / 6
     tails = [total - sum(sympy.Rational(1, k * k) for k in range(1, m + 1)) for m in (11, 12)]
     expect(bool(tails[0] > total / 20) and bool(tails[1] <= total / 20), "12 directions keep 95 % of i^-1, 11 do not")
+    expect(code.decay_rank("power", 1) == 12, "r95 of i^-1 as coded")
+    # the code at rational spectra, 1/i and 1/i^2, and at e^{-i/2}, where the closed forms above are evaluated
+    half = {q: sympy.exp(-1), n: 5}
+    for k in range(6):
+        for p in (1, 2):
+            squares = [Fraction(1, i ** (2 * p)) for i in range(1, 6)]
+            kept = float(sum(squares[k:], Fraction(0)) / sum(squares))
+            got = code.decay_error("power", p, k, 5)
+            expect_close(got**2, kept, 8 * EPS * kept, f"error of i^-{p} at rank {k}")
+        want = float(lost.subs(half | {r: k}).evalf(30))
+        got = code.decay_error("exponential", 0.5, k, 5)
+        expect_close(got**2, want, 8 * EPS * want, f"error of e^(-i/2) at rank {k}")
+        got = code.decay_error("power", 2, k, None, "spectral")
+        expect_close(got, 1 / (k + 1) ** 2, 4 * EPS, f"spectral error of i^-2 at rank {k}")
+    for keep in ("0.5", "0.72", "0.95", "0.999"):
+        least = math.ceil(rank.subs(half | {share: sympy.Rational(keep)}).evalf(30))
+        expect(code.decay_rank("exponential", 0.5, float(keep), 5) == least, f"rank of e^(-i/2) for {keep}")
+        squares = [Fraction(x * x) for x in (5, 4, 2, 1)]
+        least = next(k for k in range(5) if sum(squares[:k]) >= Fraction(keep) * sum(squares))
+        expect(code.spectral_rank([1, 4, 5, 2], float(keep)) == least, f"rank of (5, 4, 2, 1) for {keep}")
+    expect_entries(code.decay_spectrum("power", 2, 5), [Fraction(1, i * i) for i in range(1, 6)], 2 * EPS, "i^-2")
+    decays = [Fraction(str(sympy.exp(-sympy.Rational(i, 2)).evalf(30))) for i in range(1, 6)]
+    expect_entries(code.decay_spectrum("exponential", 0.5, 5), decays, 2 * EPS, "e^(-i/2)")
     # a facts update has rank at most the number of distinct answers: equal columns of D add nothing
     d = sympy.Matrix(3, 2, sympy.symbols("d:6"))
     expect((d * sympy.Matrix([[1, 0, 1], [0, 1, 0]])).det().expand() == 0, "three facts with two answers: rank 2")
+    for answers, width in product(range(1, 6), repeat=2):  # distinct answers as points of the moment curve
+        facts = [[(a % answers) ** i for a in range(7)] for i in range(width)]
+        expect(code.saturation_point(answers, width) == exact_rank(facts), f"saturation at {answers, width}")
 
 
 def _direct(decay: str, rate: float, n: int) -> list[Any]:

@@ -12,7 +12,17 @@ import numpy as np
 from hypothesis import strategies as st
 
 from theory.additive import additive_ceiling, additive_optimum, composed_share, extremal_first, extremal_second
-from theory.checks import Figure, check, expect, expect_close, expect_mutant_rejected, expect_rejected, for_all
+from theory.checks import (
+    Code,
+    Figure,
+    check,
+    expect,
+    expect_close,
+    expect_entries,
+    expect_mutant_rejected,
+    expect_rejected,
+    for_all,
+)
 from theory.checks.strategies import conditioned, conditions, scales, seeds, shapes
 from theory.composition import (
     AlignedAnswer,
@@ -26,14 +36,14 @@ from theory.composition import (
 )
 from theory.lowrank import LowRank
 from theory.numerics import EPS, Array, rank_tolerance, stream
-from theory.one_layer import joint_edit, one_layer_edit, one_layer_model, relu_key_cosine, summed_edits
+from theory.one_layer import OneLayer, joint_edit, one_layer_edit, one_layer_model, relu_key_cosine, summed_edits
 from theory.stack import PLACEMENTS, Placement, TwoLayerStack, place_edits, two_layer_stack
 
 # ---- one_layer_composition ----
 
 
 @check("one_layer_composition")
-def one_layer_symbolic() -> None:
+def one_layer_symbolic(code: Code) -> None:
     """Free symbols: the edit writes, leaves orthogonal keys alone, is of least norm; updates add up; 1/pi."""
     import sympy
 
@@ -60,6 +70,55 @@ def one_layer_symbolic() -> None:
     kernel = (sympy.sin(angle) + (sympy.pi - angle) * sympy.cos(angle)) / sympy.pi
     expect(sympy.simplify(overlap / norm - kernel) == 0, "cosine of ReLU features")
     expect(kernel.subs(angle, sympy.pi / 2) == 1 / sympy.pi, "orthogonal prompts")
+    for at in (sympy.pi / 2, sympy.pi / 3, sympy.pi * 3 / 4, sympy.pi):
+        want, cosine = float(kernel.subs(angle, at).evalf(30)), float(sympy.cos(at).evalf(30))
+        expect_close(code.relu_key_cosine(cosine), want, 8 * EPS, f"cosine of ReLU keys at the angle {at}")
+    # the code at whole numbers: the edit above, and what a model of whole numbers computes
+    numbers = sympy.Matrix([[2, -1, 3], [0, 1, -2]]), sympy.Matrix([1, -2, 2]), sympy.Matrix([5, -3])
+    values = dict(zip([*w, *k, *t], [x for matrix in numbers for x in matrix], strict=True))
+    got = code.one_layer_edit(*(np.array(x.tolist(), dtype=float).squeeze() for x in numbers))
+    # entries below 8, each a quotient of short sums
+    expect_entries(got.dense(), edit.subs(values).tolist(), 64 * EPS, "(t - W k) k^T / ||k||^2")
+    _whole_model(code)
+
+
+def _whole_model(code: Code) -> None:
+    """A one-layer model of whole numbers, whose keys and logits are exact in float64, and edits against rationals."""
+    import sympy
+
+    rng = stream(4, "whole model")
+    draws = [rng.integers(-2, 3, shape) for shape in ((3, 5), (3, 3), (4, 3), (5, 4))]
+    model = OneLayer(*(x.astype(float) for x in draws))
+    embedding, value, hidden, readout = draws
+    prompts = [(0, 4), (1, 2, 3), (2, 0)]
+    keys = np.array([np.maximum(hidden @ (value @ embedding[:, p[:-1]].sum(axis=1) + embedding[:, p[-1]]), 0)
+                     for p in prompts]).T  # fmt: skip
+    expect_entries(code.keys(model, prompts), keys, 0.0, "keys")
+    u1, u2 = (rng.integers(-2, 3, (5, 4)) for _ in range(2))
+    for prompt, key in zip(prompts, keys.T, strict=True):
+        expect_entries(code.key(model, prompt), key, 0.0, f"key of {prompt}")
+        want = (readout + u1 + u2) @ key
+        parts = [LowRank(u, np.eye(4)) for u in (u1, u2)]
+        expect_entries(code.logits(model, prompt, parts), want, 0.0, f"logits of {prompt} with two updates")
+        expect_entries(code.logits(model, prompt), readout @ key, 0.0, f"logits of {prompt}")
+    exact_keys, answers = sympy.Matrix(keys.tolist()), [3, 0, 1]
+    change = sympy.Matrix(np.eye(5, dtype=int)[:, answers].tolist()) - sympy.Matrix(readout.tolist()) * exact_keys
+    joint = change * (exact_keys.T * exact_keys).inv() * exact_keys.T
+    summed = sum((change[:, [i]] * exact_keys[:, [i]].T / exact_keys[:, i].dot(exact_keys[:, i]) for i in range(3)),
+                 sympy.zeros(5, 4))  # fmt: skip
+    targets = np.eye(5)[:, answers]
+    # a pseudo-inverse is computed to about 4 eps max(shape) cond^2 of its norm, the product rounds no worse
+    condition = float(np.linalg.cond(keys))
+    room = rank_tolerance((5, 4), condition**2 * float(change.norm()) * float(np.linalg.norm(np.linalg.pinv(keys), 2)))
+    for got in (code.joint_edit(model.readout, keys, targets), code.write(model, prompts, answers)):
+        expect_entries(got.dense(), joint.tolist(), room, "(T - W K) K^+")
+    for got in (code.summed_edits(model.readout, keys, targets), code.write(model, prompts, answers, joint=False)):
+        expect_entries(got.dense(), summed.tolist(), room, "the sum of the rank-one edits")
+    drawn = code.one_layer_model(5, 8, 7, rng)
+    expect([x.shape for x in drawn] == [(8, 5), (8, 8), (7, 8), (5, 7)], "sizes of a drawn model")
+    for factor in (drawn.embedding.T, drawn.value, drawn.hidden):
+        rows = np.vectorize(Fraction, otypes=[object])(factor)
+        expect_entries(np.ones(len(rows)), (rows * rows).sum(axis=1), 128 * EPS, "squared lengths of rows")
 
 
 def _edit_body(edit: Callable[..., LowRank]) -> None:
@@ -247,7 +306,7 @@ def _one_layer_rejections() -> None:
 
 
 @check("bridge_alignment")
-def bridge_alignment_symbolic() -> None:
+def bridge_alignment_symbolic(code: Code) -> None:
     """Free symbols: what a joint edit adds, the sufficient condition term by term; exact counter-examples."""
     import sympy
 
@@ -258,6 +317,13 @@ def bridge_alignment_symbolic() -> None:
     edit = d * pseudo
     psi = keys[:, 1] + sympy.Symbol("x") * sympy.Matrix([2, -2, 1, 0]) + sympy.Symbol("y") * sympy.Matrix([0, 0, 0, 1])
     expect((pseudo * psi).applyfunc(sympy.expand) == sympy.Matrix([0, 1]), "alpha is not e_j")
+    floats = np.array(keys.tolist(), dtype=float)
+    for feature in product((-1, 0, 2), repeat=4):
+        got = code.bridge_alignment(floats, feature)
+        # cond(K) < 2, ||K^+|| < 1, ||psi|| <= 4
+        want = (pseudo * sympy.Matrix(feature)).T.tolist()[0]
+        expect_entries(got.alpha, want, rank_tolerance((4, 2), 2**2 * 4), f"K^+ psi at {feature}")
+        expect(got.full_rank, "independent keys")
     expect((edit * psi - d[:, 1]).applyfunc(sympy.expand).is_zero_matrix, "the edit adds another column")
     # an update that only writes the keys, and is not the least-norm one, may add anything off their span
     other = edit + sympy.Matrix([[0, 0, 0, 1], [0, 0, 0, 0]])
@@ -266,6 +332,11 @@ def bridge_alignment_symbolic() -> None:
     # dependent keys with different changes: alpha = (1/2, 1/2) at the key itself
     twice = sympy.Matrix([[1, 1], [0, 0]])
     expect(twice.pinv() * twice[:, 0] == sympy.Matrix([1, 1]) / 2, "dependent keys")
+    got = code.bridge_alignment([[1, 1], [0, 0]], [1, 0])
+    expect_entries(got.alpha, [Fraction(1, 2)] * 2, 8 * EPS, "alpha of dependent keys")
+    expect(not got.full_rank, "dependent keys")
+    for key, other, want in (((3, 4), (4, 3), 24 / 25), ((1, 0), (0, 5), 0.0), ((2, -1), (-4, 2), -1.0)):
+        expect_close(code.bridge_cosine(key, other), want, 8 * EPS, f"cosine of {key} and {other}")
     # the margin of the right value over a rival is alpha_j lead_j + sum alpha_i lead_i - (deficit of that rival)
     lead, alpha = sympy.symbols("v:3", real=True), sympy.symbols("a:3", real=True)
     right, low, high = sympy.symbols("s l h", real=True)
@@ -283,7 +354,11 @@ def bridge_alignment_symbolic() -> None:
             rows = [entries[:2], entries[2:4], entries[4:]]
             gain = min(rows[0][0] - row[0] for row in rows[1:])
             cross = max(abs(rows[0][1] - row[1]) for row in rows[1:])
-            slack = a0 * gain - cross * abs(a1) - max(x - base[0] for x in base[1:])
+            deficit = max(base[1] - base[0], base[2] - base[0])
+            slack = a0 * gain - cross * abs(a1) - deficit
+            got = code.aligned_answer([row[:2] for row in rows], (a0, a1), base, 0, 0)
+            want = gain, cross, deficit, slack, a0 >= 0 and slack > 0
+            expect(got == want, f"{got} for {rows} {a0, a1} {base}, exactly {want}")
             final = [x + a0 * row[0] + a1 * row[1] for x, row in zip(base, rows, strict=True)]
             answered = final[0] > max(final[1:])
             expect(answered or slack <= 0 or a0 < 0, f"{rows} {a0, a1} {base}")
@@ -476,7 +551,7 @@ def _stack_body(place: Callable[..., Placement]) -> None:
 
 
 @check("layer_order")
-def layer_order_symbolic() -> None:
+def layer_order_symbolic(code: Code) -> None:
     """Free symbols: additive on the last matrix; whole numbers: ranks and exact answers of the two early memories."""
     import sympy
 
@@ -493,19 +568,26 @@ def layer_order_symbolic() -> None:
     expect(inter.applyfunc(sympy.expand).is_zero_matrix, "interaction of an early second hop")
     for n, m in ((2, 2), (3, 2), (2, 3)):
         for placement, gates in (("early_early_memory", True), ("late_early_memory", False)):
-            stack = two_layer_stack(n, m, 1, gates)
+            stack = code.two_layer_stack(n, m, 1, gates)
             frozen = [_whole(x) for x in (stack.W1, stack.W2, stack.gates, stack.offsets, stack.readout)]
             for p, q in product(range(n), product(range(m), repeat=n)):
-                first, second, first_late, _ = place_edits(stack, [p], q, placement, one_hop=False)
+                placed = code.place_edits(stack, [p], q, placement, one_hop=False)
+                first, second, late = placed[:3]
                 one, two = _whole(first.dense()), _whole(second.dense())
-                h = _whole(stack.prompt("two_hop", 0))
-                key = np.maximum(h, 0)
-                h = h + (frozen[0] + two + (0 if first_late else one)) @ key
+                early, above = ([second], [first]) if late else ([second, first], [])
+                h0 = code.prompt(stack, "two_hop", 0)
+                h, key = _whole(h0), np.maximum(_whole(h0), 0)
+                expect((_whole(code.early_key(stack, h0)) == key).all(), "phi1 of the prompt")
+                h = h + (frozen[0] + two + (0 if late else one)) @ key
+                expect((_whole(code.residual(stack, h0, early)) == h).all(), f"h1 of {placement} {p, q}")
                 key = np.maximum(frozen[2] @ h - frozen[3], 0)
-                logits = frozen[4] @ (h + (frozen[1] + (one if first_late else 0)) @ key)
+                expect((_whole(code.late_key(stack, h0, early)) == key).all(), f"phi2 of {placement} {p, q}")
+                logits = frozen[4] @ (h + (frozen[1] + (one if late else 0)) @ key)
+                for got in (code.logits(stack, h0, early, above), code.placed(stack, h0, placed)):
+                    expect((_whole(got) == logits).all(), f"logits of {placement} {p, q}: {got}")
                 expect(logits[n:].tolist() == [2 * (z == q[p]) for z in range(m)], f"{placement} {p, q}: {logits}")
                 if p == sum(q) == 0:
-                    expect(second.rank() == 1 and first.rank() == (m if first_late else 1), f"ranks of {placement}")
+                    expect(second.rank() == 1 and first.rank() == (m if late else 1), f"ranks of {placement}")
 
 
 def _whole(array: Array) -> np.ndarray:
@@ -566,7 +648,7 @@ def layer_order_numeric() -> Figure:
 
 
 @check("coverage_law")
-def coverage_law_symbolic() -> None:
+def coverage_law_symbolic(code: Code) -> None:
     """An exact world with independent steps attains both ends; dependent steps leave the law; affine in c."""
     import sympy
 
@@ -578,7 +660,7 @@ def coverage_law_symbolic() -> None:
             weight = math.prod(s if hit else 1 - s for s, hit in zip(shares, events, strict=True))
             low += weight * all(events)
             high += weight * (1 if all(events) else Fraction(1, m))
-        got = coverage_law(float(shares[0]), float(shares[1]), float(shares[2]), m)
+        got = code.coverage_law(float(shares[0]), float(shares[1]), float(shares[2]), m)
         # quarters: products are exact, the share 1/m is rounded once and added once
         expect(Fraction(got.low) == low, f"low {got.low}, exact {low}")
         expect(abs(Fraction(got.high) - high) <= Fraction(2 * EPS), f"high {got.high}, exact {high}")
@@ -628,14 +710,14 @@ def coverage_law_numeric() -> Figure:
 
 
 @check("chain_of_thought")
-def chain_of_thought_symbolic() -> None:
+def chain_of_thought_symbolic(code: Code) -> None:
     """All pairs of sets of right queries among four, and lucky last steps: the bound holds, is attained, is exact."""
     sets = list(product((0, 1), repeat=4))
     attained: dict[tuple[int, int], int] = {}
     for first, second in product(sets, repeat=2):
         both = sum(x * y for x, y in zip(first, second, strict=True))
         size = sum(first), sum(second)
-        got = chain_of_thought(size[0] / 4, size[1] / 4)  # quarters are exact
+        got = code.chain_of_thought(size[0] / 4, size[1] / 4)  # quarters are exact
         lucky = both + 4 - size[0]  # every wrong bridge may still give the right value
         expect(got.lower <= both / 4 <= lucky / 4, f"{first, second}")
         attained[size] = min(attained.get(size, 4), both)
@@ -643,8 +725,8 @@ def chain_of_thought_symbolic() -> None:
         if both * (4 - size[0]) == (size[1] - both) * size[0] and 0 < size[0] < 4:
             expect(got.independent == both / 4, f"independent {first, second}")
     for (a, b), least in attained.items():
-        expect(chain_of_thought(a / 4, b / 4).lower == least / 4, f"the bound is not attained at {a, b}")
-        expect(chain_of_thought(a / 4, b / 4).independent == a * b / 16, f"product at {a, b}")
+        expect(code.chain_of_thought(a / 4, b / 4).lower == least / 4, f"the bound is not attained at {a, b}")
+        expect(code.chain_of_thought(a / 4, b / 4).independent == a * b / 16, f"product at {a, b}")
 
 
 def _chain_body(chain: Callable[[float, float], ChainOfThought]) -> None:

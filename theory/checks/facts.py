@@ -11,7 +11,17 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from theory.checks import Figure, check, expect, expect_close, expect_mutant_rejected, expect_rejected, for_all
+from theory.checks import (
+    Code,
+    Figure,
+    check,
+    expect,
+    expect_close,
+    expect_entries,
+    expect_mutant_rejected,
+    expect_rejected,
+    for_all,
+)
 from theory.checks.strategies import conditioned, conditions, exact_rank, integer_matrices, scales, seeds, sizes
 from theory.facts import (
     LeastRank,
@@ -41,10 +51,13 @@ def _exact_pseudo_inverse(k: list[list[int]]) -> list[list[Fraction]]:
 
 
 @check("fact_rank")
-def fact_rank_symbolic() -> None:
+def fact_rank_symbolic(code: Code) -> None:
     """Every pair of 2 x 2 matrices with entries in {-1, 0, 1}, in rationals, and Cauchy-Binet in free symbols."""
     import sympy
 
+    # cond(K) <= golden ratio squared < 3, ||K^+|| < 2 and ||D|| <= 2: a pseudo-inverse is off by about
+    # 4 eps max(shape) cond^2 ||K^+||, and D K^+ by that times ||D||
+    allowed = rank_tolerance((2, 2), 3**2 * 2 * 2)
     grid = [[[a, b], [c, d]] for a, b, c, d in product((-1, 0, 1), repeat=4)]
     for k in grid:
         inverse = _exact_pseudo_inverse(k)
@@ -54,10 +67,14 @@ def fact_rank_symbolic() -> None:
             written = [[sum(edit[i][t] * k[t][j] for t in range(2)) for j in range(2)] for i in range(2)]
             feasible = exact_rank(k + d) == rank_k  # the rows of D add nothing to the row space of K
             expect((written == d) == feasible, f"D K^+ writes D: {written == d}, feasible: {feasible}, K {k}, D {d}")
+            got = code.least_rank(k, d)
+            expect(got[:2] == (feasible, exact_rank(d)), f"{got} for K {k}, D {d}, which is feasible: {feasible}")
+            expect((got.update is None) == (not feasible), f"an update exactly where one exists: K {k}, D {d}")
             if feasible:
                 common = math.lcm(*(x.denominator for row in edit for x in row))
                 edit_rank = exact_rank([[int(x * common) for x in row] for row in edit])
-                expect(edit_rank == exact_rank(d), f"the edit has rank {edit_rank}, K {k}, D {d}")
+                expect(edit_rank == got.rank == got.update.columns, f"the edit has rank {edit_rank}, K {k}, D {d}")
+                expect_entries(got.update.dense(), edit, allowed, f"D K^+ for K {k}, D {d}")
     # no U of lower rank: every 2 x 2 minor of U K is a combination of the 2 x 2 minors of U (Cauchy-Binet)
     u = sympy.Matrix(2, 3, sympy.symbols("u:6"))
     key = sympy.Matrix(3, 2, sympy.symbols("k:6"))
@@ -183,7 +200,7 @@ def _floor_exact(count: int, eps_squared: Fraction) -> int:
 
 
 @check("margin_rank")
-def margin_rank_symbolic() -> None:
+def margin_rank_symbolic(code: Code) -> None:
     """(tr M)^2 <= rank(M) ||M||_F^2 and where it is attained, the circle, and the moments behind random codes."""
     import sympy
 
@@ -196,10 +213,10 @@ def margin_rank_symbolic() -> None:
     two = 2 * (p**2 + q**2 + r**2 + s**2) - (p + s) ** 2
     expect(sympy.expand(two - ((p - s) ** 2 + 2 * q**2 + 2 * r**2)) == 0, "the 2 x 2 case fails")
     # all 3 x 3 integer matrices with right logits 2 and other right classes moved by -2 .. 2 (eps = 0, 1/2, 1)
-    attained = 0
+    attained, floors = 0, [code.margin_rank_floor(3, Fraction(x, 2)) for x in range(3)]
     for rows in product(range(-2, 3), repeat=6):
         m = [[2, rows[0], rows[1]], [rows[2], 2, rows[3]], [rows[4], rows[5], 2]]
-        floor = _floor_exact(3, Fraction(max(abs(x) for x in rows), 2) ** 2)
+        floor = floors[max(abs(x) for x in rows)]
         rank = exact_rank(m)
         expect(rank >= floor, f"rank {rank} below the floor {floor}: {m}")
         attained += rank == floor
@@ -209,15 +226,21 @@ def margin_rank_symbolic() -> None:
     gram = [[sum(x * y for x, y in zip(u, v, strict=True)) for v in lines] for u in lines]
     off = {abs(gram[i][j]) for i, j in combinations(range(28), 2)}
     expect(off == {8} and {gram[i][i] for i in range(28)} == {24}, "not equiangular")
-    expect(exact_rank(gram) == 7 == Fraction(28) / (1 + 27 * Fraction(1, 9)), "28 lines do not attain the floor")
+    expect(exact_rank(gram) == 7 == code.margin_rank_floor(28, Fraction(1, 3)), "28 lines do not attain the floor")
     for n in range(2, 9):
         simplex = [[n - 1 if i == j else -1 for j in range(n)] for i in range(n)]
-        expect(exact_rank(simplex) == n - 1 == _floor_exact(n, Fraction(1, (n - 1) ** 2)), f"simplex of {n}")
+        expect(exact_rank(simplex) == n - 1 == code.margin_rank_floor(n, Fraction(1, n - 1)), f"simplex of {n}")
     # the circle: the best rival is the neighbour; both sines lie in [0, pi] for 1 <= d <= N - 1
     d, n = sympy.symbols("d n", positive=True)
     neighbour = sympy.cos(2 * sympy.pi / n) - sympy.cos(2 * sympy.pi * d / n)
     factors = 2 * sympy.sin(sympy.pi * (d + 1) / n) * sympy.sin(sympy.pi * (d - 1) / n)
     expect(sympy.simplify((neighbour - factors).rewrite(sympy.exp)) == 0, "the rivals on the circle")
+    for size in (2, 3, 4, 5, 6, 12):  # cosines of these angles are algebraic; the logits are one rounded product each
+        want = sympy.Matrix(size, size, lambda i, j, n=size: sympy.cos(2 * sympy.pi * (i - j) / n)).evalf(30)
+        update = code.circle_update(size)
+        expect_entries(update.dense(), _rational(want), 16 * math.pi * EPS, f"logits of {size} answers on the circle")
+        lead = 1 - sympy.cos(2 * sympy.pi / size)
+        expect_close(code.circle_margin(size), float(lead), 4 * EPS * float(lead), f"margin of {size} on the circle")
     # a coordinate of a random unit vector has at most the even moments of a Gaussian of variance 1/r, so
     # P[|x| >= t] <= 2 exp(-r t^2 / 2); then N^2 / 2 pairs at t^2 = (4 ln N + 2 ln(1/f)) / r leave less than f
     t, big, f, dim = sympy.symbols("t N f r", positive=True)
@@ -233,6 +256,14 @@ def margin_rank_symbolic() -> None:
         expect(all(c >= 0 for c in difference.coeffs()), f"moment {2 * k} is above the Gaussian one")
     square = (4 * sympy.log(big) - 2 * sympy.log(f)) / dim
     expect(sympy.simplify(big**2 * sympy.exp(-dim * square / 2) - f) == 0, "the union over pairs")
+    for count, r, failure in ((2, 1, 1), (100, 7, Fraction(1, 50)), (10**6, 64, Fraction(1, 10**9))):
+        want = math.sqrt(square.subs({big: count, dim: r, f: sympy.Rational(failure)}).evalf(30))
+        expect_close(code.random_code_eps(count, r, failure), want, 8 * EPS * want, f"coherence of {count} codes")
+
+
+def _rational(matrix: Any) -> list[list[Fraction]]:
+    """Decimal entries of a SymPy matrix as Fractions."""
+    return [[Fraction(str(x)) for x in row] for row in matrix.tolist()]
 
 
 def _margin_floor_body(floor: Callable[[int, float], int]) -> None:
@@ -346,7 +377,7 @@ def _hamming_code() -> list[tuple[int, ...]]:
 
 
 @check("capacity_bits")
-def capacity_bits_symbolic() -> None:
+def capacity_bits_symbolic(code: Code) -> None:
     """Every family of tables for three small sizes, in integers; attained by one table, all, and perfect codes."""
     import sympy
 
@@ -355,6 +386,15 @@ def capacity_bits_symbolic() -> None:
         agree = [[sum(x == y for x, y in zip(g, q, strict=True)) for q in truths] for g in truths]
         for size in range(1, len(truths) + 1):
             bound = _exact_count(size, n, m)
+            share = Fraction(bound, n * m**n)
+            # ln G and the n tails are rounded, each tail a sum of at most n terms
+            got = code.counting_bound(math.log(size), n, m)
+            expect_close(got, float(share), (8 * n + 16) * EPS, f"counting bound at G {size}, n {n}, m {m}")
+            tails = [sum(math.comb(n, j) * (m - 1) ** (n - j) for j in range(k, n + 1)) for k in range(1, n + 2)]
+            # 7/13 of m^n is never whole, so that rounding cannot decide
+            least = next(k for k, tail in enumerate(tails, 1) if size * tail <= Fraction(7, 13) * m**n)
+            got = code.counting_threshold(math.log(size), n, m, 7 / 13)
+            expect(got == least, f"threshold {got}, exactly {least}, at G {size}, n {n}, m {m}")
             for family in combinations(agree, size):
                 best = sum(map(max, zip(*family, strict=True)))
                 expect(best <= bound, f"{size} tables agree {best} times, bound {bound}, n {n}, m {m}")
@@ -362,6 +402,7 @@ def capacity_bits_symbolic() -> None:
         expect(_exact_count(m**n, n, m) == n * m**n, "all tables: everything is right")
     words = list(product((0, 1), repeat=7))
     expect(_best_agreements(_hamming_code(), words) == _exact_count(16, 7, 2), "the Hamming code attains the bound")
+    expect_close(code.capacity_ceiling(4, 7, 2), 7 / 8, 64 * EPS, "4 bits name the 16 words, which recall 7/8")
     ternary = [w for w in product(range(3), repeat=4) if (w[0] + w[1] + w[2]) % 3 == 0 == (w[1] - w[2] + w[3]) % 3]
     expect(len(ternary) == 9, "the ternary code has 9 words")
     threes = list(product(range(3), repeat=4))

@@ -5,13 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from itertools import product
+from itertools import combinations_with_replacement, product
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 
-from theory.checks import Figure, check, expect, expect_close, expect_mutant_rejected, expect_rejected, for_all
+from theory.checks import (
+    Code,
+    Figure,
+    check,
+    expect,
+    expect_close,
+    expect_entries,
+    expect_mutant_rejected,
+    expect_rejected,
+    for_all,
+)
 from theory.checks.strategies import (
     conditioned,
     exact_rank,
@@ -38,24 +48,26 @@ from theory.numerics import EPS, Array, rank_tolerance, stream
 
 
 @check("merge_rank")
-def merge_rank_symbolic() -> None:
+def merge_rank_symbolic(code: Code) -> None:
     """Exact rational ranks: the bound, equality iff both families of spaces are independent, on all small cases.
 
-    Two updates of rank <= 1 on 2 x 2 with entries in {-1, 0, 1}: every case there is, 6561 sums, and symbolically the
-    block form: rank of [B1 B2] diag(w1, w2) [A1; A2] is full iff both stacks have full rank.
+    Two updates of rank <= 1 on 2 x 2 with entries in {-1, 0, 1}: every sum there is, and symbolically the block form:
+    rank of [B1 B2] diag(w1, w2) [A1; A2] is full iff both stacks have full rank.
     """
     import sympy
 
     vectors = list(product((-1, 0, 1), repeat=2))
-    for b1, a1, b2, a2 in product(vectors, repeat=4):
+    outer = {tuple(x * y for x, y in product(b, a)): (b, a) for b, a in product(vectors, repeat=2)}
+    made = {pair: LowRank(np.array([pair[0]]).T, [pair[1]]) for pair in outer.values()}
+    for (b1, a1), (b2, a2) in combinations_with_replacement(made, 2):
         total = [[b1[i] * a1[j] + b2[i] * a2[j] for j in range(2)] for i in range(2)]
         ranks = [int(any(b) and any(a)) for b, a in ((b1, a1), (b2, a2))]
         columns = exact_rank([list(b) for b, r in ((b1, ranks[0]), (b2, ranks[1])) if r])
         rows = exact_rank([list(a) for a, r in ((a1, ranks[0]), (a2, ranks[1])) if r])
-        independent = columns == rows == sum(ranks)
-        rank = exact_rank(total)
-        expect(rank <= sum(ranks), f"rank {rank} above the bound for {b1, a1, b2, a2}")
+        rank, independent = exact_rank(total), columns == rows == sum(ranks)
         expect((rank == sum(ranks)) == independent, f"equality and independence differ for {b1, a1, b2, a2}")
+        got = code.merged_rank([made[b1, a1], made[b2, a2]])
+        expect(got == (rank, sum(ranks), independent), f"{got} for {b1, a1, b2, a2}, exact rank {rank}")
     # free symbols: the 2 x 2 minor of w1 b1 a1^T + w2 b2 a2^T factors, so it is non-zero iff all three factors are
     w = sympy.symbols("w1 w2")
     b = sympy.Matrix(2, 2, sympy.symbols("b:4"))
@@ -135,8 +147,11 @@ def merge_rank_numeric() -> Figure:
 
 
 @check("factor_average")
-def factor_average_symbolic() -> None:
-    """The expansion into own terms and cross terms, for free entries and weights; the shares of both conventions."""
+def factor_average_symbolic(code: Code) -> None:
+    """The expansion into own terms and cross terms, for free entries and weights; the shares of both conventions.
+
+    Then the code at whole numbers and dyadic square weights, where every float of the expansion is exact.
+    """
     import sympy
 
     k, m, r, n = 3, 2, 2, 2
@@ -167,6 +182,26 @@ def factor_average_symbolic() -> None:
     expect(
         sympy.simplify(own_loss / (1 / count) - (count - 1) / count) == 0, "the plain error is not sqrt((k - 1) / k)"
     )
+    mixtures = [[Fraction(w) for w in ws] for ws in ((1, 1, 1), (4, -1, 0.25), (-9, 0, 1))]
+    rng = stream(8, "factor_average")
+    for convention, weights in product(("sqrt", "plain"), mixtures):
+        factors = [(rng.integers(-3, 4, (m, r)), rng.integers(-3, 4, (r, n))) for _ in range(k)]
+        made, reals = [LowRank(left, right, 4) for left, right in factors], [float(x) for x in weights]
+        roots = [_exact_root(abs(4 * x)) for x in weights] if convention == "sqrt" else weights
+        signed = [x if w >= 0 or convention == "plain" else -x for x, w in zip(roots, weights, strict=True)]
+        expanded = sum(roots[i] * signed[j] * (factors[i][0] @ factors[j][1]).astype(object)
+                       for i, j in product(range(k), repeat=2))  # fmt: skip
+        averaged, total = code.factor_average(made, reals, convention), LowRank.combine(made, reals)
+        expect_entries(averaged.dense(), expanded * (4 if convention == "plain" else 1), 0.0, f"{convention} average")
+        want = math.sqrt(_exact_factor_error2([(*x, Fraction(4)) for x in factors], weights, convention))
+        rounding = LowRank.combine([averaged, total], [1.0, -1.0]).tolerance() + total.tolerance() * (1 + want)
+        got = code.factor_average_error(made, reals, convention)
+        expect_close(got, want, rounding / total.norm(), f"{convention} error at the weights {weights}")
+    for k_ in (2, 3, 4):  # orthogonal updates of one size: the Gaussian law holds exactly
+        units = [LowRank(np.eye(k_)[:, [i]], np.eye(k_)[[i]]) for i in range(k_)]
+        for convention, square in (("sqrt", k_ - 1), ("plain", Fraction(k_ - 1, k_))):
+            got = code.factor_average_error(units, [1 / k_] * k_, convention)
+            expect_close(got**2, float(square), 64 * k_ * EPS, f"{convention} error of {k_} orthogonal updates")
 
 
 def _exact_factor_error2(
@@ -298,7 +333,7 @@ def factor_average_numeric() -> Figure:
 
 
 @check("dilution")
-def dilution_symbolic() -> None:
+def dilution_symbolic(code: Code) -> None:
     """The mean's margin is gain/k - deficit; its sign for free symbols; and the edit that always dies."""
     import sympy
 
@@ -315,8 +350,13 @@ def dilution_symbolic() -> None:
         for unit in (Fraction(1), Fraction(1, 7)):
             for convention, power in (("update", 1), ("factor", 2)):
                 by_search = max((i for i in range(1, 30) if g * unit > i**power * d * unit), default=0)
-                closed = math.ceil(Fraction(g, d)) - 1 if power == 1 else math.isqrt(math.ceil(Fraction(g, d)) - 1)
-                expect(closed == by_search, f"{convention}: gain {g}, deficit {d}: {closed}, search {by_search}")
+                got = code.dilution_limit(g * unit, d * unit, convention)
+                expect(
+                    got == by_search, f"{convention}: gain {g * unit}, deficit {d * unit}: {got}, search {by_search}"
+                )
+    # nothing to overcome: every mean answers, or, without gain or lead, none
+    for g, d, want in ((0, -1, math.inf), (-5, -1, math.inf), (1, 0, math.inf), (0, 0, 0), (-1, 0, 0), (-1, 3, 0)):
+        expect(code.dilution_limit(g, d) == want, f"gain {g}, deficit {d}")
 
 
 def _dilution_body(limit: Callable[[float, float, str], float]) -> None:
@@ -393,8 +433,11 @@ def dilution_numeric() -> Figure:
 
 
 @check("interference")
-def interference_symbolic() -> None:
-    """B of full column rank: B A k = 0 iff A k = 0, by the left inverse; and Cauchy-Schwarz for the bound, exactly."""
+def interference_symbolic(code: Code) -> None:
+    """B of full column rank: B A k = 0 iff A k = 0, by the left inverse; and Cauchy-Schwarz for the bound, exactly.
+
+    Then the code: bounds at whole numbers against exact squares, and a fact that is kept, tied and lost.
+    """
     import sympy
 
     b = sympy.Matrix([[1, 0], [sympy.Symbol("p"), 1], [sympy.Symbol("q"), sympy.Symbol("r")]])
@@ -410,6 +453,18 @@ def interference_symbolic() -> None:
     v = sympy.Matrix(3, 1, sympy.symbols("v:3", real=True))
     slack = 2 * v.dot(v) - (v[0] - v[1]) ** 2
     expect(sympy.expand(slack - (v[0] + v[1]) ** 2 - 2 * v[2] ** 2) == 0, "sqrt(2) is not enough for two logits")
+    # orthogonal columns of length 5 and 2, the longer one read: attained; else above the damage; 0 iff A k = 0
+    left, right, scale = np.array([[3, 0], [4, 0], [0, 2]]), np.array([[1, -1, 2], [0, 1, 1]]), 1.5
+    for k in product((-2, 0, 1), repeat=3):
+        (got,) = code.interference_bound([LowRank(left, right, scale)], k)
+        read, damage = right @ k, left @ right @ k
+        square = (5 * scale) ** 2 * int(read @ read)  # floats, but exact
+        expect_close(got**2, square, 32 * EPS * square, f"squared bound at the key {k}")
+        expect(scale**2 * int(damage @ damage) <= square and (got == 0) == (not read.any()), f"damage at the key {k}")
+    # a margin of exactly 3 sqrt(2) |(-1, 1)| = 6 is undone, a tie; a hair more survives
+    own, other = LowRank([[5], [0]], [[1, 0]]), LowRank([[-1], [1]], [[0, 3]])
+    for margin, want in ((5, False), (6, False), (6 + 2.0**-40, True), (7, True)):
+        expect(code.surviving_facts([own, other], [[1], [1]], [margin], [0]) == [want], f"margin {margin} of 6")
 
 
 def _interference_body(bound: Callable[[Sequence[LowRank], Array], list[float]]) -> None:

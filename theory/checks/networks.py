@@ -12,7 +12,17 @@ import numpy as np
 from hypothesis import strategies as st
 
 from theory.chains import adapt
-from theory.checks import Figure, check, expect, expect_close, expect_mutant_rejected, expect_rejected, for_all
+from theory.checks import (
+    Code,
+    Figure,
+    check,
+    expect,
+    expect_close,
+    expect_entries,
+    expect_mutant_rejected,
+    expect_rejected,
+    for_all,
+)
 from theory.checks.strategies import conditioned, orthonormal, seeds, with_spectrum
 from theory.lowrank import LowRank
 from theory.networks import (
@@ -36,7 +46,7 @@ from theory.numerics import EPS, Array, rank_tolerance, stream
 
 
 @check("relu_network")
-def relu_network_symbolic() -> None:
+def relu_network_symbolic(code: Code) -> None:
     """The open ReLU, the folded biases and the bound with free symbols; a whole net in exact rational arithmetic."""
     import sympy
 
@@ -65,11 +75,19 @@ def relu_network_symbolic() -> None:
         expect(sympy.expand(error - closed) == 0, f"the bound of {depth} blocks in closed form")
         # attained: scalars w_i + s_i in place of w_i, positive input and biases, so no ReLU closes
         expect(sympy.expand(adapted - sizes[-1] - closed) == 0, f"the witness of {depth} blocks")
-    _exact_relu()
+        # whole numbers: target layers i + 1, frozen ones larger by s = i + 2, biases i
+        numbers = [(i + 1, i + 2, i) for i in range(depth)]
+        want = closed.subs({radius: 3} | {x: v for row, vs in zip(zip(w, s, b, strict=True), numbers, strict=True)
+                                          for x, v in zip(row, vs, strict=True)})  # fmt: skip
+        frozen, target = ([([[sum(v[:k])]], [v[2]]) for v in numbers] for k in (2, 1))
+        got = code.relu_error_bound(frozen, target, 0, 3)
+        expect_close(got, int(want), 16 * depth * EPS * int(want), f"the bound of {depth} scalar layers")
+        expect(code.relu_error_bound(frozen, target, 1, 3) == 0, "nothing is lost at the threshold")
+    _exact_relu(code)
 
 
-def _exact_relu() -> None:
-    """Four frozen 2 x 2 layers as a target of two, in rationals; offsets bound rows in the 1-norm."""
+def _exact_relu(code: Code) -> None:
+    """Four frozen 2 x 2 layers as a target of two, in rationals and as coded; offsets bound rows in the 1-norm."""
     import sympy
 
     frozen = [sympy.Matrix([[2, 1], [1, 1]]), sympy.Matrix([[1, -1], [1, 2]])] * 2
@@ -92,6 +110,17 @@ def _exact_relu() -> None:
         bound = max(sum(abs(e) for e in wanted[i].row(k)) * bound + abs(shift[i][k]) for k in range(2))
     targets = [(wanted[1] * (wanted[0] * z + shift[0]).applyfunc(_relu) + shift[1]).applyfunc(_relu) for z in grid]
     expect(outputs == targets, "the exact ReLU net is not the target")
+    bare = [(np.array(w.tolist(), dtype=float), np.zeros(2)) for w in frozen]
+    goal = [(np.array(w.tolist(), dtype=float), np.array(b.tolist(), dtype=float)[:, 0])
+            for w, b in zip(wanted, shift, strict=True)]  # fmt: skip
+    expect(code.relu_rank(bare, goal) == 1, "gaps of rank 2 over two layers each")
+    layers = code.adapted_relu(bare, code.relu_adapters(bare, goal, 1, 3.0))  # the grid has norms up to sqrt(8)
+    net = _Net(bare, goal, [], [range(2), range(2, 4)])
+    for z, want in zip(grid, targets, strict=True):
+        x = np.array(z.tolist(), dtype=float)[:, 0]
+        room = _relu_room(net, layers, 1, x)
+        for some in (layers, goal):
+            expect_entries(code.relu_forward(some, x), want.T.tolist()[0], room, f"the ReLU nets at {z.T.tolist()}")
 
 
 def _relu(x: Any) -> Any:
@@ -305,10 +334,11 @@ def _relu_rejects(frozen: list[Any], target: list[Any]) -> None:
 
 
 @check("transformer")
-def transformer_symbolic() -> None:
+def transformer_symbolic(code: Code) -> None:
     """Calibration in non-commuting symbols, and two blocks with two heads in exact rational arithmetic.
 
-    Nothing in the argument depends on what the softmax is, so the exact run puts a rational map in its place.
+    Nothing in the argument depends on what the softmax is, so the exact run puts a rational map in its place. The
+    code runs where its softmax is rational: at one token, and at equal ones.
     """
     import sympy
 
@@ -320,18 +350,18 @@ def transformer_symbolic() -> None:
     expect(sympy.expand(values - T1 * To * Tv * (C * Z) * S) == 0, "pre-activations of the calibrated stream")
     stream_, wanted = W2 * h + W2 * y, T2 * h + T2 * y  # hidden units h agree; b2 = T2 y
     expect(sympy.expand(T2 * W2**-1 * stream_) == sympy.expand(wanted), "the next calibration is T2 W2^-1")
-    _exact_transformer()
+    _exact_transformer(code)
 
 
-def _exact_transformer() -> None:
+def _exact_transformer(code: Code) -> None:
     import sympy
 
     rng = stream(3, "transformer")
 
     def draw() -> sympy.Matrix:
-        # unit lower times unit upper triangular: invertible with an integer inverse
-        low, up = (np.tril(rng.integers(-2, 3, (2, 2)), -1) + np.eye(2, dtype=int) for _ in range(2))
-        return sympy.Matrix(low.tolist()) * sympy.Matrix(up.T.tolist())
+        # a rotation or reflection times a number: whole entries, condition 1
+        a, b = (int(v) for v in rng.integers(1, 4, 2))
+        return sympy.Matrix([[a, -b], [b, a]] if rng.integers(2) else [[-b, a], [a, b]])
 
     def attention(scores: sympy.Matrix) -> sympy.Matrix:
         weights = scores.applyfunc(lambda s: 1 + s**2)
@@ -344,23 +374,46 @@ def _exact_transformer() -> None:
             z = w2 * hidden + sympy.Matrix.hstack(b2, b2)
         return out * z
 
+    def floats(matrix: sympy.Matrix) -> Array:
+        return np.array(matrix.tolist(), dtype=float)
+
     x = sympy.Matrix([[1, -2], [sympy.Rational(1, 3), 2]])
     biases = [[sympy.Matrix([1, -1]), sympy.Matrix([2, 1])], [sympy.Matrix([0, 3]), sympy.Matrix([-1, 1])]]
     target: list[Any] = []
     adapted: list[Any] = []
     calibration = sympy.eye(2)
     out, frozen_out = draw(), draw()
+    have: list[Block] = []
+    want: list[Block] = []
+    ranks = [0]
     for b1, b2 in biases:
         w1, w2, f1, f2 = draw(), draw(), draw(), draw()
-        heads = [(draw().T * draw(), draw() * draw()) for _ in range(2)]
+        matrices, frozen = ([[draw() for _ in range(4)] for _ in range(2)] for _ in range(2))  # k, q, o, v of each head
+        heads = [(k.T * q, o * v) for k, q, o, v in matrices]
         target.append((heads, w1, b1, w2, b2))
+        for into, four, one, two in ((want, matrices, w1, w2), (have, frozen, f1, f2)):
+            split = [(floats(q), floats(k), floats(v), floats(o)) for k, q, o, v in four]
+            into.append(Block(split, floats(one), floats(b1)[:, 0], floats(two), floats(b2)[:, 0]))
         lifted = [(calibration.T * s * calibration, f1.inv() * w1 * v * calibration) for s, v in heads]
+        for (s, v), (k, q, o, u) in zip(lifted, frozen, strict=True):
+            ranks += [(s - k.T * q).rank(), (v - o * u).rank()]
         last = len(adapted) == 1
         # the last pair Wout W2 takes the target's product; before it, W2 stays frozen
         w2_new = frozen_out.inv() * out * w2 if last else f2
         adapted.append((lifted, f1, b1, w2_new, frozen_out.inv() * out * b2 if last else f2 * w2.inv() * b2))
         calibration = w2 * f2.inv()
     expect(run(adapted, frozen_out, x) == run(target, out, x), "the exact transformer is not the target")
+    ranks.append((out * w2 - frozen_out * f2).rank())
+    source, goal = TransformerWeights(have, floats(frozen_out)), TransformerWeights(want, floats(out))
+    expect(code.transformer_rank(source, goal) == math.ceil(Fraction(max(ranks), 2)), f"threshold for gaps {ranks}")
+    net = code.adapted_transformer(source, code.transformer_adapters(source, goal, 1))
+    for token in ((1, -2), (2, 3), (0, 1), (-3, -1)):
+        twice = sympy.Matrix([[t, t] for t in token])  # equal tokens get equal shares, 1 or 1/2, whatever the scores
+        exact, X = run(target, out, twice), floats(twice)
+        expect_entries(code.transformer_forward(goal, X), exact.tolist(), 0.0, f"the target at {token}")
+        expect_entries(code.transformer_forward(goal, X[:, :1]), exact[:, :1].tolist(), 0.0, f"one token {token}")
+        room = _transformer_room(source, goal, X)
+        expect_entries(code.transformer_forward(net, X), exact.tolist(), room, f"the adapted net at {token}")
 
 
 def _draw_transformer(data: Any) -> tuple[Any, Any, int]:
@@ -452,7 +505,8 @@ def _transformer_room(frozen: Any, target: Any, X: Array) -> float:
             score = max(norm(wk) * norm(wq) for wq, wk, _, _ in block.heads)
             value = sum(norm(wo) * norm(wv) for _, _, wv, wo in block.heads)
             path = norm(block.W2) * norm(block.W1)
-            spread = 1 + 4 * score * length**2
+            # equal tokens get equal shares, whatever their scores
+            spread = 1.0 if (X[:, :1] == X).all() else 1 + 4 * score * length**2
             off = path * value * spread * (off + unit * length) + unit * (
                 path * value * length
                 + norm(block.W2) * float(np.linalg.norm(block.b1))

@@ -9,7 +9,16 @@ from itertools import product
 
 from hypothesis import strategies as st
 
-from theory.checks import Figure, check, expect, expect_close, expect_mutant_rejected, expect_rejected, for_all
+from theory.checks import (
+    Code,
+    Figure,
+    check,
+    expect,
+    expect_close,
+    expect_mutant_rejected,
+    expect_rejected,
+    for_all,
+)
 from theory.numerics import EPS
 from theory.routing import LARGEST_N, bridge_blind_ceiling, maxload, oracle_ceiling
 
@@ -51,7 +60,7 @@ def _optimum(n: int, m: int, bystanders: int) -> Fraction:
 
 
 @check("hard_routing")
-def hard_routing_symbolic() -> Figure:
+def hard_routing_symbolic(code: Code) -> Figure:
     """All answer rules of small sizes in rationals: each part attained, the ceiling never passed, bystanders count."""
     import sympy
 
@@ -63,6 +72,9 @@ def hard_routing_symbolic() -> Figure:
         tables = list(product(range(m), repeat=n))
         load = _maxload_by_listing(n, m)
         expect(load == _maxload_by_bins(n, m), f"two ways to the largest load differ at {n, m}")
+        room = 200 * EPS  # relative, as in _maxload_body
+        expect_close(code.maxload(n, m), float(load), room * float(load), f"largest load at {n, m}")
+        expect_close(code.bridge_blind_ceiling(n, m), float(load / n), room, f"ceiling without the bridge at {n, m}")
         # the first adapter alone: every rule a(p) is right exactly 1/m of the time
         for a in tables:
             share = Fraction(sum(x == y for q in tables for x, y in zip(a, q, strict=True)), n * len(tables))
@@ -73,6 +85,7 @@ def hard_routing_symbolic() -> Figure:
         constant = Fraction(sum(q.count(0) for q in tables), n * len(tables))
         expect(constant == Fraction(1, m), f"a constant is right {constant} of the time")
         ceiling = min(Fraction(1), Fraction(1 + bystanders, m) + load / n)
+        expect_close(code.oracle_ceiling(n, m, bystanders), float(ceiling), room, f"ceiling at {n, m, bystanders}")
         best = _optimum(n, m, bystanders)
         expect(best <= ceiling, f"an oracle reaches {best}, ceiling {ceiling}, at {n, m, bystanders}")
         if ceiling < 1:
