@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,17 +14,22 @@ from empirical.engine.drawing import (
     RED,
     SOFT,
     Records,
+    Rows,
     finish,
     line_mark,
     mean_mark,
     mean_rate,
     new_panels,
     panel_title,
-    rate,
     tally_suffix,
     world_mark,
 )
-from empirical.experiments.one_layer.run import COVERED
+from empirical.engine.records import Record
+from empirical.engine.settings import Count
+from empirical.experiments.one_layer.predictions import COVERED
+from empirical.experiments.one_layer.run import ADVERSARY as OPTIMISED
+from empirical.experiments.one_layer.run import TWO_HOP
+from empirical.experiments.one_layer.tables import Hops, TwoHop, TwoHopCell
 from theory.additive import additive_ceiling
 
 BASES = {
@@ -40,27 +44,22 @@ NAMES = {"direct": "direct two-hop adapter", "product linear": "product factors,
 ADVERSARY = "adversary: optimised logits"
 
 
-def _score(record: Mapping[str, Any], method: str) -> Mapping[str, Sequence[int]] | None:
+def _score(record: Record[TwoHopCell, TwoHop], method: str) -> Hops | None:
     """Counts of a method at the largest rank."""
-    cell, scores = record["cell"], record["metrics"]["scores"]
-    top = 0 if cell["writing"] == "closed" else max(cell["ranks"])
-    found: Mapping[str, Sequence[int]] | None = scores.get(f"{method} {top}", scores.get(method))
-    return found
+    scores = record.metrics.scores
+    return scores.get(f"{method} {record.cell.top}", scores.get(method))
 
 
-def one_layer_figure(records: Records, rows: Records) -> Figure | None:
+def one_layer_figure(records: Records, rows: Rows) -> Figure | None:
     """Two-hop accuracy of every method against the additive ceiling, with the one-hop facts kept beside it."""
-    worlds = [r for r in records if r["cell"]["kind"] == "two_hop"]
+    worlds = TWO_HOP.of(records)
     if not worlds:
         return None
-    cell = worlds[0]["cell"]
-    n, m = cell["bridges"], cell["values"]
+    cell = worlds[0].cell
+    n, m = cell.bridges, cell.values
     ceiling = additive_ceiling(n, m)
-    methods = [*cell["methods"], *(["own"] if any(_score(r, "own") for r in worlds) else [])]
-    adversary = [
-        r for r in records
-        if r["cell"]["kind"] == "adversary" and (r["cell"]["bridges"], r["cell"]["values"]) == (n, m)
-    ]  # fmt: skip
+    methods = [*cell.methods, *(["own"] if any(_score(r, "own") for r in worlds) else [])]
+    adversary = [r for r in OPTIMISED.of(records) if (r.cell.bridges, r.cell.values) == (n, m)]
     groups = [
         ("additive: ceiling proven",
          [*(v for v in methods if v in COVERED), *([ADVERSARY] if adversary else []), "product sum"]),
@@ -85,15 +84,14 @@ def one_layer_figure(records: Records, rows: Records) -> Figure | None:
             ticks.append(y)
             labels.append(NAMES.get(method, method))
             if method == ADVERSARY:
-                pooled = [[sum(t[i] for t in r["metrics"]["large"]) for i in (0, 1)] for r in adversary]
-                _row(axes[0, 0], y, [rate(p) for p in pooled], RED, "D")
+                _row(axes[0, 0], y, [Count.total(r.metrics.large).rate for r in adversary], RED, "D")
             for (base, writing), (_, colour, marker), offset in zip(
                 BASES, BASES.values(), (-0.27, 0, 0.27), strict=True
             ):
-                mine = [r for r in worlds if (r["cell"]["base"], r["cell"]["writing"]) == (base, writing)]
+                mine = [r for r in worlds if (r.cell.base, r.cell.writing) == (base, writing)]
                 found = [s for s in (_score(r, method) for r in mine) if s]
                 for axis, hop in zip(axes[0], ("two_hop", "first", "second"), strict=True):
-                    _row(axis, y + offset, [rate(s[hop]) for s in found], colour, marker)
+                    _row(axis, y + offset, [getattr(s, hop).rate for s in found], colour, marker)
             y += 1
     for axis, label in zip(axes[0], ("two-hop accuracy", "first hop kept", "second hop kept"), strict=True):
         axis.set(xlim=(-0.03, 1.04), xlabel=f"{label} (share right)", ylim=(y - 0.3, -0.7))
@@ -105,8 +103,8 @@ def one_layer_figure(records: Records, rows: Records) -> Figure | None:
     held = tally_suffix(judged)
     panel_title(axes[0, 0], f"Ceiling for additive merges{held}")
     panel_title(axes[0, 1], "One-hop facts kept beside it")
-    title = f"One adapted matrix: two-hop accuracy of every method, rank {max(cell['ranks'])}"
-    bases = [v for k, v in BASES.items() if any((r["cell"]["base"], r["cell"]["writing"]) == k for r in worlds)]
+    title = f"One adapted matrix: two-hop accuracy of every method, rank {max(cell.ranks)}"
+    bases = [v for k, v in BASES.items() if any((r.cell.base, r.cell.writing) == k for r in worlds)]
     handles = [*(mean_mark(label, colour, marker) for label, colour, marker in bases),
                *([mean_mark(ADVERSARY, RED, "D")] if adversary else []), world_mark(),
                line_mark(f"additive ceiling {ceiling:.3g} (n = {n}, m = {m})", lw=1.6),

@@ -15,45 +15,47 @@ among all tokens; ties are wrong.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import product, repeat
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
+from empirical.engine.experiment import Experiment, Kind
 from empirical.engine.judge import Prediction
+from empirical.engine.records import Record
+from empirical.engine.settings import Cell, Count
+from empirical.experiments.one_layer import predictions as said
 from empirical.experiments.one_layer.adversary import answer, optimise, right
+from empirical.experiments.one_layer.predictions import COVERED
+from empirical.experiments.one_layer.tables import (
+    Adversary,
+    AdversaryCell,
+    Fate,
+    Hops,
+    Settings,
+    Small,
+    Survival,
+    SurvivalCell,
+    Tail,
+    TailCell,
+    TwoHop,
+    TwoHopCell,
+)
 from empirical.reuse.methods import MERGES, ROUTERS, Options, merged, peft_weighted, reused, weighted_sum
 from empirical.training.adapter import Schedule, descend
 from empirical.training.bases import BaseShape, Update, Updates, generator, scratch_base, updated
-from empirical.training.readout import Readout, fit, table
-from theory.additive import (
-    additive_ceiling,
-    additive_optimum,
-    additive_threshold,
-    composed_share,
-    extremal_first,
-    extremal_second,
-)
+from empirical.training.readout import Readout, fit
+from theory.additive import composed_share, extremal_first, extremal_second
 from theory.lowrank import LowRank
 from theory.merging import dilution_limit, factor_average, interference_bound, surviving_facts
-from theory.numerics import Array, one_of, rank_tolerance, require, stream
-from theory.one_layer import OneLayer, joint_edit, one_layer_model, relu_key_cosine, summed_edits
-from theory.routing import bridge_blind_ceiling
+from theory.numerics import Array, one_of, rank_tolerance, stream
+from theory.one_layer import OneLayer, joint_edit, one_layer_model, summed_edits
 
-PROTOCOL = 1
-ORDER = 2
-
-SURVIVAL = {"facts", "values", "width", "hidden", "strongest", "adapters"}
-TWO_HOP = {"persons", "old_persons", "bridges", "values", "width", "hidden", "ranks", "methods", "steps", "density",
-           "rate_constructed", "rate_scratch", "scratch_width", "scratch_old_persons", "scratch_steps", "scratch_batch",
-           "scratch_rate"}  # fmt: skip
-TAIL = {"persons", "old_persons", "bridges", "values", "width", "hidden", "methods", "density", "level"}
-ADVERSARY = {"sizes", "starts", "rounds", "bridges", "values", "train", "tables"}
-#: margin for the mean cosine of keys: with 1024 hidden units one world's relation token moves it by about 0.03
-COSINE = 0.05
+Indices = NDArray[np.int64]
 
 
 # ---------------------------------------------------------------- merges of one matrix
@@ -88,13 +90,12 @@ def _magnitude(values: Array, density: float, rng: np.random.Generator) -> Array
     return np.where(np.abs(values) >= np.partition(np.abs(values).ravel(), -keep)[-keep], values, 0.0)
 
 
-#: covered by additive_limit besides sum, mean and cat: each update is changed by itself, then all are added
+#: covered by additive_limit besides sum, mean and cat
 OWN: dict[str, Any] = {
     "svd_full": _svd_full,
     "dare_each": _alone(_dare, "dare"),
     "magnitude_each": _alone(_magnitude, "magnitude"),
 }
-COVERED = ("sum", "mean", "cat", *OWN)
 METHODS = (*MERGES, *OWN, *(r for r in ROUTERS if not ROUTERS[r][1]))
 
 
@@ -106,66 +107,34 @@ def join(method: str, adapters: Sequence[Updates], base: nn.Module, options: Opt
 # ---------------------------------------------------------------- the grid
 
 
-def cells(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+def cells(settings: Settings) -> list[Cell]:
     """All cells of a profile.
 
-    Args:
-        config: worlds, first_seed, `bases` ([base, writing] pairs) and the tables survival, two_hop, tail, adversary.
-
     Raises:
-        ValueError: unknown or missing keys, an unknown method, base or way of writing.
+        ValueError: an unknown method, base or way of writing.
     """
-    tables = {"survival": SURVIVAL, "two_hop": TWO_HOP, "tail": TAIL, "adversary": ADVERSARY}
-    table(config, {"worlds", "first_seed", "bases", *tables}, "one_layer")
-    for name, keys in tables.items():
-        table(config[name], keys, f"one_layer: {name}")
-    for method in config["two_hop"]["methods"]:
+    for method in settings.two_hop.methods:
         one_of(method, "methods", METHODS)
-    for method in config["tail"]["methods"]:
+    for method in settings.tail.methods:
         one_of(method, "tail: methods", COVERED)
-    for base, writing in config["bases"]:
+    for base, writing in settings.bases:
         one_of(f"{base} {writing}", "bases", ("constructed closed", "constructed trained", "scratch trained"))
-    grid: list[dict[str, Any]] = []
-    for seed in range(config["first_seed"], config["first_seed"] + config["worlds"]):
-        grid.append({"kind": "survival", "seed": seed, **config["survival"]})
-        grid += [{"kind": "two_hop", "seed": seed, "base": b, "writing": w, **config["two_hop"]}
-                 for b, w in config["bases"]]  # fmt: skip
-        grid.append({"kind": "tail", "seed": seed, **config["tail"]})
-        grid.append({"kind": "adversary", "seed": seed, **config["adversary"]})
+    grid: list[Cell] = []
+    for seed in range(settings.first_seed, settings.first_seed + settings.worlds):
+        grid.append(SurvivalCell.of(settings.survival, seed=seed))
+        grid += [TwoHopCell.of(settings.two_hop, seed=seed, base=b, writing=w) for b, w in settings.bases]
+        grid += [TailCell.of(settings.tail, seed=seed), AdversaryCell.of(settings.adversary, seed=seed)]
     return grid
 
 
-def takes_method(cell: Mapping[str, Any]) -> bool:
-    """A merge of the user's own is run in every two-hop cell."""
-    return bool(cell["kind"] == "two_hop")
-
-
-def seconds(cell: Mapping[str, Any]) -> float:
+def two_hop_seconds(cell: TwoHopCell) -> float:
     """A guess of the seconds that a cell takes on one core."""
-    if cell["kind"] == "survival":
-        return 1.0
-    if cell["kind"] == "tail":
-        return 0.008 * cell["bridges"] * len(cell["methods"])
-    if cell["kind"] == "adversary":
-        return 2.0 + 4e-3 * cell["bridges"] * cell["tables"]
-    closed, scratch = cell["writing"] == "closed", cell["base"] == "scratch"
-    inputs = cell["scratch_width"] if scratch else cell["hidden"]
-    tokens = cell["persons"] + cell["old_persons"] + cell["bridges"] + cell["values"]
-    step = 1e-3 + 2e-10 * (2 * cell["persons"] + cell["bridges"]) * inputs * tokens
-    found = len(cell["ranks"]) * (len(cell["methods"]) * 0.05 + (0.0 if closed else cell["steps"] * step))
-    return float(1.0 + found + (cell["scratch_steps"] * cell["scratch_batch"] * inputs**2 * 2e-8 if scratch else 0.0))
-
-
-def run(cell: Mapping[str, Any], device: str) -> dict[str, Any]:
-    """Run one cell; counts are [k, n].
-
-    Raises:
-        TrainingDiverged: a loss was not finite.
-    """
-    kinds: dict[str, Callable[[Mapping[str, Any], str], dict[str, Any]]] = {
-        "survival": run_survival, "two_hop": run_two_hop, "tail": run_tail, "adversary": run_adversary,
-    }  # fmt: skip
-    return kinds[cell["kind"]](cell, device)
+    scratch = cell.base == "scratch"
+    inputs = cell.scratch_width if scratch else cell.hidden
+    tokens = cell.persons + cell.old_persons + cell.bridges + cell.values
+    step = 1e-3 + 2e-10 * (2 * cell.persons + cell.bridges) * inputs * tokens
+    found = len(cell.ranks) * (len(cell.methods) * 0.05 + (0.0 if cell.writing == "closed" else cell.steps * step))
+    return 1.0 + found + (cell.scratch_steps * cell.scratch_batch * inputs**2 * 2e-8 if scratch else 0.0)
 
 
 # ---------------------------------------------------------------- models and worlds
@@ -202,11 +171,11 @@ class Transformer(nn.Module):
 class World:
     """Tokens, prompts and tables: p (bridge by new person) and q (value by bridge) are i.i.d. uniform."""
 
-    def __init__(self, cell: Mapping[str, Any]) -> None:
-        seed = cell["seed"]
-        scratch = cell.get("base") == "scratch"
-        self.persons, self.n, self.m = (cell[k] for k in ("persons", "bridges", "values"))
-        self.old = cell["scratch_old_persons" if scratch else "old_persons"]
+    def __init__(self, cell: TwoHopCell | TailCell) -> None:
+        seed = cell.seed
+        scratch = isinstance(cell, TwoHopCell) and cell.base == "scratch"
+        self.persons, self.n, self.m = cell.persons, cell.bridges, cell.values
+        self.old = cell.scratch_old_persons if isinstance(cell, TwoHopCell) and scratch else cell.old_persons
         people = np.arange(self.persons + self.old)
         self.bridge = people.size + np.arange(self.n)  # tokens
         self.value = self.bridge[-1] + 1 + np.arange(self.m)
@@ -247,21 +216,21 @@ class Asked(NamedTuple):
     both: torch.Tensor
     old: torch.Tensor
 
-    def score(self, world: World) -> dict[str, list[int]]:
-        """Right answers: one-hop among all tokens, two-hop among the values."""
+    def score(self, world: World) -> Hops:
+        """Right answers of the model as it is."""
         with torch.no_grad():
             first, second, both = (self.readout(f).cpu().numpy() for f in (self.first, self.second, self.both))
-        return {
-            "first": count(first, world.bridge[world.p]),
-            "second": count(second, world.value[world.q]),
-            "two_hop": count(both[:, world.value], world.q[world.p]),
-            "second_old": count(second, world.old_q),
-        }
+        return Hops(
+            first=count(first, world.bridge[world.p]),
+            second=count(second, world.value[world.q]),
+            two_hop=count(both[:, world.value], world.q[world.p]),
+            second_old=count(second, world.old_q),
+        )
 
 
-def count(logits: Array, answers: Any) -> list[int]:
-    """[strictly right, asked]; rows are queries."""
-    return [int(np.count_nonzero(lead(logits, answers) > 0)), len(logits)]
+def count(logits: Array, answers: Any) -> Count:
+    """Strictly right answers; rows are queries."""
+    return Count.of(lead(logits, answers) > 0)
 
 
 def lead(logits: Array, answers: Any) -> Array:
@@ -273,9 +242,9 @@ def lead(logits: Array, answers: Any) -> Array:
     return found
 
 
-def constructed(cell: Mapping[str, Any], world: World, device: str) -> Asked:
+def constructed(cell: TwoHopCell | TailCell, world: World, device: str) -> Asked:
     """The random one-layer model whose readout holds the old facts: old persons' bridges and old values."""
-    model = one_layer_model(world.tokens, cell["width"], cell["hidden"], stream(cell["seed"], "model"))
+    model = one_layer_model(world.tokens, cell.width, cell.hidden, stream(cell.seed, "model"))
     encoder = Constructed(model).to(device)
     first, second, both, old = (encoder(p.to(device)) for p in (world.first, world.second, world.both, world.old_first))
     answers = np.concatenate([world.bridge[world.old_p], world.old_q])
@@ -284,9 +253,9 @@ def constructed(cell: Mapping[str, Any], world: World, device: str) -> Asked:
     return Asked(Readout(W, device), W, first, second, both, old)
 
 
-def from_scratch(cell: Mapping[str, Any], world: World, device: str) -> Asked:
+def from_scratch(cell: TwoHopCell, world: World, device: str) -> Asked:
     """A one-layer transformer with a head of its own, trained on old facts, old two-hop questions and names."""
-    width, seed = cell["scratch_width"], cell["seed"]
+    width, seed = cell.scratch_width, cell.seed
     shape = BaseShape(world.tokens, width=width, layers=1, heads=4, feed_forward=2 * width, positions=8)
     encoder = Transformer(scratch_base(shape, seed).get_submodule("model")).to(device)
     head = nn.Parameter(torch.randn((world.tokens, width), generator=generator(seed, "init", "head")).to(device) * 0.02)
@@ -298,7 +267,7 @@ def from_scratch(cell: Mapping[str, Any], world: World, device: str) -> Asked:
         (long, torch.as_tensor(long_answers, device=device)),
     ]
     rng = stream(seed, "train", "base")
-    schedule = Schedule(cell["scratch_steps"], cell["scratch_batch"], cell["scratch_rate"], weight_decay=0.1)
+    schedule = Schedule(cell.scratch_steps, cell.scratch_batch, cell.scratch_rate, weight_decay=0.1)
 
     def loss(_: Any) -> torch.Tensor:
         parts = []
@@ -319,29 +288,30 @@ def from_scratch(cell: Mapping[str, Any], world: World, device: str) -> Asked:
 # ---------------------------------------------------------------- survival
 
 
-def run_survival(cell: Mapping[str, Any], device: str) -> dict[str, Any]:
+def run_survival(cell: SurvivalCell, device: str) -> Survival:
     """k adapters, each with its share of the facts, merged: predicted and measured fate of every fact.
 
     The base holds every fact's old value with a strength of its own, so that a mean of k adapters loses some facts and
     keeps others. *guarded* adapters write nothing at the other adapters' keys, *joint* ones do not care, *summed* ones
     are plain sums of rank-one edits.
     """
-    seed, facts, values = cell["seed"], cell["facts"], cell["values"]
+    seed, facts, values = cell.seed, cell.facts, cell.values
     tokens = facts + values + 1
-    model = one_layer_model(tokens, cell["width"], cell["hidden"], stream(seed, "model"))
+    model = one_layer_model(tokens, cell.width, cell.hidden, stream(seed, "model"))
     encoder = Constructed(model).to(device)
     features = encoder(_prompts(np.arange(facts), tokens - 1).to(device))
     K = features.cpu().numpy().T
     rng = stream(seed, "tables", "facts")
     old = rng.integers(values, size=facts)
     new = (old + 1 + rng.integers(values - 1, size=facts)) % values
-    strength = rng.uniform(0.0, cell["strongest"], size=facts)
+    strength = rng.uniform(0.0, cell.strongest, size=facts)
     W = joint_edit(model.readout, K, strength * one_hot(tokens, facts + old)).dense()
     answers, wanted = facts + new, one_hot(tokens, facts + new)
     base = Readout(W, device)
     unit = K / np.linalg.norm(K, axis=0)
     shared = (unit.T @ unit)[np.triu_indices(facts, 1)]
-    found: dict[str, Any] = {"cosine": float(shared.mean()), "fates": {}, "bounds": [0, 0], "certified": [0, 0]}
+    fates: dict[str, Fate] = {}
+    bounds, certified = [], []
 
     def measure(method: str, updates: Sequence[LowRank]) -> Array:
         with reused(method, [{"readout": u} for u in updates], base) as model, torch.no_grad():
@@ -353,14 +323,10 @@ def run_survival(cell: Mapping[str, Any], device: str) -> dict[str, Any]:
         rounding = rank_tolerance((*W.shape, facts), size**2 * float(np.linalg.norm(K, axis=0).max()))
         sure = np.abs(expected) > rounding
         got = measure(method, updates)
-        agree = (expected > 0)[sure] == (got > 0)[sure]
-        found["fates"][name] = {
-            "agree": [int(agree.sum()), int(sure.sum())],
-            "foretold": [int((expected > 0).sum()), facts],
-            "kept": [int((got > 0).sum()), facts],
-        }
+        agree = Count.of((expected > 0) == (got > 0), sure)
+        fates[name] = Fate(agree=agree, foretold=Count.of(expected > 0), kept=Count.of(got > 0))
 
-    for k in cell["adapters"]:
+    for k in cell.adapters:
         owner = np.arange(facts) % k
         guarded = [joint_edit(W, K, np.where(owner == i, wanted, W @ K)) for i in range(k)]
         joint = [joint_edit(W, K[:, owner == i], wanted[:, owner == i]) for i in range(k)]
@@ -386,14 +352,16 @@ def run_survival(cell: Mapping[str, Any], device: str) -> dict[str, Any]:
             total = lead((W @ K + sum(u.apply(K) for u in updates)).T, answers)
             record(f"{writing} sum {k}", total, "sum", updates)
         for updates in (guarded, joint):
-            _certain(found["certified"], W, K, updates, owner, answers, measure("sum", updates))
-        _damage(found["bounds"], K, joint, owner)
+            certified.append(_certain(W, K, updates, owner, answers, measure("sum", updates)))
+        bounds.append(_damage(K, joint, owner))
     for writing, update in (("joint", joint_edit(W, K, wanted)), ("summed", summed_edits(W, K, wanted))):
         record(f"{writing} alone", lead((W @ K + update.apply(K)).T, answers), "sum", [update])
-    return found
+    return Survival(
+        cosine=float(shared.mean()), fates=fates, bounds=Count.total(bounds), certified=Count.total(certified)
+    )
 
 
-def _leads(logits: Array, answers: Array) -> Array:
+def _leads(logits: Array, answers: Indices) -> Array:
     """Right minus rival for every rival: (tokens - 1) x N from tokens x N."""
     rows, columns = logits.shape
     rivals = np.arange(rows)[:, None] != answers[None, :]
@@ -402,25 +370,22 @@ def _leads(logits: Array, answers: Array) -> Array:
     return found
 
 
-def _certain(
-    broken: list[int], W: Array, K: Array, updates: Sequence[LowRank], owner: Array, answers: Array, got: Array
-) -> None:
-    """Add to [dead, all] the facts that were certain to survive the sum."""
+def _certain(W: Array, K: Array, updates: Sequence[LowRank], owner: Indices, answers: Indices, got: Array) -> Count:
+    """Dead among the facts that were certain to survive the sum."""
     margins = [lead((W @ K[:, [i]] + updates[o].apply(K[:, [i]])).T, answers[[i]])[0] for i, o in enumerate(owner)]
-    certain = np.array(surviving_facts(updates, K, margins, owner.tolist()))
-    broken[0] += int((certain & (got <= 0)).sum())
-    broken[1] += int(certain.sum())
+    return Count.of(got <= 0, np.array(surviving_facts(updates, K, margins, owner.tolist())))
 
 
-def _damage(broken: list[int], K: Array, updates: Sequence[LowRank], owner: Array) -> None:
-    """Add to [above, all] the damages done at keys of other adapters that exceed their bound."""
+def _damage(K: Array, updates: Sequence[LowRank], owner: Indices) -> Count:
+    """Damages at keys of other adapters that exceed their bound."""
+    exceeds = []
     for i, o in enumerate(owner):
         bounds = interference_bound(updates, K[:, i])
         for j, u in enumerate(updates):
             if j != o:
                 damage = float(np.linalg.norm(u.apply(K[:, i])))
-                broken[0] += damage > bounds[j] * (1 + rank_tolerance(u.shape, 1.0))
-                broken[1] += 1
+                exceeds.append(damage > bounds[j] * (1 + rank_tolerance(u.shape, 1.0)))
+    return Count.of(np.array(exceeds, dtype=bool))
 
 
 def widen(update: LowRank, columns: int) -> LowRank:
@@ -434,21 +399,21 @@ def widen(update: LowRank, columns: int) -> LowRank:
 # ---------------------------------------------------------------- two hops
 
 
-def run_two_hop(cell: Mapping[str, Any], device: str) -> dict[str, Any]:
+def run_two_hop(cell: TwoHopCell, device: str) -> TwoHop:
     """Scores of the base, of each adapter, of every merge and of the controls, by rank (0: as many as needed)."""
     world = World(cell)
-    asked = (from_scratch if cell["base"] == "scratch" else constructed)(cell, world, device)
-    own = cell.get("user_method")
-    methods = [*cell["methods"], *([own["reference"]] if own else [])]
-    options = Options(seed=cell["seed"], density=cell["density"])
+    asked = (from_scratch if cell.base == "scratch" else constructed)(cell, world, device)
+    own = cell.user_method
+    methods = [*cell.methods, *([own.reference] if own else [])]
+    options = Options(seed=cell.seed, density=cell.density)
     # (features, answers, features to leave alone): what the base says of the other relation, as far as it was known
     targets = {
         "first": (asked.first, world.bridge[world.p], asked.second),
         "second": (asked.second, world.value[world.q], asked.old),
         "direct": (asked.both, world.value[world.q[world.p]], asked.old),
     }
-    scores: dict[str, dict[str, list[int]]] = {"base": asked.score(world)}
-    for rank in [0] if cell["writing"] == "closed" else cell["ranks"]:
+    scores: dict[str, Hops] = {"base": asked.score(world)}
+    for rank in [0] if cell.writing == "closed" else cell.ranks:
         updates = {name: write(cell, asked, name, rank, *lesson) for name, lesson in targets.items()}
         widest = max(updates[name].columns for name in ("first", "second"))
         pair: list[Updates] = [{"readout": widen(updates[name], widest)} for name in ("first", "second")]
@@ -463,17 +428,16 @@ def run_two_hop(cell: Mapping[str, Any], device: str) -> dict[str, Any]:
             else:
                 with updated(asked.readout, join(method, pair, asked.readout, options)):
                     scores[f"{label} {rank}"] = asked.score(world)
-    found: dict[str, Any] = {"scores": scores}
-    if cell["base"] == "constructed" and cell["writing"] == "closed":
+    if cell.base == "constructed" and cell.writing == "closed":
         factors: list[Updates] = [{"readout": u} for u in product_factors(asked, world)]
         for method in ("linear", "sum"):
             with updated(asked.readout, join(method, factors, asked.readout, options)):
                 scores[f"product {method}"] = asked.score(world)
-    return found
+    return TwoHop(scores=scores)
 
 
 def write(
-    cell: Mapping[str, Any],
+    cell: TwoHopCell,
     asked: Asked,
     name: str,
     rank: int,
@@ -487,12 +451,12 @@ def write(
         features, answers: the facts that it writes.
         kept: features at which the logits are to stay as they are (exactly, or as the base's answers in distribution).
     """
-    if cell["writing"] == "closed":
+    if cell.writing == "closed":
         keys, still = features.cpu().numpy().T, kept.cpu().numpy().T
         wanted = np.hstack([one_hot(len(asked.W), answers), asked.W @ still])
         edit = joint_edit(asked.W, np.hstack([keys, still]), wanted)
         return edit.truncate(edit.columns)
-    rate = cell["rate_scratch" if cell["base"] == "scratch" else "rate_constructed"]
+    rate = cell.rate_scratch if cell.base == "scratch" else cell.rate_constructed
     target = torch.as_tensor(answers, device=features.device)
     before = asked.readout(kept).softmax(dim=1)
 
@@ -500,8 +464,8 @@ def write(
         own, others = outputs.split([len(features), len(kept)])
         return nn.functional.cross_entropy(own, target) + nn.functional.cross_entropy(others, before)
 
-    schedule = Schedule(cell["steps"], len(features), rate)
-    return fit(asked.readout, torch.cat([features, kept]), loss, rank, schedule, cell["seed"], f"{name} {rank}")
+    schedule = Schedule(cell.steps, len(features), rate)
+    return fit(asked.readout, torch.cat([features, kept]), loss, rank, schedule, cell.seed, f"{name} {rank}")
 
 
 def product_factors(asked: Asked, world: World) -> tuple[LowRank, LowRank]:
@@ -522,7 +486,7 @@ def product_factors(asked: Asked, world: World) -> tuple[LowRank, LowRank]:
 # ---------------------------------------------------------------- one world's tail
 
 
-def run_tail(cell: Mapping[str, Any], device: str) -> dict[str, Any]:
+def run_tail(cell: TailCell, device: str) -> Tail:
     """One person's two-hop prompt under the merges of all n first adapters with one second adapter: right bridges."""
     world = World(cell)
     asked = constructed(cell, world, device)
@@ -530,8 +494,8 @@ def run_tail(cell: Mapping[str, Any], device: str) -> dict[str, Any]:
     second = joint_edit(asked.W, asked.second.cpu().numpy().T, one_hot(world.tokens, world.value[world.q]))
     second = second.truncate(second.columns)
     psi = asked.both[:1]
-    options = Options(seed=cell["seed"], density=cell["density"])
-    hits = dict.fromkeys(cell["methods"], 0)
+    options = Options(seed=cell.seed, density=cell.density)
+    hits = dict.fromkeys(cell.methods, 0)
     for y in range(world.n):
         bridges = np.concatenate([[y], world.p[1:]])
         first = joint_edit(asked.W, keys, one_hot(world.tokens, world.bridge[bridges]))
@@ -539,8 +503,8 @@ def run_tail(cell: Mapping[str, Any], device: str) -> dict[str, Any]:
         for method in hits:
             with updated(asked.readout, join(method, pair, asked.readout, options)), torch.no_grad():
                 logits = asked.readout(psi).cpu().numpy()[:, world.value]
-            hits[method] += count(logits, world.q[[y]])[0]
-    return {"right": {method: [k, world.n] for method, k in hits.items()}}
+            hits[method] += count(logits, world.q[[y]]).right
+    return Tail(right={method: Count(k, world.n) for method, k in hits.items()})
 
 
 # ---------------------------------------------------------------- the adversary
@@ -579,24 +543,22 @@ def _prompted(seed: int, m: int, device: str) -> Prompted:
         return Prompted(readout, psi, readout(psi)[0, :m].cpu().numpy())
 
 
-def run_adversary(cell: Mapping[str, Any], device: str) -> dict[str, Any]:
+def run_adversary(cell: AdversaryCell, device: str) -> Adversary:
     """Shares composed by optimised logits: over all tables at small sizes, over fresh tables at the large one."""
     small = {}
-    for n, m in cell["sizes"]:
-        rng = stream(cell["seed"], "adversary", n, m)
-        prompted = _prompted(cell["seed"], m, device)
+    for n, m in cell.sizes:
+        rng = stream(cell.seed, "adversary", n, m)
+        prompted = _prompted(cell.seed, m, device)
         tables = np.array(list(product(range(m), repeat=n)), dtype=np.int64)
-        best = optimise(n, m, tables, cell["rounds"], cell["starts"], rng)
+        best = optimise(n, m, tables, cell.rounds, cell.starts, rng)
         extremal = extremal_first(n, m), np.array([extremal_second(t, m) for t in tables.tolist()])
         shares = []
         for first, second in (best, extremal):
             logits = np.array([[prompted.values(a, b) for b in second] for a in first])
             shares.append(composed_share(logits, _rounding(first, second)))
-        small[f"{n},{m}"] = {
-            name: [int(share * n * len(tables)), n * len(tables)]
-            for name, share in zip(("optimised", "extremal"), shares, strict=True)
-        }
-    return {"small": small, "large": _large(cell, device)}
+        optimised, attained = (Count(int(share * n * len(tables)), n * len(tables)) for share in shares)
+        small[f"{n},{m}"] = Small(optimised=optimised, extremal=attained)
+    return Adversary(small=small, large=_large(cell, device))
 
 
 def _rounding(first: Array, second: Array) -> float:
@@ -604,189 +566,56 @@ def _rounding(first: Array, second: Array) -> float:
     return rank_tolerance((64,), 4.0 * float(np.abs(first).max() + np.abs(second).max() + 1.0))
 
 
-def _large(cell: Mapping[str, Any], device: str) -> list[list[int]]:
-    """[right, n] for each fresh table; the first logits are chosen on other tables, the second may see theirs."""
-    n, m, rounds = cell["bridges"], cell["values"], cell["rounds"]
-    rng = stream(cell["seed"], "adversary", "large")
+def _large(cell: AdversaryCell, device: str) -> tuple[Count, ...]:
+    """Right of n for each fresh table; the first logits are chosen on other tables, the second may see theirs."""
+    n, m, rounds = cell.bridges, cell.values, cell.rounds
+    rng = stream(cell.seed, "adversary", "large")
     train, choose, fresh = (
-        stream(cell["seed"], "tables", name).integers(m, size=(number, n))
-        for name, number in (("train", cell["train"]), ("choose", cell["train"]), ("fresh", cell["tables"]))
+        stream(cell.seed, "tables", name).integers(m, size=(number, n))
+        for name, number in (("train", cell.train), ("choose", cell.train), ("fresh", cell.tables))
     )
     candidates = [optimise(n, m, train, rounds, 1, rng).first, rng.standard_normal((n, m)), extremal_first(n, m)]
     reached = [right(a, answer(a, choose, rounds, 2, rng), choose).sum() for a in candidates]
     first = candidates[int(np.argmax(reached))]
-    second = answer(first, fresh, rounds, cell["starts"], rng)
-    prompted, tolerance = _prompted(cell["seed"], m, device), _rounding(first, second)
+    second = answer(first, fresh, rounds, cell.starts, rng)
+    prompted, tolerance = _prompted(cell.seed, m, device), _rounding(first, second)
     found = []
     for t, b in zip(fresh, second, strict=True):
         logits = np.array([prompted.values(a, b) for a in first])
-        found.append([int((lead(logits, t) > tolerance).sum()), n])
+        found.append(Count.of(lead(logits, t) > tolerance))
+    return tuple(found)
+
+
+# ---------------------------------------------------------------- the experiment
+
+SURVIVAL = Kind(run_survival, lambda cell: 1.0)
+TWO_HOP = Kind(run_two_hop, two_hop_seconds, takes_method=lambda cell: True)
+TAIL = Kind(run_tail, lambda cell: 0.008 * cell.bridges * len(cell.methods))
+ADVERSARY = Kind(run_adversary, lambda cell: 2.0 + 4e-3 * cell.bridges * cell.tables)
+
+
+def predictions(settings: Settings, records: Sequence[Record[Any, Any]]) -> list[Prediction]:
+    """What was said of each kind of cell."""
+    found: list[Prediction] = []
+    if survival := [r.metrics for r in SURVIVAL.of(records)]:
+        found += said.survival(survival)
+    for base in settings.bases:
+        if worlds := [r.metrics for r in TWO_HOP.of(records) if (r.cell.base, r.cell.writing) == base]:
+            found += said.two_hop(settings.two_hop, " ".join(base), worlds)
+    if tail := [r.metrics for r in TAIL.of(records)]:
+        found += said.tail(settings.tail, tail)
+    if adversary := [r.metrics for r in ADVERSARY.of(records)]:
+        found += said.adversary(settings.adversary, adversary)
     return found
 
 
-# ---------------------------------------------------------------- predictions
-
-
-def predictions(config: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> list[Prediction]:
-    """What was said of each kind of cell; values from theory and config alone."""
-    kinds: dict[str, list[Mapping[str, Any]]] = {}
-    for r in results:
-        kinds.setdefault(r["cell"]["kind"], []).append(r)
-    said = []
-    if "survival" in kinds:
-        said += _survival([r["metrics"] for r in kinds["survival"]])
-    for base, writing in config["bases"]:
-        chosen = [r for r in kinds.get("two_hop", []) if (r["cell"]["base"], r["cell"]["writing"]) == (base, writing)]
-        if chosen:
-            said += _two_hop(config["two_hop"], f"{base} {writing}", [r["metrics"]["scores"] for r in chosen])
-    if "tail" in kinds:
-        said += _tail(config["tail"], [r["metrics"]["right"] for r in kinds["tail"]])
-    if "adversary" in kinds:
-        said += _adversary(config["adversary"], [r["metrics"] for r in kinds["adversary"]])
-    return said
-
-
-#: which claim says what becomes of facts, by the name of the merge
-FATES = (
-    ("guarded mean", "dilution", "mean of adapters that leave each other's keys alone"),
-    ("guarded factor_mean", "factor_average", "factors averaged with weights 1/k"),
-    ("guarded linear", "factor_average", "peft linear"),
-    ("guarded sum", "interference", "sum of adapters that leave each other's keys alone"),
-    ("joint", "interference", "joint edits, alone and summed"),
-    ("summed", "one_layer_composition", "rank-one edits, alone and summed"),
+experiment = Experiment(
+    purpose="One adapted matrix before the logits: it keeps facts as computed, and no additive merge composes two hops "
+    "with it",
+    order=2,
+    protocol=1,
+    settings=Settings,
+    cells=cells,
+    kinds=(SURVIVAL, TWO_HOP, TAIL, ADVERSARY),
+    predictions=predictions,
 )
-
-
-def _survival(worlds: Sequence[Mapping[str, Any]]) -> list[Prediction]:
-    said = []
-    for prefix, claim, says in FATES:
-        counts = [[sum(f["agree"][i] for name, f in w["fates"].items() if name.startswith(prefix)) for i in (0, 1)]
-                  for w in worlds]  # fmt: skip
-        said.append(
-            Prediction(
-                f"fate.{prefix.replace(' ', '.')}",
-                claim,
-                "exact",
-                "equal",
-                1.0,
-                0.0,
-                counts,
-                f"{says}: every one-hop fact lives or dies as computed",
-            )
-        )
-    kept = {name: [w["fates"][name]["kept"] for w in worlds] for name in ("joint alone", "summed alone")}
-    guarded = [[sum(f["kept"][i] for name, f in w["fates"].items() if name.startswith("guarded sum")) for i in (0, 1)]
-               for w in worlds]  # fmt: skip
-    gaps = [a[0] / a[1] - b[0] / b[1] for a, b in zip(kept["joint alone"], kept["summed alone"], strict=True)]
-    return [
-        *said,
-        Prediction("joint_keeps", "one_layer_composition", "exact", "equal", 1.0, 0.0, kept["joint alone"],
-                   "one joint edit keeps all its facts"),
-        Prediction("guarded_keeps", "interference", "exact", "equal", 1.0, 0.0, guarded,
-                   "sums of adapters that leave each other's keys alone keep all facts"),
-        Prediction("summed_interferes", "one_layer_composition", "control", "order", 0.0, 0.0, gaps,
-                   "the plain sum of rank-one edits keeps fewer facts than the joint edit"),
-        Prediction("bound", "interference", "exact", "equal", 0.0, 0.0, [w["bounds"] for w in worlds],
-                   "no update disturbs another's key by more than its bound"),
-        Prediction("certified", "interference", "exact", "equal", 0.0, 0.0, [w["certified"] for w in worlds if
-                   w["certified"][1]], "no fact that was certain to survive the sum dies"),
-        Prediction("cosine", "one_layer_composition", "hypothesis", "equal", relu_key_cosine(0.5), COSINE,
-                   [w["cosine"] for w in worlds], "mean cosine of keys that share the relation: the wide limit"),
-    ]  # fmt: skip
-
-
-def _two_hop(settings: Mapping[str, Any], name: str, worlds: Sequence[Mapping[str, Any]]) -> list[Prediction]:
-    n, m = settings["bridges"], settings["values"]
-    ceiling, key, said = additive_ceiling(n, m), name.replace(" ", "."), []
-    closed = name.endswith("closed")
-    own = ["own"] if any(s.startswith("own ") for s in worlds[0]) else []
-    ranks = [0] if closed else settings["ranks"]
-    for rank in ranks:
-        at = "" if closed else f", rank {rank}"
-        for method in [*settings["methods"], *own]:
-            covered = method in COVERED
-            if not covered and rank != max(ranks):
-                continue  # no theorem speaks of them; one rank is enough for the table, all are in the records
-            said.append(
-                Prediction(
-                    f"{key}.{method}.{rank}",
-                    "additive_limit",
-                    "ceiling" if covered else "hypothesis",
-                    "at_most",
-                    ceiling,
-                    0.0,
-                    [w[f"{method} {rank}"]["two_hop"] for w in worlds],
-                    f"{name}{at}: {method} ({'covered' if covered else 'not covered'}) is under the additive ceiling",
-                )
-            )
-    top = 0 if closed else max(settings["ranks"])
-    # a trained control that is right in every world is judged on worlds, so it is held against the ceiling, not 1
-    kind, relation, least = ("exact", "equal", 1.0) if closed else ("control", "at_least", ceiling)
-    for adapter, asked, says in (
-        ("first", "first", "the first adapter alone holds its facts"),
-        ("second", "second", "the second adapter alone holds its facts"),
-        ("direct", "two_hop", "a direct two-hop adapter answers"),
-    ):
-        said.append(
-            Prediction(
-                f"{key}.alone.{adapter}",
-                "one_layer_composition",
-                kind,
-                relation,
-                least,
-                0.0,
-                [w[f"{adapter} {top}"][asked] for w in worlds],
-                f"{name}: {says}" + ("" if closed else ", beyond the ceiling"),
-            )
-        )
-    if "product linear" in worlds[0]:
-        said += [
-            Prediction(f"{key}.product", "factor_average", "exact", "equal", 1.0, 0.0,
-                       [w["product linear"]["two_hop"] for w in worlds],
-                       f"{name}: factors whose product composes pass the ceiling under peft linear"),
-            Prediction(f"{key}.product.sum", "additive_limit", "ceiling", "at_most", ceiling, 0.0,
-                       [w["product sum"]["two_hop"] for w in worlds],
-                       f"{name}: the sum of the same two adapters is under it"),
-        ]  # fmt: skip
-    return said
-
-
-def _tail(settings: Mapping[str, Any], worlds: Sequence[Mapping[str, Any]]) -> list[Prediction]:
-    n, m = settings["bridges"], settings["values"]
-    most = additive_threshold(n, m, settings["level"]) - 1
-    return [
-        Prediction(f"tail.{method}", "additive_limit", "exact", "at_most", float(most), 0.0,
-                   [float(w[method][0]) for w in worlds],
-                   f"{method}: right bridges of {n} in one world (more: below {settings['level']:g})")
-        for method in settings["methods"]
-    ]  # fmt: skip
-
-
-def _adversary(settings: Mapping[str, Any], worlds: Sequence[Mapping[str, Any]]) -> list[Prediction]:
-    said = []
-    for n, m in settings["sizes"]:
-        optimum = additive_optimum(n, m)
-        whole = float(optimum * n * m**n)  # a whole number of right answers
-        counts = {name: [float(w["small"][f"{n},{m}"][name][0]) for w in worlds] for name in ("optimised", "extremal")}
-        share = [w["small"][f"{n},{m}"]["optimised"] for w in worlds]
-        said += [
-            Prediction(f"optimum.{n}.{m}", "additive_limit", "exact", "at_most", whole, 0.0, counts["optimised"],
-                       f"n = {n}, m = {m}: optimised logits do not pass the optimum"),
-            Prediction(f"attained.{n}.{m}", "additive_limit", "exact", "equal", whole, 0.0, counts["extremal"],
-                       f"n = {n}, m = {m}: the extremal logits attain the optimum"),
-            Prediction(f"found.{n}.{m}", "additive_limit", "hypothesis", "equal", float(optimum), 0.02, share,
-                       f"n = {n}, m = {m}: optimised logits find the optimum"),
-        ]  # fmt: skip
-    n, m = settings["bridges"], settings["values"]
-    pooled = [[sum(k for k, _ in w["large"]), sum(asked for _, asked in w["large"])] for w in worlds]
-    require(all(len(w["large"]) == settings["tables"] for w in worlds), "tables", settings["tables"], "other results")
-    said += [
-        Prediction("adversary.tail", "additive_limit", "exact", "at_most", float(additive_threshold(n, m, 1e-6) - 1),
-                   0.0, [float(k) for w in worlds for k, _ in w["large"]],
-                   f"optimised logits: right bridges of {n} at a fresh table (more: below 1e-06)"),
-        Prediction("adversary.ceiling", "additive_limit", "ceiling", "at_most", additive_ceiling(n, m), 0.0, pooled,
-                   f"n = {n}, m = {m}: optimised logits stay under the ceiling"),
-        Prediction("adversary.bites", "additive_limit", "control", "at_least", bridge_blind_ceiling(n, m), 0.0, pooled,
-                   f"n = {n}, m = {m}: and pass whatever an answer blind to the bridge reaches"),
-    ]  # fmt: skip
-    return said

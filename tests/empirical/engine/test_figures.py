@@ -14,6 +14,7 @@ from empirical.engine import catalogue, driver
 from empirical.engine.records import Record
 from empirical.engine.settings import Cell, Count, as_json
 from empirical.experiments.rank_threshold import run as rank_threshold
+from tests.empirical.experiments.live import live
 from theory.additive import additive_ceiling
 from theory.approximation import floor_error
 from theory.composition import coverage_law
@@ -153,11 +154,10 @@ def test_floor_margin_and_law_are_those_of_the_theory(small: tuple[Path, list[Re
 
 
 def test_the_ceiling_is_that_of_the_sizes() -> None:
-    scores = {"sum 0": {"first": [9, 10], "second": [9, 10], "two_hop": [2, 10]}}
-    cell = {"kind": "two_hop", "seed": 1, "base": "constructed", "writing": "closed", "bridges": 60, "values": 3,
-            "ranks": [4], "methods": ["sum"]}  # fmt: skip
-    adversary = {"kind": "adversary", "seed": 1, "bridges": 60, "values": 3}
-    records = [record("one_layer", cell, {"scores": scores}), record("one_layer", adversary, {"large": [[20, 60]]})]
+    hops = {"first": [9, 10], "second": [9, 10], "two_hop": [2, 10], "second_old": [0, 10]}
+    metrics = {"two_hop": {"scores": {"sum 0": hops}}, "adversary": {"small": {}, "large": [[20, 60]]}}
+    cells = {c.kind: c for c in catalogue.cells("one_layer", "smoke") if getattr(c, "writing", "closed") == "closed"}
+    records = [live("one_layer", cells[kind], found) for kind, found in metrics.items()]
     figure = one_layer_figures.one_layer_figure(records, [])
     assert figure is not None
     assert set(line(figure, "ceiling")[0]) == {additive_ceiling(60, 3)}

@@ -1,5 +1,6 @@
 """Records of cells that run here and now, and records with an outcome that was not."""
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +25,17 @@ def live(name: str, cell: Cell, metrics: Any = None) -> Record:
 def planted(records: list[Record], chosen: Callable[[Record], bool], **metrics: Any) -> list[Record]:
     """The records, those that are chosen with other metrics."""
     return [dataclasses.replace(r, metrics=r.metrics.but(**metrics)) if chosen(r) else r for r in records]
+
+
+def spoilt(record: Record, *path: str | int, to: Any) -> Record:
+    """The record with another metric at `path`, as if it had been read like that."""
+    metrics = copy.deepcopy(record.raw["metrics"])
+    place: Any = metrics
+    for step in path[:-1]:
+        place = place[step]
+    assert place[path[-1]] != to, "not another"
+    place[path[-1]] = to
+    return live(record.experiment, record.cell, metrics)
 
 
 def verdicts(name: str, settings: Any, records: list[Record]) -> dict[str, tuple[str, str]]:

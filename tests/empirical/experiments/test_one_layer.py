@@ -1,7 +1,5 @@
 """one_layer: a small world live, its exact predictions, wrong results that are seen, and the adversary's moves."""
 
-import copy
-import hashlib
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -10,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from empirical.engine.catalogue import settings as config
-from empirical.engine.judge import judge
+from empirical.engine import catalogue
+from empirical.engine.records import Record
 from empirical.experiments.one_layer import adversary
 from empirical.experiments.one_layer import run as experiment
+from empirical.experiments.one_layer.tables import Settings
+from tests.empirical.experiments.live import live, spoilt, verdicts
 from theory.additive import additive_optimum, extremal_first, extremal_second
 from theory.numerics import stream
 
@@ -30,42 +30,37 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def settings() -> dict:
-    small = config("one_layer", "smoke")
-    small["worlds"] = 1
-    small["two_hop"] = {**small["two_hop"], "methods": ["sum", "mean", "magnitude_each", "linear"], "steps": 20,
-                        "scratch_steps": 20}  # fmt: skip
-    small["tail"] = {**small["tail"], "methods": ["sum", "dare_each"]}
-    return small
+def settings() -> Settings:
+    small = catalogue.settings("one_layer", "smoke")
+    methods = ("sum", "mean", "magnitude_each", "linear")
+    return small.but(
+        worlds=1,
+        two_hop=small.two_hop.but(methods=methods, steps=20, scratch_steps=20),
+        tail=small.tail.but(methods=("sum", "dare_each")),
+    )
 
 
 @pytest.fixture(scope="module")
-def results(settings: dict) -> list[dict]:
-    grid = experiment.cells(settings)
-    own = {"reference": f"{OWN}:merge", "sha256": hashlib.sha256(OWN.read_bytes()).hexdigest()}
-    grid = [{**c, "user_method": own} if experiment.takes_method(c) else c for c in grid]
-    return [{"cell": c, "metrics": experiment.run(c, "cpu")} for c in grid]
+def results(settings: Settings) -> list[Record]:
+    own = catalogue.user_method(f"{OWN}:merge")
+    takes = catalogue.load("one_layer").takes_method
+    grid = [c.but(user_method=own) if takes(c) else c for c in experiment.cells(settings)]
+    return [live("one_layer", c) for c in grid]
 
 
-def verdicts(settings: dict, results: list[dict]) -> dict[str, tuple[str, str]]:
-    said = experiment.predictions(settings, results)
-    return {p.id: (p.kind, v.verdict) for p, v in zip(said, judge(said), strict=True)}
-
-
-def test_exact_predictions_hold_in_a_live_world(settings: dict, results: list[dict]) -> None:
-    found = verdicts(settings, results)
+def test_exact_predictions_hold_in_a_live_world(settings: Settings, results: list[Record]) -> None:
+    found = verdicts("one_layer", settings, results)
     exact = {name: verdict for name, (kind, verdict) in found.items() if kind == "exact"}
     assert {"fate.guarded.mean", "fate.guarded.linear", "tail.sum", "optimum.2.2"} <= set(exact)
     assert set(exact.values()) == {"holds"}, exact
     assert found["constructed.closed.own.0"][0] == "hypothesis"
 
 
-def test_some_facts_die_and_some_live(results: list[dict]) -> None:
-    fates = results[0]["metrics"]["fates"]
-    kept, facts = fates["guarded mean 3"]["kept"]
-    assert 0 < kept < facts
-    assert fates["guarded mean 3"]["agree"][1] == facts
-    assert results[0]["metrics"]["certified"][1] > 0
+def test_some_facts_die_and_some_live(results: list[Record]) -> None:
+    survival = results[0].metrics
+    fate = survival.fates["guarded mean 3"]
+    assert 0 < fate.kept.right < fate.kept.asked == fate.agree.asked
+    assert survival.certified.asked > 0
 
 
 @pytest.mark.parametrize(
@@ -80,24 +75,19 @@ def test_some_facts_die_and_some_live(results: list[dict]) -> None:
         ("adversary", ("small", "3,2", "extremal"), [19, 24], "attained.3.2"),
     ],
 )
-def test_a_wrong_result_is_violated(settings: dict, results: list[dict], kind: str, path, wrong, prediction) -> None:
-    planted = copy.deepcopy(results)
-    place = next(r for r in planted if r["cell"]["kind"] == kind)["metrics"]
-    for step in path[:-1]:
-        place = place[step]
-    assert place[path[-1]] != wrong
-    place[path[-1]] = wrong
-    assert verdicts(settings, planted)[prediction] == ("exact", "violated")
+def test_a_wrong_result_is_violated(
+    settings: Settings, results: list[Record], kind: str, path: tuple[str, ...], wrong: list[int], prediction: str
+) -> None:
+    chosen = next(i for i, r in enumerate(results) if r.cell.kind == kind)
+    wrongly = [*results[:chosen], spoilt(results[chosen], *path, to=wrong), *results[chosen + 1 :]]
+    assert verdicts("one_layer", settings, wrongly)[prediction] == ("exact", "violated")
 
 
-def test_a_merge_beyond_the_ceiling_is_shown(settings: dict, results: list[dict]) -> None:
-    planted = [copy.deepcopy(r) for r in results for _ in range(12)]
-    for r in planted:
-        if r["cell"]["kind"] == "two_hop":
-            for method in ("sum 0", "own 0"):
-                if method in r["metrics"]["scores"]:
-                    r["metrics"]["scores"][method]["two_hop"] = [20, 20]
-    found = verdicts(settings, planted)
+def test_a_merge_beyond_the_ceiling_is_shown(settings: Settings, results: list[Record]) -> None:
+    closed = next(r for r in experiment.TWO_HOP.of(results) if r.cell.writing == "closed")
+    for method in ("sum 0", "own 0"):
+        closed = spoilt(closed, "scores", method, "two_hop", to=[20, 20])
+    found = verdicts("one_layer", settings, [closed] * 12)
     assert found["constructed.closed.sum.0"] == ("ceiling", "violated")
     assert found["constructed.closed.own.0"] == ("hypothesis", "violated")
 
@@ -126,12 +116,10 @@ def test_pruning_alone_keeps_what_it_says() -> None:
     assert abs(many.mean() - 1.0) < 5 / 200  # five standard deviations of the mean of 40000 entries 0 or 2
 
 
-def test_bad_settings_are_named(settings: dict) -> None:
-    with pytest.raises(ValueError, match="typo"):
-        experiment.cells({**settings, "typo": 1})
+def test_unknown_methods_and_bases_are_named(settings: Settings) -> None:
     with pytest.raises(ValueError, match="methods"):
-        experiment.cells({**settings, "two_hop": {**settings["two_hop"], "methods": ["magic"]}})
+        experiment.cells(settings.but(two_hop=settings.two_hop.but(methods=("magic",))))
     with pytest.raises(ValueError, match="tail"):
-        experiment.cells({**settings, "tail": {**settings["tail"], "methods": ["linear"]}})
+        experiment.cells(settings.but(tail=settings.tail.but(methods=("linear",))))
     with pytest.raises(ValueError, match="bases"):
-        experiment.cells({**settings, "bases": [["scratch", "closed"]]})
+        experiment.cells(settings.but(bases=(("scratch", "closed"),)))

@@ -1,0 +1,158 @@
+"""Settings, cells and metrics of one_layer."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from empirical.engine.settings import Cell, Count, Table
+
+
+class SurvivalSettings(Table):
+    """A model with facts, the strongest old value, and how many adapters share the facts."""
+
+    facts: int
+    values: int
+    width: int
+    hidden: int
+    strongest: float
+    adapters: tuple[int, ...]
+
+
+class WorldSettings(Table):
+    """Sizes of a two-hop world and of the constructed model."""
+
+    persons: int
+    old_persons: int
+    bridges: int
+    values: int
+    width: int
+    hidden: int
+    methods: tuple[str, ...]
+    density: float
+
+
+class TwoHopSettings(WorldSettings):
+    """And of the adapters, and of a base that is trained from scratch."""
+
+    ranks: tuple[int, ...]
+    steps: int
+    rate_constructed: float
+    rate_scratch: float
+    scratch_width: int
+    scratch_old_persons: int
+    scratch_steps: int
+    scratch_batch: int
+    scratch_rate: float
+
+
+class TailSettings(WorldSettings):
+    """And the chance that is left above the count of right answers that is predicted as the most."""
+
+    level: float
+
+
+class AdversarySettings(Table):
+    """Small sizes [bridges, values] with all their tables, and a large one with tables to learn from and fresh ones."""
+
+    sizes: tuple[tuple[int, int], ...]
+    starts: int
+    rounds: int
+    bridges: int
+    values: int
+    train: int
+    tables: int
+
+
+class Settings(Table):
+    """Of a profile; `bases` are pairs of a base and a way of writing adapters."""
+
+    worlds: int
+    first_seed: int
+    bases: tuple[tuple[str, str], ...]
+    survival: SurvivalSettings
+    two_hop: TwoHopSettings
+    tail: TailSettings
+    adversary: AdversarySettings
+
+
+class SurvivalCell(SurvivalSettings, Cell):
+    """One world of *survival*."""
+
+    kind: Literal["survival"] = "survival"
+
+
+class TwoHopCell(TwoHopSettings, Cell):
+    """One world of *two_hop* on one base."""
+
+    kind: Literal["two_hop"] = "two_hop"
+    base: Literal["constructed", "scratch"]
+    writing: Literal["closed", "trained"]
+
+    @property
+    def top(self) -> int:
+        """The largest rank, by which scores are named; 0 is as many as needed."""
+        return 0 if self.writing == "closed" else max(self.ranks)
+
+
+class TailCell(TailSettings, Cell):
+    """One world of *tail*."""
+
+    kind: Literal["tail"] = "tail"
+
+
+class AdversaryCell(AdversarySettings, Cell):
+    """One world of *adversary*."""
+
+    kind: Literal["adversary"] = "adversary"
+
+
+class Fate(Table):
+    """Facts whose fate is as foretold, of those that rounding cannot turn; foretold to live; alive."""
+
+    agree: Count
+    foretold: Count
+    kept: Count
+
+
+class Survival(Table):
+    """Fates by merge; damages above their bound; dead among the facts that were certain to survive; cosine of keys."""
+
+    cosine: float
+    fates: dict[str, Fate]
+    bounds: Count
+    certified: Count
+
+
+class Hops(Table):
+    """Right answers: one-hop among all tokens, two-hop among the values; and second hops as the base had them."""
+
+    first: Count
+    second: Count
+    two_hop: Count
+    second_old: Count
+
+
+class TwoHop(Table):
+    """By condition and rank, as in "sum 64"."""
+
+    scores: dict[str, Hops]
+
+
+class Tail(Table):
+    """Right bridges by method."""
+
+    right: dict[str, Count]
+
+
+class Small(Table):
+    """Right answers over all tables, with logits that were optimised and with the extremal ones."""
+
+    optimised: Count
+    extremal: Count
+
+
+class Adversary(Table):
+    """By size, as in "3,2"; and of the large size by fresh table."""
+
+    small: dict[str, Small]
+    large: tuple[Count, ...]
