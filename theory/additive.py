@@ -11,14 +11,15 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from theory.facts import counting_bound, counting_threshold
-from theory.numerics import EPS, Array, integer, matrix, real, require
+from theory.facts import counting_threshold
+from theory.numerics import EPS, Array, integer, matrix, real, require, vector
 
 Pattern = tuple[int, ...]
 _MOST_PATTERNS = 20_000
@@ -237,6 +238,14 @@ def _two_values(n: int) -> Fraction:
     return Fraction(1, 2) + total / n
 
 
+def _two_values_above(n: int) -> float:
+    """:func:`_two_values` in floats, above it by a few eps n at most."""
+    j = np.arange(1.0, (n + 1) // 2 + 1.0)
+    share = np.cumprod((2.0 * j - 1.0) / (2.0 * j))
+    total = float((share * j / (2.0 * j - 1.0)).sum() + share[: n // 2].sum() / 2.0)
+    return min(1.0, (0.5 + total / n) * (1.0 + (n + 8) * EPS))
+
+
 # ---- branch and bound ----
 
 
@@ -340,45 +349,194 @@ def _has_weights(rows: Array) -> bool | None:
 # ---- ceilings, and the additive part of any network ----
 
 
-def additive_ceiling(n: int, m: int) -> float:
-    """Most that additive merged logits compose: ``min(3/4 + 1/(4m), counting_bound(ln C(n + m - 1, n), n, m))``.
+class Tangent(NamedTuple):
+    """What :func:`additive_tangent` returns: E[K] / n is at most `bound`, from the moment of order `k` at `j`."""
+
+    bound: Fraction
+    k: int
+    j: int
+
+
+def additive_ceiling(n: int, m: int, weights: ArrayLike | None = None, distinct: bool = False) -> float:
+    """Most that additive merged logits compose, in the mean over tables: the least of all bounds that are proved.
+
+    With K the number of bridges that are right at a table, ``E C(K, k) <= C(n, k) h_k`` for every k: of the tables
+    that agree off a k-subset, at most one per vector of counts is right on all of it. C(K, k) is convex in K, so for
+    every k and j >= k - 1 its tangent gives ``E K <= j + (C(n, k) h_k - C(j, k)) / C(j, k - 1)``; the ceiling is the
+    least of these over n. For uniform tables beside it: 2/3 + 1/(3m) from three bridges on, and the optimum for m = 2.
 
     Args:
-        n: bridges, n >= 1. Time grows linearly with n.
+        n: bridges, n >= 1; a million take a second, more get the ceiling of a million.
+        m: values, m >= 1.
+        weights: m probabilities of the values, which q draws independently; by default uniform. Time grows with n m.
+        distinct: q gives every bridge another value, uniform over all such tables (permutations if n = m; m >= n).
+
+    Returns:
+        a ceiling on P[strict argmax of a(p) + b(q) is q(p)] for independent uniform p and tables q, rounded to the
+        safe side; 1.0 for n = 1. It never rises with n: a ceiling for fewer bridges holds for more, as the mean over
+        the subsets of that size. Sharp for n <= 3 and for m = 2 (uniform tables).
+
+    Raises:
+        ValueError: n or m < 1, weights that are no m probabilities, weights with `distinct`, or `distinct` with m < n.
+
+    Source: claim additive_limit, parts 1 and 3 (ours).
+    """
+    bridges, values, law = _law(n, m, weights, distinct)
+    if bridges == 1 or values == 1:
+        return 1.0
+    size, plain = min(bridges, _MOST_BRIDGES), law is None and not distinct
+    two = plain and values == 2
+    found = _two_values_above(size) if two else _tangent(size, _log_moments(size, values, law, distinct))[0]
+    if plain:
+        found = min(found, 0.75 + 0.25 / values if size == 2 else (2.0 + 1.0 / values) / 3.0)
+    return min(1.0, found)
+
+
+def additive_tangent(n: int, m: int) -> Tangent:
+    """The ceiling of one moment for uniform tables, in exact arithmetic: a proof to look at.
+
+    Args:
+        n: bridges, n >= 1; up to some thousands, since binomial coefficients are formed.
         m: values, m >= 1.
 
     Returns:
-        a ceiling on P[strict argmax of a(p) + b(q) is q(p)] for independent uniform p and q, tables q independent and
-        uniform over all m^n maps; 1.0 for n = 1. Sharp at n = 2 for every m.
+        the least ``(j + (C(n, k) C(k + m - 1, k) / m^k - C(j, k)) / C(j, k - 1)) / n``, with its k and j (found in
+        floats; the bound of any k >= 1 and j >= k - 1 is a ceiling, whatever the search missed).
 
     Raises:
         ValueError: n or m < 1.
 
-    Source: claim additive_limit, parts 1 and 3 (ours).
+    Source: claim additive_limit, part 3 (ours).
     """
-    log_patterns = math.log(additive_patterns(n, m))
-    if n == 1:
-        return 1.0
-    return min(0.75 + 0.25 / m, counting_bound(log_patterns, n, m))
+    bridges, values, _ = _law(n, m, None, False)
+    if bridges == 1 or values == 1:
+        return Tangent(Fraction(1), 1, 0)
+    _, k, j = _tangent(bridges, _log_moments(bridges, values, None, False))
+    moment = Fraction(math.comb(bridges, k) * math.comb(k + values - 1, k), values**k)
+    return Tangent((j + (moment - math.comb(j, k)) / math.comb(j, k - 1)) / bridges, k, j)
 
 
-def additive_threshold(n: int, m: int, level: float = 0.01) -> int:
+def additive_threshold(
+    n: int, m: int, level: float = 0.01, weights: ArrayLike | None = None, distinct: bool = False
+) -> int:
     """For one world: the number of right bridges that additive logits reach with probability at most `level`.
 
     Args:
-        n: bridges, n >= 1.
+        n: bridges, n >= 1. Time and memory grow linearly.
         m: values, m >= 1.
         level: probability over the draw of the table, in (0, 1).
+        weights, distinct: the law of the table, as in :func:`additive_ceiling`.
 
     Returns:
-        the smallest k with ``C(n + m - 1, n) P[Bin(n, 1/m) >= k] <= level``; n + 1 if there is none.
+        the smallest t with ``C(n, k) h_k / C(t, k) <= level`` for some k <= t (Markov's inequality for the moment of
+        order k) or, for uniform tables, ``C(n + m - 1, n) P[Bin(n, 1/m) >= t] <= level``; n + 1 if there is none.
 
     Raises:
-        ValueError: n or m < 1, or level outside (0, 1).
+        ValueError: as :func:`additive_ceiling`, or level outside (0, 1).
 
     Source: claim additive_limit, part 3 (ours).
     """
-    return counting_threshold(math.log(additive_patterns(n, m)), n, m, level)
+    chance = real(level, "level")
+    require(0 < chance < 1, "level", "a probability in (0, 1)", level)
+    bridges, values, law = _law(n, m, weights, distinct)
+    if values == 1:
+        return bridges + 1
+    factorial, moments = _log_factorials(bridges), _log_moments(bridges, values, law, distinct)
+    least = bridges + 1
+    if law is None and not distinct:
+        least = counting_threshold(moments[bridges] + bridges * math.log(values), bridges, values, chance)
+    # C(t, k) >= C(n, k) h_k / level for some k: each k allows all t from some place on, so the least t by bisection
+    wanted = moments - math.log(chance)
+    low, high = 0, least
+    while high - low > 1:
+        t = (low + high) // 2
+        k = np.arange(t + 1)
+        reached = bool((factorial[t] - factorial[k] - factorial[t - k] >= wanted[k]).any())
+        low, high = (low, t) if reached else (t, high)
+    return high
+
+
+#: more bridges get the ceiling of this many, more values that of so many: it falls with both
+_MOST_BRIDGES, _MOST_VALUES = 10**6, 2**60
+#: up to this many orders of moments all are tried, beyond it a grid and then all near its best
+_EVERY = 4096
+
+
+def _law(n: int, m: int, weights: ArrayLike | None, distinct: bool) -> tuple[int, int, tuple[float, ...] | None]:
+    """Bridges, values and the weights of the values in falling order, checked."""
+    bridges, values = integer(n, "n", 1), integer(m, "m", 1)
+    require(not distinct or values >= bridges, "distinct", f"m >= n = {bridges} values", values)
+    if weights is None:
+        return bridges, min(values, _MOST_VALUES), None
+    require(not distinct, "weights", "none with distinct answers", "weights")
+    given = vector(weights, "weights")
+    require(given.size == values, "weights", f"{values} probabilities, one per value", f"{given.size} entries")
+    off = math.fsum(given) - 1.0
+    sound = bool((given >= 0).all()) and abs(off) <= 4 * values * EPS
+    require(
+        sound, "weights", "probabilities that sum to 1", f"{float(given.min()):.3g} at least, an excess of {off:.3g}"
+    )
+    return bridges, values, tuple(sorted(map(float, given), reverse=True))
+
+
+def _tangent(n: int, moments: Array) -> tuple[float, int, int]:
+    """(ceiling, k, j): the least over k of the place where the interpolated C(., k) reaches its moment, over n."""
+    factorial = _log_factorials(n)
+
+    def places(k: NDArray[np.int64]) -> tuple[Array, NDArray[np.int64]]:
+        def log_choose(j: NDArray[np.int64]) -> Array:
+            inside = factorial[j] - factorial[k] - factorial[np.maximum(j - k, 0)]
+            return np.asarray(np.where(j >= k, inside, -np.inf))
+
+        low, high = k - 1, np.full_like(k, n)  # C(low, k) <= moment <= C(high, k)
+        while bool((high - low > 1).any()):
+            middle = (low + high) // 2
+            below = log_choose(middle) <= moments[k]
+            low, high = np.where(below, middle, low), np.where(below, high, middle)
+        under = np.exp(log_choose(low) - moments[k])
+        over = np.exp(np.minimum(log_choose(low + 1) - moments[k], 700.0))
+        return low + (1.0 - under) / (over - under), low
+
+    k = np.arange(1, n + 1)
+    if n > _EVERY:
+        grid = np.unique(np.geomspace(1, n, _EVERY // 4).astype(np.int64))
+        at = int(np.argmin(places(grid)[0]))
+        k = np.arange(grid[max(at - 1, 0)], grid[min(at + 1, grid.size - 1)] + 1)
+    found, j = places(k)
+    at = int(np.argmin(found))
+    return float(found[at]) / n * (1.0 + 8 * EPS), int(k[at]), int(j[at])
+
+
+@lru_cache(maxsize=64)
+def _log_moments(n: int, m: int, weights: tuple[float, ...] | None, distinct: bool) -> Array:
+    """``ln C(n, k) h_k`` for k = 0..n, above the true value by no more than its rounding.
+
+    h_k is C(k + m - 1, k) / m^k for uniform values, 1/k! for distinct answers, else the complete homogeneous
+    polynomial of the weights.
+    """
+    factorial = _log_factorials(n)
+    k = np.arange(n + 1)
+    if weights is None:
+        logs = -factorial
+        if not distinct:  # C(k + m - 1, k) / m^k = (1/k!) prod_(i < k) (1 + i/m)
+            logs[1:] += np.cumsum(np.log1p(np.arange(n) / float(m)))
+    else:
+        logs = np.full(n + 1, -np.inf)
+        logs[0] = 0.0
+        for w in weights:  # one factor of the series 1 / prod_z (1 - w_z x) after the other
+            if w > 0:
+                logs = np.logaddexp.accumulate(logs - k * math.log(w)) + k * math.log(w)
+    # sums of k terms err by k eps times their size, log factorials by a few eps of theirs
+    rounding = EPS * (k * np.abs(logs + factorial) + 8.0 * factorial[n])
+    return np.asarray(logs + factorial[n] - factorial - factorial[n - k] + rounding)
+
+
+@lru_cache(maxsize=8)
+def _log_factorials(n: int) -> Array:
+    """ln k! for k = 0..n."""
+    from scipy.special import gammaln
+
+    return np.asarray(gammaln(np.arange(1.0, n + 2.0)))
 
 
 def composed_share(logits: ArrayLike, margin: float = 0.0) -> Fraction:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
-from itertools import combinations, combinations_with_replacement, permutations, product
+from itertools import combinations, combinations_with_replacement, pairwise, permutations, product
 
 import numpy as np
 from hypothesis import strategies as st
@@ -16,6 +16,7 @@ from theory.additive import (
     additive_optimum,
     additive_patterns,
     additive_score,
+    additive_tangent,
     additive_threshold,
     composed_share,
     extremal_first,
@@ -38,6 +39,8 @@ from theory.checks import (
 from theory.checks.strategies import scales, seeds
 from theory.numerics import EPS, stream
 
+#: weights of the values, or None for distinct answers
+Law = tuple[Fraction, ...] | None
 SMALL = [(1, 1), (1, 3), (2, 1), (2, 2), (3, 2), (2, 3), (4, 2), (3, 3), (2, 4), (5, 2), (3, 4), (4, 3)]
 
 
@@ -110,6 +113,9 @@ def additive_limit_symbolic(code: Code) -> None:
         expect(score == code.additive_optimum(bridges, values), f"best score at {bridges, values}: {score}")
     for values in range(2, 9):  # part 1 is sharp, so the ceiling is the optimum
         expect_close(code.additive_ceiling(2, values), 0.75 + 0.25 / values, 64 * EPS, f"ceiling of 2, {values}")
+    for bridges, values in ((2, 3), (5, 3), (7, 4)):
+        want = _exact_tangent(bridges, (Fraction(1, values),) * values)
+        expect(code.additive_tangent(bridges, values).bound == want, f"tangent at {bridges, values}")
     grid = np.array(list(product((-1, 0, 2), repeat=8))[::7]).reshape(-1, 4, 2).transpose(1, 0, 2)
     split = code.interaction_split(*grid, [0] * grid.shape[1])
     base, one, two, both = grid.astype(object)
@@ -121,29 +127,77 @@ def additive_limit_symbolic(code: Code) -> None:
     expect(bool((split.certified == (lead > twice)).all()), "certified where the margin exceeds 2 max |I|")
 
 
-def _exact_tail(n: int, m: int, k: int) -> Fraction:
-    return Fraction(sum(math.comb(n, j) * (m - 1) ** (n - j) for j in range(k, n + 1)), m**n)
+def _exact_moment(n: int, k: int, law: Law) -> Fraction:
+    """``C(n, k) h_k``: h_k is 1/k! for distinct answers (law None), else the sum of all monomials in the weights."""
+    if law is None:
+        return Fraction(math.comb(n, k), math.factorial(k))
+    if len(set(law)) == 1:
+        return math.comb(n, k) * math.comb(k + len(law) - 1, k) * law[0] ** k
+    return math.comb(n, k) * sum((Fraction(math.prod(c)) for c in combinations_with_replacement(law, k)), Fraction(0))
 
 
-def _exact_ceiling(n: int, m: int) -> Fraction:
-    if n == 1:
-        return Fraction(1)
-    patterns = math.factorial(n + m - 1) // math.factorial(n) // math.factorial(m - 1)
-    part3 = sum((min(Fraction(1), patterns * _exact_tail(n, m, k)) for k in range(1, n + 1)), Fraction(0)) / n
-    return min(Fraction(3 * m + 1, 4 * m), part3)
+def _exact_tangent(n: int, law: Law) -> Fraction:
+    """The least tangent of all orders at all places."""
+    moments = [_exact_moment(n, k, law) for k in range(n + 1)]
+    found = (
+        j + (moments[k] - math.comb(j, k)) / math.comb(j, k - 1) for k in range(1, n + 1) for j in range(k - 1, n + 1)
+    )
+    return min(found) / n
 
 
-def _ceiling_body(ceiling: Callable[[int, int], float]) -> None:
-    """Second evaluation in fractions, published values, and never below what is really attained."""
+def _exact_threshold(n: int, law: Law, level: Fraction) -> int:
+    moments = [_exact_moment(n, k, law) for k in range(n + 1)]
+    tails = [min(moments[k] / math.comb(t, k) for k in range(t + 1)) for t in range(n + 1)]
+    if law is not None and len(set(law)) == 1:
+        m = len(law)
+        for t in range(n + 1):
+            tail = Fraction(sum(math.comb(n, j) * (m - 1) ** (n - j) for j in range(t, n + 1)), m**n)
+            tails[t] = min(tails[t], math.comb(n + m - 1, n) * tail)
+    return next((t for t in range(1, n + 1) if tails[t] <= level), n + 1)
+
+
+def _ceiling_body(ceiling: Callable[..., float]) -> None:
+    """Second evaluation in fractions, never below it nor what is attained, published values, never rising."""
+
+    def close(found: float, exact: Fraction, n: int, what: str) -> None:
+        expect(found >= exact, f"{what}: {found!r} is below its exact value")
+        # a moment of log size L is off by at most n L eps, twice, and the place where it is reached moves by n + 1
+        # times that at most, since C(j + 1, k) / C(j, k - 1) <= n + 1; L <= n ln 2 + ln n!
+        size = 2 * n * EPS * (n * math.log(2) + math.lgamma(n + 1)) + 16 * EPS * math.lgamma(n + 1)
+        expect_close(found, float(exact), (n + 1) * size + 64 * n * EPS, what)
+
     for n, m in [*SMALL, (12, 4), (30, 2), (30, 30), (60, 10)]:
-        exact = _exact_ceiling(n, m)
-        expect_close(
-            ceiling(n, m), float(exact), 16 * (n + 2) * EPS, f"ceiling at {n, m}"
-        )  # n terms, logs below n ln m
-    for (n, m), value in {(100, 10): 0.375, (1000, 10): 0.203, (10_000, 100): 0.058}.items():
-        expect_close(ceiling(n, m), value, 0.0005, f"ceiling at {n, m}")  # three decimals are stated
+        uniform = (Fraction(1, m),) * m
+        exact = _exact_tangent(n, uniform) if n > 1 < m else Fraction(1)
+        if n == 2:
+            exact = min(exact, Fraction(3 * m + 1, 4 * m))
+        elif n > 2 < m:
+            exact = min(exact, Fraction(2 * m + 1, 3 * m))
+        elif n > 2 == m:
+            exact = additive_optimum(n, m)
+        close(ceiling(n, m), exact, n, f"ceiling at {n, m}")
+        if m >= n:
+            close(ceiling(n, m, distinct=True), _exact_tangent(n, None), n, f"distinct at {n, m}")
+    for law in ((Fraction(1, 2), Fraction(1, 3), Fraction(1, 6)), (Fraction(3, 4), Fraction(1, 4), Fraction(0))):
+        for n in (2, 5, 9):
+            found = ceiling(n, len(law), weights=[float(w) for w in law])
+            # the weights themselves are rounded: h_k moves by k eps at most, the place by n + 1 times that
+            rounded = n * (n + 1) * EPS
+            expect(found + rounded >= _exact_tangent(n, law), f"weights {law} at {n}")
+            close(found + rounded, _exact_tangent(n, law), n, f"weights {law} at {n}")
+    for n, m in ((100, 10), (1000, 10), (1000, 1000), (5000, 20)):
+        exact, k, j = additive_tangent(n, m)
+        moment = Fraction(math.comb(n, k) * math.comb(k + m - 1, k), m**k)
+        expect(exact * n * math.comb(j, k - 1) == j * math.comb(j, k - 1) + moment - math.comb(j, k), f"tangent {n, m}")
+        close(ceiling(n, m), exact, n, f"ceiling at {n, m}")
+    for n, m in [*SMALL, (12, 4), (30, 2)]:
+        want = _exact_tangent(n, (Fraction(1, m),) * m) if n > 1 < m else 1
+        expect(additive_tangent(n, m).bound == want, f"tangent at {n, m}")
     for n, m in SMALL:
-        expect(ceiling(n, m) >= additive_optimum(n, m) - Fraction(EPS), f"ceiling below the optimum at {n, m}")
+        expect(ceiling(n, m) >= additive_optimum(n, m), f"ceiling below the optimum at {n, m}")
+    for m in (2, 3, 10, 300):
+        along = [ceiling(n, m) for n in (*range(1, 130), 1000, 1001, 4095, 4097, 4500, 10**5, 10**6, 10**7)]
+        expect(all(x >= y for x, y in pairwise(along)), f"the ceiling rises at m = {m}")
 
 
 def _shares_body(optimum: Callable[[int, int], Fraction]) -> None:
@@ -175,8 +229,9 @@ def _shares_body(optimum: Callable[[int, int], Fraction]) -> None:
 def additive_limit_numeric() -> Figure:
     """Two evaluations of the ceiling, random and extremal logits, thresholds, interaction split, mutants."""
     _ceiling_body(additive_ceiling)
-    expect_mutant_rejected(_ceiling_body, lambda n, m: 1.01 * additive_ceiling(n, m), "ceiling 1 % up")
-    expect_mutant_rejected(_ceiling_body, lambda n, m: 0.99 * additive_ceiling(n, m), "ceiling 1 % down")
+    for factor in (0.99, 1.01):
+        mutant = lambda *size, by=factor, **law: by * additive_ceiling(*size, **law)  # noqa: E731
+        expect_mutant_rejected(_ceiling_body, mutant, f"ceiling times {factor}")
     _shares_body(additive_optimum)
     expect_mutant_rejected(_shares_body, lambda n, m: Fraction(99, 100) * additive_optimum(n, m), "optimum down")
     for n in range(1, 13):  # more bridges never compose better; the walk formula against the letter count
@@ -188,13 +243,17 @@ def additive_limit_numeric() -> Figure:
     generic = reachable_patterns(stream(3, "generic").standard_normal((3, 4)))
     expect(len(generic) == len({tuple(sorted(g)) for g in generic}) == math.comb(6, 3), "generic patterns")
     for n, want in ((2, Fraction(3, 4)), (3, Fraction(2, 3))):
+        expect(additive_ceiling(n, n, distinct=True) >= want, f"ceiling below the optimum of permutations of {n}")
         reached = reachable_patterns(extremal_first(n, n))
         best = [max(sum(map(int.__eq__, g, q)) for g in reached) for q in permutations(range(n))]
         expect(Fraction(sum(best), n * len(best)) == want < additive_optimum(n, n), f"permutations of {n}")
     for n, m, level in ((20, 3, 0.01), (50, 10, 0.01), (100, 10, 0.01), (40, 2, 0.2), (3, 2, 0.01), (1, 4, 0.01)):
-        k = next((k for k in range(1, n + 1)
-                  if math.comb(n + m - 1, n) * _exact_tail(n, m, k) <= Fraction(level)), n + 1)  # fmt: skip
+        k = _exact_threshold(n, (Fraction(1, m),) * m, Fraction(level))
         expect(additive_threshold(n, m, level) == k, f"threshold at {n, m}: exact {k}")
+    expect(additive_threshold(12, 12, 0.01, distinct=True) == _exact_threshold(12, None, Fraction(0.01)), "distinct")
+    skew = (Fraction(1, 2), Fraction(1, 4), Fraction(1, 4))
+    found = additive_threshold(9, 3, 0.01, weights=[float(w) for w in skew])
+    expect(found == _exact_threshold(9, skew, Fraction(0.01)), f"threshold with weights: {found}")
     expect(additive_threshold(100, 10) == additive_threshold(100, 10, 0.01), "the default level is 0.01")
     _interaction()
     _additive_rejections()
@@ -234,11 +293,17 @@ def _interaction() -> None:
 
 
 def _additive_rejections() -> None:
-    for call in (additive_ceiling, additive_patterns, additive_optimum, monotone_score, extremal_first,
-                 additive_threshold):  # fmt: skip
+    for call in (additive_ceiling, additive_tangent, additive_threshold, additive_patterns, additive_optimum,
+                 monotone_score, extremal_first):  # fmt: skip
         expect_rejected("n", call, 0, 2)
         expect_rejected("m", call, 2, 0)
-    expect_rejected("level", additive_threshold, 3, 2, 1.5)
+    for level in (1.5, 0.0, True, "0.5"):
+        expect_rejected("level", additive_threshold, 3, 3, level, distinct=True)
+    for call in (additive_ceiling, lambda n, m, **law: additive_threshold(n, m, 0.01, **law)):
+        expect_rejected("distinct", call, 3, 2, distinct=True)
+        expect_rejected("weights", call, 2, 2, weights=[0.5, 0.5], distinct=True)
+        for wrong in ([1.0], [0.5, 0.6], [1.5, -0.5], [[0.5, 0.5]]):
+            expect_rejected("weights", call, 2, 2, weights=wrong)
     for n, m in ((4, 4), (16, 3), (5001, 2)):
         expect_rejected("n", additive_optimum, n, m)
     expect_rejected("n", monotone_score, 100, 10)
