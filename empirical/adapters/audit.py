@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,7 @@ import numpy as np
 
 from empirical.adapters.advice import verdict
 from empirical.adapters.base import BaseWeights
-from empirical.adapters.files import Adapter, Module, check_weights, module_names, read_all
+from empirical.adapters.files import Adapter, Module, check_weights, module_names, natural, read_all
 from empirical.adapters.peft_types import (
     CLOSED_TYPES,
     DENSE_LIMIT,
@@ -177,11 +176,6 @@ def audit(
     for a in adapters:
         a.close()
     return replace(report, verdict=tuple(verdict(report)))
-
-
-def natural(name: str) -> list[tuple[int, int, str]]:
-    """Sort key that puts layer 10 after layer 9."""
-    return [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in re.split(r"(\d+)", name)]
 
 
 def _base_name(base: Any) -> str | None:

@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from empirical.adapters.files import Adapter, module_names
+from empirical.adapters.files import Adapter, module_names, settle
 from empirical.training.bases import load_base
-from theory.numerics import require
 
 #: in place of a folder or hub id: the model that the optional package brings
 PACKAGED = "packaged"
@@ -55,21 +54,13 @@ def load_model(base: Any) -> Any:
 
 
 def check_shapes(adapters: Sequence[Adapter], model: Any) -> None:
-    """Every adapted module exists in the base and has the size of its factors.
+    """Every adapted module exists in the base and has the size of its factors; names become those of the base.
 
     Raises:
         ValueError: naming the module.
     """
-    modules = dict(model.named_modules())
     for adapter in adapters:
-        for module in adapter.modules.values():
-            weight = getattr(modules.get(module.name), "weight", None)
-            require(weight is not None, f"{adapter.name}: {module.name}", "a module of the base", "none")
-            assert weight is not None
-            shapes = {tuple(weight.shape), tuple(weight.shape)[::-1]}
-            fits = (module.out, module.inner) in shapes
-            got = f"factors for {module.out} x {module.inner}"
-            require(fits, f"{adapter.name}: {module.name}", f"the base's {tuple(weight.shape)}", got)
+        settle(adapter, model)
 
 
 class BaseWeights:

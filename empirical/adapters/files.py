@@ -17,10 +17,11 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 
+from empirical.adapters.names import PREFIX, converted, doubtful, factor, module_name, said_base
 from theory.adapters import adapter_scale
 from theory.lowrank import LowRank
 from theory.numerics import real, require
@@ -33,11 +34,7 @@ DTYPES = {
     torch.float16: "float16",
     torch.bfloat16: "bfloat16",
 }
-_PART = r"[A-Za-z0-9_\-]+"
-_FACTOR = re.compile(
-    rf"base_model\.model\.(?P<module>{_PART}(?:\.{_PART})*)\.(?P<factor>lora_[AB]\.weight|lora_embedding_[AB])"
-)
-_COPY = re.compile(rf"base_model\.model\.(?P<module>{_PART}(?:\.{_PART})*?)(?:\.base_layer)?\.(?:weight|bias)")
+_COPY = re.compile(r"(?P<module>[A-Za-z0-9_\-]+(?:\.[A-Za-z0-9_\-]+)*?)(?:\.base_layer)?\.(?:weight|bias)")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*")
 #: largest configuration file that is read, bytes
 _CONFIG_LIMIT = 1 << 22
@@ -72,6 +69,7 @@ NEUTRAL: dict[str, Callable[[Any], bool]] = {
     "r": lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 1,
     "lora_alpha": lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v),
     "lora_dropout": lambda v: isinstance(v, (int, float)) and 0 <= v < 1,
+    "target_parameters": lambda v: v is None or (isinstance(v, list) and all(isinstance(x, str) for x in v)),
     "fan_in_fan_out": lambda v: isinstance(v, bool),
     "bias": lambda v: v == "none",
     "use_rslora": lambda v: isinstance(v, bool),
@@ -89,18 +87,22 @@ NEUTRAL: dict[str, Callable[[Any], bool]] = {
     "lora_ga_config": _any,
     "runtime_config": _any,
 }
-#: what an active field means, for the refusal
+#: fields that other tools write as null where peft's default is meant
+_DEFAULTED = (
+    "lora_dropout", "fan_in_fan_out", "bias", "use_rslora", "init_lora_weights", "inference_mode",
+    "qalora_group_size", "use_dora", "lora_bias", "use_qalora",
+)  # fmt: skip
+#: what an active field means and what to do, for the refusal
 _REASONS = {
     "peft_type": "only LoRA adapters are read",
-    "bias": "biases were trained, and a sum of biases is no LoRA update",
+    "bias": "biases were trained, which no update s B A holds (peft's merge_and_unload folds them)",
     "lora_bias": "a bias inside the adapter is no part of B A",
-    "use_dora": "DoRA rescales the merged weight, so updates do not add",
-    "modules_to_save": "whole modules were retrained, and they replace the base's instead of adding to it",
+    "use_dora": "DoRA rescales the merged weight, so updates do not add (fold each with peft's merge_and_unload)",
+    "modules_to_save": "whole modules were retrained, which replace the base's (peft's merge_and_unload folds them)",
     "trainable_token_indices": "rows of the embedding were replaced, not added to",
-    "target_parameters": "it adapts bare parameters, not modules",
     "layer_replication": "it changes the stack of layers",
     "alora_invocation_tokens": "the adapter acts on part of the tokens only",
-    "init_lora_weights": "this initialisation changes the base weights (save it as converted first)",
+    "init_lora_weights": "it changes the base weights (save with path_initial_model_for_weight_conversion first)",
     "loftq_config": "the base weights were quantised for it",
     "use_qalora": "its factors act on pooled inputs",
     "kasa_config": "it changes the base weights",
@@ -150,6 +152,8 @@ def check_config(raw: Mapping[str, Any], name: str) -> None:
     """
     require("peft_type" in raw, name, f"peft_type LORA in {CONFIG}", "none")
     for key, value in raw.items():
+        if value is None and (key in _DEFAULTED or (key == "target_modules" and raw.get("target_parameters"))):
+            continue  # peft's default is meant
         allowed = NEUTRAL.get(key, _off)
         try:
             fine = allowed(value)
@@ -160,7 +164,12 @@ def check_config(raw: Mapping[str, Any], name: str) -> None:
         reason = _REASONS.get(key, "it is not known to be neutral")
         shown = json.dumps(value)
         shown = shown if len(shown) <= 60 else shown[:57] + "..."
-        expected = "off" if key not in NEUTRAL else "another value"
+        if value is None:
+            expected, reason = "a value", "peft has no default for it (write what the adapter was trained with)"
+        elif key in NEUTRAL:
+            expected = "another value"
+        else:
+            expected = "off"
         raise ValueError(f"{name}: {key}: expected {expected}, because {reason}; got {shown}")
 
 
@@ -171,7 +180,8 @@ def lora_config(raw: Mapping[str, Any], name: str) -> Any:
     from peft import LoraConfig
 
     known = {f.name for f in dataclasses.fields(LoraConfig) if f.init} - {"runtime_config"}
-    given = {k: v for k, v in raw.items() if k in known and not (k in ("rank_pattern", "alpha_pattern") and v is None)}
+    defaulted = (*_DEFAULTED, "rank_pattern", "alpha_pattern")
+    given = {k: v for k, v in raw.items() if k in known and not (k in defaulted and v is None)}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # peft says which sub-configurations it ignores, as we do
@@ -189,6 +199,9 @@ class Module:
 
     `out` and `inner` are the sizes of B (out x r) and A (r x in). For an embedding `inner` counts tokens and `out` is
     the width, so that an update always reads its row space and writes its column space.
+
+    A bare parameter (``target_parameters``) has `parameter`, its name, and where it holds a stack of experts each of
+    the `experts` is a module of its own, number `expert`; `nest` is how many of peft's wrappers lie around it.
     """
 
     name: str
@@ -199,6 +212,11 @@ class Module:
     scale: float
     dtype: str
     keys: tuple[str, str]
+    place: str = ""
+    parameter: str | None = None
+    expert: int = 0
+    experts: int = 1
+    nest: int = 0
 
 
 @dataclass
@@ -206,11 +224,12 @@ class Adapter:
     """An adapter on disk: configuration and modules; :meth:`update` reads the factors of one.
 
     Attributes:
-        name: how it was called on the command line, without its parent folders.
+        name: how it was called on the command line, with as many parent folders as tell it from the others.
         raw: the configuration as written; `config`: peft's object of it.
         modules: by name, in the order of the file.
-        copies: tensors that peft saved along: the weights of adapted embeddings and their heads, unchanged copies
-            of the base as a rule.
+        copies: tensors that peft saved along: the weights of embeddings and heads, unchanged copies of the base's as a
+            rule. Name as peft saves it -> key in the file.
+        notes: what was taken otherwise than it is written.
     """
 
     name: str
@@ -218,13 +237,16 @@ class Adapter:
     raw: dict[str, Any]
     config: Any
     modules: dict[str, Module] = field(default_factory=dict)
-    copies: tuple[str, ...] = ()
-    _loaded: dict[str, torch.Tensor] | None = None
+    copies: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    _header: dict[str, tuple[tuple[int, ...], torch.dtype]] = field(default_factory=dict)
+    _factors: dict[str, str] = field(default_factory=dict)
+    _loaded: dict[str, torch.Tensor] = field(default_factory=dict)
     _handle: Any = None
 
     def tensor(self, key: str) -> torch.Tensor:
         """One tensor of the file."""
-        if self._loaded is not None:
+        if key in self._loaded:
             return self._loaded[key]
         if self._handle is None:
             from safetensors import safe_open
@@ -239,9 +261,19 @@ class Adapter:
         Raises:
             ValueError: a factor holds nan or inf.
         """
-        a, b = (self.tensor(k) for k in self.modules[module].keys)
-        for key, tensor in zip(self.modules[module].keys, (a, b), strict=True):
-            require(bool(torch.isfinite(tensor).all()), f"{self.name}: {key}", "finite entries", "nan or inf")
+        m = self.modules[module]
+        a, b = (self.tensor(k) for k in m.keys)
+        if m.experts > 1:  # peft stacks the rows of A by expert, and the columns of B by rank
+            a = a.reshape(m.experts, m.r, m.inner)[m.expert]
+            b = b.reshape(m.out, m.r, m.experts)[..., m.expert]
+        for key, tensor in zip(m.keys, (a, b), strict=True):
+            finite = bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
+            require(
+                finite,
+                f"{self.name}: {key}",
+                "finite entries",
+                "nan or inf (diverged in training: take an earlier one)",
+            )
         return a, b
 
     def update(self, module: str) -> LowRank:
@@ -276,7 +308,51 @@ def locate(where: str | os.PathLike[str]) -> Path:
         raise ValueError(f"{text}: expected a folder or a hub id that can be reached, got {_brief(error)}") from error
 
 
-def _header(path: Path, name: str) -> tuple[dict[str, tuple[tuple[int, ...], torch.dtype]], dict[str, Any] | None]:
+def adapters_below(folder: Path) -> list[Path]:
+    """Folders inside, at most two deep, that hold an adapter."""
+    found = {p.parent for depth in ("*", "*/*") for p in folder.glob(f"{depth}/{CONFIG}")}
+    return sorted(found, key=lambda p: natural(str(p)))
+
+
+def natural(name: str) -> list[tuple[int, int, str]]:
+    """Sort key that puts layer 10 after layer 9."""
+    return [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in re.split(r"(\d+)", name)]
+
+
+def _called(path: Path) -> tuple[str, ...]:
+    """Names for an adapter's folder, the shortest first; the hub's cache says owner and repository."""
+    parts = path.absolute().parts
+    for i, part in enumerate(parts):
+        if part.startswith("models--") and parts[i + 1 : i + 2] == ("snapshots",) and len(parts) > i + 2:
+            below = "/".join(parts[i + 3 :])
+            name = part.removeprefix("models--").replace("--", "/") + (f"/{below}" if below else "")
+            return name, f"{name}@{parts[i + 2][:8]}", f"{name}@{parts[i + 2]}"
+    return tuple("/".join(parts[i:]).replace("//", "/") for i in range(len(parts) - 1, -1, -1))
+
+
+def _tell_apart(adapters: Sequence[Adapter], given: Sequence[str | os.PathLike[str]]) -> None:
+    """The shortest names that differ; the same folder given twice is numbered."""
+    options = [_called(a.path) if Path(w).is_dir() else (a.name,) for a, w in zip(adapters, given, strict=True)]
+    level = [0] * len(adapters)
+
+    def names() -> list[str]:
+        return [o[k] for o, k in zip(options, level, strict=True)]
+
+    while True:
+        now = names()
+        grow = [i for i, n in enumerate(now) if now.count(n) > 1 and level[i] + 1 < len(options[i])]
+        if not grow:
+            break
+        for i in grow:
+            level[i] += 1
+    final = names()
+    for i, adapter in enumerate(adapters):
+        twice = final.count(final[i]) > 1
+        short = options[i][0] if twice and final.count(final[i]) == sum(o == options[i] for o in options) else final[i]
+        adapter.name = f"{short}#{final[: i + 1].count(final[i])}" if twice else final[i]
+
+
+def _header(path: Path, name: str) -> tuple[dict[str, tuple[tuple[int, ...], torch.dtype]], dict[str, torch.Tensor]]:
     """Shapes and formats by key; for a pickle also the tensors, which were all read."""
     safe, pickle = path / SAFE, path / PICKLE
     require(safe.is_file() or pickle.is_file(), name, f"{SAFE} or {PICKLE}", "neither")
@@ -287,9 +363,7 @@ def _header(path: Path, name: str) -> tuple[dict[str, tuple[tuple[int, ...], tor
         try:
             with safe_open(str(safe), framework="pt", device="cpu") as handle:
                 slices = {key: handle.get_slice(key) for key in handle.keys()}  # noqa: SIM118
-                return {
-                    k: (tuple(s.get_shape()), named.get(s.get_dtype(), torch.uint8)) for k, s in slices.items()
-                }, None
+                return {k: (tuple(s.get_shape()), named.get(s.get_dtype(), torch.uint8)) for k, s in slices.items()}, {}
         except (SafetensorError, OSError, ValueError) as error:
             raise ValueError(f"{name}: expected a whole {SAFE}, got {_brief(error)}") from error
     try:
@@ -305,55 +379,178 @@ def _header(path: Path, name: str) -> tuple[dict[str, tuple[tuple[int, ...], tor
 
 
 _SAFE_DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+#: keys of other tools -> what they are
+_OTHER_TOOLS = (".lora_down", ".lora_up", ".lora.down", ".lora.up", "lora_unet_", "lora_te", ".processor.")
 
 
 def read_adapter(where: str | os.PathLike[str]) -> Adapter:
-    """Open an adapter folder, check all of it but the numbers, and describe its modules.
+    """Open an adapter folder, check all of it but the numbers, and describe its modules by the names in the file.
 
     Raises:
         ValueError: in one line: what cannot be read, or what is in it that is no plain LoRA.
     """
     path = locate(where)
-    name = path.name if Path(where).is_dir() else str(where)
-    name = name or path.resolve().name
-    require((path / CONFIG).is_file(), name, f"{CONFIG} in the folder", "none")
+    name = _called(path)[0] if Path(where).is_dir() else str(where)
+    if not (path / CONFIG).is_file():
+        below = [str(p.relative_to(path)) for p in adapters_below(path)]
+        shown = ", ".join(below[:6]) + (f" and {len(below) - 6} more" if len(below) > 6 else "")
+        require(False, name, f"{CONFIG} in the folder", f"none; adapters lie below it: {shown}" if below else "none")
     raw = _read_config(path / CONFIG, name)
     check_config(raw, name)
     header, loaded = _header(path, name)
-    config = lora_config(raw, name)
-    adapter = Adapter(name, path, raw, config, _loaded=loaded)
-    pairs: dict[str, dict[str, str]] = {}
-    copies = []
+    adapter = Adapter(name, path, raw, lora_config(raw, name), _header=header, _loaded=loaded)
+    labels = set()
     for key in header:
-        found = _FACTOR.fullmatch(key)
-        if found:
-            factor = found["factor"].removesuffix(".weight").replace("lora_", "")
-            pairs.setdefault(found["module"], {})[factor] = key
+        found = factor(key)
+        if found is not None:
+            require(found.key not in adapter._factors, name, "one pair of factors per module", f"{found.key} twice")
+            adapter._factors[found.key] = key
+            labels.add(found.label)
             continue
+        foreign = any(mark in key for mark in _OTHER_TOOLS)
         require(
-            ".lora_" not in key and bool(_COPY.fullmatch(key)), name, "factors lora_A and lora_B only", repr(key)[:120]
+            not foreign, name, "names as peft saves them (convert files of diffusers or kohya first)", repr(key)[:120]
         )
-        copies.append(key)
-    require(bool(pairs), name, "at least one adapted module", "none")
-    for module, found_keys in pairs.items():
-        adapter.modules[module] = _module(adapter, module, found_keys, header)
-    for key in copies:
-        found = _COPY.fullmatch(key)
-        assert found is not None
+        copy = _COPY.fullmatch(key)
+        require(".lora_" not in key and copy is not None, name, "factors lora_A and lora_B only", repr(key)[:120])
+        assert copy is not None
+        adapter.copies[PREFIX + module_name(key)] = key
+    require(bool(adapter._factors), name, "at least one adapted module", "none")
+    require(
+        len(labels) <= 1,
+        name,
+        "one adapter in a file",
+        f"{len(labels)}: {', '.join(map(str, sorted(map(str, labels))))}",
+    )
+    changed = [(key, old) for key, old in adapter._factors.items() if key != old]
+    if changed:
+        new, old = changed[0]
+        adapter.notes.append(
+            f"{name}: {len(changed)} of {len(adapter._factors)} names are not as peft saves them, and it would not "
+            f"load them ({old[:100]}): taken as {new[:100]}; lora-limits merge writes them so"
+        )
+    _describe(adapter, {key: key for key in adapter._factors})
+    embedded = "embedding" in {m.kind for m in adapter.modules.values()}
+    for key, old in adapter.copies.items():
+        along = ".base_layer." in old or key.split(".")[-2] in _saved_along()
         require(
-            "embedding" in {m.kind for m in adapter.modules.values()} or ".base_layer." in key,
-            f"{name}: {key}", "factors only", "a weight, and no embedding is adapted",
+            embedded or along, f"{name}: {key}", "factors only, or the embeddings and the head that peft saves along",
+            "another module's weight (retrained? it cannot be added: merge it by hand)",
         )  # fmt: skip
-    adapter.copies = tuple(copies)
     return adapter
 
 
-def _module(
-    adapter: Adapter, module: str, keys: Mapping[str, str], header: Mapping[str, tuple[tuple[int, ...], torch.dtype]]
-) -> Module:
+def _saved_along() -> tuple[str, ...]:
+    """Last names of the layers that peft saves along with a changed vocabulary."""
+    from peft.utils.constants import EMBEDDING_LAYER_NAMES
+
+    return (*EMBEDDING_LAYER_NAMES, "wte", "word_embeddings", "embed_out", "shared", "embed_in")
+
+
+def settle(adapter: Adapter, model: torch.nn.Module) -> None:
+    """Describe an adapter by the names that `model` (a base or its skeleton) has, as peft converts them.
+
+    Raises:
+        ValueError: peft cannot convert them, or a module is not there or has another size.
+    """
+    shapes = {key: adapter._header[old][0] for key, old in adapter._factors.items()}
+    found = converted(model, adapter.config, shapes, lambda key: adapter.tensor(adapter._factors[key]), adapter.name)
+    keys: dict[str, str] = {}
+    for key, value in found.keys.items():
+        keys[key] = value if isinstance(value, str) else key
+        if isinstance(value, torch.Tensor):
+            adapter._loaded[key] = value
+            adapter._header[key] = (tuple(value.shape), value.dtype)
+            adapter._factors[key] = key
+    moved = [(new, old) for new, old in keys.items() if new != old]
+    made = sum(isinstance(v, torch.Tensor) for v in found.keys.values())
+    if moved:
+        new, old = moved[0]
+        adapter.notes.append(f"{adapter.name}: {len(moved)} names as the base has them now: {old} is {new}")
+    if made:
+        adapter.notes.append(
+            f"{adapter.name}: {made} factors computed by peft's conversion of experts that are fused now"
+        )
+    adapter.config = found.config
+    adapter.modules = {}
+    _describe(adapter, keys, model)
+    modules = dict(model.named_modules())
+    for m in adapter.modules.values():
+        owner = modules.get(m.place)
+        weight = getattr(owner, m.parameter or "weight", None)
+        where = f"{adapter.name}: {m.name}"
+        require(weight is not None, where, "a module of the base", "none (another base, or saved by another version)")
+        assert weight is not None
+        size = tuple(weight.shape)[-2:]
+        fits = (m.out, m.inner) in (size, size[::-1])
+        require(fits, where, f"the base's {tuple(weight.shape)}", f"factors for {m.out} x {m.inner}")
+
+
+def _describe(adapter: Adapter, keys: Mapping[str, str], model: torch.nn.Module | None = None) -> None:
+    """Fill in the modules. `keys`: as peft saves them -> in `_factors`."""
+    from peft.utils.constants import INCLUDE_LINEAR_LAYERS_SHORTHAND
+
+    pairs: dict[str, dict[str, str]] = {}
+    for key, old in keys.items():
+        found = factor(key)
+        assert found is not None
+        pairs.setdefault(found.module, {})[found.factor] = adapter._factors[old]
+    targets = adapter.config.target_modules
+    if isinstance(targets, str) and targets.lower() == INCLUDE_LINEAR_LAYERS_SHORTHAND:
+        # peft puts the names in its place when it sees the model; they are those in the file
+        adapter.config.target_modules = set(pairs)
+    bare = _bare(adapter, pairs, model) if adapter.config.target_parameters else {}
+    met = bool(bare) or not adapter.config.target_parameters
+    require(met, f"{adapter.name}: target_parameters", "factors for at least one of them", "none in the file")
+    for module, found_keys in pairs.items():
+        for m in _modules(adapter, module, found_keys, bare.get(module)):
+            adapter.modules[m.name] = m
+
+
+class _Bare(NamedTuple):
+    """A bare parameter that peft wraps: module that holds it, its name, and how many wrappers lie around this one."""
+
+    place: str
+    parameter: str
+    nest: int
+
+
+def _bare(adapter: Adapter, pairs: Iterable[str], model: torch.nn.Module | None) -> dict[str, _Bare]:
+    """Which parameter each wrapped name stands for: peft wraps in the order of the parameters, inside first."""
+    from peft.tuners.tuners_utils import check_target_module_exists
+
+    stacks: dict[str, list[str]] = {}
+    for module in pairs:
+        place = re.sub(r"(\.base_layer)+$", "", module)
+        if not check_target_module_exists(adapter.config, module):
+            stacks.setdefault(place, []).append(module)
+    found = {}
+    for place, names in stacks.items():
+        inside_first = sorted(names, key=len, reverse=True)
+        dotted = [t.rpartition(".") for t in adapter.config.target_parameters]
+        said = [(path, parameter) for path, _, parameter in dotted if not path or f".{place}".endswith("." + path)]
+        # a name with its module in it is meant for this one, a bare one for any
+        candidates = sorted({p for path, p in said if path} or {p for _, p in said})
+        owner = None if model is None else dict(model.named_modules()).get(place)
+        if owner is not None:
+            candidates = [n for n, _ in owner.named_parameters(recurse=False) if n in candidates]
+        elif len(candidates) == 2 and candidates[1].startswith("gate_up"):
+            candidates.reverse()  # as transformers has them everywhere; the ranks are compared below
+        known = len(candidates) == len(names) and (owner is not None or len(names) < 3)
+        require(
+            known, f"{adapter.name}: {place}", "names that tell which parameter is meant (--base: it says)",
+            f"{len(names)} pairs of factors for {', '.join(candidates) or 'none'}",
+        )  # fmt: skip
+        for i, (module, parameter) in enumerate(zip(inside_first, candidates, strict=True)):
+            found[module] = _Bare(place, parameter, len(inside_first) - 1 - i)
+    return found
+
+
+def _modules(adapter: Adapter, module: str, keys: Mapping[str, str], bare: _Bare | None) -> list[Module]:
     from peft.tuners.tuners_utils import check_target_module_exists
     from peft.utils.other import get_pattern_key
 
+    header = adapter._header
     where = f"{adapter.name}: {module}"
     kind: Literal["linear", "embedding"] = "linear" if set(keys) == {"A", "B"} else "embedding"
     whole = set(keys) in ({"A", "B"}, {"embedding_A", "embedding_B"})
@@ -362,40 +559,66 @@ def _module(
     for key in pair:
         shape, dtype = header[key]
         require(dtype in DTYPES, where, "factors in float16, bfloat16, float32 or float64", f"another format in {key}")
+        require(
+            shape != (0,), where, "factors",
+            "empty tensors (saved under DeepSpeed ZeRO-3 without gathering: gather them and save again)",
+        )  # fmt: skip
         require(len(shape) == 2, where, "factors that are matrices (no convolutions)", f"shape {shape}")
-        require(0 not in shape, where, "rank and sizes of at least 1", f"shape {shape} of {key}")
-    (r, inner), (out, columns) = header[pair[0]][0], header[pair[1]][0]
-    require(r == columns, where, f"B with {r} columns, as A has rows", f"{columns} columns")
+        require(0 not in shape, where, "rank and sizes of at least 1", f"shape {shape} of {key}, which is empty")
+    (rows, inner), (out, columns) = header[pair[0]][0], header[pair[1]][0]
+    require(rows == columns, where, f"B with {rows} columns, as A has rows", f"{columns} columns")
     config = adapter.config
+    told = module if bare is None else f"{bare.place}.{bare.parameter}"
     try:
-        wanted = config.rank_pattern.get(get_pattern_key(config.rank_pattern.keys(), module), config.r)
-        alpha = config.alpha_pattern.get(get_pattern_key(config.alpha_pattern.keys(), module), config.lora_alpha)
-        targeted = check_target_module_exists(config, module)
+        wanted = config.rank_pattern.get(get_pattern_key(config.rank_pattern.keys(), told), config.r)
+        alpha = config.alpha_pattern.get(get_pattern_key(config.alpha_pattern.keys(), told), config.lora_alpha)
+        targeted = bare is not None or check_target_module_exists(config, module)
     except (re.error, TypeError, ValueError) as error:
         raise ValueError(f"{adapter.name}: expected patterns that peft can match, got {_brief(error)}") from error
-    require(bool(targeted), where, "a module that the configuration targets", "one that peft would not load")
-    require(r == wanted, where, f"rank {wanted}, as the configuration says", f"rank {r}")
+    require(
+        bool(targeted), where, "a module that the configuration targets",
+        "one that peft would not load (target_modules, layers_to_transform and exclude_modules choose)",
+    )  # fmt: skip
     a_type, b_type = DTYPES[header[pair[0]][1]], DTYPES[header[pair[1]][1]]
-    scale = adapter_scale(alpha, r, bool(config.use_rslora))
-    return Module(module, kind, out, inner, r, scale, a_type if a_type == b_type else "mixed", pair)
+    dtype_name = a_type if a_type == b_type else "mixed"
+    scale = adapter_scale(alpha, wanted, bool(config.use_rslora))
+    if bare is None or (bare.parameter == "weight" and rows == wanted):
+        require(rows == wanted, where, f"rank {wanted}, as the configuration says", f"rank {rows}")
+        name, parameter = (module, None) if bare is None else (bare.place, bare.parameter)
+        return [Module(name, kind, out, inner, rows, scale, dtype_name, pair, name, parameter)]
+    require(rows % wanted == 0, where, f"rank {wanted} for every expert, as the configuration says", f"{rows} rows")
+    return [
+        Module(
+            f"{bare.place}.{bare.parameter}[{e}]", kind, out, inner, wanted, scale, dtype_name, pair, bare.place,
+            bare.parameter, e, rows // wanted, bare.nest,
+        )
+        for e in range(rows // wanted)
+    ]  # fmt: skip
 
 
-def read_all(paths: Iterable[str | os.PathLike[str]], same_base: bool = False) -> list[Adapter]:
-    """Open several adapters and check that they belong together.
+def read_all(
+    paths: Iterable[str | os.PathLike[str]],
+    same_base: bool = False,
+    model: torch.nn.Module | None = None,
+    repair: bool = False,
+) -> list[Adapter]:
+    """Open several adapters, check that they belong together, and call one module by one name.
 
     Args:
         paths: folders or hub ids.
         same_base: take bases of different names for one and the same.
+        model: the base or its :func:`empirical.adapters.names.skeleton`: names and sizes are then those that it has.
+            Without it, the base that the adapters name is asked for its names where they differ and it lies here.
+        repair: ask that base in any case.
 
     Raises:
-        ValueError: as :func:`read_adapter`; no paths; different bases; one module with different sizes.
+        ValueError: as :func:`read_adapter`; no paths; different bases; one module with different sizes, or with names
+            of which it is not known whether they are one.
     """
-    adapters = [read_adapter(p) for p in paths]
+    given = list(paths)
+    adapters = [read_adapter(p) for p in given]
     require(len(adapters) > 0, "adapters", "at least one folder", "none")
-    names = [a.name for a in adapters]
-    for i, adapter in enumerate(adapters):
-        if names.count(adapter.name) > 1:  # two folders of one name: tell them apart by number
-            adapter.name = f"{adapter.name}#{names[: i + 1].count(names[i])}"
+    _tell_apart(adapters, given)
     if not same_base:
         for key in ("base_model_name_or_path", "revision"):
             said = {a.raw.get(key) for a in adapters} - {None, ""}
@@ -403,6 +626,15 @@ def read_all(paths: Iterable[str | os.PathLike[str]], same_base: bool = False) -
                 len(said) <= 1, "adapters", f"one {key} (--same-base if these are the same)",
                 " and ".join(sorted(str(s) for s in said)),
             )  # fmt: skip
+    unclear = doubtful([list(a.modules) for a in adapters])
+    if model is None and (unclear or repair):
+        model = next((m for a in adapters if (m := said_base(a.raw)) is not None), None)
+        if model is None and unclear:
+            got = f"{unclear[0]} and {unclear[1]}, which versions of transformers use for one"
+            raise ValueError(f"adapters: expected one name for one module (--base says which it is), got {got}")
+    if model is not None:
+        for adapter in adapters:
+            settle(adapter, model)
     seen: dict[str, tuple[Module, str]] = {}
     for adapter in adapters:
         for module in adapter.modules.values():
@@ -410,6 +642,10 @@ def read_all(paths: Iterable[str | os.PathLike[str]], same_base: bool = False) -
             same = (first.out, first.inner, first.kind) == (module.out, module.inner, module.kind)
             got = f"{module.kind} {module.out} x {module.inner} in {adapter.name}"
             require(same, module.name, f"{first.kind} {first.out} x {first.inner}, as in {owner}", got)
+            counted = first.experts == module.experts
+            require(
+                counted, module.name, f"{first.experts} experts, as in {owner}", f"{module.experts} in {adapter.name}"
+            )
     return adapters
 
 
@@ -519,11 +755,3 @@ def write_adapter(folder: Path, config: Mapping[str, Any], tensors: Mapping[str,
     (folder / SAFE).chmod(0o644)
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(card, encoding="utf-8")
-
-
-def factor_keys(module: Module) -> tuple[str, str]:
-    """Names of A and B in the file."""
-    stem = f"base_model.model.{module.name}."
-    if module.kind == "embedding":
-        return stem + "lora_embedding_A", stem + "lora_embedding_B"
-    return stem + "lora_A.weight", stem + "lora_B.weight"

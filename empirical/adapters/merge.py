@@ -11,30 +11,29 @@ import math
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from empirical.adapters.base import check_shapes, load_model
 from empirical.adapters.files import (
     Adapter,
     Draft,
     Module,
     check_output,
     check_weights,
-    factor_keys,
     lora_config,
     module_names,
     pattern,
     read_all,
     write_adapter,
 )
+from empirical.adapters.names import factor_key
 from theory.adapters import adapter_scale
 from theory.lowrank import LowRank
-from theory.numerics import EPS, Array, integer, one_of, require
+from theory.numerics import EPS, integer, one_of, require
 
 METHODS = ("exact", "svd")
 OUTPUT = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
@@ -54,12 +53,14 @@ class Written:
     Attributes:
         method: ``"exact"``, or ``"svd"``: the best update of rank `rank` in every module.
         dtype: of the factors.
+        compact: every module keeps the rank that it needs (``rank_pattern`` and ``alpha_pattern`` say which).
         force: overwrite an adapter folder.
     """
 
     method: str = "exact"
     rank: int | None = None
     dtype: str = "float32"
+    compact: bool = False
     force: bool = False
 
     def __post_init__(self) -> None:
@@ -86,6 +87,7 @@ class MergedModule:
         truncation: Frobenius norm of what was cut off (0 where nothing was).
         rounding: measured Frobenius norm of what storing in the output format changed; `bound`: what it can be.
         norm: of the wanted sum.
+        rank: of what was written, without the padding.
     """
 
     name: str
@@ -95,6 +97,7 @@ class MergedModule:
     truncation: float
     rounding: float
     bound: float
+    rank: int
 
 
 @dataclass
@@ -138,9 +141,12 @@ def merge(
 ) -> MergeReport:
     """Merge adapters into one whose update is ``sum_i w_i U_i`` in every module, and write it as peft does.
 
+    The factors written are balanced (column k of B is of the size of row k of A, to a factor of 2) and, unless
+    ``how.compact``, padded with zeros to one rank, so that loaders that know one rank and one alpha compute the same.
+
     Args:
         paths: adapter folders or hub ids; ranks, scales and modules may differ. A module that an adapter does not
-            touch counts as zero there.
+            touch counts as zero there. One alone is written with the names that peft saves today.
         weights: one per adapter, negative allowed; by default 1 each (the plain sum).
         output: folder to write. It appears whole or not at all.
         how: exactly, unless said otherwise, and in float32.
@@ -156,25 +162,24 @@ def merge(
     """
     how = how or Written()
     target = Path(output)
-    adapters = read_all(paths, same_base)
-    check_output(target, [a.path for a in adapters], how.force)
-    chosen = check_weights(weights, len(adapters))
     model = None
     if base is not None:
+        from empirical.adapters.base import load_model
+
+        check_output(target, [Path(p) for p in paths if Path(p).is_dir()], how.force)
         model = load_model(base)
-        check_shapes(adapters, model)
-    notes = [*_tied_notes(adapters, model)]
-    tensors: dict[str, torch.Tensor] = {}
-    written: list[MergedModule] = []
-    kinds: dict[str, Module] = {}
+    adapters = read_all(paths, same_base, model, repair=len(paths) == 1)
+    check_output(target, [a.path for a in adapters], how.force)
+    chosen = check_weights(weights, len(adapters))
+    notes = [*(n for a in adapters for n in a.notes), *_tied_notes(adapters, model)]
+    made = []
     for name in module_names(adapters):
         stored, shape = merge_module(adapters, chosen, name, how.rank, how.dtype)
-        key_a, key_b = factor_keys(shape)
-        tensors[key_a], tensors[key_b] = stored.A, stored.B
-        written.append(stored.facts)
-        kinds[name] = shape
-    tensors |= _copies(adapters, model, notes)
-    config = merged_config(adapters, {m.name: m.r for m in written})
+        made.append((shape, stored))
+    padded = _common_rank(made, how.compact)
+    written = [stored.facts for _, stored in padded]
+    tensors = _tensors(padded, _nests(adapters, model)) | _copies(adapters, model, notes)
+    config = merged_config(adapters, [(shape, stored.facts.r) for shape, stored in padded], model)
     whole = math.hypot(*(m.norm for m in written))
     report = MergeReport(
         target.name, [a.name for a in adapters], chosen, how.method, how.dtype, written,
@@ -210,110 +215,284 @@ def merge_module(
     """The merged factors of one module; `rank` None for an exact merge."""
     owners = [a for a in adapters if name in a.modules]
     shape = owners[0].modules[name]
-    parts, kept = [], []
+    ranks = sum(a.modules[name].r for a in owners)
+    parts = []
     for adapter, weight in zip(adapters, weights, strict=True):
         if name in adapter.modules:
-            update = adapter.update(name)
+            a, b = adapter.factors(name)
             if weight != 0.0:
-                parts.append(update)
-                kept.append(weight)
-    ranks = sum(a.modules[name].r for a in owners)
+                parts.append((b, a, weight * adapter.modules[name].scale))
+    stack = _stacked(parts, dtype)
+    if rank is None and stack is not None and _independent(stack.B) and _independent(stack.A.T):
+        norm = _product_norm(stack.B, stack.A)
+        return _store(stack.B, stack.A, name, ranks, norm, 0.0, dtype), shape
     if not parts:
-        return _store(
-            LowRank(np.zeros((shape.out, 0)), np.zeros((0, shape.inner))), name, ranks, 0.0, 0.0, dtype
-        ), shape
-    small = LowRank.combine(LowRank.compress(parts), kept)
-    values = small.singular_values()
+        return _store(torch.zeros(shape.out, 1), torch.zeros(1, shape.inner), name, ranks, 0.0, 0.0, dtype, 0), shape
+    updates = [LowRank(b.double().numpy(), a.double().numpy(), scale) for b, a, scale in parts]
+    ones = [1.0] * len(updates)
+    total = LowRank.combine(updates, ones)
+    values = LowRank.combine(LowRank.compress(updates), ones).singular_values()
     # the numbers are those of the large factors, so their rounding is too
-    least = int(np.count_nonzero(values > LowRank.combine(parts, kept).tolerance()))
+    least = int(np.count_nonzero(values > total.tolerance()))
     norm = float(np.linalg.norm(values))
     keep = least if rank is None else min(rank, least)
     lost = float(np.linalg.norm(values[keep:])) if keep < least else 0.0
-    if keep < min(len(values), sum(p.columns for p in parts)):
-        total = LowRank.combine(parts, kept).truncate(keep)
-    else:
-        strengths = [w * p.scale for w, p in zip(kept, parts, strict=True)]
-        total = LowRank(
-            np.hstack([p.B for p in parts]),
-            np.vstack([c * p.A for c, p in zip(strengths, parts, strict=True)]),
-        )
-    return _store(total, name, ranks, norm, lost, dtype), shape
+    if stack is not None and keep == stack.B.shape[1]:
+        return _store(stack.B, stack.A, name, ranks, norm, lost, dtype), shape
+    cut = total.truncate(max(keep, 1))  # peft knows no rank 0
+    b, a = (torch.from_numpy(np.array(x) if keep else np.zeros_like(x)) for x in (cut.B, cut.A))
+    return _store(b, a, name, ranks, norm, lost, dtype, keep), shape
 
 
-def _store(total: LowRank, name: str, ranks: int, norm: float, lost: float, dtype: str) -> Stored:
-    b, a = np.array(total.B), np.array(total.A)
-    if not total.columns:  # peft knows no rank 0
-        b, a = np.zeros((b.shape[0], 1)), np.zeros((1, a.shape[1]))
-    as_b, as_a = (torch.from_numpy(x).to(OUTPUT[dtype]) for x in (b, a))
+class Stack(NamedTuple):
+    """Factors of a sum side by side, balanced, exact but for the weights that are no power of two."""
+
+    B: torch.Tensor
+    A: torch.Tensor
+
+
+def _stacked(parts: Sequence[tuple[torch.Tensor, torch.Tensor, float]], dtype: str) -> Stack | None:
+    """``sum c B A`` as one product of balanced factors; None where nothing is left of it.
+
+    Balanced by powers of two, and c goes into them but for its fraction, which A takes (in float64 unless it is 1/2).
+    """
+    left, right = [], []
+    for b, a, strength in parts:
+        wide = torch.float64 in (b.dtype, a.dtype) or dtype == "float64"
+        fraction, power = math.frexp(strength)
+        if fraction == 0.0:
+            continue
+        exact = abs(fraction) == 0.5
+        b = b.to(torch.float64 if wide else torch.float32)
+        a = a.to(torch.float32 if exact and not wide else torch.float64)
+        b_size, a_size = _norms(b, 0), _norms(a, 1)
+        used = (b_size > 0) & (a_size > 0)
+        if not bool(used.any()):
+            continue
+        if not bool(used.all()):
+            b, a, b_size, a_size = b[:, used], a[used], b_size[used], a_size[used]
+        shift = torch.round((torch.log2(a_size / b_size) + power) / 2)
+        left.append(b * torch.exp2(shift).to(b.dtype))
+        right.append(a * (fraction * torch.exp2(power - shift)).to(a.dtype)[:, None])
+    if not left:
+        return None
+    return Stack(*(_joined(x, dim) for x, dim in ((left, 1), (right, 0))))
+
+
+def _joined(tensors: Sequence[torch.Tensor], dim: int) -> torch.Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors), dim)
+
+
+def _norms(x: torch.Tensor, dim: int) -> torch.Tensor:
+    """Euclidean norms along `dim` in float64; where squares leave the range of the format, of scaled numbers."""
+    x = x if x.dtype in (torch.float32, torch.float64) else x.float()
+    largest = x.abs().amax(dim, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
+    return torch.linalg.vector_norm(x / largest, dim=dim).double() * largest.squeeze(dim).double()
+
+
+#: least eigenvalue of a matrix of cosines above which columns are independent beyond doubt, per format: the rounding of
+#: the cosines of n <= 2^18 columns entries stays below it, n u where errors conspire in float64, sqrt(n) u in float32
+_INDEPENDENT = {torch.float32: 1e-2, torch.float64: 1e-7}
+#: products up to this many multiplications are computed in float64
+_SMALL = 1 << 24
+
+
+def _independent(columns: torch.Tensor) -> bool:
+    """Whether the columns are linearly independent for certain; False also where that takes a closer look."""
+    if columns.shape[1] > columns.shape[0]:
+        return False
+    for dtype in (torch.float32, torch.float64):
+        if dtype == torch.float32 and columns.numel() * columns.shape[1] <= _SMALL:
+            continue
+        x = columns.to(dtype)
+        gram = (x.T @ x).double()
+        size = gram.diagonal().sqrt()
+        if not bool(((size > 1e-15) & torch.isfinite(size)).all()):
+            continue
+        cosines = gram / size / size[:, None]
+        cosines.diagonal().sub_(_INDEPENDENT[dtype])
+        if int(torch.linalg.cholesky_ex(cosines).info) == 0:
+            return True
+    return False
+
+
+def _product_norm(b: torch.Tensor, a: torch.Tensor) -> float:
+    """``||b a||_F`` from two Gram matrices, in float32 where they are large: a size, of which six digits are plenty."""
+    if b.numel() == 0 or a.numel() == 0:
+        return 0.0
+    large = max(b.numel(), a.numel()) * b.shape[1] > _SMALL
+    grams, size = [], 1.0
+    for x in (b, a.T):
+        largest = float(x.abs().max())
+        if largest == 0.0:
+            return 0.0
+        x = (x / largest).to(torch.float32 if large else torch.float64)
+        size *= largest
+        grams.append((x.T @ x).double())
+    return size * math.sqrt(max(float((grams[0] * grams[1]).sum()), 0.0))
+
+
+def _store(
+    b: torch.Tensor,
+    a: torch.Tensor,
+    name: str,
+    ranks: int,
+    norm: float,
+    lost: float,
+    dtype: str,
+    rank: int | None = None,
+) -> Stored:
+    as_b, as_a = b.to(OUTPUT[dtype]), a.to(OUTPUT[dtype])
     finite = bool(torch.isfinite(as_a).all()) and bool(torch.isfinite(as_b).all())
     require(finite, f"{name}: dtype", "a format with room for the factors", f"{dtype}, which overflows")
-    back_b, back_a = as_b.double().numpy(), as_a.double().numpy()
+    off_b, off_a = (s.to(x.dtype) - x if s.dtype != x.dtype else None for s, x in ((as_b, b), (as_a, a)))
+    rounding = 0.0
     # B' A' - B A = (B' - B) A' + B (A' - A), small factors that lose nothing to cancellation
-    change = LowRank(np.hstack([back_b - b, b]), np.vstack([back_a, back_a - a]))
-    rounding = _frobenius(change)
-    facts = MergedModule(name, b.shape[1], ranks, norm, lost, rounding, storage_bound(back_b, back_a, dtype))
+    moved_b, moved_a = (off is not None and bool(off.any()) for off in (off_b, off_a))
+    if moved_b and moved_a:
+        assert off_b is not None
+        assert off_a is not None
+        rounding = _product_norm(torch.cat([off_b.double(), b.double()], 1), torch.cat([as_a.double(), off_a.double()]))
+    elif moved_b:
+        assert off_b is not None
+        rounding = _product_norm(off_b, as_a.to(off_b.dtype))
+    elif moved_a:
+        assert off_a is not None
+        rounding = _product_norm(b, off_a)
+    facts = MergedModule(
+        name, b.shape[1], ranks, norm, lost, rounding, storage_bound(as_b, as_a, dtype),
+        b.shape[1] if rank is None else rank,
+    )  # fmt: skip
     return Stored(as_a, as_b, facts)
 
 
-def _frobenius(update: LowRank) -> float:
-    """Norm from Gram matrices: enough for an error, of which the size counts and not its last digits."""
-    return math.sqrt(max(update.inner(update), 0.0))
-
-
-def storage_bound(b: Array, a: Array, dtype: str) -> float:
+def storage_bound(b: torch.Tensor, a: torch.Tensor, dtype: str) -> float:
     """Most that rounding both factors to `dtype` changed their product by, in Frobenius norm.
 
     Entry by entry ``|B'A' - BA| <= (2u + u^2) / (1 - u)^2 |B'||A'|`` for results of normal size, and half of the
-    smallest positive number for the others; the float64 arithmetic before is added, r products each.
+    smallest positive number for the others; ``|| |B'||A'| ||_F`` is at most the sum over k of the norms of column k
+    times row k. The arithmetic before is added, one rounding of float64 or, for a power of two, none.
     """
     unit, tiny = FORMATS[dtype]
-    size_b, size_a = np.abs(b), np.abs(a)
-    product = math.sqrt(max(float(np.sum((size_b.T @ size_b) * (size_a @ size_a.T))), 0.0))
+    b_size, a_size = _norms(b, 0), _norms(a, 1)
     r = b.shape[1]
-    factor = (2 * unit + unit**2) / (1 - unit) ** 2 + 4 * (r + 4) * EPS * max(b.shape[0], a.shape[1])
-    edges = tiny * (math.sqrt(a.shape[1]) * float(size_b.sum()) + math.sqrt(b.shape[0]) * float(size_a.sum()))
-    return factor * product + edges + tiny**2 * r * math.sqrt(b.shape[0] * a.shape[1])
+    factor = (2 * unit + unit**2) / (1 - unit) ** 2 + 4 * EPS
+    ones_b, ones_a = (torch.linalg.vector_norm(x, 1, dtype=torch.float64) for x in (b, a))
+    edges = tiny * (math.sqrt(a.shape[1]) * float(ones_b) + math.sqrt(b.shape[0]) * float(ones_a))
+    return factor * float((b_size * a_size).sum()) + edges + tiny**2 * r * math.sqrt(b.shape[0] * a.shape[1])
+
+
+# ---------------------------------------------------------------- the file
+
+
+def _common_rank(made: Sequence[tuple[Module, Stored]], compact: bool) -> list[tuple[Module, Stored]]:
+    """Padded with zeros to one rank, or with `compact` to one rank for the experts of one parameter."""
+    groups = [(shape.place, shape.parameter) if compact else None for shape, _ in made]
+    largest: dict[Any, int] = {}
+    for group, (_, stored) in zip(groups, made, strict=True):
+        largest[group] = max(largest.get(group, 0), stored.facts.r)
+    padded = []
+    for group, (shape, stored) in zip(groups, made, strict=True):
+        more = largest[group] - stored.facts.r
+        if more:
+            pad = torch.nn.functional.pad
+            facts = replace(stored.facts, r=largest[group])
+            stored = Stored(pad(stored.A, (0, 0, 0, more)), pad(stored.B, (0, more)), facts)
+        padded.append((shape, stored))
+    return padded
+
+
+def _nests(adapters: Sequence[Adapter], model: Any) -> dict[tuple[str, str], int]:
+    """(place, bare parameter) -> how many of peft's wrappers will lie around it: the last of the module is outside."""
+    places: dict[str, dict[str, int]] = {}
+    for adapter in adapters:
+        for m in adapter.modules.values():
+            if m.parameter is not None:
+                known = places.setdefault(m.place, {})
+                known[m.parameter] = max(known.get(m.parameter, 0), m.nest)
+    found: dict[tuple[str, str], int] = {}
+    for place, parameters in places.items():
+        inside_first = sorted(parameters, key=lambda p: (-parameters[p], not p.startswith("gate_up")))
+        if model is not None:
+            order = [n for n, _ in dict(model.named_modules())[place].named_parameters(recurse=False)]
+            inside_first = sorted(parameters, key=order.index)
+        found |= {(place, p): len(inside_first) - 1 - i for i, p in enumerate(inside_first)}
+    return found
+
+
+def _tensors(made: Sequence[tuple[Module, Stored]], nests: dict[tuple[str, str], int]) -> dict[str, torch.Tensor]:
+    """Factors by the keys of peft; experts stacked, rows of A by expert and columns of B by rank."""
+    tensors: dict[str, torch.Tensor] = {}
+    experts: dict[tuple[str, str], list[Stored]] = {}
+    for shape, stored in made:
+        if shape.parameter is not None and shape.name != shape.place:
+            experts.setdefault((shape.place, shape.parameter), []).append(stored)
+            continue
+        kinds = ("embedding_A", "embedding_B") if shape.kind == "embedding" else ("A", "B")
+        for kind, tensor in zip(kinds, (stored.A, stored.B), strict=True):
+            tensors[factor_key(shape.name, kind)] = tensor
+    for (place, parameter), stack in experts.items():
+        where = place + ".base_layer" * nests[place, parameter]
+        tensors[factor_key(where, "A")] = torch.cat([s.A for s in stack])
+        tensors[factor_key(where, "B")] = torch.stack([s.B for s in stack], -1).flatten(1)
+    return tensors
 
 
 # ---------------------------------------------------------------- configuration of the result
 
 
-def merged_config(adapters: Sequence[Adapter], ranks: dict[str, int]) -> dict[str, Any]:
-    """A configuration with scale 1 in every module, that targets exactly the modules of `ranks`.
+def merged_config(adapters: Sequence[Adapter], made: Sequence[tuple[Module, int]], model: Any = None) -> dict[str, Any]:
+    """A configuration with scale 1 in every module, that targets exactly the modules of `made` (with their ranks).
 
-    Where all parts choose their modules in the same words, these words are kept; otherwise the modules are listed.
+    Where all parts choose their modules in the same words, these words are kept; otherwise, and where a base is known
+    in which they choose more, the modules are listed.
     """
     from peft import LoraConfig
     from peft.tuners.tuners_utils import check_target_module_exists
     from peft.utils.other import get_pattern_key
 
+    ranks = {shape.name if shape.parameter is None else f"{shape.place}.{shape.parameter}": r for shape, r in made}
+    plain_names = [shape.name for shape, _ in made if shape.parameter is None]
+    bare = sorted({f"{shape.place}.{shape.parameter}" for shape, _ in made if shape.parameter is not None})
     (r, _), *_ = Counter(ranks.values()).most_common(1)
     first = adapters[0]
-    chosen = ("target_modules", "layers_to_transform", "layers_pattern", "exclude_modules")
+    chosen = ("target_modules", "layers_to_transform", "layers_pattern", "exclude_modules", "target_parameters")
     words = [tuple(_plain(getattr(a.config, key)) for key in chosen) for a in adapters]
-    alike = all(w == words[0] for w in words)
-    selection: dict[str, Any] = dict(zip(chosen, words[0], strict=True))
-    if not alike:
-        selection = dict.fromkeys(chosen) | {"target_modules": sorted(ranks)}
     others = {pattern(name): n for name, n in ranks.items() if n != r}
     dropouts = {float(a.config.lora_dropout) for a in adapters}
-    config = LoraConfig(
-        r=r,
-        lora_alpha=r,
-        rank_pattern=dict(others),
-        alpha_pattern=dict(others),
-        lora_dropout=dropouts.pop() if len(dropouts) == 1 else 0.0,
-        fan_in_fan_out=any(a.config.fan_in_fan_out for a in adapters),
-        task_type=first.config.task_type,
-        base_model_name_or_path=_first_of(adapters, "base_model_name_or_path"),
-        revision=_first_of(adapters, "revision"),
-        inference_mode=True,
-        **selection,
-    )
+    dropout = dropouts.pop() if len(dropouts) == 1 and not bare else 0.0
+
+    def build(selection: dict[str, Any]) -> Any:
+        return LoraConfig(
+            r=r,
+            lora_alpha=r,
+            rank_pattern=dict(others),
+            alpha_pattern=dict(others),
+            lora_dropout=dropout,
+            fan_in_fan_out=any(a.config.fan_in_fan_out for a in adapters),
+            task_type=first.config.task_type,
+            base_model_name_or_path=_first_of(adapters, "base_model_name_or_path"),
+            revision=_first_of(adapters, "revision"),
+            inference_mode=True,
+            **selection,
+        )
+
+    def chooses(config: Any) -> bool:
+        """These modules and no other that is known."""
+        said = [f".{t}" for t in config.target_parameters or ()]
+        hits = all(check_target_module_exists(config, name) for name in plain_names)
+        hits = hits and all(any(f".{b}".endswith(t) for t in said) for b in bare)
+        known = set(plain_names) | {b.rpartition(".")[0] for b in bare}
+        names = [n for n, _ in model.named_modules()] if model is not None else []
+        return hits and not any(n not in known and check_target_module_exists(config, n) for n in names)
+
+    config = build(dict(zip(chosen, words[0], strict=True)))
+    if any(w != words[0] for w in words) or not chooses(config):
+        listed = {"target_modules": sorted(plain_names), "target_parameters": bare or None}
+        config = build(dict.fromkeys(chosen) | listed)
     for name, n in ranks.items():  # what peft will make of it
         found = others.get(get_pattern_key(list(others), name), r)
-        alpha = others.get(get_pattern_key(list(others), name), r)
-        fits = bool(check_target_module_exists(config, name)) and found == n and adapter_scale(alpha, n) == 1.0
+        fits = chooses(config) and found == n and adapter_scale(found, n) == 1.0
         require(fits, name, "a name that peft's patterns can single out", "another")
     plain = {k: _plain(v) for k, v in config.to_dict().items()}
     mappings = [a.raw.get("auto_mapping") for a in adapters]
@@ -378,19 +557,25 @@ def _copies(adapters: Sequence[Adapter], model: Any, notes: list[str]) -> dict[s
     kept = {}
     for key in keys:
         holders = [a for a in adapters if key in a.copies]
-        first = holders[0].tensor(key)
-        alike = all(torch.equal(first, a.tensor(key)) for a in holders[1:])
+        first = holders[0].tensor(holders[0].copies[key])
+        alike = all(torch.equal(first, a.tensor(a.copies[key])) for a in holders[1:])
         if alike and len(holders) == len(adapters):
             kept[key] = first.clone()
             notes.append(f"{key}: the same in all adapters, copied")
             continue
-        require(alike, key, "equal copies of the base's weight", "different ones (an embedding was trained or resized)")
+        got = "different ones (an embedding was trained, or the vocabulary resized with new rows of its own in each)"
+        require(alike, key, "equal copies of the base's weight", got)
         names = ", ".join(a.name for a in holders)
         require(model is not None, key, "the base to compare it with (--base)", f"a weight saved in {names} only")
         parameter = model.state_dict().get(key.removeprefix("base_model.model.").replace(".base_layer.", "."))
         same = (
             parameter is not None and parameter.shape == first.shape and torch.equal(parameter.to(first.dtype), first)
         )
-        require(same, f"{names}: {key}", "the base's own weight", "another (the embedding was trained or resized)")
+        require(
+            same,
+            f"{names}: {key}",
+            "the base's own weight",
+            "another (the embedding was trained or the vocabulary resized)",
+        )
         notes.append(f"{key}: the base's own weight, left out")
     return kept

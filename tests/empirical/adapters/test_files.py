@@ -88,9 +88,26 @@ def test_fields_that_do_not_change_the_update_are_taken(tmp_path: Path) -> None:
     fine = {
         "inference_mode": True, "lora_dropout": 0.1, "init_lora_weights": "gaussian", "eva_config": {"rho": 2.0},
         "bias": "none", "revision": None, "qalora_group_size": 16, "merge_weights": False, "enable_lora": None,
-        "corda_config": {}, "modules_to_save": None, "rank_pattern": None, "auto_mapping": {"a": "b"},
+        "corda_config": {}, "modules_to_save": None, "use_rslora": None, "fan_in_fan_out": None, "rank_pattern": None,
+        "auto_mapping": {"a": "b"},
     }  # fmt: skip
     assert read_adapter(plain(tmp_path / "a", **fine)).modules
+
+
+@pytest.mark.parametrize("field", ["lora_dropout", "bias", "init_lora_weights", "inference_mode", "lora_bias"])
+def test_null_is_the_default_of_peft(field: str, tmp_path: Path) -> None:
+    from peft import LoraConfig
+
+    adapter = read_adapter(plain(tmp_path / "a", **{field: None}))
+    assert getattr(adapter.config, field) == getattr(LoraConfig(), field)
+
+
+def test_all_linear_as_it_was_written_means_the_modules_of_the_file(tmp_path: Path) -> None:
+    folder = plain(tmp_path / "a", target_modules="all-linear")
+    assert len(read_adapter(folder).modules) == 1
+    merge([folder], None, tmp_path / "c")
+    listed = json.loads((tmp_path / "c" / CONFIG).read_text(encoding="utf-8"))["target_modules"]
+    assert listed == ["model.layers.0.self_attn.q_proj"]
 
 
 # ---------------------------------------------------------------- what is refused
@@ -144,7 +161,10 @@ def test_quantised_and_odd_factors_are_refused(tmp_path: Path, capsys: pytest.Ca
         ({a: ones[a]}, "both factors"),
         (ones | {STEM + "lora_magnitude_vector": torch.ones(6)}, "lora_A and lora_B only"),
         (ones | {STEM + "lora_B.bias": torch.ones(6)}, "lora_A and lora_B only"),
-        (ones | {"base_model.model.lm_head.weight": torch.ones(6, 2)}, "no embedding is adapted"),
+        (ones | {"base_model.model.score.weight": torch.ones(6, 2)}, "retrained"),
+        ({a: torch.empty(0), b: torch.empty(0)}, "ZeRO-3"),
+        ({a.replace("lora_A", "lora_down"): ones[a], b.replace("lora_B", "lora_up"): ones[b]}, "kohya"),
+        (ones | {a.replace("lora_A", "lora_A.second"): torch.ones(2, 5)}, "twice"),
         (ones | {OTHER + "lora_A.weight": torch.ones(2, 5), OTHER + "lora_B.weight": torch.ones(6, 2)}, "not load"),
         ({"../../etc/passwd.lora_A.weight": ones[a], "../../etc/passwd.lora_B.weight": ones[b]}, "only"),
         ({"base_model.model./etc/x.lora_A.weight": ones[a]}, "only"),
@@ -254,7 +274,9 @@ def test_two_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     (tmp_path / "y").mkdir()
     found = read_all([plain(tmp_path / "x" / "final"), plain(tmp_path / "y" / "final")])
-    assert [a.name for a in found] == ["final#1", "final#2"]
+    assert [a.name for a in found] == ["x/final", "y/final"]
+    twice = read_all([tmp_path / "x" / "final"] * 2 + [tmp_path / "y" / "final"])
+    assert [a.name for a in twice] == ["final#1", "final#2", "y/final"]
 
 
 def test_a_draft_that_fails_leaves_the_old_folder(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from empirical.adapters.files import SAFE, pattern, read_adapter
 from empirical.adapters.merge import IdentityFailed, MergedModule, Written, merge, storage_bound
@@ -123,9 +123,9 @@ def test_rounding_stays_within_its_bound(dtype: str, save_adapter: Save, tiny_ba
 
 def test_the_bound_notices_a_coarser_format() -> None:
     rng = np.random.default_rng(0)
-    b, a = rng.standard_normal((40, 3)), rng.standard_normal((3, 30))
-    coarse = [torch.from_numpy(x).to(torch.bfloat16).double().numpy() for x in (b, a)]
-    off = float(np.linalg.norm(coarse[0] @ coarse[1] - b @ a))
+    b, a = (torch.from_numpy(rng.standard_normal(size)) for size in ((40, 3), (3, 30)))
+    coarse = [x.to(torch.bfloat16) for x in (b, a)]
+    off = float((coarse[0].double() @ coarse[1].double() - b @ a).norm())
     assert off <= storage_bound(*coarse, "bfloat16")
     assert off > storage_bound(*coarse, "float16")
 
@@ -187,6 +187,93 @@ def test_copies_of_an_embedding(save_adapter: Save, tiny_base: Base, tmp_path: P
         other.model.embed_tokens.weight += 1
     with pytest.raises(ValueError, match="base's own weight"):
         merge([a, plain], None, tmp_path / "e", base=other)
+
+
+def test_equal_copies_of_a_resized_vocabulary_are_carried_over(save_adapter: Save, tmp_path: Path) -> None:
+    def with_head(name: str, seed: int, head: torch.Tensor) -> Path:
+        folder = save_adapter(name, seed=seed, targets=["q_proj"])
+        tensors = load_file(folder / SAFE) | {"base_model.model.lm_head.weight": head}
+        save_file(tensors, str(folder / SAFE))
+        return folder
+
+    head = torch.randn(70, 32, generator=torch.Generator().manual_seed(0))
+    merge([with_head("a", 1, head), with_head("b", 2, head)], None, tmp_path / "c")
+    assert torch.equal(load_file(tmp_path / "c" / SAFE)["base_model.model.lm_head.weight"], head)
+    with pytest.raises(ValueError, match="vocabulary resized"):
+        merge([tmp_path / "a", with_head("d", 3, head + 1)], None, tmp_path / "e")
+
+
+def llama_cpp(folder: Path) -> dict[str, torch.Tensor]:
+    """Updates as loaders see them that know one rank and one alpha: B A times alpha over the rank of the tensor."""
+    tensors = load_file(folder / SAFE)
+    alpha = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["lora_alpha"]
+    return {
+        key: alpha / a.shape[0] * tensors[key.replace("lora_A", "lora_B")].double() @ a.double()
+        for key, a in tensors.items()
+        if "lora_A" in key
+    }
+
+
+def test_every_loader_computes_the_same(save_adapter: Save, tmp_path: Path) -> None:
+    a = save_adapter("a", seed=1, r=3, targets=["q_proj", "v_proj"])
+    b = save_adapter("b", seed=2, r=5, targets=["v_proj", "o_proj"], use_rslora=True)
+    made = merge([a, b], [0.7, -1.3], tmp_path / "c")
+    assert {m.r for m in made.modules} == {8}
+    assert {m.rank for m in made.modules} == {3, 5, 8}
+    parts = [read_adapter(a), read_adapter(b)]
+    config = json.loads((tmp_path / "c" / "adapter_config.json").read_text(encoding="utf-8"))
+    assert not config["rank_pattern"]
+    assert not config["alpha_pattern"]
+    for key, update in llama_cpp(tmp_path / "c").items():
+        name = key.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
+        wanted = sum(w * p.update(name).dense() for w, p in zip([0.7, -1.3], parts, strict=True) if name in p.modules)
+        assert np.abs(update.numpy() - wanted).max() < 1e-6 * np.abs(wanted).max()
+    compact = merge([a, b], [0.7, -1.3], tmp_path / "d", Written(compact=True))
+    assert {m.r for m in compact.modules} == {3, 5, 8}
+    config = json.loads((tmp_path / "d" / "adapter_config.json").read_text(encoding="utf-8"))
+    assert config["rank_pattern"] == config["alpha_pattern"] != {}
+
+
+@pytest.mark.parametrize("size", [1e-6, 1e-8, 1e4])
+def test_factors_are_balanced_and_float16_loses_little(size: float, save_adapter: Save, tmp_path: Path) -> None:
+    def scaled(model: Any) -> None:
+        for key, value in model.named_parameters():
+            if "lora_B" in key:
+                value.data = torch.randn(value.shape, generator=torch.Generator().manual_seed(1)) * size
+
+    a, b = (save_adapter(n, seed=i, targets=["q_proj"], fill=scaled) for i, n in enumerate(["a", "b"]))
+    made = merge([a, b], [1.0, 0.5], tmp_path / "c", Written(dtype="float16"))
+    assert made.rounding < 1.1e-3  # half precision alone loses 2^-11 per factor, and subnormal numbers of 1e-8 more
+    tensors = load_file(tmp_path / "c" / SAFE)
+    for key, factor in tensors.items():
+        if "lora_A" in key:
+            rows = factor.double().norm(dim=1)
+            columns = tensors[key.replace("lora_A", "lora_B")].double().norm(dim=0)
+            assert ((rows / columns).log2().abs() <= 1.0 + 1e-3).all()
+
+
+def test_a_rank_is_doubted_before_it_is_believed() -> None:
+    from empirical.adapters.merge import _independent
+
+    draw = torch.Generator().manual_seed(0)
+    for rows, width in ((40, 6), (20000, 64)):
+        columns = torch.randn(rows, width, generator=draw)
+        assert _independent(columns)
+        columns[:, 1] = columns[:, 0] * 3
+        assert not _independent(columns)
+        columns[:, 1] += 1e-9 * torch.randn(rows, generator=draw)  # below the rounding of float32
+        assert not _independent(columns)
+    assert not _independent(torch.randn(3, 5, generator=draw))
+
+
+def test_modules_that_are_missing_in_the_file_stay_out(save_adapter: Save, tiny_base: Base, tmp_path: Path) -> None:
+    a = save_adapter("a", seed=1, targets=["q_proj", "v_proj"])
+    tensors = {k: v for k, v in load_file(a / SAFE).items() if "layers.1" not in k}
+    save_file(tensors, str(a / SAFE))
+    made = merge([a], [2.0], tmp_path / "c", base=tiny_base("llama"))
+    assert len(made.modules) == 2
+    config = json.loads((tmp_path / "c" / "adapter_config.json").read_text(encoding="utf-8"))
+    assert config["target_modules"] == ["model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.v_proj"]
 
 
 def test_tied_weights_are_named(save_adapter: Save, tiny_base: Base, tmp_path: Path) -> None:

@@ -1,0 +1,246 @@
+"""One module keeps one name: wrappers, prefixes, versions of transformers, and what peft's own conversion knows."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from empirical.adapters.files import CONFIG, SAFE, read_adapter, read_all
+from empirical.adapters.merge import merge
+from empirical.adapters.names import WRAPPERS, doubtful, factor, module_name
+
+Save = Callable[..., Path]
+IDS = torch.arange(8)[None]
+
+
+def renamed(source: Path, name: str, change: Callable[[str], str]) -> Path:
+    """A copy of an adapter with other keys."""
+    folder = source.parent / name
+    shutil.copytree(source, folder)
+    tensors = {change(k): v for k, v in load_file(source / SAFE).items()}
+    assert tensors.keys() != load_file(source / SAFE).keys()
+    save_file(tensors, str(folder / SAFE))
+    return folder
+
+
+def logits(base: Any, *folders: Path) -> torch.Tensor:
+    """Through peft, with all of these adapters active."""
+    from peft import PeftModel
+
+    from empirical.adapters.base import quiet
+    from empirical.adapters.identity import activate
+
+    names = [f"a{i}" for i in range(len(folders))]
+    with quiet(), torch.no_grad():
+        model: Any = PeftModel.from_pretrained(base, str(folders[0]), adapter_name=names[0])
+        for folder, name in zip(folders[1:], names[1:], strict=True):
+            model.load_adapter(str(folder), adapter_name=name)
+        activate(model, names)
+        found: torch.Tensor = model(input_ids=IDS).logits
+        return found
+
+
+#: what wrappers and tools do to a key
+WRAPPED: dict[str, Callable[[str], str]] = {
+    "fsdp": lambda k: k.replace(".self_attn.", "._fsdp_wrapped_module.self_attn."),
+    "checkpointed": lambda k: k.replace(".layers.0.", ".layers.0._checkpoint_wrapped_module."),
+    "compiled": lambda k: k.replace("base_model.model.", "base_model.model._orig_mod."),
+    "compiled outside": lambda k: "_orig_mod." + k,
+    "parallel": lambda k: "module." + k,
+    "parallel inside": lambda k: k.replace("base_model.model.", "base_model.model.module."),
+    "doubled prefix": lambda k: "base_model.model." + k,
+    "no prefix": lambda k: k.removeprefix("base_model.model."),
+    "name inside": lambda k: k.replace(".weight", ".default.weight"),
+    "all": lambda k: "module._orig_mod." + k.replace(".self_attn.", "._fsdp_wrapped_module.self_attn."),
+}
+
+
+@pytest.mark.parametrize("how", WRAPPED)
+def test_a_wrapped_adapter_is_merged_as_the_module_that_it_adapts(
+    how: str, save_adapter: Save, tiny_base: Callable[..., Any], tmp_path: Path
+) -> None:
+    a, b = save_adapter("a", seed=1, targets=["q_proj"]), save_adapter("b", seed=2, targets=["q_proj", "v_proj"])
+    odd = renamed(a, "odd", WRAPPED[how])
+    made = merge([odd, b], None, tmp_path / "c")
+    assert any("not as peft saves" in n for n in made.notes)
+    wanted = logits(tiny_base("llama"), a, b)
+    assert (logits(tiny_base("llama"), tmp_path / "c") - wanted).abs().max() < 1e-5
+    assert (logits(tiny_base("llama"), b) - wanted).abs().max() > 1e-2  # peft alone loads half of it
+    merge([odd], None, tmp_path / "repaired")  # and one alone is mended
+    assert load_file(tmp_path / "repaired" / SAFE).keys() == load_file(a / SAFE).keys()
+    assert not read_adapter(tmp_path / "repaired").notes
+
+
+def test_the_names_of_wrappers_are_those_of_torch() -> None:
+    from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import _CHECKPOINT_WRAPPED_MODULE
+    from torch.distributed.fsdp._common_utils import FSDP_WRAPPED_MODULE
+
+    from empirical.adapters.base import quiet
+
+    with quiet():
+        compiled: Any = torch.compile(torch.nn.Sequential(torch.nn.Linear(2, 2)))
+    (inside,) = {n.partition(".")[0] for n, _ in compiled.named_parameters()}
+    assert {_CHECKPOINT_WRAPPED_MODULE, FSDP_WRAPPED_MODULE, inside} <= set(WRAPPERS)
+
+
+def test_names_are_read_strictly() -> None:
+    assert module_name("base_model.model.base_model.model.model.x") == "model.x"
+    assert module_name("model.module.x") == "model.module.x"  # a real module of that name stays
+    assert factor("model.x.lora_A.weight.extra") is None
+    assert factor("a..b.lora_A.weight") is None
+    found = factor("base_model.model.wte.lora_embedding_A.mine")
+    assert found is not None
+    assert (found.module, found.factor, found.label) == ("wte", "embedding_A", "mine")
+    assert found.key == "base_model.model.wte.lora_embedding_A"
+
+
+def test_two_adapters_in_one_file_are_refused(save_adapter: Save, tmp_path: Path) -> None:
+    a = save_adapter("a", targets=["q_proj"])
+    both = renamed(a, "both", lambda k: k.replace(".weight", ".one.weight" if "layers.0" in k else ".two.weight"))
+    with pytest.raises(ValueError, match="one adapter in a file, got 2: one, two"):
+        read_adapter(both)
+
+
+def test_doubtful_names_are_those_that_versions_move() -> None:
+    language, old = "model.language_model.layers.0.q_proj", "language_model.model.layers.0.q_proj"
+    assert doubtful([[language], [old]]) == (language, old)
+    assert doubtful([["layers.0.q_proj"], ["model.layers.0.q_proj"]])
+    assert doubtful([["encoder.block.0.q"], ["decoder.block.0.q"]]) is None
+    assert doubtful([["model.vision_tower.layers.0.q_proj"], [language]]) is None
+    assert doubtful([[language, "model.layers.0.q_proj"], [language]]) is None  # one model that has both
+
+
+@pytest.fixture
+def vlm(tmp_path: Path) -> tuple[Path, Callable[[], Any], list[Path]]:
+    """A tiny Gemma 3 on disk, a way to load it, and two adapters of its language model with today's names."""
+    import transformers
+    from peft import LoraConfig, get_peft_model
+
+    from empirical.adapters.base import quiet
+    from empirical.adapters.through_peft import randomize
+
+    small = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    text = small | {"vocab_size": 64, "num_key_value_heads": 2, "head_dim": 8}
+    config = transformers.Gemma3Config(text_config=text, vision_config=small | {"image_size": 16, "patch_size": 8})
+    with torch.random.fork_rng(devices=[]), quiet():
+        torch.manual_seed(0)
+        transformers.Gemma3ForConditionalGeneration(config).save_pretrained(tmp_path / "base")
+
+    def fresh() -> Any:
+        with quiet():
+            return transformers.Gemma3ForConditionalGeneration.from_pretrained(tmp_path / "base").eval()
+
+    folders = []
+    for i in range(2):
+        with quiet():
+            targets = r".*language_model.*\.(q_proj|v_proj)"
+            model: Any = get_peft_model(fresh(), LoraConfig(r=4, lora_alpha=8, target_modules=targets))
+            randomize(model, "default", i)
+            model.save_pretrained(str(tmp_path / f"new{i}"))
+        folders.append(tmp_path / f"new{i}")
+    return tmp_path / "base", fresh, folders
+
+
+def before_4_52(key: str) -> str:
+    return key.replace("model.model.language_model.layers", "model.language_model.model.layers")
+
+
+def forget_base(folder: Path) -> None:
+    """As if it had been trained elsewhere."""
+    fields = json.loads((folder / CONFIG).read_text(encoding="utf-8")) | {"base_model_name_or_path": None}
+    (folder / CONFIG).write_text(json.dumps(fields), encoding="utf-8")
+
+
+def test_names_from_before_a_move_are_one_module(
+    vlm: tuple[Path, Callable[[], Any], list[Path]], tmp_path: Path
+) -> None:
+    base, fresh, (new, other) = vlm
+    old = renamed(new, "old", before_4_52)
+    wanted = logits(fresh(), new, other)
+    made = merge([old, other], None, tmp_path / "c")  # the base that they name lies here, and is asked
+    assert len(made.modules) == 4
+    assert (logits(fresh(), tmp_path / "c") - wanted).abs().max() < 1e-5
+    merge([old], None, tmp_path / "repaired")
+    assert load_file(tmp_path / "repaired" / SAFE).keys() == load_file(new / SAFE).keys()
+    forget_base(old)
+    forget_base(other)
+    with pytest.raises(ValueError, match=r"one name for one module \(--base"):
+        merge([old, other], None, tmp_path / "d")
+    merge([old, other], None, tmp_path / "d", base=fresh())
+    assert (logits(fresh(), tmp_path / "d") - wanted).abs().max() < 1e-5
+    assert base.is_dir()
+
+
+def test_experts_from_before_they_were_fused_meet_those_after(tmp_path: Path) -> None:
+    import transformers
+
+    from empirical.adapters.base import quiet
+
+    none = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+    config = transformers.MixtralConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4,
+        num_key_value_heads=2, num_local_experts=4, **none,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]), quiet():
+        torch.manual_seed(0)
+        transformers.MixtralForCausalLM(config).save_pretrained(tmp_path / "base")
+
+    def fresh() -> Any:
+        with quiet():
+            return transformers.MixtralForCausalLM.from_pretrained(tmp_path / "base").eval()
+
+    def old(name: str, seed: int) -> Path:
+        draw, tensors = torch.Generator().manual_seed(seed), {}
+        sizes = {"self_attn.q_proj": (32, 32)}
+        for e in range(4):
+            sizes |= {f"block_sparse_moe.experts.{e}.{w}": s for w, s in zip(("w1", "w3"), [(48, 32)] * 2, strict=True)}
+            sizes[f"block_sparse_moe.experts.{e}.w2"] = (32, 48)
+        for module, (rows, columns) in sizes.items():
+            stem = f"base_model.model.model.layers.0.{module}."
+            tensors[stem + "lora_A.weight"] = torch.randn(3, columns, generator=draw) * 0.2
+            tensors[stem + "lora_B.weight"] = torch.randn(rows, 3, generator=draw) * 0.2
+        (tmp_path / name).mkdir()
+        save_file(tensors, str(tmp_path / name / SAFE))
+        fields = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 3, "lora_alpha": 6, "lora_dropout": 0.0}
+        fields["target_modules"] = ["q_proj", "w1", "w2", "w3"]
+        (tmp_path / name / CONFIG).write_text(json.dumps(fields), encoding="utf-8")
+        return tmp_path / name
+
+    a, b = old("a", 1), old("b", 2)
+    wanted = logits(fresh(), a, b)
+    merge([a, b], None, tmp_path / "c")  # in the old names, which peft converts
+    assert (logits(fresh(), tmp_path / "c") - wanted).abs().max() < 1e-5
+    found = read_all([a, b], model=fresh())  # in the names of the base: what peft would load
+    fused = found[0].modules["model.layers.0.mlp.experts.gate_up_proj[3]"]
+    assert (fused.r, fused.out, fused.inner, fused.experts, fused.scale) == (6, 96, 32, 4, 2.0)
+    dense = found[0].update(fused.name).dense()
+    tensors = load_file(a / SAFE)
+    for half, w in enumerate(("w1", "w3")):
+        stem = f"base_model.model.model.layers.0.block_sparse_moe.experts.3.{w}."
+        part = 2.0 * tensors[stem + "lora_B.weight"] @ tensors[stem + "lora_A.weight"]
+        assert (torch.from_numpy(dense)[48 * half : 48 * half + 48] - part).abs().max() < 1e-6
+
+
+def test_adapters_are_called_by_what_tells_them_apart(save_adapter: Save, tmp_path: Path) -> None:
+    a = save_adapter("a", targets=["q_proj"])
+    places = []
+    for owner in ("org", "other"):
+        place = tmp_path / "hub" / f"models--{owner}--x-lora" / "snapshots" / ("0123456789" * 4)
+        shutil.copytree(a, place)
+        places.append(place)
+    second = places[0].parent / ("9876543210" * 4)
+    shutil.copytree(a, second)
+    assert [x.name for x in read_all(places)] == ["org/x-lora", "other/x-lora"]
+    assert [x.name for x in read_all([places[0], second])] == ["org/x-lora@01234567", "org/x-lora@98765432"]
+    for run in ("run1", "run2"):
+        shutil.copytree(a, tmp_path / run / "checkpoint-100")
+    shutil.copytree(a, tmp_path / "run1" / "checkpoint-20")
+    runs = [tmp_path / run / "checkpoint-100" for run in ("run1", "run2")]
+    assert [x.name for x in read_all([*runs, a])] == ["run1/checkpoint-100", "run2/checkpoint-100", "a"]
+    with pytest.raises(ValueError, match="below it: checkpoint-20, checkpoint-100"):
+        read_adapter(tmp_path / "run1")
