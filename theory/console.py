@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
 import sys
+from collections.abc import Callable
+from importlib import metadata
 from typing import NoReturn
 
 
@@ -15,3 +19,44 @@ class OneLine(argparse.ArgumentParser):
         program = self.prog.removeprefix("python -m ").split()[0]
         print(f"{program}: {message} (--help says what is possible)", file=sys.stderr)
         sys.exit(2)
+
+
+def install_hint(package: str) -> str:
+    """How to get a package that is not a core dependency: by the extra that asks for it."""
+    try:
+        wanted = metadata.requires("lora-limits") or []
+    except metadata.PackageNotFoundError:
+        wanted = []
+    found = (re.match(rf"{re.escape(package)}\b.*extra == ['\"](\w+)['\"]", line) for line in wanted)
+    extra = next((f[1] for f in found if f and f[1] != "dev"), "adapters")
+    return f"pip install 'lora-limits[{extra}]'"
+
+
+def guarded(program: str, command: str, act: Callable[[], int]) -> int:
+    """Exit status of `act`; what people can mend becomes one line on standard error and status 2.
+
+    That is bad input (ValueError), a package that is not installed, and what the operating system refuses; 130 after
+    an interruption. An import of our own that fails is a fault of ours and stays a traceback.
+    """
+    try:
+        return act()
+    except ValueError as error:
+        said = str(error).splitlines()[0]
+    except ImportError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("theory", "empirical", "paper"):
+            raise
+        said = f"{command}: {str(error).splitlines()[0]}"
+        if isinstance(error, ModuleNotFoundError):
+            said = f"{command}: expected the package {package}, got none; install it with: {install_hint(package)}"
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
+    except OSError as error:
+        where = "" if error.filename is None else f": {error.filename}"
+        said = f"{command}: the operating system says: {error.strerror or error}{where}"
+    except KeyboardInterrupt:
+        print(f"{program}: stopped; what is finished is kept, run the same command to go on", file=sys.stderr)
+        return 130
+    print(f"{program}: {said}", file=sys.stderr)
+    return 2

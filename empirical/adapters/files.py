@@ -727,31 +727,39 @@ class Draft:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Whole or not at all.
+    """Whole or not at all; into a pipe, a device or what a link leads to it is written as it is there.
 
     Raises:
-        ValueError: the folder does not exist or cannot be written.
+        OSError: the folder does not exist or cannot be written, or the disk is full; nothing is left behind.
     """
     target = Path(path)
+    if target.is_symlink() or (target.exists() and not target.is_file()):
+        target.write_text(text, encoding="utf-8")
+        return
+    handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.resolve().parent)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.resolve().parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as out:
-                out.write(text)
-            Path(name).chmod(0o644)
-            Path(name).replace(target)
-        except OSError:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise ValueError(f"output: expected a file that can be written, got {error.strerror}: {path}") from error
+        with os.fdopen(handle, "w", encoding="utf-8") as out:
+            out.write(text)
+        Path(name).chmod(0o644)
+        Path(name).replace(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 def write_adapter(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], card: str) -> None:
-    """Configuration, weights and a short README of an adapter into an existing folder."""
+    """Configuration, weights and a short README of an adapter into an existing folder.
+
+    Raises:
+        OSError: what the operating system refuses.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    save_file({k: v.contiguous() for k, v in tensors.items()}, str(folder / SAFE), metadata={"format": "pt"})
+    try:
+        save_file({k: v.contiguous() for k, v in tensors.items()}, str(folder / SAFE), metadata={"format": "pt"})
+    except SafetensorError as error:  # which hides the number of the error
+        raise OSError(_brief(error)) from error
     (folder / SAFE).chmod(0o644)
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(card, encoding="utf-8")

@@ -1,7 +1,7 @@
 """What a large sweep would need: measured costs of cells and records, arithmetic for larger bases, and a simulation.
 
-``lora-limits scaling --write`` puts the tables into docs/scaling.md; a test holds the committed document against the
-records. What is measured, what is assumed and what follows is said there.
+``python -m empirical scaling --write`` puts the tables into docs/scaling.md; a test holds the committed document
+against the records. What is measured, what is assumed and what follows is said there.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from theory.adapters import parameter_count
 from theory.numerics import require, stream
 
 DOCUMENT = ROOT / "docs" / "scaling.md"
-#: milliseconds that the driver needs for a record, written by ``lora-limits scaling --measure``
+#: milliseconds that the driver needs for a record, written by ``python -m empirical scaling --measure``
 MEASURED = ROOT / "docs" / "scaling.json"
 SEED = 5
 

@@ -26,9 +26,9 @@ INTRODUCTION = """\
 # Data card
 
 The tasks of the experiments, as data for others. `make data` writes `build/data/<task>/<split>.jsonl`, one JSON
-object per line, from a seed (`lora-limits data --seed N --out DIR`); the same seed and sizes give the same bytes. Every
-object has `id`, `task`, `split`, `prompt` and `answer`; what else it has, the task's own section says. The cards below
-stand in the task modules, `empirical/tasks/`; this file is written by the same command.
+object per line, from a seed (`python -m empirical data --seed N --out DIR`); the same seed and sizes give the same
+bytes. Every object has `id`, `task`, `split`, `prompt` and `answer`; what else it has, the task's own section says. The
+cards below stand in the task modules, `empirical/tasks/`; this file is written by the same command.
 """
 
 

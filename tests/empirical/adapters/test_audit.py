@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-from empirical.__main__ import main
 from empirical.adapters.audit import Settings, audit
 from empirical.adapters.files import read_adapter
 from empirical.adapters.page import as_html
@@ -309,56 +308,3 @@ def test_the_page_is_whole_and_loads_nothing(save_adapter: Save) -> None:
     assert "<b>" not in text
     assert "url(" not in text
     assert "nan" not in text.lower().replace("nance", "")
-
-
-def test_the_command_writes_reports_and_prints_tables(
-    save_adapter: Save, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    a, b = save_adapter("a", seed=1), save_adapter("[red]b", seed=2)
-    made = ["--json", str(tmp_path / "r.json"), "--html", str(tmp_path / "r.html"), "--modules"]
-    assert main(["audit", str(a), str(b), "--weights", "0.5", "0.5", *made]) == 0
-    out = capsys.readouterr().out
-    assert "[red]b" in out
-    assert "exact at rank 8" in out
-    assert "layers.1.mlp.down_proj" in out
-    assert json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["options"]["weights"] == [0.5, 0.5]
-    assert (tmp_path / "r.html").read_text(encoding="utf-8").startswith("<!doctype html>")
-    assert main(["merge", str(a), str(b), "-o", str(tmp_path / "c"), "--weights", "0.5", "0.5"]) == 0
-    assert "14 modules, rank 8, scale 1, float32" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("extra", "named"),
-    [
-        (["--weights", "1", "2"], "weights"), (["--rank", "0"], "rank"), (["--density", "0"], "density"),
-        (["--probe", "x"], "probe"), (["--json", "no/such/folder/x.json"], "output"), (["--seed", "-1"], "seed"),
-        (["--json", "same", "--html", "same"], "--html"), (["--density", "x"], "density"), (["--nonsense"], "nonsense"),
-    ],
-)  # fmt: skip
-def test_bad_arguments_get_one_line_and_exit_two(
-    extra: list[str], named: str, save_adapter: Save, capsys: pytest.CaptureFixture[str]
-) -> None:
-    try:
-        status = main(["audit", str(save_adapter("a", targets=["q_proj"])), *extra])
-    except SystemExit as stop:
-        status = int(str(stop.code))
-    captured = capsys.readouterr()
-    assert status == 2
-    assert captured.out == ""
-    assert len(captured.err.strip().splitlines()) == 1
-    assert named in captured.err
-
-
-def test_explain_and_version(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["explain", "merge_rank"]) == 0
-    out = capsys.readouterr().out
-    assert out.startswith("merge_rank: ")
-    assert "proofs/merging.v" in out
-    assert main(["explain"]) == 0
-    assert [x.split()[0] for x in capsys.readouterr().out.splitlines()] == list(load())
-    assert main(["explain", "nonsense"]) == 2
-    assert len(capsys.readouterr().err.strip().splitlines()) == 1
-    with pytest.raises(SystemExit) as stop:
-        main(["--version"])
-    assert stop.value.code == 0
-    assert "peft" in capsys.readouterr().out

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from empirical.__main__ import main
 from empirical.adapters.files import CONFIG, PICKLE, SAFE, Draft, check_config, read_adapter, read_all
 from empirical.adapters.merge import merge
+from empirical.cli import main
 
 Save = Callable[..., Path]
 OTHER = "base_model.model.x.k_proj."

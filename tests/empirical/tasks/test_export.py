@@ -1,4 +1,4 @@
-"""`lora-limits data`: the same bytes twice, whole files or none, answers that follow from the other lines."""
+"""`python -m empirical data`: the same bytes twice, whole files or none, answers that follow from the other lines."""
 
 import json
 from types import ModuleType, SimpleNamespace

@@ -1,0 +1,180 @@
+"""``lora-limits``: audit and merge the adapters that one has on disk, and explain the claims behind it."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from theory import __version__
+from theory.console import OneLine, guarded
+
+#: what argparse would take for an option where it stands after one
+_NEGATIVE = re.compile(r"-(\d|\.\d).*")
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib import metadata
+
+        found = {d.metadata["Name"]: d.version for d in metadata.distributions()}
+        others = (f"{name} {found.get(name, '(not installed)')}" for name in ("peft", "torch", "transformers"))
+        print(f"lora-limits {__version__}, {', '.join(others)}")
+        sys.exit(0)
+
+
+def numbers(text: str) -> list[float]:
+    """Numbers separated by commas, from the command line."""
+    return [float(part) for part in text.split(",") if part.strip()]
+
+
+def _adapter_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("adapters", nargs="+", metavar="ADAPTER", help="folder as peft saves it, or a hub id")
+    command.add_argument(
+        "--weights", type=numbers, nargs="+", metavar="W", help="one per adapter: 0.5 -0.5 or 0.5,-0.5 (1 each)"
+    )
+    command.add_argument("--base", metavar="DIR|ID", help="the base model: folder, hub id or 'packaged'")
+    command.add_argument("--same-base", action="store_true", help="take bases of different names for the same")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (0)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = OneLine(
+        prog="lora-limits",
+        description="Limits of reusing LoRA adapters, for people who have some: audit and merge them.",
+        epilog="Exit status: 0 done; 1 a merged adapter does not compute what its parts do (nothing is written then); "
+        "2 bad input (one line, nothing is written).",
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="versions of lora-limits and what it works with")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    audit = commands.add_parser(
+        "audit", help="what merging adapters would lose", epilog="Exit status: 0 done; 2 bad input."
+    )
+    _adapter_options(audit)
+    audit.add_argument("--rank", type=int, metavar="R", help="rank to keep (by default the largest of a part)")
+    audit.add_argument("--density", type=float, default=0.5, metavar="D", help="of ties, dare and pruning (0.5)")
+    audit.add_argument("--dense", action="store_true", help="peft's dense types on modules of any size too (slow)")
+    audit.add_argument("--probe", metavar="FILE", help="prompt, tab, answer per line; needs --base")
+    audit.add_argument("--modules", action="store_true", help="one row per module as well")
+    audit.add_argument("--json", metavar="FILE", help="the report as JSON; - for standard output alone")
+    audit.add_argument("--html", metavar="FILE", help="the report as one HTML file with plots")
+    merge = commands.add_parser(
+        "merge",
+        help="one adapter that computes the weighted sum",
+        epilog="Exit status: 0 done; 1 the identity test failed, nothing is written; 2 bad input, nothing is written.",
+    )
+    _adapter_options(merge)
+    merge.add_argument("-o", "--output", required=True, metavar="DIR", help="folder to write")
+    merge.add_argument("--method", default="exact", metavar="exact|svd", help="svd: best update of rank --rank")
+    merge.add_argument("--rank", type=int, metavar="R", help="with --method svd")
+    merge.add_argument(
+        "--dtype", default="float32", metavar="float32|float16|bfloat16", help="of the factors written (float32)"
+    )
+    merge.add_argument("--force", action="store_true", help="overwrite an adapter folder")
+    explain = commands.add_parser("explain", help="statement, status and proof of a claim")
+    explain.add_argument("claim", metavar="CLAIM", nargs="?", help="its id; without one, all ids")
+    return parser
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from empirical.adapters.audit import Settings, audit
+    from empirical.adapters.files import write_text
+    from empirical.adapters.page import as_html
+    from empirical.adapters.report import as_json
+    from empirical.adapters.show import print_report
+
+    if options.json is not None and options.json == options.html:
+        raise ValueError("--html: expected another file than --json, got the same")
+    for path in (options.json, options.html):
+        if path not in (None, "-") and (Path(path).is_dir() or not Path(path).resolve().parent.is_dir()):
+            raise ValueError(f"output: expected a file in an existing folder, got {path}")
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("modules", total=None)
+        data = audit(
+            options.adapters,
+            options.weights,
+            Settings(options.rank, options.density, options.dense, options.seed),
+            base=options.base,
+            probe=options.probe,
+            same_base=options.same_base,
+            progress=lambda done, all_: bar.update(task, completed=done, total=all_),
+        )
+    for path, render in ((options.json, as_json), (options.html, as_html)):
+        if path == "-":
+            print(render(data), end="")
+        elif path is not None:
+            write_text(path, render(data))
+    if "-" not in (options.json, options.html):
+        print_report(_console(), data, options.modules)
+    return 0
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 116, highlight=False)
+
+
+def _merge(options: argparse.Namespace) -> int:
+    from empirical.adapters.merge import IdentityFailed, Written, merge
+
+    try:
+        made = merge(
+            options.adapters,
+            options.weights,
+            options.output,
+            Written(options.method, options.rank, options.dtype, options.force),
+            base=options.base,
+            same_base=options.same_base,
+            seed=options.seed,
+        )
+    except IdentityFailed as error:
+        print(f"lora-limits: {error}", file=sys.stderr)
+        return 1
+    ranks = [m.r for m in made.modules]
+    span = str(ranks[0]) if min(ranks) == max(ranks) else f"{min(ranks)} to {max(ranks)}"
+    print(f"{made.output}: " + " + ".join(f"{w:g} x {n}" for w, n in zip(made.weights, made.adapters, strict=True)))
+    print(f"  {len(ranks)} modules, rank {span}, scale 1, {made.dtype}")
+    if made.method == "svd":
+        print(f"  cut off: {made.truncation:.3g} of the norm of the sum")
+    print(f"  rounding to {made.dtype}: {made.rounding:.2g} of the norm of the sum, bound {made.bound:.2g}")
+    for note in made.notes:
+        print(f"  {note}")
+    if made.identity is None:
+        print("  identity test: not run (--base)")
+    elif made.method == "svd":
+        print(f"  against the sum of the parts: logits differ by at most {made.identity['gap']:.3g}, the adapters move "
+              f"them by {made.identity['moved']:.3g}")  # fmt: skip
+    else:
+        print(f"  identity test passed: {made.identity['text']}")
+    return 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from empirical.explain import explain
+
+    for line in explain(options.claim):
+        print(line)
+    return 0
+
+
+ACTIONS = {"audit": _audit, "merge": _merge, "explain": _explain}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    given = sys.argv[1:] if arguments is None else arguments
+    # with a blank before it, a negative number is no option to argparse, in whatever form it is written
+    options = _parser().parse_args([f" {a}" if _NEGATIVE.fullmatch(a) else a for a in given])
+    if getattr(options, "weights", None) is not None:
+        options.weights = [w for part in options.weights for w in part]
+    return guarded("lora-limits", options.command, lambda: ACTIONS[options.command](options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""The two command lines: what they print and write, and the one line that bad input, a package or the disk gets."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import empirical.__main__
+import empirical.cli
+from empirical.cli import main
+from theory.claims import load
+from theory.console import guarded, install_hint
+
+Save = Callable[..., Path]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_command_writes_reports_and_prints_tables(
+    save_adapter: Save, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = save_adapter("a", seed=1), save_adapter("[red]b", seed=2)
+    made = ["--json", str(tmp_path / "r.json"), "--html", str(tmp_path / "r.html"), "--modules"]
+    assert main(["audit", str(a), str(b), "--weights", "0.5", "0.5", *made]) == 0
+    out = capsys.readouterr().out
+    assert "[red]b" in out
+    assert "exact at rank 8" in out
+    assert "layers.1.mlp.down_proj" in out
+    assert json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["options"]["weights"] == [0.5, 0.5]
+    assert (tmp_path / "r.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert main(["merge", str(a), str(b), "-o", str(tmp_path / "c"), "--weights", "0.5", "0.5"]) == 0
+    assert "14 modules, rank 8, scale 1, float32" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("extra", "named"),
+    [
+        (["--weights", "1", "2"], "weights"), (["--rank", "0"], "rank"), (["--density", "0"], "density"),
+        (["--probe", "x"], "probe"), (["--json", "no/such/folder/x.json"], "output"), (["--seed", "-1"], "seed"),
+        (["--json", "same", "--html", "same"], "--html"), (["--density", "x"], "density"), (["--nonsense"], "nonsense"),
+    ],
+)  # fmt: skip
+def test_bad_arguments_get_one_line_and_exit_two(
+    extra: list[str], named: str, save_adapter: Save, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        status = main(["audit", str(save_adapter("a", targets=["q_proj"])), *extra])
+    except SystemExit as stop:
+        status = int(str(stop.code))
+    captured = capsys.readouterr()
+    assert status == 2
+    assert captured.out == ""
+    assert len(captured.err.strip().splitlines()) == 1
+    assert named in captured.err
+
+
+def test_explain_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "merge_rank"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("merge_rank: ")
+    assert "proofs/merging.v" in out
+    assert main(["explain"]) == 0
+    assert [x.split()[0] for x in capsys.readouterr().out.splitlines()] == list(load())
+    assert main(["explain", "nonsense"]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("line", [empirical.cli, empirical.__main__])
+def test_every_command_has_its_function(line: object, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in line.ACTIONS:  # type: ignore[attr-defined]
+        with pytest.raises(SystemExit) as stop:
+            line.main([command, "--help"])  # type: ignore[attr-defined]
+        assert stop.value.code == 0
+    with pytest.raises(SystemExit):
+        line.main(["--help"])  # type: ignore[attr-defined]
+    listed = capsys.readouterr().out.rpartition("COMMAND\n")[2]
+    named = {x.split()[0] for x in listed.splitlines() if x.startswith("    ") and x[4:5].strip()}
+    assert named == set(line.ACTIONS)  # type: ignore[attr-defined]
+
+
+def without(packages: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command line where these packages cannot be imported."""
+    code = f"import sys; sys.modules |= dict.fromkeys({packages.split()}); from empirical.cli import main; "
+    return subprocess.run(
+        [sys.executable, "-c", code + "sys.exit(main(sys.argv[1:]))", *arguments],
+        capture_output=True, text=True, check=False, cwd=ROOT,
+    )  # fmt: skip
+
+
+def test_what_needs_more_names_the_extra() -> None:
+    adapters = "torch peft transformers safetensors pydantic"
+    for command in (["audit", "a"], ["merge", "a", "-o", "c"]):
+        done = without(adapters, *command)
+        assert done.returncode == 2
+        assert done.stdout == ""
+        (line,) = done.stderr.splitlines()
+        assert line.startswith(f"lora-limits: {command[0]}: expected the package ")
+        assert line.endswith(", got none; install it with: pip install 'lora-limits[adapters]'")
+    for command in (["--version"], ["explain", "merge_rank"], ["--help"]):
+        assert without(adapters, *command).returncode == 0
+    assert [install_hint(x).partition("[")[2] for x in ("ray", "torch")] == ["cluster]'", "adapters]'"]
+
+
+def test_an_import_of_our_own_that_fails_is_no_missing_package() -> None:
+    def act() -> int:
+        raise ModuleNotFoundError("none", name="empirical.adapters.gone")
+
+    with pytest.raises(ModuleNotFoundError):
+        guarded("lora-limits", "audit", act)
+
+
+def test_what_the_operating_system_refuses_is_one_line(
+    save_adapter: Save, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a = str(save_adapter("a", targets=["q_proj"]))
+    for command in (["audit", a, "--json", "/dev/full"], ["merge", a, "-o", str(tmp_path / ("x" * 300))]):
+        assert main(command) == 2
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert len(captured.err.splitlines()) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_json_to_standard_output_and_through_a_link(
+    save_adapter: Save, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a = str(save_adapter("a", targets=["q_proj"]))
+    assert main(["audit", a, "--weights=-1e-1", "--json", "-"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["options"]["weights"] == [-0.1]
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert main(["audit", a, a, "--weights", "-1e-1,.5", "--json", str(tmp_path / "link")]) == 0
+    assert (tmp_path / "link").is_symlink()
+    assert json.loads((tmp_path / "real").read_text(encoding="utf-8"))["options"]["weights"] == [-0.1, 0.5]
