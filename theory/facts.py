@@ -27,12 +27,13 @@ class LeastRank(NamedTuple):
     update: LowRank | None
 
 
-def least_rank(K: ArrayLike, D: ArrayLike) -> LeastRank:
+def least_rank(K: ArrayLike, D: LowRank | ArrayLike) -> LeastRank:
     """Least rank of an update U with ``U K = D``, and the joint least-norm edit ``D K^+`` that attains it.
 
     Args:
         K: in x N keys as columns, N >= 0; columns of very different norms are fine.
-        D: out x N wanted changes of the output, one column per key.
+        D: out x N wanted changes of the output, one column per key; or an update (out x in) that makes them. Then they
+            are known up to ``D.tolerance() ||k_j||``, which is far more than their own rounding where factors cancel.
 
     Returns:
         feasible (the row space of D lies in that of K, so that some U exists), rank (rank D, which every such U has at
@@ -42,24 +43,27 @@ def least_rank(K: ArrayLike, D: ArrayLike) -> LeastRank:
         solutions nor the ranks): a singular value counts as zero at ``4 eps max(shape)`` times the largest one, and D
         as inside the row space of K when what sticks out is at most that times ``cond(K) ||D||``, the error of the
         computed row space. Keys with a condition number near 1/eps can therefore pass as feasible. Where feasible,
-        ``||U k_j - d_j|| <= rank_tolerance(shapes, cond(K) ||D||) ||k_j||`` with K and D divided as above.
+        ``||U k_j - d_j|| <= rank_tolerance(shapes, cond(K) ||D||) ||k_j||`` with K and D divided as above. What D is
+        known up to, if it is an update, is added to all three.
 
     Raises:
         ValueError: not matrices, or D has not one column per key.
 
     Source: claim fact_rank (standard).
     """
-    k, d = matrix(K, "K"), matrix(D, "D")
+    k = matrix(K, "K")
+    d, uncertain = (D.apply(k), D.tolerance()) if isinstance(D, LowRank) else (matrix(D, "D"), 0.0)
+    uncertain *= math.sqrt(k.shape[1])
     require(d.shape[1] == k.shape[1], "D", f"{k.shape[1]} columns, one per key", f"{d.shape[1]} columns")
     norms = np.linalg.norm(k, axis=0)
     live = norms > 0
     unit_d = d / np.where(live, norms, 1.0)
-    rank, left, weight, right = _thin_svd(unit_d)
+    rank, left, weight, right = _thin_svd(unit_d, uncertain)
     key_rank, key_left, key_values, key_right = _thin_svd(k[:, live] / norms[live])
     condition = float(key_values[0] / key_values[-1]) if key_rank else 1.0
     inside = unit_d[:, live]
     outside = float(np.linalg.norm(inside - (inside @ key_right.T) @ key_right))
-    allowed = rank_tolerance((*k.shape, *d.shape), condition * float(np.linalg.norm(inside)))
+    allowed = rank_tolerance((*k.shape, *d.shape), condition * float(np.linalg.norm(inside))) + uncertain
     if d[:, ~live].any() or outside > allowed:
         return LeastRank(False, rank, None)
     # D K^+ = P S (Q^T K^+) with the thin SVD D = P S Q^T, so that the factors have rank D columns
@@ -67,12 +71,12 @@ def least_rank(K: ArrayLike, D: ArrayLike) -> LeastRank:
     return LeastRank(True, rank, LowRank(left * weight, reading))
 
 
-def _thin_svd(a: Array) -> tuple[int, Array, Array, Array]:
-    """Numerical rank r and the leading (left: rows x r, values: r, right: r x columns)."""
+def _thin_svd(a: Array, uncertain: float = 0.0) -> tuple[int, Array, Array, Array]:
+    """Numerical rank r of a matrix known within `uncertain`, left (rows x r), values (r), right (r x columns)."""
     if not a.size:
         return 0, np.zeros((a.shape[0], 0)), np.zeros(0), np.zeros((0, a.shape[1]))
     left, values, right = np.linalg.svd(a, full_matrices=False)
-    rank = int(np.count_nonzero(values > rank_tolerance(a.shape, float(values[0]))))
+    rank = int(np.count_nonzero(values > rank_tolerance(a.shape, float(values[0])) + uncertain))
     return rank, left[:, :rank], values[:rank], right[:rank]
 
 

@@ -1,8 +1,8 @@
 """The type of an update: ``scale * B @ A``, handled in factor space.
 
 Glossary: ``B`` (out x r), ``A`` (r x in), ``scale`` the factor in front (``alpha / r`` for plain LoRA,
-``alpha / sqrt(r)`` for rslora). Only :meth:`LowRank.dense` forms the out x in matrix; every other
-method costs O((out + in) r^2 + r^3).
+``alpha / sqrt(r)`` for rslora). Only :meth:`LowRank.dense` forms the out x in matrix, where it is larger
+than the factors; every other method costs O((out + in) r^2 + r^3).
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class LowRank:
         return self.B.shape[1]
 
     def dense(self) -> Array:
-        """The out x in matrix itself. The only method that forms it."""
+        """The out x in matrix itself."""
         return self.scale * (self.B @ self.A)
 
     def apply(self, x: ArrayLike) -> Array:
@@ -77,6 +77,8 @@ class LowRank:
         columns = np.asarray(x, dtype=np.float64)
         columns = vector(columns, "x") if columns.ndim == 1 else matrix(columns, "x")
         require(columns.shape[0] == self.shape[1], "x", f"{self.shape[1]} rows", f"{columns.shape[0]} rows")
+        if self.columns >= min(self.shape):  # no larger than its factors, and what cancels between them does so once
+            return self.dense() @ columns
         return self.scale * (self.B @ (self.A @ columns))
 
     def _balance(self) -> tuple[Array, Array, float, float]:

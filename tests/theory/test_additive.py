@@ -15,15 +15,11 @@ from theory.additive import (
     additive_optimum,
     additive_threshold,
     composed_share,
-    extremal_first,
-    extremal_second,
     interaction_split,
     reachable_patterns,
 )
 from theory.checks.strategies import seeds
 from theory.numerics import stream
-
-probabilities = st.floats(0, 1)
 
 
 @pytest.mark.parametrize(
@@ -35,15 +31,6 @@ def test_optimum_has_its_known_value(n: int, m: int, value: str) -> None:
     found = additive_optimum(n, m)
     assert isinstance(found, Fraction)
     assert found == Fraction(value)
-
-
-def test_optimum_of_two_values_is_the_mean_maximum_of_a_walk() -> None:
-    for n in range(1, 11):
-        maxima = []
-        for steps in product((1, -1), repeat=n):
-            sums = np.concatenate([[0], np.cumsum(steps)])
-            maxima.append(int(sums.max()))
-        assert additive_optimum(n, 2) == Fraction(1, 2) + Fraction(sum(maxima), n * 2**n)
 
 
 @pytest.mark.parametrize(("n", "m", "value"), [(100, 10, 0.304), (1000, 10, 0.176), (1000, 1000, 0.076)])
@@ -83,22 +70,6 @@ def test_reachable_patterns_against_a_linear_program(seed: int, size: tuple[int,
                 limits.append(first[y, g[y]] - first[y, z] - 1 / (2 * m))  # whole logits: cycles weigh 0 or >= 1
         status = linprog(np.zeros(m), A_ub=rows, b_ub=limits, bounds=(-100, 100), method="highs").status
         assert (g in found) == (status == 0), g
-
-
-@given(seed=seeds, n=st.integers(1, 7), m=st.integers(1, 5))
-@settings(max_examples=60, deadline=None)
-def test_extremal_logits_answer_a_longest_non_decreasing_subsequence(seed: int, n: int, m: int) -> None:
-    table = stream(seed, "table").integers(0, m, n)
-    logits = extremal_first(n, m) + extremal_second(table.tolist(), m)
-    right = sum(
-        all(row[z] >= row[y] + 1 for y in range(m) if y != z) for row, z in zip(logits, table.tolist(), strict=True)
-    )
-    longest = max(
-        bin(keep).count("1")
-        for keep in range(2**n)
-        if (np.diff(table[[i for i in range(n) if keep >> i & 1]]) >= 0).all()
-    )
-    assert right == longest
 
 
 def test_composed_share_counts_strict_answers_only() -> None:

@@ -4,16 +4,13 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from theory.checks.strategies import seeds, sizes
 from theory.facts import (
     capacity_ceiling,
-    circle_margin,
-    circle_update,
     counting_bound,
-    counting_threshold,
     least_rank,
     margin_rank_floor,
     random_code_eps,
@@ -23,24 +20,16 @@ from theory.numerics import stream
 
 
 @given(sizes, sizes, sizes, st.integers(0, 4), seeds)
+@example(1, 1, 3, 4, 2971739)  # four products of 1 x 1 factors that nearly cancel
 def test_a_planted_update_is_feasible_and_never_cheaper(out: int, in_: int, n: int, r: int, seed: int) -> None:
     rng = stream(seed)
     keys = rng.standard_normal((in_, n))
     planted = LowRank(rng.standard_normal((out, r)), rng.standard_normal((r, in_)))
-    got = least_rank(keys, planted.apply(keys))
-    assert got.feasible
-    assert got.rank <= planted.rank()
-    assert isinstance(got.rank, int)
-    assert isinstance(got.feasible, bool)
-
-
-def test_the_edit_has_the_least_norm() -> None:
-    rng = stream(1)
-    keys, wanted = rng.standard_normal((6, 3)), rng.standard_normal((4, 3))
-    got = least_rank(keys, wanted)
-    assert got.update is not None
-    blind = rng.standard_normal((4, 6)) @ (np.eye(6) - keys @ np.linalg.pinv(keys))  # writes nothing at the keys
-    assert np.linalg.norm(got.update.dense() + 0.1 * blind) > got.update.norm()
+    for got in (least_rank(keys, planted), least_rank(keys, planted.apply(keys))):
+        assert got.feasible
+        assert got.rank <= planted.rank()
+        assert isinstance(got.rank, int)
+        assert isinstance(got.feasible, bool)
 
 
 def test_keys_of_very_different_size_are_separate_facts() -> None:
@@ -63,13 +52,6 @@ def test_errors_name_the_argument() -> None:
 @pytest.mark.parametrize(("n", "eps", "floor"), [(1, 0.3, 1), (7, 0.0, 7), (28, 1 / 3, 7), (1000, 0.1, 91), (5, 2, 1)])
 def test_margin_floor_values(n: int, eps: float, floor: int) -> None:
     assert margin_rank_floor(n, eps) == floor
-
-
-@given(st.integers(2, 60))
-def test_the_circle_answers_every_key(n: int) -> None:
-    logits = circle_update(n).dense()
-    assert (logits.argmax(axis=0) == np.arange(n)).all()
-    assert 0 < circle_margin(n) <= 2
 
 
 @given(st.integers(2, 400), st.integers(1, 50), seeds)
@@ -97,14 +79,6 @@ def test_counting_bound_does_not_overflow() -> None:
     assert counting_bound(1e300, 10**5, 10) == 1.0
     assert counting_bound(0.0, 10**6, 3) == 1 / 3
     assert 0 < counting_bound(1e4, 10**5, 10**400) < 0.1
-
-
-@given(st.floats(0, 300), st.integers(1, 200), st.integers(1, 50))
-def test_threshold_is_consistent_with_the_bound(log_g: float, n: int, m: int) -> None:
-    k = counting_threshold(log_g, n, m)
-    assert 1 <= k <= n + 1
-    # at most k - 1 right answers, except with probability 0.01
-    assert counting_bound(log_g, n, m) <= (k - 1) / n + 0.01 + 1e-9  # 1e-9: far above n eps
 
 
 def test_bits() -> None:

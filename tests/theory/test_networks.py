@@ -4,15 +4,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from theory.checks.strategies import seeds
 from theory.networks import (
     Block,
     TransformerWeights,
-    adapted_relu,
-    adapted_transformer,
     relu_adapters,
     relu_error_bound,
     relu_forward,
@@ -36,40 +31,10 @@ def transformer(rng, size, depth, heads, rows):
     def w(m=size):
         return np.eye(m, size) + 0.3 * rng.standard_normal((m, size)) / np.sqrt(size)
 
-    blocks = [
-        Block(
-            [(w(), w(), w(), w()) for _ in range(heads)],
-            w(),
-            rng.standard_normal(size),
-            w(),
-            rng.standard_normal(size),
-        )
-        for _ in range(depth)
-    ]
-    return TransformerWeights(blocks, w(rows))
+    def block():
+        return Block([(w(), w(), w(), w()) for _ in range(heads)], w(), w()[0], w(), w()[1])
 
-
-@given(seeds, st.integers(1, 2), st.integers(0, 4), st.integers(2, 4))
-@settings(max_examples=30)
-def test_a_relu_net_is_matched_at_its_threshold_and_bounded_below(
-    seed: int, count: int, extra: int, width: int
-) -> None:
-    rng = stream(seed, "relu")
-    frozen, target = relu_net(rng, [width] * (count + extra + 1)), relu_net(rng, [width] * (count + 1))
-    least = relu_rank(frozen, target)
-    assert type(least) is int
-    inputs = rng.standard_normal((width, 50))
-    inputs *= 2.0 / np.linalg.norm(inputs, axis=0)
-    wanted = relu_forward(target, inputs)
-    for r in range(least + 1):
-        made = relu_adapters(frozen, target, r, 2.0)
-        bound = relu_error_bound(frozen, target, r, 2.0)
-        error = np.linalg.norm(relu_forward(adapted_relu(frozen, made), inputs) - wanted, axis=0).max()
-        assert type(bound) is float
-        assert (bound == 0.0) == (r == least)
-        # random targets: condition numbers of half-way products are unbounded; the largest bias shows the amplification
-        amplified = max(float(np.abs(b).max()) for b in made.biases) + max(u.norm("spectral") for u in made.adapters)
-        assert error <= bound + 1e4 * EPS * (1 + amplified) ** len(frozen)
+    return TransformerWeights([block() for _ in range(depth)], w(rows))
 
 
 def test_relu_forward_agrees_with_torch() -> None:
@@ -104,23 +69,6 @@ def test_transformer_forward_agrees_with_torch() -> None:
     assert np.allclose(transformer_forward(net, x), oracle, rtol=0, atol=4096 * EPS * float(np.abs(oracle).max()))
 
 
-@given(seeds, st.integers(1, 4), st.integers(1, 2), st.integers(1, 2))
-@settings(max_examples=20)
-def test_a_transformer_is_matched_at_its_threshold(seed: int, size: int, depth: int, heads: int) -> None:
-    rng = stream(seed, "transformer")
-    frozen, target = (transformer(rng, size, depth, heads, size) for _ in range(2))
-    least = transformer_rank(frozen, target)
-    assert least == -(-size // 2)  # generic gaps have full rank
-    made = transformer_adapters(frozen, target, least)
-    x = rng.standard_normal((size, 3))
-    wanted = transformer_forward(target, x)
-    error = np.abs(transformer_forward(adapted_transformer(frozen, made), x) - wanted).max()
-    flat = [u for kind in made[:4] for layer in kind for u in layer] + [made.w2_last, made.out]
-    amplified = max(u.norm("spectral") for u in flat)  # of half-way products, whose condition numbers are unbounded
-    assert error <= 1e4 * EPS * (2 + amplified) ** (4 * depth) * (1 + np.abs(wanted).max())
-    assert [len(made.q), len(made.o[0]), len(made.b1), len(made.b2)] == [depth, heads, depth, depth]
-
-
 def test_one_token_is_linear_up_to_the_relu() -> None:
     eye = np.eye(2)
     net = TransformerWeights(
@@ -128,19 +76,6 @@ def test_one_token_is_linear_up_to_the_relu() -> None:
     )
     assert transformer_forward(net, [[2.0], [3.0]]).tolist() == [[12.0], [6.0]]
     assert transformer_rank(net, net) == 0
-
-
-def test_layers_of_different_widths() -> None:
-    rng = stream(8, "widths")
-    frozen = relu_net(rng, [2, 5, 3, 4, 6, 4])
-    target = relu_net(rng, [2, 3, 4])
-    r = relu_rank(frozen, target)
-    assert r == 1  # gaps of rank 2 and 3 over blocks of 2 and 3 layers
-    x = np.array([[0.5, -1.0], [0.2, 0.0]])
-    made = relu_adapters(frozen, target, r, 1.0)
-    got = relu_forward(adapted_relu(frozen, made), x)
-    # condition numbers of this fixed net multiply to under 1e5
-    assert np.abs(got - relu_forward(target, x)).max() <= 1e5 * EPS * 64
 
 
 def test_errors_name_the_layer() -> None:

@@ -1,7 +1,6 @@
 """Routing: documented values, types and errors, and a second way to the largest load."""
 
 import math
-from itertools import product
 
 import pytest
 from hypothesis import given, settings
@@ -13,13 +12,6 @@ from theory.routing import LARGEST_N, bridge_blind_ceiling, maxload, oracle_ceil
 @pytest.mark.parametrize(("n", "m", "value"), [(100, 10, 0.251), (100, 100, 0.052)])
 def test_published_values(n: int, m: int, value: float) -> None:
     assert round(oracle_ceiling(n, m), 3) == value
-
-
-@given(st.integers(1, 5), st.integers(1, 5))
-@settings(deadline=None)
-def test_maxload_is_the_mean_over_all_tables(n: int, m: int) -> None:
-    total = sum(max(q.count(z) for z in q) for q in product(range(m), repeat=n))
-    assert maxload(n, m) == pytest.approx(total / m**n, rel=1e-13)  # a few hundred eps
 
 
 @given(st.integers(1, 600), st.integers(1, 10**7))

@@ -163,6 +163,17 @@ def fact_rank_numeric() -> Figure:
     expect(least_rank(np.eye(3)[:, [0, 0]], [[1.0, 2.0]]) == (False, 1, None), "one key, two changes")
     expect(not least_rank([[0.0, 1.0]], [[1e-30, 1.0]]).feasible, "a zero key cannot read anything")
     expect(least_rank(np.zeros((3, 0)), np.zeros((2, 0)))[:2] == (True, 0), "no facts cost rank 0")
+    for power in range(2, 16):  # factors that cancel up to 10^-power: what is left is writable, twelve keys or not
+        b, a, more = rng.standard_normal((6, 2)), rng.standard_normal((2, 7)), rng.standard_normal((7, 12))
+        left = LowRank(np.hstack([b, b]), np.vstack([a, -(1 + 10.0**-power) * a]))
+        found = least_rank(more, left)
+        expect(found.feasible and found.rank <= 2, f"what is left of 1 at {power}: {found}")
+        assert found.update is not None
+        miss = (found.update.apply(more) - left.apply(more)) / np.linalg.norm(more, axis=0)
+        # by key, D is off by left.tolerance(); two singular values, and what sticks out, are dropped below that
+        room = _allowed(more, left.apply(more), 10.0) + 4 * math.sqrt(12) * left.tolerance()
+        expect(np.linalg.norm(miss) <= room, f"off by {np.linalg.norm(miss)} of {room} at {power}")
+        expect(found.rank == (2 if power < 12 else found.rank), f"rank {found.rank} of what is left at {power}")
     mutants: dict[str, Callable[[Any, Any], LeastRank]] = {
         "one rank too many": lambda k, d: least_rank(k, d)._replace(rank=least_rank(k, d).rank + 1),
         "always feasible": lambda k, d: least_rank(k, d)._replace(feasible=True),
