@@ -1,4 +1,4 @@
-"""``python -m empirical``: run the experiments, judge them, draw them, write their data."""
+"""``python -m empirical``: run the experiments, judge them, verify every claim, draw, write the data."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from theory.console import OneLine, guarded
+from theory.console import OneLine, guarded, verification, verify_options
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = OneLine(
         prog="python -m empirical",
-        description="Run the experiments, judge them, draw them, write their data.",
-        epilog="Exit status: 0 done; 1 a cell failed, or a prediction that must hold is violated; 2 bad input (one "
-        "line, nothing is written).",
+        description="Run the experiments, judge them, verify every claim, draw, write the data.",
+        epilog="Exit status: 0 done; 1 a cell or a check failed, or a prediction that must hold is violated; 2 bad "
+        "input (one line, nothing is written).",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="train, reuse, judge; goes on where the last run stopped")
@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     figures.add_argument("--results", type=Path, metavar="DIR")
     figures.add_argument("--out", type=Path, metavar="DIR", help="by default build/figures")
+    verify_options(commands.add_parser("verify", help="every layer for every claim; prints the ladder"))
     scaling = commands.add_parser("scaling", help="what a sweep of 100,000 cells would need (docs/scaling.md)")
     scaling.add_argument("--write", action="store_true", help="bring docs/scaling.md up to date")
     scaling.add_argument("--measure", action="store_true", help="time the driver anew (docs/scaling.json)")
@@ -119,6 +120,13 @@ def _data(options: argparse.Namespace) -> int:
     return 0
 
 
+def _verify(options: argparse.Namespace) -> int:
+    from empirical.ladder import verify
+    from theory.claims import load
+
+    return verify(**verification(options, load()))
+
+
 def _scaling(options: argparse.Namespace) -> int:
     from empirical.engine import scaling
 
@@ -150,6 +158,7 @@ def _unpack(options: argparse.Namespace) -> int:
 ACTIONS = {
     "run": _run,
     "judge": _judge,
+    "verify": _verify,
     "figures": _figures,
     "data": _data,
     "scaling": _scaling,

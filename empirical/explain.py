@@ -7,6 +7,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from empirical.ladder import checks_of, experiments_of
 from theory.claims import Claim, load
 from theory.numerics import require
 
@@ -37,12 +38,12 @@ def explain(claim: str | None, build: Path = ROOT / "build") -> list[str]:
         lines += textwrap.wrap(text, WIDTH, initial_indent="  - ", subsequent_indent="    ")
     lines += ["", *_row("source", [found.source])]
     lines += _row("computed by", [_dotted(c) for c in found.code])
-    lines += _row("checked by", [_dotted(c) for c in found.checks])
+    lines += _row("checked by", [_dotted(c) for c in (*found.checks, *checks_of(found.id))])
     proofs = [f"{name} ({part})" for name, part in found.theorems.items()]
     lines += _row(f"proved in proofs/{found.topic}.v", proofs or ["nothing yet"])
     if found.unproved:
         lines += _row("not proved", [found.unproved])
-    lines += _row("measured by", [f"empirical/experiments/{e}.py" for e in found.experiments] or ["no experiment"])
+    lines += _row("measured by", [f"empirical/experiments/{e}" for e in experiments_of(found.id)] or ["no experiment"])
     if found.uses:
         lines += _row("rests on", list(found.uses))
     return lines + _status(found, build)

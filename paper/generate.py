@@ -17,7 +17,7 @@ from paper.material import Material, command
 from paper.parts import draw_figures, requests, whole_parts
 from paper.sources import PAPER, texts, uses
 from paper.values import Values
-from theory.verify.status import ROOT
+from theory.provenance import ROOT
 
 KEYS = ROOT / "build" / "paper" / "keys.txt"
 HEADER = "% Written by paper/generate.py; do not edit.\n"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from paper.sources import group, texts, uses
 from theory.claims import TOPICS, load
-from theory.verify.status import ROOT
+from theory.provenance import ROOT
 
 BUILT = ROOT / "build" / "paper"
 NAME = "lora-limits"

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from empirical.ladder import LAYERS, SOURCES
 from theory.claims import REGISTRY, Claim, RegistryError, load
+from theory.provenance import ROOT
 from theory.verify.formal import Printed, parse
-from theory.verify.status import LAYERS, ROOT, SCHEMA, sources_hash
+from theory.verify.run import SCHEMA, sources_hash
 
 VERIFICATION = ROOT / "build" / "verification.json"
 RESULTS = ROOT / "empirical" / "results"
@@ -80,7 +82,7 @@ def read_verification(path: Path, claims: Mapping[str, Claim]) -> dict[str, Any]
         raise MaterialError(f"{name}: expected a whole verification, got: {type(error).__name__} {error}") from error
     if not complete:
         raise MaterialError(f"{name}: expected all layers of every claim under schema {SCHEMA}, got another document")
-    if made_of != sources_hash() or about != set(claims):
+    if made_of != sources_hash(SOURCES) or about != set(claims):
         raise MaterialError(f"{name}: expected a verification of the present theory and proofs, got a stale one"
                             " (make verify)")  # fmt: skip
     return found
@@ -169,7 +171,7 @@ def check_measured(
     profile = judged_profile(results)
     rows = [row for (_, under), run in judged.items() if under == profile for row in run.rows]
     for claim in claims.values():
-        now = {r["id"]: r["verdict"] for r in rows if r["claim"] == claim.id} if claim.experiments else {}
+        now = {r["id"]: r["verdict"] for r in rows if r["claim"] == claim.id}
         if verification["claims"][claim.id]["empirical"]["parts"] != now:
             raise MaterialError(f"{_shown(VERIFICATION)}: expected the verdicts of the present results, got others for"
                                 f" {claim.id} (make verify)")  # fmt: skip

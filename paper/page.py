@@ -13,6 +13,7 @@ from html import escape
 from typing import Any, NamedTuple
 
 from empirical.engine.summary import purpose
+from empirical.ladder import checks_of, experiments_of
 from paper import tex
 from paper.graph import RUNGS, places
 from paper.markup import text, verdict
@@ -73,7 +74,7 @@ def _measured(material: Material, claim: Claim) -> str:
                 "undecided": '<span class="mark no">{} undecided</span>',
                 "violated": '<strong class="mark fail">{} VIOLATED</strong>'}  # fmt: skip
         return "<br>".join(said[v].format(n) for v, n in counts.items() if n)
-    return '<span class="mark no">not finished</span>' if claim.experiments else ""
+    return '<span class="mark no">not finished</span>' if experiments_of(claim.id) else ""
 
 
 def verification_line(material: Material) -> str:
@@ -213,7 +214,7 @@ def _checks(material: Material, claim: Claim) -> Iterator[str]:
     for name, layer, references in (
         ("symbolic", "symbolic", claim.symbolic),
         ("numeric", "numeric", claim.numeric),
-        ("real adapters", "numeric", claim.adapters),
+        ("real adapters", "numeric", checks_of(claim.id)),
     ):
         for reference in references:
             status = layers[layer]["parts"].get(reference.partition(":")[2], layers[layer]["status"])
@@ -251,7 +252,7 @@ def _evidence(material: Material, claim: Claim) -> str:
         links = ", ".join(f'<a href="#experiment-{e}">{escape(e)}</a>' for e in judged)
         found.append(f"{text(tex.tally(rows))} ({links}: predictions and plots).")
         found.append(f'<a class="filter" href="#predictions" data-claim="{claim.id}">Show them</a>')
-    missing = [e for e in claim.experiments if material.run(e) is None]
+    missing = [e for e in experiments_of(claim.id) if material.run(e) is None]
     found += [f'Not finished: <a href="#experiment-{e}">{escape(e)}</a>.' for e in missing]
     return " ".join(found) or "nothing measured"
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from empirical.ladder import experiments_of
 from paper import tex
 from paper.material import Material, Run
 from paper.values import PENDING, Values, cell_rates, dig, kind_of, provenance, rows_like, rung, select
@@ -66,7 +67,7 @@ def _evidence(material: Material, claim_id: str) -> str:
     judged = [row for runs in material.runs.values() for row in runs[0].rows if row["claim"] == claim_id]
     if judged:
         measured = tex.tally(judged)
-    elif entry.experiments:
+    elif experiments_of(claim_id):
         measured = "measurement not finished"
     else:
         measured = "nothing measured"

@@ -18,7 +18,7 @@ from paper import page, tex
 from paper.markup import text
 from paper.material import Material, command
 from paper.values import sealed
-from theory.verify.status import ROOT
+from theory.provenance import ROOT
 
 SITE = ROOT / "build" / "site"
 TEMPLATES = Path(__file__).with_suffix("")

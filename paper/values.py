@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
+from empirical.ladder import checks_of
 from paper import tex
 from paper.material import EXPERIMENTS, Material, Run
 from theory import additive, composition, facts, merging, one_layer, routing
@@ -281,7 +282,7 @@ def _registry(material: Material) -> dict[str, str]:
         "claims.proved": sum(r["proved"] == "yes" for r in rungs.values()),
         "claims.proved_in_part": sum(r["proved"] == "part" for r in rungs.values()),
         "claims.measured": sum(r["measured"] == "yes" for r in rungs.values()),
-        "checks.count": len({x for c in claims.values() for x in c.checks}),
+        "checks.count": len({x for c in claims.values() for x in (*c.checks, *checks_of(c.id))}),
         "theorems.count": sum(len(c.theorems) for c in claims.values()),
         "theorems.closed": sum(p.assumptions == CLOSED for p in material.statements.values()),
     }  # fmt: skip

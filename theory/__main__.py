@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from pathlib import Path
 
 from theory.claims import Claim, RegistryError, load
-from theory.console import OneLine
+from theory.console import OneLine, check_options, verification, verify_options
+from theory.provenance import ROOT, embed, write_text
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -17,21 +16,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     listing = commands.add_parser("list", help="one line per claim")
     listing.add_argument("--markdown", action="store_true", help="as the table and the graph that the README shows")
-    verify = commands.add_parser("verify", help="run the layers, print the ladder, write build/verification.json")
-    verify.add_argument("--claim", help="only this claim (nothing is written)")
-    verify.add_argument("--strict", action="store_true", help="not checked counts as failed (also STRICT=1)")
-    verify.add_argument("--jobs", type=int, help="processes, by default one per core")
+    verify_options(commands.add_parser("verify", help="run symbolic, numeric and formal layers, print the ladder"))
     statements = commands.add_parser("statements", help="the Coq file that prints every registered theorem")
     statements.add_argument("--write", action="store_true", help="write it, and what Coq prints, as the golden copy")
     mutants = commands.add_parser("mutants", help="change every bound and assumption in turn; no change may survive")
     mutants.add_argument("--claim", help="only this claim")
     mutants.add_argument("--jobs", type=int, help="processes, by default one per core")
     return parser
-
-
-def _known(claims: dict[str, Claim], claim: str | None) -> None:
-    if claim is not None and claim not in claims:
-        raise RegistryError(f"--claim: expected a claim id (python -m theory list), got {claim!r}")
 
 
 def _list(claims: dict[str, Claim]) -> int:
@@ -55,25 +46,22 @@ def markdown(claims: dict[str, Claim]) -> str:
 
 def _statements(claims: dict[str, Claim], write: bool) -> int:
     from theory.verify import formal
-    from theory.verify.status import ROOT
 
-    folder: Path = ROOT / "proofs"
+    folder = ROOT / "proofs"
     source = formal.statements_source(claims, folder)
     if not write:
         print(source, end="")
         return 0
-    lacking = formal.missing_tools()
+    lacking = formal.missing_tools(folder)
     if lacking:
         raise RegistryError(f"statements: {lacking}")
-    (folder / "statements.v").write_text(source, encoding="utf-8")
     failure = formal.build(folder)
     if failure:
         raise RegistryError(f"statements: expected the proofs to build, got: {failure}")
-    (folder / "statements.v.out").write_text(formal.printed(folder), encoding="utf-8")
-    readme = ROOT / "README.md"
-    start, end = "<!-- claims -->\n", "\n<!-- /claims -->"
-    before, _, rest = readme.read_text(encoding="utf-8").partition(start)
-    readme.write_text(before + start + markdown(claims) + end + rest.partition(end.lstrip())[2], encoding="utf-8")
+    golden = formal.ask(folder, source)
+    write_text(folder / "statements.v", source)
+    write_text(folder / "statements.v.out", golden)
+    embed(ROOT / "README.md", "claims", markdown(claims))
     print("written: proofs/statements.v, proofs/statements.v.out, the table in README.md (review before committing)")
     return 0
 
@@ -90,18 +78,14 @@ def main(arguments: list[str] | None = None) -> int:
             return _list(claims)
         if options.command == "statements":
             return _statements(claims, options.write)
-        _known(claims, options.claim)
-        if options.jobs is not None and options.jobs < 1:
-            raise RegistryError(f"--jobs: expected an integer >= 1, got {options.jobs}")
         if options.command == "mutants":
             from theory.verify.mutants import run
 
+            check_options(options, claims)
             return run(claims, options.claim, options.jobs)
-        strict = options.strict or os.environ.get("STRICT", "") not in ("", "0")
-        from theory.verify.status import ROOT, verify
+        from theory.verify.run import verify_claims
 
-        write = None if options.claim else ROOT / "build" / "verification.json"
-        return verify(options.claim, strict, options.jobs, write=write)
+        return verify_claims(claims, **verification(options, claims))
     except RegistryError as error:
         print(f"theory: {error}", file=sys.stderr)
         return 2

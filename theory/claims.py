@@ -1,7 +1,7 @@
 """Strict loader of the registry ``theory/claims.toml``.
 
 The registry is the only index: a claim's id is its key here, its Coq theorem, its test and its LaTeX label.
-There is no status field; a claim's rung on the ladder is computed by :mod:`theory.verify.status`.
+There is no status field; a claim's rung on the ladder is computed by :mod:`theory.verify`.
 """
 
 from __future__ import annotations
@@ -42,25 +42,19 @@ class Claim:
     theorems: Mapping[str, str] = field(default_factory=dict)
     #: what the theorems do not cover; empty when they cover the whole claim
     unproved: str = ""
-    #: checks on adapters that peft made, run after the others
-    adapters: tuple[str, ...] = ()
-    #: names of experiments (empirical/experiments/<name>.py) that measure it
-    experiments: tuple[str, ...] = ()
     #: why a layer is not planned: layer -> reason
     none_planned: Mapping[str, str] = field(default_factory=dict)
-    #: prediction id -> explanation of a violated hypothesis
-    explained: Mapping[str, str] = field(default_factory=dict)
     #: ids of claims that this one rests on
     uses: tuple[str, ...] = ()
 
     @property
     def checks(self) -> tuple[str, ...]:
         """All check references, symbolic first."""
-        return self.symbolic + self.numeric + self.adapters
+        return self.symbolic + self.numeric
 
 
-_LISTS = {"assumptions", "code", "symbolic", "numeric", "adapters", "experiments", "uses"}
-_TABLES = {"theorems", "none_planned", "explained"}
+_LISTS = {"assumptions", "code", "symbolic", "numeric", "uses"}
+_TABLES = {"theorems", "none_planned"}
 
 
 def _entry(claim_id: str, raw: Any) -> Claim:
@@ -100,7 +94,7 @@ def _entry(claim_id: str, raw: Any) -> Claim:
 
 
 def _optional() -> set[str]:
-    return {"theorems", "unproved", "adapters", "experiments", "none_planned", "explained", "uses"}
+    return {"theorems", "unproved", "none_planned", "uses"}
 
 
 def load(path: Path = REGISTRY) -> dict[str, Claim]:

@@ -6,9 +6,11 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib import metadata
-from typing import NoReturn
+from typing import Any, NoReturn
+
+from theory.claims import RegistryError
 
 
 class OneLine(argparse.ArgumentParser):
@@ -32,6 +34,15 @@ def install_hint(package: str) -> str:
     return f"pip install 'lora-limits[{extra}]'"
 
 
+def own_packages() -> set[str]:
+    """Names of the packages that are installed together with this one."""
+    try:
+        named = metadata.distribution("lora-limits").read_text("top_level.txt")
+    except metadata.PackageNotFoundError:
+        named = None
+    return {"theory", *(named or "").split()}
+
+
 def guarded(program: str, command: str, act: Callable[[], int]) -> int:
     """Exit status of `act`; what people can mend becomes one line on standard error and status 2.
 
@@ -44,7 +55,7 @@ def guarded(program: str, command: str, act: Callable[[], int]) -> int:
         said = str(error).splitlines()[0]
     except ImportError as error:
         package = (error.name or "").partition(".")[0]
-        if package in ("theory", "empirical", "paper"):
+        if package in own_packages():
             raise
         said = f"{command}: {str(error).splitlines()[0]}"
         if isinstance(error, ModuleNotFoundError):
@@ -60,3 +71,29 @@ def guarded(program: str, command: str, act: Callable[[], int]) -> int:
         return 130
     print(f"{program}: {said}", file=sys.stderr)
     return 2
+
+
+def verify_options(command: argparse.ArgumentParser) -> None:
+    """The options of a verification, for :func:`verification`."""
+    command.add_argument("--claim", help="only this claim (nothing is written)")
+    command.add_argument("--strict", action="store_true", help="not checked counts as failed (also STRICT=1)")
+    command.add_argument("--jobs", type=int, help="processes, by default one per core")
+
+
+def verification(options: argparse.Namespace, claims: Collection[str]) -> dict[str, Any]:
+    """The keywords `only`, `strict` and `jobs` of a verification.
+
+    Raises:
+        RegistryError: no such claim, or no process.
+    """
+    check_options(options, claims)
+    strict = options.strict or os.environ.get("STRICT", "") not in ("", "0")
+    return {"only": options.claim, "strict": strict, "jobs": options.jobs}
+
+
+def check_options(options: argparse.Namespace, claims: Collection[str]) -> None:
+    """Raise RegistryError unless ``--claim`` names a claim and ``--jobs`` is a number of processes."""
+    if options.claim is not None and options.claim not in claims:
+        raise RegistryError(f"--claim: expected a claim id (python -m theory list), got {options.claim!r}")
+    if options.jobs is not None and options.jobs < 1:
+        raise RegistryError(f"--jobs: expected an integer >= 1, got {options.jobs}")

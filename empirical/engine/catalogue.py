@@ -137,6 +137,12 @@ def records(
     return [experiment.record(cell, raw) for cell, raw in found if raw is not None]
 
 
+def explanations(name: str) -> dict[str, str]:
+    """Prediction id -> why it was violated, from ``explained.toml`` of the experiment; empty where it has none."""
+    path = folders()[name] / "explained.toml"
+    return tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
 def judge_all(
     names: Sequence[str], profile: str, results: Path = RESULTS, method: UserMethod | None = None
 ) -> list[Row]:
@@ -149,13 +155,12 @@ def judge_all(
         found = records(name, profile, results, method)
         if not found:
             continue
+        explained = explanations(name)
         devices = sorted({r.device for r in found})
         predictions = load(name).predictions(settings(name, profile), found)
         for prediction, verdict in zip(predictions, judge(predictions), strict=True):
-            claim = claims.get(prediction.claim)
-            require(claim is not None, f"{name}: claim", "an id of the registry", prediction.claim)
-            assert claim is not None
-            rows.append(as_row(prediction, verdict, name, claim.explained.get(prediction.id), devices))
+            require(prediction.claim in claims, f"{name}: claim", "an id of the registry", prediction.claim)
+            rows.append(as_row(prediction, verdict, name, explained.get(prediction.id), devices))
     return rows
 
 

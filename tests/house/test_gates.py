@@ -11,7 +11,8 @@ import pytest
 
 from theory.claims import Claim, load
 from theory.verify.mutants import Mutant, find, judge
-from theory.verify.status import LAYERS, run_reference, verify, worst
+from theory.verify.run import Formal, Numeric, Symbolic, verify
+from theory.verify.status import run_reference, worst
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,9 +26,10 @@ def theory(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The package without proofs, free to be broken."""
+    """The package with a proof of nothing, free to be broken."""
     shutil.copytree(ROOT / "theory", tmp_path / "theory", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "proofs").mkdir()
+    (tmp_path / "proofs" / "merging.v").write_text("", encoding="utf-8")
     return tmp_path
 
 
@@ -45,12 +47,20 @@ def test_a_broken_bound_fails_its_claim(copy: Path) -> None:
     assert "dilution_numeric" in red.stdout
 
 
-def test_a_layer_that_cannot_run_is_not_checked_and_fails_only_when_strict(copy: Path) -> None:
-    lax = theory("verify", "--claim", "dilution", cwd=copy, PATH=str(copy))
-    strict = theory("verify", "--claim", "dilution", cwd=copy, PATH=str(copy), STRICT="1")
+def test_a_layer_that_cannot_run_is_not_checked_and_fails_only_when_strict(
+    copy: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    cache = str(tmp_path_factory.mktemp("cache"))
+    lax = theory("verify", "--claim", "dilution", cwd=copy, PATH=str(copy), XDG_CACHE_HOME=cache)
+    strict = theory("verify", "--claim", "dilution", cwd=copy, PATH=str(copy), STRICT="1", XDG_CACHE_HOME=cache)
     assert (lax.returncode, strict.returncode) == (0, 1)
     assert "not checked" in lax.stdout
     assert "apt-get install coq" in lax.stdout
+    shutil.rmtree(copy / "proofs")
+    installed = theory("verify", "--claim", "dilution", cwd=copy, XDG_CACHE_HOME=cache)
+    assert installed.returncode == 0
+    assert "no proofs in" in installed.stdout
+    assert {p.name for p in copy.iterdir()} == {"theory"}  # nothing is written beside the package
 
 
 @pytest.mark.parametrize(
@@ -88,20 +98,22 @@ def test_list_names_every_claim_once() -> None:
 
 def test_verification_json_follows_its_schema(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "build" / "verification.json"
-    assert verify("dilution", write=target) == 0
+    claims = load()
+    layers = [Symbolic(), Numeric(), Formal(claims)]
+    assert verify({"dilution": claims["dilution"]}, layers, write=target) == 0
     assert "dilution" in capsys.readouterr().out
     document = json.loads(target.read_text(encoding="utf-8"))
     assert document["schema"] == 1
     assert {"python", "packages", "commit", "dirty", "cores", "coq", "seconds"} <= set(document["environment"])
-    (layers,) = document["claims"].values()
-    assert tuple(layers) == LAYERS
-    for layer in layers.values():
+    (found,) = document["claims"].values()
+    assert list(found) == [layer.name for layer in layers]
+    for layer in found.values():
         assert set(layer) == {"status", "part", "figure", "seconds", "parts", "reason", "expectations"}
         assert layer["status"] in {"pass", "fail", "not_checked", "none_planned"}
         assert layer["part"] in {"whole", "part"}
         assert layer["figure"] is None or set(layer["figure"]) == {"name", "value", "unit"}
         assert layer["seconds"] >= 0
-    assert layers["numeric"]["parts"] == {"dilution_numeric": "pass"}
+    assert found["numeric"]["parts"] == {"dilution_numeric": "pass"}
     assert [p.name for p in target.parent.iterdir()] == ["verification.json"]
 
 
@@ -152,9 +164,9 @@ def test_a_check_that_is_empty_or_cannot_import_its_own_project_fails(
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "planted_checks", raising=False)
     row = run_reference(f"planted_checks:{name}")
-    assert row["status"] == status
-    assert reason in (row["reason"] or "")
-    assert row["expectations"] == (2 if name == "counts" else 0)
+    assert row.status == status
+    assert reason in (row.reason or "")
+    assert row.expectations == (2 if name == "counts" else 0)
 
 
 PLANTED = """

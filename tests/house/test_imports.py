@@ -1,6 +1,7 @@
 """Imports run one way, theory <- empirical <- paper, and theory stays light."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,13 @@ def upward_imports(root: Path) -> list[str]:
     return found
 
 
+def upward_names(root: Path) -> list[str]:
+    """Lines of ``theory`` that name what stands above it: a command that starts it, or a reference in the registry."""
+    files = sorted(path for kind in ("*.py", "*.toml") for path in (root / "theory").rglob(kind))
+    lines = [(path, line) for path in files for line in path.read_text(encoding="utf-8").splitlines()]
+    return [f"{path.relative_to(root)}: {line}" for path, line in lines if re.search(r"\b(empirical|paper)\b", line)]
+
+
 def heavy_imports(root: Path) -> list[str]:
     found = []
     for path in sorted((root / "theory").glob("*.py")):
@@ -50,6 +58,20 @@ def heavy_imports(root: Path) -> list[str]:
 
 def test_imports_run_one_way() -> None:
     assert not upward_imports(ROOT)
+
+
+def test_theory_names_nothing_above_it() -> None:
+    assert not upward_names(ROOT)
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [("planted.py", 'command = [sys.executable, "-m", "empirical"]'), ("claims.toml", 'numeric = ["empirical.a:b"]')],
+)
+def test_an_upward_name_is_noticed(tmp_path: Path, file: str, line: str) -> None:
+    (tmp_path / "theory").mkdir()
+    (tmp_path / "theory" / file).write_text(line + "\n", encoding="utf-8")
+    assert upward_names(tmp_path)
 
 
 def test_heavy_imports_stay_inside_functions() -> None:

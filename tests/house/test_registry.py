@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 import theory.checks
+from empirical.ladder import adapter_checks, checks_of
 from theory.claims import REGISTRY, RegistryError, load, resolve
-from theory.verify.status import coded_problems
+from theory.verify.run import coded_problems
 
 CLAIMS = load()
 ALL = {
@@ -49,8 +50,7 @@ def marked_checks(modules: list[str]) -> dict[str, str]:
 
 
 def check_modules() -> list[str]:
-    names = [f"theory.checks.{m.name}" for m in pkgutil.iter_modules(theory.checks.__path__)]
-    return [*names, "empirical.adapters.through_peft"]
+    return [f"theory.checks.{m.name}" for m in pkgutil.iter_modules(theory.checks.__path__)]
 
 
 def planted(tmp_path: Path, text: str) -> Path:
@@ -69,6 +69,12 @@ def test_every_reference_resolves() -> None:
 
 def test_checks_and_registry_agree_both_ways() -> None:
     assert marked_checks(check_modules()) == registered_checks()
+
+
+def test_the_mark_alone_makes_a_check_on_real_adapters() -> None:
+    assert marked_checks(["empirical.adapters.through_peft"]) == adapter_checks()
+    assert set(adapter_checks().values()) <= set(CLAIMS)
+    assert "empirical.adapters.through_peft:merge_rank_adapters" in checks_of("merge_rank")
 
 
 @pytest.mark.parametrize("layer", ["symbolic", "numeric"])
@@ -91,10 +97,10 @@ def test_every_public_function_of_a_topic_belongs_to_a_claim() -> None:
 
 def test_a_check_that_is_not_registered_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = "from theory.checks import check\n@check('dilution')\ndef planted_check(): pass\n"
-    (tmp_path / "planted_checks.py").write_text(source, encoding="utf-8")
+    (tmp_path / "unregistered.py").write_text(source, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert marked_checks(["planted_checks"]) == {"planted_checks:planted_check": "dilution"}
-    assert not marked_checks(["planted_checks"]).items() <= registered_checks().items()
+    assert marked_checks(["unregistered"]) == {"unregistered:planted_check": "dilution"}
+    assert not marked_checks(["unregistered"]).items() <= registered_checks().items()
 
 
 def test_the_planted_entry_is_sound_before_it_is_broken(tmp_path: Path) -> None:

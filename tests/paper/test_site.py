@@ -20,11 +20,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
 
 from empirical.engine import catalogue as engine
+from empirical.ladder import LAYERS, checks_of
 from paper import material, page, plots, site, tex
 from paper.markup import MarkupError, math, text
 from paper.material import Material, MaterialError, Run
 from theory.claims import load
-from theory.verify.status import LAYERS
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = shutil.which("chromium")
@@ -218,7 +218,7 @@ def test_the_page_has_everything(built: Path, made: Material) -> None:
         assert shown.count(f'id="claim-{claim.id}"') == shown.count(f'id="node-{claim.id}"') == 1
         for theorem in claim.theorems:
             assert shown.count(f'id="theorem-{theorem}"') == 1
-        for check in claim.checks:
+        for check in (*claim.checks, *checks_of(claim.id)):
             assert check in shown
     assert shown.count('<li class="row ') == len(made.runs["rank_threshold"][0].rows)
     assert "planted: 1 &lt; 2 &amp; so on" in shown

@@ -2,20 +2,25 @@
 
 ``proofs/statements.v`` is written from the registry; ``proofs/statements.v.out`` is what Coq printed for it when it was
 last reviewed (the golden copy). A claim counts as proved only if the sources build, Coq prints the same again, and it
-says "Closed under the global context" under each theorem.
+says "Closed under the global context" under each theorem. Coq is asked only for the theorems that are wanted, and what
+it printed is kept under a hash of everything that it was made of.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from theory.claims import Claim
+from theory.provenance import ROOT, cache_folder, first_line, write_text
 
 CLOSED = "Closed under the global context"
 INSTALL = "apt-get install coq libcoq-mathcomp-algebra"
@@ -36,8 +41,10 @@ class Printed(NamedTuple):
     assumptions: str
 
 
-def missing_tools() -> str | None:
+def missing_tools(folder: Path = ROOT / "proofs") -> str | None:
     """None if the formal layer can run here, else one line that says what is missing and how to install it."""
+    if not any(folder.glob("*.v")):
+        return f"no proofs in {folder}: they are in the checkout, not in the installed package"
     if shutil.which("coqc") is None or shutil.which("coq_makefile") is None:
         return f"coqc not found; install it with: {INSTALL}"
     where = subprocess.run(["coqc", "-where"], capture_output=True, text=True, check=False)
@@ -59,14 +66,14 @@ def theorem_files(folder: Path) -> dict[str, list[str]]:
     return found
 
 
-def statements_source(claims: Mapping[str, Claim], folder: Path) -> str:
-    """The text of ``statements.v`` for this registry: Check and Print Assumptions of each registered theorem."""
+def statements_source(claims: Mapping[str, Claim], folder: Path, wanted: Collection[str] | None = None) -> str:
+    """The text of ``statements.v``: Check and Print Assumptions of each registered theorem, or of those `wanted`."""
     files = theorem_files(folder)
     where = {t: files[t][0] if t in files else c.topic for c in claims.values() for t in c.theorems}
     lines = [_HEADER + f"From LoraLimits Require Import {' '.join(dict.fromkeys(['lowrank', *where.values()]))}."]
     lines += ["Set Printing Width 110.", "Local Open Scope ring_scope."]
     for claim in claims.values():
-        for theorem in claim.theorems:
+        for theorem in (t for t in claim.theorems if wanted is None or t in wanted):
             name = f"{where[theorem]}.{theorem}"
             lines += ["", f"(* {claim.id} *)", f"Check @{name}.", f"Print Assumptions {name}."]
     return "\n".join(lines) + "\n"
@@ -103,7 +110,8 @@ def source_problems(folder: Path, claims: Mapping[str, Claim]) -> list[str]:
     problems = []
     project = folder / "_CoqProject"
     listed = {w for w in project.read_text(encoding="utf-8").split() if w.endswith(".v")} if project.exists() else set()
-    present = {p.name for p in folder.glob("*.v")}
+    # statements.v is not built but asked, theorem by theorem
+    present = {p.name for p in folder.glob("*.v")} - {"statements.v"}
     problems += [f"proofs/{name}: expected in _CoqProject, got no entry" for name in sorted(present - listed)]
     problems += [f"proofs/_CoqProject: expected the file {name}, got none" for name in sorted(listed - present)]
     for name in sorted(present):
@@ -130,22 +138,19 @@ def source_problems(folder: Path, claims: Mapping[str, Claim]) -> list[str]:
 
 def strip_comments(text: str) -> str:
     """Coq source without its (nested) comments and without the contents of strings."""
-    kept, depth, i, in_string = [], 0, 0, False
-    while i < len(text):
-        pair = text[i : i + 2]
+    kept, depth, in_string = [], 0, False
+    for piece in re.split(r'(\(\*|\*\)|")', text):
         if in_string:
-            in_string = text[i] != '"'
-            kept.append(text[i] if not in_string and depth == 0 else "")
-            i += 1
-        elif pair == "(*":
-            depth, i = depth + 1, i + 2
-        elif pair == "*)" and depth:
-            depth, i = depth - 1, i + 2
+            in_string = piece != '"'
+            kept.append(piece if not in_string and depth == 0 else "")
+        elif piece == "(*":
+            depth += 1
+        elif piece == "*)" and depth:
+            depth -= 1
             kept.append(" ")
         else:
-            in_string = text[i] == '"'
-            kept.append(text[i] if depth == 0 else "\n" if text[i] == "\n" else "")
-            i += 1
+            in_string = piece == '"'
+            kept.append(piece if depth == 0 else "\n" * piece.count("\n"))
     return "".join(kept)
 
 
@@ -158,17 +163,54 @@ def build(folder: Path) -> str | None:
     return " | ".join((done.stderr or done.stdout).strip().splitlines()[-6:])
 
 
-def printed(folder: Path) -> str:
-    """What Coq prints for ``statements.v`` now. Raises CalledProcessError if it does not compile."""
-    options = ["-q", "-w", "-notation-overridden,-ambiguous-paths", "-R", ".", "LoraLimits"]
-    done = subprocess.run(["coqc", *options, "statements.v"], cwd=folder, capture_output=True, text=True, check=True)
-    return done.stdout
+def ask(folder: Path, source: str) -> str:
+    """What Coq prints for a text about the built proofs. Raises CalledProcessError if it does not compile."""
+    options = ["-q", "-w", "-notation-overridden,-ambiguous-paths", "-R", str(folder.resolve()), "LoraLimits"]
+    with tempfile.TemporaryDirectory() as scratch:
+        (Path(scratch) / "statements.v").write_text(source, encoding="utf-8")
+        command = ["coqc", *options, "statements.v"]
+        return subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=True).stdout
 
 
-def theorem_status(folder: Path, claims: Mapping[str, Claim]) -> dict[str, tuple[str, str | None]]:
-    """Status of every registered theorem: name -> ("pass" | "fail" | "not_checked", reason or None)."""
-    names = [theorem for c in claims.values() for theorem in c.theorems]
-    lacking = missing_tools()
+def sources_hash(folder: Path) -> str:
+    """SHA-256 over all that decides what Coq prints: its version, how it is asked, every source but that."""
+    digest = hashlib.sha256(repr((first_line(["coqc", "--version"]), statements_source({}, folder))).encode())
+    for path in sorted({*folder.glob("*.v"), folder / "_CoqProject"} - {folder / "statements.v"}):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def printed(folder: Path, claims: Mapping[str, Claim], wanted: Collection[str], cache: Path) -> dict[str, Printed]:
+    """Theorem -> what Coq prints about it; only what `cache` does not hold for these very sources is asked for.
+
+    Raises:
+        CalledProcessError: what is asked does not compile.
+    """
+    kept = cache / f"{sources_hash(folder)}.json"
+    try:
+        known = {theorem: Printed(*two) for theorem, two in json.loads(kept.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        known = {}
+    lacking = set(wanted) - set(known)
+    if lacking:
+        known |= dict(parse(ask(folder, statements_source(claims, folder, lacking))))
+        write_text(kept, json.dumps(known, indent=1) + "\n")
+    return known
+
+
+def theorem_status(
+    folder: Path, claims: Mapping[str, Claim], wanted: Collection[str] | None = None, cache: Path | None = None
+) -> dict[str, tuple[str, str | None]]:
+    """Status of registered theorems: name -> ("pass" | "fail" | "not_checked", reason or None).
+
+    Args:
+        folder: the proofs.
+        claims: the whole registry.
+        wanted: theorems; by default all.
+        cache: where what Coq printed is kept, by default in :func:`~theory.provenance.cache_folder`.
+    """
+    names = [t for c in claims.values() for t in c.theorems if wanted is None or t in wanted]
+    lacking = missing_tools(folder)
     if lacking:
         return dict.fromkeys(names, ("not_checked", lacking))
     problems = source_problems(folder, claims)
@@ -176,12 +218,11 @@ def theorem_status(folder: Path, claims: Mapping[str, Claim]) -> dict[str, tuple
     if failure:
         return dict.fromkeys(names, ("fail", failure))
     try:
-        now = printed(folder)
+        found = printed(folder, claims, names, cache or cache_folder() / "coq")
     except subprocess.CalledProcessError as error:
         return dict.fromkeys(names, ("fail", " | ".join(error.stderr.strip().splitlines()[-3:])))
     golden_file = folder / "statements.v.out"
     golden = dict(parse(golden_file.read_text(encoding="utf-8"))) if golden_file.exists() else {}
-    found = dict(parse(now))
     status: dict[str, tuple[str, str | None]] = {}
     for theorem in names:
         if theorem not in found:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from theory.claims import Claim
+from theory.verify.status import Result, worst
 
-_MARKS = {
+MARKS = {
     "pass": "[green]yes[/]",
     "fail": "[bold red]FAIL[/]",
     "not_checked": "[yellow]not checked[/]",
@@ -15,73 +16,64 @@ _MARKS = {
 }
 
 
-def _mark(result: Any) -> str:
-    if result.status == "pass" and result.part == "part":
-        return "[green]in part[/]"
-    return _MARKS[result.status]
+def mark(results: Mapping[str, Result]) -> str:
+    """One cell: how a claim stands on a rung, from the layers that make the rung; of several, which of them passed."""
+    status = worst(r.status for r in results.values())
+    if status != "pass":
+        return MARKS[status]
+    if len(results) == 1:
+        (only,) = results.values()
+        return "[green]in part[/]" if only.part == "part" else MARKS[status]
+    return f"[green]{' + '.join(name for name, r in results.items() if r.status == 'pass')}[/]"
 
 
-def _checked(layers: Mapping[str, Any]) -> str:
-    from theory.verify.status import worst
-
-    return _MARKS[worst(layers[layer].status for layer in ("symbolic", "numeric"))]
-
-
-def _figure(result: Any) -> str:
-    if not result.figure:
-        return ""
-    return f"{result.figure['name']}: {result.figure['value']:.3g} {result.figure['unit']}"
+def figure(measured: Mapping[str, Any] | None) -> str:
+    """What a check measured, in words."""
+    return f"{measured['name']}: {measured['value']:.3g} {measured['unit']}" if measured else ""
 
 
 def print_ladder(
     console: Any,
     claims: Mapping[str, Claim],
-    results: Mapping[str, Mapping[str, Any]],
-    ran: Mapping[str, Mapping[str, Any]],
+    results: Mapping[str, Mapping[str, Result]],
+    rungs: Mapping[str, str],
+    details: Sequence[str],
     busy: Mapping[str, float],
     wall: float,
 ) -> None:
-    """Print one row per claim, then the real adapters, every reason for a failure or a gap, and the seconds."""
+    """Print one row per claim, then `details`, every reason for a failure or a gap, and the seconds.
+
+    Args:
+        console: Rich's.
+        claims: those that were verified.
+        results: claim id -> layer -> result.
+        rungs: layer -> the rung that it stands for.
+        details: lines of the layers' own.
+        busy: layer -> seconds of its processes.
+        wall: seconds on the clock.
+    """
     from rich.table import Table
 
     table = Table(title="The ladder of claims", title_justify="left", pad_edge=False, show_edge=False)
-    for name in ("claim", "stated", "coded", "checked", "proved", "measured"):
+    shown = dict.fromkeys(rungs.values())
+    for name in ("claim", "stated", "coded", *shown):
         table.add_column(name, no_wrap=True)
     table.add_column("measured slack or attained gap", overflow="fold")
     table.add_column("s", justify="right")
-    for claim_id, layers in results.items():
-        seconds = sum(layers[layer].seconds for layer in ("symbolic", "numeric"))
-        table.add_row(
-            claim_id,
-            "yes",
-            "yes",
-            _checked(layers),
-            _mark(layers["formal"]),
-            _mark(layers["empirical"]),
-            _figure(layers["numeric"]) or _figure(layers["symbolic"]),
-            f"{seconds:.1f}",
-        )
+    for claim_id, of in results.items():
+        checks = [of[layer] for layer, rung in rungs.items() if rung == "checked"]
+        cells = [mark({layer: r for layer, r in of.items() if rungs[layer] == rung}) for rung in shown]
+        measured = next((figure(r.figure) for r in reversed(checks) if r.figure), "")
+        table.add_row(claim_id, "yes", "yes", *cells, measured, f"{sum(r.seconds for r in checks):.1f}")
     console.print(table)
-    references = [r for c in claims.values() for r in c.adapters]
-    if references:
-        console.print("\nOn adapters that peft made, through peft's own forward pass and merges:")
-        for reference in references:
-            row = ran[reference]
-            figure = row["figure"]
-            measured = f"{figure['name']}: {figure['value']:.3g} {figure['unit']}" if figure else ""
-            name = reference.partition(":")[2]
-            console.print(f"  {name:<30} {_MARKS[row['status']]} {row['seconds']:5.1f} s  {measured}")
-    gaps = [
-        (claim_id, layer, r)
-        for claim_id, layers in results.items()
-        for layer, r in layers.items()
-        if r.status in ("fail", "not_checked")
-    ]
+    for line in details:
+        console.print(line)
     for status, title in (("fail", "Failed"), ("not_checked", "Not checked")):
         reasons: dict[str, list[str]] = {}
-        for claim_id, layer, r in gaps:
-            if r.status == status:
-                reasons.setdefault(r.reason or "no reason given", []).append(f"{claim_id} ({layer})")
+        for claim_id, of in results.items():
+            for layer, r in of.items():
+                if r.status == status:
+                    reasons.setdefault(r.reason or "no reason given", []).append(f"{claim_id} ({layer})")
         if reasons:
             console.print(f"\n{title}:")
             for reason, where in reasons.items():

@@ -114,7 +114,7 @@ def changed(value: Any, path: tuple[Any, ...], operation: str) -> Any:
 
 
 def _theory_modules() -> list[ModuleType]:
-    return [m for name, m in list(sys.modules.items()) if name.partition(".")[0] in ("theory", "empirical") and m]
+    return [m for name, m in list(sys.modules.items()) if name.partition(".")[0] == "theory" and m]
 
 
 def _replace_everywhere(owner: Any, name: str, old: Any, new: Any) -> None:
