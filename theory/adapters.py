@@ -158,4 +158,5 @@ def merge_rounding_bound(
     n, r = weight.shape[1], update.columns
     on_base = 2.0 * math.expm1((n + 1) * log_v + 3 * log_u)
     on_side = math.expm1((n + r) * log_v + 4 * log_u) + math.expm1((n + r) * log_v + 5 * log_u)
-    return on_base * base + on_side * side
+    bound: Array = on_base * base + on_side * side
+    return bound

@@ -54,7 +54,7 @@ def spectral(a: Array) -> float:
 
 def largest_size(weights: Sequence[Array]) -> int:
     """Largest number of rows or columns in the chain: the length of the longest inner product."""
-    return max(max(w.shape) for w in weights)
+    return max(int(size) for w in weights for size in w.shape)
 
 
 def product(weights: Sequence[Array]) -> Array:

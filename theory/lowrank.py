@@ -66,7 +66,7 @@ class LowRank:
     @property
     def columns(self) -> int:
         """Columns of B: an upper bound of the rank, and what an adapter file calls its rank."""
-        return self.B.shape[1]
+        return int(self.B.shape[1])
 
     def dense(self) -> Array:
         """The out x in matrix itself."""
@@ -177,9 +177,12 @@ class LowRank:
             return np.zeros((self.shape[0], 0)) if left else np.zeros((0, self.shape[1]))
         u, values, vt = np.linalg.svd(core.core)
         kept = int(np.count_nonzero(values > rank_tolerance((*self.shape, self.columns), core.magnitude)))
+        vectors: Array
         if left:
-            return core.tall_left @ (core.mix_left @ u[:, :kept])
-        return (vt[:kept] @ core.mix_right) @ core.wide_right
+            vectors = core.tall_left @ (core.mix_left @ u[:, :kept])
+        else:
+            vectors = (vt[:kept] @ core.mix_right) @ core.wide_right
+        return vectors
 
     @staticmethod
     def combine(updates: Sequence[LowRank], weights: Sequence[float]) -> LowRank:
@@ -229,7 +232,7 @@ def _same_shape(updates: Sequence[LowRank]) -> None:
 
 def _column_norms(columns: Array) -> Array:
     """Column norms; scaled first where squaring would overflow or underflow."""
-    norms = np.sqrt(np.einsum("ij,ij->j", columns, columns))
+    norms: Array = np.sqrt(np.einsum("ij,ij->j", columns, columns))
     if columns.size and not np.all((norms > 1e-140) & (norms < 1e140)):
         largest = np.abs(columns).max(axis=0)
         norms = largest * np.linalg.norm(columns / np.where(largest > 0, largest, 1.0), axis=0)

@@ -480,7 +480,7 @@ def _preimage(w: Array, b: Array, name: str, space: str) -> Array:
     """Least-norm y with w y = b; a solve by SVD leaves a residual relative to ||w|| ||y|| + ||b||."""
     left, values, right = np.linalg.svd(w, full_matrices=False)
     rank = int(np.count_nonzero(values > rank_tolerance(w.shape, float(values[0]))))
-    y = right[:rank].T @ ((left.T @ b)[:rank] / values[:rank])
+    y: Array = right[:rank].T @ ((left.T @ b)[:rank] / values[:rank])
     off = float(np.linalg.norm(w @ y - b))
     allowed = rank_tolerance(w.shape, float(values[0] * np.linalg.norm(y) + np.linalg.norm(b)))
     require(off <= allowed, name, f"a bias in {space}", f"distance {off:.3g}")

@@ -124,7 +124,8 @@ class OneLayer(NamedTuple):
         size = self.embedding.shape[1]
         require(max(tokens) < size, "prompt", f"tokens below {size}", max(tokens))
         earlier = self.embedding[:, tokens[:-1]].sum(axis=1)
-        return np.maximum(self.hidden @ (self.value @ earlier + self.embedding[:, tokens[-1]]), 0.0)
+        read: Array = np.maximum(self.hidden @ (self.value @ earlier + self.embedding[:, tokens[-1]]), 0.0)
+        return read
 
     def keys(self, prompts: Sequence[Sequence[int]]) -> Array:
         """Keys of several prompts as columns (k x N)."""

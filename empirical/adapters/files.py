@@ -132,7 +132,7 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _read_config(path: Path, name: str) -> dict[str, Any]:
     try:
         require(path.stat().st_size <= _CONFIG_LIMIT, name, f"{CONFIG} of at most 4 MiB", "a larger one")
-        raw = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_no_twins)
+        raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_no_twins)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{name}: expected readable JSON in {CONFIG}, got {_brief(error)}") from error
     require(isinstance(raw, dict), name, f"an object in {CONFIG}", type(raw).__name__)

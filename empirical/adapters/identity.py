@@ -199,7 +199,8 @@ def _norms(x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
     """Euclidean norms of the inputs per token; 1 for the one-hot inputs of an embedding."""
     if not x.dtype.is_floating_point:
         return torch.ones(output.shape[:-1], dtype=torch.float64)
-    return x.detach().double().norm(dim=-1)
+    norms: torch.Tensor = x.detach().double().norm(dim=-1)
+    return norms
 
 
 def _two_ways(layer: Any, names: Sequence[str], x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:

@@ -217,10 +217,11 @@ def _layer_norm(args: Any, kwargs: Any, out: torch.Tensor, u: float, v: float) -
     mean, variance = x.mean(-1, keepdim=True), x.var(-1, unbiased=False, keepdim=True) + eps
     unit = (x - mean) / variance.sqrt()
     condition = (1.0 + mean**2 / variance).sqrt()
-    error = unit.abs() * v * ((n + 4) * condition / 2 + _FEW_UNITS)
+    error: torch.Tensor = unit.abs() * v * ((n + 4) * condition / 2 + _FEW_UNITS)
     error = error + n * v * x.abs().mean(-1, keepdim=True) / variance.sqrt()
     error = error if weight is None else error * weight.abs()
-    return error + u * out.abs() + (0.0 if bias is None else u * bias.abs())
+    error = error + u * out.abs() + (0.0 if bias is None else u * bias.abs())
+    return error
 
 
 def lora_gap(scale: float, A: torch.Tensor, B: torch.Tensor, W: torch.Tensor, bias: torch.Tensor | None) -> Gap:

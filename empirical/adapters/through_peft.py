@@ -152,7 +152,7 @@ def update_of(layer: Any, adapter: str) -> LowRank:
 def delta(layer: Any, adapter: str) -> Array:
     """peft's own dense update of one layer, out x in as :func:`update_of`."""
     with torch.no_grad():
-        dense = layer.get_delta_weight(adapter).double().numpy()
+        dense: Array = layer.get_delta_weight(adapter).double().numpy()
     return dense.T if getattr(layer, "fan_in_fan_out", False) else dense
 
 
@@ -170,7 +170,8 @@ def prompt(seed: int, vocabulary: int = VOCABULARY, length: int = 7) -> torch.Te
 
 def logits_of(model: Any, tokens: torch.Tensor) -> torch.Tensor:
     """Logits (length x vocabulary) as they come, without a cache."""
-    return model(input_ids=tokens, use_cache=False).logits[0]
+    logits: torch.Tensor = model(input_ids=tokens, use_cache=False).logits[0]
+    return logits
 
 
 # ---- adapter_algebra ----
@@ -405,7 +406,8 @@ def _combined(model: Any, names: Sequence[str], weights: Sequence[float], kind: 
 def _size(updates: Sequence[LowRank], weights: Sequence[float]) -> Array:
     """sum |w_i s_i| |B_i| |A_i|: what the rounding errors of a sum of updates are relative to, entry by entry."""
     terms = [abs(w * u.scale) * (np.abs(u.B) @ np.abs(u.A)) for u, w in zip(updates, weights, strict=True)]
-    return np.sum(terms, axis=0)
+    size: Array = np.sum(terms, axis=0)
+    return size
 
 
 @check("merge_rank")

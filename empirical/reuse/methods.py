@@ -106,7 +106,8 @@ def ties(values: Sequence[Array], density: float) -> Array:
     stacked = np.stack(trimmed)
     elected = np.where(stacked.sum(axis=0) >= 0, 1.0, -1.0)
     agree = np.sign(stacked) == elected
-    return (stacked * agree).sum(axis=0) / np.maximum(agree.sum(axis=0), 1)
+    mean: Array = (stacked * agree).sum(axis=0) / np.maximum(agree.sum(axis=0), 1)
+    return mean
 
 
 def knots_module(updates: Sequence[Update], density: float) -> LowRank:
@@ -302,7 +303,8 @@ def arrow_prototype(update: LowRank) -> Array:
     """Top right singular vector (in,) of an update: the direction of inputs that it reads most."""
     core = update.core()
     _, _, vt = np.linalg.svd(core.core)
-    return (vt[0] @ core.mix_right) @ core.wide_right
+    top: Array = (vt[0] @ core.mix_right) @ core.wide_right
+    return top
 
 
 class _ArrowHook:
@@ -358,7 +360,8 @@ def oracle_right(single: Sequence[np.ndarray]) -> np.ndarray:
         single: boolean arrays (n,), one per adapter that the router may choose.
     """
     require(len(single) > 0, "single", "at least one adapter's answers", "none")
-    return np.logical_or.reduce([np.asarray(s, dtype=bool) for s in single])
+    right: np.ndarray = np.logical_or.reduce([np.asarray(s, dtype=bool) for s in single])
+    return right
 
 
 # ---------------------------------------------------------------- the registry
@@ -416,9 +419,9 @@ def own_merge(reference: str) -> Callable[[list[Updates], nn.Module], Any]:
         spec.loader.exec_module(module)
     except Exception as error:
         raise ValueError(f"method: expected a file that runs, got {type(error).__name__} in {path}: {error}") from error
-    merge = getattr(module, function, None)
+    merge: Callable[[list[Updates], nn.Module], Any] | None = getattr(module, function, None)
     require(callable(merge), "method", f"a function {function!r} in {path}", type(merge).__name__)
-    assert callable(merge)
+    assert merge is not None
     return merge
 
 

@@ -69,7 +69,7 @@ def scratch_base(shape: BaseShape, seed: int) -> nn.Module:
         pad_token_id=None,
     )
     with torch.random.fork_rng(devices=[]):  # the library draws from the global generator; what it draws is replaced
-        model = LlamaForCausalLM(config)
+        model: nn.Module = LlamaForCausalLM(config)
     draw = generator(seed, "init", "base")
     with torch.no_grad():
         for parameter in model.parameters():

@@ -110,7 +110,7 @@ def places(base: Any, job: Job) -> dict[str, nn.Linear]:
     require(len(found) > 0, "targets", "names of modules of the base", ", ".join(job.shape.targets))
     for name, module in found.items():
         require(type(module) is nn.Linear, f"targets: {name}", "an nn.Linear", type(module).__name__)
-    return found  # type: ignore[return-value]
+    return found
 
 
 class Member(NamedTuple):
@@ -227,7 +227,8 @@ def adapted(modules: Mapping[str, nn.Linear], leaves: Mapping[str, torch.Tensor]
         def act(x: torch.Tensor) -> torch.Tensor:
             whole = x.dim() == 3 and len(x) % n == 0
             require(whole, f"targets: {name}", f"inputs (sentences of {n} adapters, tokens, in)", tuple(x.shape))
-            return _Adapted.apply(x, module.weight, module.bias, a, b, scales)
+            out: torch.Tensor = _Adapted.apply(x, module.weight, module.bias, a, b, scales)  # type: ignore[no-untyped-call]
+            return out
 
         return act
 
@@ -432,7 +433,9 @@ def pretrain_many(
 
     def losses_of(leaves: Mapping[str, torch.Tensor], stacked: Sequence[Stacked]) -> torch.Tensor:
         def one(weights: dict[str, torch.Tensor], group: list[Stacked]) -> torch.Tensor:
-            return torch.func.functional_call(trained, {f"base.{k}": v for k, v in weights.items()}, (group,))
+            named = {f"base.{k}": v for k, v in weights.items()}
+            losses: torch.Tensor = torch.func.functional_call(trained, named, (group,))
+            return losses
 
         n = len(bases)
         apart = [Stacked(s.tokens.view(n, -1, s.tokens.shape[1]), *s[1:]) for s in stacked]

@@ -61,7 +61,8 @@ def updates(
 @st.composite
 def integer_matrices(draw: st.DrawFn, rows: int, columns: int, bound: int = 3) -> list[list[int]]:
     """Small integer matrix as lists, for exact rational arithmetic."""
-    return stream(draw(seeds), "integers").integers(-bound, bound + 1, (rows, columns)).tolist()
+    drawn = stream(draw(seeds), "integers").integers(-bound, bound + 1, (rows, columns))
+    return [[int(x) for x in row] for row in drawn]
 
 
 def exact_rank(rows: list[list[int]]) -> int:
