@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from theory.claims import load
+
 ROOT = Path(__file__).resolve().parents[2]
 FORBIDDEN = {
     "theory": {"empirical", "paper", "tests", "torch", "transformers", "peft"},
@@ -96,3 +98,27 @@ def test_importing_the_topics_loads_nothing_heavy() -> None:
     code = f"import sys, theory; [__import__('theory.' + t) for t in '{topics}'.split()]; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert not {"sympy", "torch", "scipy.stats", "scipy.optimize", "hypothesis"} & set(loaded.stdout.split())
+
+
+def test_the_package_alone_is_light_and_shows_its_public_list() -> None:
+    code = """if True:
+        import sys, theory
+        print(*sys.modules)
+        print(*dir(theory))
+        from theory import *
+        print(dilution_limit(10, 3), LowRank([[1]], [[2]]).dense().tolist(), "dilution" in claims.load())
+        print(*theory.__all__)
+        try:
+            theory.nothing
+        except AttributeError as error:
+            print(error)
+        from theory import chains  # a module that is not in the list
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    light, listed, values, public, message = done.stdout.splitlines()
+    assert not {"numpy", "tomllib", "theory.claims"} & set(light.split())
+    assert values == "3 [[2.0]] True"
+    named = {r.rpartition(":")[2] for claim in load().values() for r in claim.code}
+    assert set(public.split()) == {"LowRank", "claims"} | {name for name in named if "." not in name}
+    assert set(public.split()) <= set(listed.split())
+    assert message.startswith("module 'theory' has no attribute 'nothing'")

@@ -44,6 +44,21 @@ def test_every_make_target_that_is_named_exists() -> None:
         assert set(re.findall(r"`make ([a-z-]+)", document)) <= targets
 
 
+def test_the_example_in_python_gives_what_it_says() -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names: dict[str, object] = {}
+    said = 0
+    for line in filter(None, example.splitlines()):
+        call, _, value = line.partition(" #")
+        if value:
+            wanted = value.strip().partition(":")[0]
+            assert str(eval(call, names)).startswith(wanted.removesuffix("...")), line
+            said += 1
+        else:
+            exec(call, names)
+    assert said == 3
+
+
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
 def test_every_file_that_is_named_exists(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")
