@@ -151,7 +151,7 @@ def merge_rounding_bound(
         offset = np.abs(vector(bias, "bias"))
         require(offset.size == weight.shape[0], "bias", f"length {weight.shape[0]}", offset.size)
         base = base + (offset if base.ndim == 1 else offset[:, None])
-    side = abs(update.scale) * (np.abs(update.B) @ (np.abs(update.A) @ inputs))
+    side: Array = abs(update.scale) * (np.abs(update.B) @ (np.abs(update.A) @ inputs))
     u = UNIT_ROUNDOFF[dtype]
     v = min(u, UNIT_ROUNDOFF["float32"])
     log_u, log_v = math.log1p(u), math.log1p(v)
