@@ -674,15 +674,17 @@ def pattern(module: str) -> str:
     return "^" + re.escape(module)
 
 
-def _is_adapter(path: Path) -> bool:
-    return (path / CONFIG).is_file()
-
-
-def check_output(target: Path, inputs: Iterable[Path], force: bool) -> None:
+def check_output(target: Path, inputs: Iterable[Path], force: bool, holds: str = CONFIG) -> None:
     """Refuse an output that would overwrite something that it should not.
 
+    Args:
+        target: folder to write.
+        inputs: folders that must stay.
+        force: replace a folder that is of the same kind, which the file `holds` shows.
+        holds: file of an adapter, or of a model.
+
     Raises:
-        ValueError: it exists (without `force`, or it is no adapter folder), it is one of the inputs, or its parent
+        ValueError: it exists (without `force`, or it is of another kind), it is one of the inputs, or its parent
             folder is missing.
     """
     parent = target.resolve().parent
@@ -691,9 +693,12 @@ def check_output(target: Path, inputs: Iterable[Path], force: bool) -> None:
     require(not target.is_symlink(), "output", "a folder, not a link", str(target))
     if target.exists():
         require(force, "output", "a new folder (or --force)", f"{target}, which exists")
-        require(target.is_dir() and _is_adapter(target), "output", "an adapter folder to overwrite", str(target))
+        kind = "an adapter" if holds == CONFIG else "a model"
+        require((target / holds).is_file(), "output", f"{kind} folder to overwrite", str(target))
         clash = any(target.resolve() == i.resolve() for i in inputs)
-        require(not clash, "output", "another folder than the adapters", str(target))
+        require(
+            not clash, "output", "another folder than the adapters" if holds == CONFIG else "another folder", target
+        )
 
 
 class Draft:

@@ -1,0 +1,476 @@
+"""Adapters folded into their base, tensor by tensor: ``W + sum_i w_i s_i B_i A_i``, summed in float32 and rounded once.
+
+The base is never in memory: each file of its checkpoint is read and written one tensor at a time, so that the peak is
+a few times the largest tensor. Which tensor of the files is which parameter of the model, and how fused experts lie in
+the files, is what transformers' own conversion says. Each folded tensor is held against its parts on random inputs,
+in float64, under the bound of claim adapter_algebra.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from empirical.adapters.files import Adapter, Draft, Module, check_output, check_weights, module_names, read_all
+from empirical.adapters.merge import FORMATS, OUTPUT, IdentityFailed
+from empirical.adapters.names import skeleton
+from theory.adapters import merge_rounding_bound
+from theory.lowrank import LowRank
+from theory.numerics import one_of, require, stream
+
+INDEX, WHOLE = "model.safetensors.index.json", "model.safetensors"
+#: formats that weights can be folded in; others are codes of a quantisation
+_FLOATS = {v: k for k, v in OUTPUT.items()}
+_CODES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
+    torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
+#: rows of a tensor and inputs on which it is held against its parts
+_ROWS, _INPUTS = 64, 4
+#: what is not taken along: the weights themselves, in any form
+_WEIGHTS = (".safetensors", ".bin", ".index.json", ".pt", ".pth", ".h5", ".msgpack", ".gguf", ".onnx", ".ot")
+
+
+@dataclass(frozen=True)
+class FoldedModule:
+    """One module: largest difference of an output from the parts', and the bound there (claim adapter_algebra)."""
+
+    name: str
+    measured: float
+    bound: float
+
+
+@dataclass
+class FoldReport:
+    """What :func:`fold` did; `dtypes` of the folded tensors, `files` of weights written."""
+
+    output: str
+    adapters: list[str]
+    weights: list[float]
+    modules: list[FoldedModule]
+    dtypes: list[str]
+    files: int
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def tightest(self) -> FoldedModule:
+        """The module whose measured difference comes closest to its bound."""
+        return max(self.modules, key=lambda m: m.measured / m.bound if m.bound else 0.0)
+
+
+class Checkpoint:
+    """The safetensors files of a base: which holds which tensor, and its format, without reading a number.
+
+    Raises:
+        ValueError: no such files, a broken one, or a quantised base.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from safetensors import SafetensorError, safe_open
+
+        self.folder = folder
+        require((folder / "config.json").is_file(), "base", "a model folder with config.json", str(folder))
+        self.config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        quantised = self.config.get("quantization_config") or {}
+        method = quantised.get("quant_method", "of an unknown kind") if isinstance(quantised, dict) else quantised
+        require(
+            not quantised, "base", "plain weights (fold into the model that was quantised, then quantise)",
+            f"a quantised base ({method})",
+        )  # fmt: skip
+        index = folder / INDEX
+        names = [WHOLE]
+        if index.is_file():
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        self.files = [folder / n for n in names]
+        self.place: dict[str, Path] = {}
+        for path in self.files:
+            require(
+                path.is_file(), "base", f"weights in safetensors ({path.name})", "none (save_pretrained writes them)"
+            )
+            try:
+                with safe_open(str(path), framework="pt", device="cpu") as handle:
+                    self.place |= dict.fromkeys(handle.keys(), path)
+            except (SafetensorError, OSError) as error:
+                got = (str(error).splitlines() or [""])[0][:120]
+                raise ValueError(f"base: expected whole safetensors files, got {path.name}: {got}") from error
+
+    def parameters(self, model: Any) -> dict[str, tuple[str, str | None]]:
+        """Key in the files -> (parameter of the model, pattern of the conversion that computes it or None)."""
+        from transformers.conversion_mapping import get_model_conversion_mapping
+        from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+
+        steps = get_model_conversion_mapping(model)
+        renamings = [s for s in steps if isinstance(s, WeightRenaming)]
+        converters = [s for s in steps if isinstance(s, WeightConverter)]
+        prefix, known = getattr(model, "base_model_prefix", ""), model.state_dict()
+        return {key: rename_source_key(key, renamings, converters, prefix, known) for key in self.place}
+
+
+class Writer:
+    """A safetensors file that is written one tensor after the other."""
+
+    def __init__(self, path: Path, layout: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]) -> None:
+        head: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+        place = 0
+        for key, (dtype, shape) in layout.items():
+            size = dtype.itemsize * math.prod(shape)
+            head[key] = {"dtype": _CODES[dtype], "shape": list(shape), "data_offsets": [place, place + size]}
+            place += size
+        self.size = place
+        self.layout, self.order = layout, iter(layout)
+        text = json.dumps(head).encode()
+        text += b" " * (-len(text) % 8)
+        self.file = path.open("wb")
+        self.file.write(len(text).to_bytes(8, "little") + text)
+
+    def add(self, key: str, tensor: torch.Tensor) -> None:
+        """The next tensor of the layout."""
+        assert (key, tensor.dtype, tuple(tensor.shape)) == (next(self.order), *self.layout[key])
+        self.file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+
+    def close(self) -> None:
+        """All of it is in the file."""
+        self.file.close()
+
+
+class Target(NamedTuple):
+    """A parameter that adapters change: the modules that lie in it (the experts, or one)."""
+
+    parameter: str
+    modules: list[str]
+    transposed: bool
+
+
+def fold(
+    paths: Sequence[str | os.PathLike[str]],
+    base: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    weights: Sequence[float] | None = None,
+    *,
+    dtype: str | None = None,
+    untie: bool = False,
+    force: bool = False,
+    same_base: bool = False,
+) -> FoldReport:
+    """Write the base with the weighted sum of adapters folded in, with its configuration and tokenizer.
+
+    Args:
+        paths: adapter folders or hub ids.
+        base: folder or hub id; weights in safetensors.
+        output: folder to write. It appears whole or not at all.
+        weights: one per adapter, by default 1 each.
+        dtype: of all floating tensors; by default each keeps its own.
+        untie: give a weight that two places share to each of them where an adapter acts on one; refused without.
+        force: overwrite a model folder.
+        same_base: take bases of different names for one and the same.
+
+    Raises:
+        ValueError: what cannot be folded, in one line; nothing is written.
+        OSError: what the operating system refuses; nothing is left behind.
+        IdentityFailed: a folded tensor is not within its bound; nothing is published.
+
+    Source: claim adapter_algebra.
+    """
+    if dtype is not None:
+        one_of(dtype, "dtype", tuple(OUTPUT))
+    folder = _local(base)
+    checkpoint = Checkpoint(folder)
+    check_output(Path(output), [folder], force, "config.json")
+    model = skeleton(folder)
+    adapters = read_all(paths, same_base, model)
+    chosen = check_weights(weights, len(adapters))
+    notes = [n for a in adapters for n in a.notes]
+    _check_copies(adapters, checkpoint)
+    targets = _targets(adapters, model)
+    freed = _freed(targets, model, checkpoint, untie, notes)
+    work = _Work(
+        adapters, chosen, model, targets, checkpoint.parameters(model), None if dtype is None else OUTPUT[dtype]
+    )
+    work.check(checkpoint, freed)
+    with Draft(Path(output)) as draft:
+        _write(draft.folder, checkpoint, work, freed)
+        _take_along(folder, draft.folder, checkpoint.config, dtype, bool(freed))
+        report = FoldReport(
+            Path(output).name, [a.name for a in adapters], chosen, work.found, sorted(work.dtypes),
+            len(checkpoint.files), notes,
+        )  # fmt: skip
+        (draft.folder / "README.md").write_text(_card(report, base), encoding="utf-8")
+        worst = report.tightest
+        if not worst.measured <= worst.bound:
+            raise IdentityFailed(
+                f"fold: {worst.name}: expected outputs within {worst.bound:.3g} of the sum of the parts, got "
+                f"{worst.measured:.3g}; nothing was written"
+            )
+        draft.publish()
+    for adapter in adapters:
+        adapter.close()
+    return report
+
+
+def _local(base: str | os.PathLike[str]) -> Path:
+    if Path(base).is_dir():
+        return Path(base)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(str(base)))
+    except Exception as error:  # every way in which a hub can fail
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(f"base: expected a model folder or a hub id, got {base} ({lines[0][:120]})") from error
+
+
+def _check_copies(adapters: Sequence[Adapter], checkpoint: Checkpoint) -> None:
+    """Weights that peft saved along must be the base's own."""
+    from safetensors import safe_open
+
+    for adapter in adapters:
+        for key, stored in adapter.copies.items():
+            place = key.removeprefix("base_model.model.").replace(".base_layer.", ".")
+            same = place in checkpoint.place
+            if same:
+                with safe_open(str(checkpoint.place[place]), framework="pt", device="cpu") as handle:
+                    own, copy = handle.get_tensor(place), adapter.tensor(stored)
+                same = own.shape == copy.shape and torch.equal(own.to(copy.dtype), copy)
+            require(
+                same or place.rpartition(".")[0] == "lm_head", f"{adapter.name}: {place}", "the base's own weight",
+                "another (trained, or the vocabulary was resized: resize the base and its tokenizer first)",
+            )  # fmt: skip
+
+
+def _targets(adapters: Sequence[Adapter], model: nn.Module) -> dict[str, Target]:
+    """Parameters that change."""
+    owners = dict(model.named_modules())
+    found: dict[str, Target] = {}
+    for name in module_names(adapters):
+        m = next(a.modules[name] for a in adapters if name in a.modules)
+        owner = owners[m.place]
+        key = f"{m.place}.{m.parameter or 'weight'}"
+        weight = getattr(owner, m.parameter or "weight")
+        turned = m.kind == "embedding" or type(owner).__name__ == "Conv1D"
+        if weight.dim() == 3:
+            turned = bool(getattr(owner, "is_transposed", False))
+        require(weight.dim() <= 3, m.name, "a matrix, or a stack of matrices", f"{weight.dim()} dimensions")
+        size = (m.inner, m.out) if turned else (m.out, m.inner)
+        require(size == tuple(weight.shape[-2:]), m.name, f"factors for the base's {tuple(weight.shape)}", size)
+        found.setdefault(key, Target(key, [], turned)).modules.append(name)
+    return found
+
+
+def _freed(
+    targets: Mapping[str, Target], model: nn.Module, checkpoint: Checkpoint, untie: bool, notes: list[str]
+) -> dict[str, str]:
+    """Names of parameters that get a tensor of their own -> the parameter whose tensor they shared."""
+    groups: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        groups.setdefault(id(parameter), []).append(name)
+    freed: dict[str, str] = {}
+    for names in groups.values():
+        touched = [n for n in names if n in targets]
+        if len(names) < 2 or not touched:
+            continue
+        others = [n for n in names if n not in touched]
+        beside = " and ".join(n for n in names if n != touched[0])
+        words = f"{touched[0]} shares its weight with {beside}, where the adapter does not act (claim adapter_algebra)"
+        require(untie, "base", "places with weights of their own (or --untie, which gives them some)", words)
+        notes.append(f"untied: {words}; each has its own now")
+        stored = next((n for n in names if n in checkpoint.place), None)
+        assert stored is not None
+        freed |= {n: stored for n in (*touched, *others) if n not in checkpoint.place}
+    return freed
+
+
+class _Work:
+    """Folds one tensor of the files after the other and keeps account."""
+
+    def __init__(
+        self,
+        adapters: Sequence[Adapter],
+        weights: Sequence[float],
+        model: nn.Module,
+        targets: dict[str, Target],
+        names: dict[str, tuple[str, str | None]],
+        dtype: torch.dtype | None,
+    ) -> None:
+        self.adapters, self.weights, self.model = adapters, weights, model
+        self.targets, self.names, self.dtype = targets, names, dtype
+        self.found: list[FoldedModule] = []
+        self.dtypes: set[str] = set()
+        self._slices: dict[str, torch.Tensor] = {}
+
+    def check(self, checkpoint: Checkpoint, freed: Mapping[str, str]) -> None:
+        """Every parameter that changes has its tensors in the files."""
+        held = {name for name, _ in self.names.values()} | set(freed)
+        for target in self.targets.values():
+            require(target.parameter in held, target.parameter, "a tensor in the base's files", "none")
+
+    def format(self, dtype: torch.dtype) -> torch.dtype:
+        """Of the tensor as it will be written."""
+        return self.dtype if self.dtype is not None and dtype.is_floating_point else dtype
+
+    def fold(self, key: str, parameter: str, pattern: str | None, tensor: torch.Tensor) -> torch.Tensor:
+        """The tensor as it will be written."""
+        target = self.targets.get(parameter)
+        form = self.format(tensor.dtype)
+        if target is None:
+            return tensor.to(form)
+        require(tensor.dtype in _FLOATS, key, "a floating-point weight (plain, not quantised)", str(tensor.dtype))
+        self.dtypes.add(_FLOATS[form])
+        if pattern is not None:
+            return self._converted(key, target, tensor, form)
+        made = tensor.to(torch.float64 if tensor.dtype == torch.float64 else torch.float32)
+        made = made.clone() if made is tensor else made
+        for name in target.modules:
+            expert = self._module(name).expert
+            place, before = (made[expert], tensor[expert]) if made.dim() == 3 else (made, tensor)
+            self._add(name, target, place, before, form)
+        return made.to(form)
+
+    def _add(
+        self, name: str, target: Target, place: torch.Tensor, before: torch.Tensor, form: torch.dtype = torch.float32
+    ) -> None:
+        """Add the updates of one module in place, and hold what will be written of it against the parts."""
+        parts = self._parts(name)
+        for b, a, strength in parts:
+            left, right = (a.T, b.T) if target.transposed else (b, a)
+            place.addmm_(left.to(place.dtype), right.to(place.dtype), alpha=strength)
+        self._measure(name, before, place.to(form), parts, target.transposed)
+
+    def _module(self, name: str) -> Module:
+        return next(a.modules[name] for a in self.adapters if name in a.modules)
+
+    def _parts(self, name: str) -> list[tuple[torch.Tensor, torch.Tensor, float]]:
+        parts = []
+        for adapter, weight in zip(self.adapters, self.weights, strict=True):
+            if name in adapter.modules and weight != 0.0:
+                a, b = adapter.factors(name)
+                parts.append((b, a, weight * adapter.modules[name].scale))
+        return parts
+
+    def _measure(
+        self,
+        name: str,
+        before: torch.Tensor,
+        after: torch.Tensor,
+        parts: Sequence[tuple[torch.Tensor, torch.Tensor, float]],
+        transposed: bool,
+    ) -> None:
+        """Outputs of some rows for random inputs, in float64, beside those of base and parts."""
+        before, after = (x.T if transposed else x for x in (before, after))
+        rng = stream(0, "fold", name)
+        rows = torch.from_numpy(np.sort(rng.choice(before.shape[0], min(_ROWS, before.shape[0]), replace=False)))
+        form = _FLOATS[after.dtype]
+        x = torch.from_numpy(rng.standard_normal((before.shape[1], _INPUTS))).to(after.dtype).double().numpy()
+        # a sum of updates is one update of stacked factors
+        b = [p[rows].double().numpy() * s for p, _, s in parts] or [np.zeros((len(rows), 0))]
+        a = [p.double().numpy() for _, p, _ in parts] or [np.zeros((0, before.shape[1]))]
+        update = LowRank(np.hstack(b), np.vstack(a))
+        base = before[rows].double().numpy()
+        off = np.abs(after[rows].double().numpy() @ x - (base @ x + update.apply(x)))
+        bound = merge_rounding_bound(base, update, x, form)
+        worst = np.unravel_index(int(np.argmax(off / np.maximum(bound, np.finfo(float).tiny))), off.shape)
+        self.found.append(FoldedModule(name, float(off[worst]), float(bound[worst])))
+
+    def _converted(self, key: str, target: Target, tensor: torch.Tensor, form: torch.dtype) -> torch.Tensor:
+        """A tensor of the files that is part of a parameter of the model: transformers' conversion, backwards."""
+        if key not in self._slices:
+            from transformers.core_model_loading import revert_weight_conversion
+
+            shape = self.model.get_parameter(target.parameter).shape
+            delta = torch.zeros(shape)
+            for name in target.modules:
+                place = delta[self._module(name).expert] if delta.dim() == 3 else delta
+                self._add(name, target, place, torch.zeros_like(place))
+            model: Any = self.model
+            self._slices |= revert_weight_conversion(model, {target.parameter: delta})
+        require(key in self._slices, key, "a tensor that transformers can compute from the model's", "another")
+        part = self._slices.pop(key)
+        require(part.shape == tensor.shape, key, f"shape {tuple(part.shape)}", tuple(tensor.shape))
+        made = (tensor.float() + part).to(form)
+        # one rounding to the format and one of the sum, entry by entry, summed up over inputs of size 1
+        rows = slice(0, min(_ROWS, tensor.shape[0]))
+        base, change, now = (x[rows].double() for x in (tensor, part, made))
+        off = (now - (base + change)).abs().sum(-1)
+        unit, tiny = FORMATS[_FLOATS[form]]
+        bound = (unit * now.abs() / (1 - unit) + 2.0**-23 * (base.abs() + change.abs()) + tiny).sum(-1)
+        worst = int((off / bound).argmax())
+        self.found.append(FoldedModule(key, float(off[worst]), float(bound[worst])))
+        return made
+
+
+def _write(folder: Path, checkpoint: Checkpoint, work: _Work, freed: Mapping[str, str]) -> None:
+    """All files of weights, and their index."""
+    from safetensors import safe_open
+
+    total = 0
+    where: dict[str, str] = {}
+    for path in checkpoint.files:
+        keys = [k for k, p in checkpoint.place.items() if p == path]
+        extra = [(new, old) for new, old in freed.items() if checkpoint.place[old] == path]
+        with safe_open(str(path), framework="pt", device="cpu") as handle:
+            layout = {}
+            for key, source in [*((k, k) for k in keys), *extra]:
+                part = handle.get_slice(source)
+                dtype = _dtype(part.get_dtype(), source)
+                layout[key] = (work.format(dtype), tuple(part.get_shape()))
+            writer = Writer(folder / path.name, layout)
+            try:
+                for key, tensor in _tensors(path, [*((k, k) for k in keys), *extra]):
+                    parameter, pattern = work.names.get(key, (key, None))
+                    writer.add(key, work.fold(key, parameter, pattern, tensor))
+            finally:
+                writer.close()
+        total += writer.size
+        where |= dict.fromkeys(layout, path.name)
+    if (checkpoint.folder / INDEX).is_file():
+        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def _tensors(path: Path, keys: Sequence[tuple[str, str]]) -> Iterator[tuple[str, torch.Tensor]]:
+    """One after the other; the file is let go of now and then, with the pages of it that are mapped."""
+    from safetensors import safe_open
+
+    for start in range(0, len(keys), 8):
+        with safe_open(str(path), framework="pt", device="cpu") as handle:
+            for key, source in keys[start : start + 8]:
+                yield key, handle.get_tensor(source)
+
+
+def _dtype(code: str, key: str) -> torch.dtype:
+    found = {v: k for k, v in _CODES.items()}.get(code)
+    require(found is not None, f"base: {key}", "a plain format (fold into the model that was quantised)", code)
+    assert found is not None
+    return found
+
+
+def _take_along(source: Path, target: Path, config: dict[str, Any], dtype: str | None, untied: bool) -> None:
+    """Configuration, tokenizer and what else lies beside the weights."""
+    for path in sorted(source.iterdir()):
+        if path.is_file() and not path.name.startswith(".") and not path.name.endswith(_WEIGHTS):
+            shutil.copyfile(path, target / path.name)
+    for part in (config, *(v for v in config.values() if isinstance(v, dict))):
+        if dtype is not None:
+            part |= {k: dtype for k in ("dtype", "torch_dtype") if k in part}
+        if untied and part.get("tie_word_embeddings", part is config):
+            part["tie_word_embeddings"] = False
+    (target / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _card(report: FoldReport, base: str | os.PathLike[str]) -> str:
+    terms = " + ".join(f"{w:g} x {n}" for w, n in zip(report.weights, report.adapters, strict=True))
+    worst = report.tightest
+    return (
+        f"---\nlibrary_name: transformers\n---\n\nFolded by lora-limits: {Path(base).name} + {terms}\n\n"
+        f"Outputs differ from those of base and adapters by at most {worst.measured:.3g}, bound {worst.bound:.3g} "
+        f"({worst.name}).\n"
+    )

@@ -1,0 +1,222 @@
+"""Folding into the base: weights and logits are those of peft's own merge, up to one rounding; whole or not at all."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from empirical.adapters.base import quiet
+from empirical.adapters.fold import INDEX, FoldReport, fold
+from empirical.adapters.merge import IdentityFailed
+from empirical.adapters.through_peft import randomize
+
+Save = Callable[..., Path]
+Base = Callable[..., Any]
+IDS = torch.arange(8)[None]
+
+
+def stored(model: Any, folder: Path, shard: str = "20KB") -> Path:
+    """A base on disk, in several files, with something beside the weights."""
+    with quiet():
+        model.save_pretrained(folder, max_shard_size=shard)
+    (folder / "tokenizer.json").write_text("{}", encoding="utf-8")
+    return folder
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return {k: v for path in folder.glob("*.safetensors") for k, v in load_file(path).items()}
+
+
+def loaded(folder: Path, like: Any, dtype: torch.dtype = torch.float32) -> Any:
+    with quiet():
+        return type(like).from_pretrained(folder, dtype=dtype).eval()
+
+
+def by_peft(model: Any, folders: list[Path], weights: list[float]) -> Any:
+    """peft's merge_and_unload of adapters one after the other, each with its weight."""
+    from peft import PeftModel
+    from peft.tuners.lora import LoraLayer
+
+    for folder, weight in zip(folders, weights, strict=True):
+        with quiet():
+            wrapped: Any = PeftModel.from_pretrained(model, str(folder))
+            for layer in wrapped.modules():
+                if isinstance(layer, LoraLayer):
+                    layer.scaling["default"] *= weight
+            model = wrapped.merge_and_unload()
+    return model
+
+
+@pytest.mark.parametrize(
+    ("architecture", "one", "two"),
+    [
+        ("llama", {}, {"r": 3, "use_rslora": True, "targets": ["q_proj", "lm_head"]}),
+        ("gpt2", {"fan_in_fan_out": True}, {"targets": ["c_attn"], "r": 2, "fan_in_fan_out": True}),
+        ("llama", {"targets": ["embed_tokens", "v_proj"]}, {"targets": ["embed_tokens"], "r": 2}),
+    ],
+)
+def test_the_fold_is_that_of_peft(
+    architecture: str, one: dict[str, Any], two: dict[str, Any], save_adapter: Save, tiny_base: Base, tmp_path: Path
+) -> None:
+    model = tiny_base(architecture)
+    base = stored(model, tmp_path / "base")
+    assert (base / INDEX).is_file()
+    folders = [save_adapter("a", architecture, 1, **one), save_adapter("b", architecture, 2, **two)]
+    report = fold(folders, base, tmp_path / "c", [0.7, -1.3])
+    wanted = by_peft(loaded(base, model), folders, [0.7, -1.3])
+    made = loaded(tmp_path / "c", model)
+    for name, parameter in wanted.named_parameters():
+        off = (made.get_parameter(name) - parameter).abs().max()
+        assert off <= 4 * 2.0**-24 * parameter.abs().max(), name  # both round a few sums of one unit
+    moved = (wanted(IDS).logits - loaded(base, model)(IDS).logits).abs().max()
+    assert (made(IDS).logits - wanted(IDS).logits).abs().max() < 1e-5 * moved
+    assert report.modules
+    assert all(m.measured <= m.bound for m in report.modules)
+    assert (tmp_path / "c" / "tokenizer.json").is_file()
+    assert sorted(p.name for p in (tmp_path / "c").glob("*.safetensors")) == sorted(
+        p.name for p in base.glob("*.safetensors")
+    )
+
+
+def test_sixteen_bits_are_rounded_once(save_adapter: Save, tiny_base: Base, tmp_path: Path) -> None:
+    base = stored(tiny_base("llama", torch.bfloat16), tmp_path / "base")
+    a = save_adapter("a", seed=1)
+    report = fold([a], base, tmp_path / "c")
+    assert report.dtypes == ["bfloat16"]
+    exact = by_peft(loaded(base, tiny_base("llama")), [a], [1.0])
+    for name, tensor in weights_of(tmp_path / "c").items():
+        assert torch.equal(tensor, exact.get_parameter(name).to(torch.bfloat16)), name
+    fold([a], base, tmp_path / "wide", dtype="float32")
+    assert {t.dtype for t in weights_of(tmp_path / "wide").values()} == {torch.float32}
+    config = json.loads((tmp_path / "wide" / "config.json").read_text(encoding="utf-8"))
+    assert config["dtype"] == "float32"
+
+
+def test_a_tied_embedding_is_refused_or_untied(save_adapter: Save, tiny_base: Base, tmp_path: Path) -> None:
+    model = tiny_base("llama", tied=True)
+    base = stored(model, tmp_path / "base")
+    a = save_adapter("a", seed=1, targets=["embed_tokens"])
+    with pytest.raises(ValueError, match=r"--untie.*shares its weight with lm_head"):
+        fold([a], base, tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+    report = fold([a], base, tmp_path / "c", untie=True)
+    assert any(n.startswith("untied") for n in report.notes)
+    before, after = weights_of(base), weights_of(tmp_path / "c")
+    assert torch.equal(after["lm_head.weight"], before["model.embed_tokens.weight"])
+    assert not torch.equal(after["model.embed_tokens.weight"], before["model.embed_tokens.weight"])
+    from peft import PeftModel
+
+    with quiet():
+        side = PeftModel.from_pretrained(loaded(base, model), str(a))(IDS).logits
+    assert (loaded(tmp_path / "c", model)(IDS).logits - side).abs().max() < 1e-5
+
+
+def qwen_moe() -> Any:
+    """A tiny mixture whose experts lie one by one in the files and fused in the model."""
+    import transformers
+
+    config = transformers.Qwen3MoeConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8, moe_intermediate_size=16, num_experts=4, num_experts_per_tok=2,
+        bos_token_id=None, eos_token_id=None, pad_token_id=None,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]), quiet():
+        torch.manual_seed(0)
+        return transformers.Qwen3MoeForCausalLM(config).eval()
+
+
+def fused(model: Any, folder: Path, seed: int, targets: Any = "all-linear", **options: Any) -> Path:
+    """An adapter on everything that peft calls all-linear: attention, router and fused experts."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=3, lora_alpha=6, target_modules=targets, task_type="CAUSAL_LM", **options)
+    with quiet():
+        wrapped: Any = get_peft_model(model, config)
+        randomize(wrapped, "default", seed)
+        wrapped.save_pretrained(str(folder))
+        wrapped.unload()
+    return folder
+
+
+def test_fused_experts_are_merged_and_folded(tmp_path: Path) -> None:
+    from empirical.adapters.audit import audit
+    from empirical.adapters.files import read_all
+    from empirical.adapters.merge import merge
+
+    base = stored(qwen_moe(), tmp_path / "base")
+    assert any("experts.3.up_proj" in k for k in weights_of(base))
+    folders = [fused(qwen_moe(), tmp_path / f"a{i}", i) for i in range(2)]
+    made = merge(folders, [0.7, -1.3], tmp_path / "merged")
+    wanted = by_peft(loaded(base, qwen_moe()), folders, [0.7, -1.3])
+    moved = (wanted(IDS).logits - loaded(base, qwen_moe())(IDS).logits).abs().max()
+    together = by_peft(loaded(base, qwen_moe()), [tmp_path / "merged"], [1.0])
+    for name, parameter in wanted.named_parameters():
+        assert (together.get_parameter(name) - parameter).abs().max() < 1e-5 * parameter.abs().max(), name
+    assert {m.r for m in made.modules} == {12}  # gate_up holds two of rank 3 and of 3 each
+    report = fold(folders, base, tmp_path / "c", [0.7, -1.3])
+    assert all(m.measured <= m.bound for m in report.modules)
+    folded = loaded(tmp_path / "c", qwen_moe())
+    for name, parameter in wanted.named_parameters():
+        assert (folded.get_parameter(name) - parameter).abs().max() < 1e-6 * parameter.abs().max(), name
+    assert (folded(IDS).logits - wanted(IDS).logits).abs().max() < 1e-4 * moved
+    names = {m.name for m in audit(folders).modules}
+    assert names == set(read_all(folders)[0].modules)
+    assert "model.layers.1.mlp.experts.down_proj[3]" in names
+
+
+@pytest.mark.parametrize("fault", ["scale", "missing", "expert"])
+def test_a_wrong_fold_is_noticed(
+    fault: str, save_adapter: Save, tiny_base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moe = fault == "expert"
+    base = stored(qwen_moe() if moe else tiny_base("llama"), tmp_path / "base")
+    only = {"targets": [], "target_parameters": ["mlp.experts.gate_up_proj"]}
+    a = fused(qwen_moe(), tmp_path / "a", 1, **only) if moe else save_adapter("a", seed=1)
+    right = torch.Tensor.addmm_
+
+    def wrong(self: torch.Tensor, *arguments: Any, alpha: float = 1.0) -> torch.Tensor:
+        return right(self, *arguments, alpha=alpha * {"scale": 1.001, "missing": 0.0, "expert": 1.001}[fault])
+
+    monkeypatch.setattr(torch.Tensor, "addmm_", wrong)
+    with pytest.raises(IdentityFailed, match="nothing was written"):
+        fold([a], base, tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+
+
+def test_what_cannot_be_folded_is_refused_in_one_line(save_adapter: Save, tiny_base: Base, tmp_path: Path) -> None:
+    base = stored(tiny_base("llama"), tmp_path / "base")
+    a = save_adapter("a", seed=1)
+    codes = tmp_path / "fp8"
+    shutil.copytree(base, codes)
+    config = json.loads((codes / "config.json").read_text(encoding="utf-8"))
+    (codes / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "fp8"}}))
+    bare = tmp_path / "bare"
+    shutil.copytree(base, bare, ignore=shutil.ignore_patterns("*.safetensors*"))
+    raw = tmp_path / "raw"
+    shutil.copytree(base, raw)
+    for path in raw.glob("*.safetensors"):
+        save_file({k: v.to(torch.float8_e4m3fn) for k, v in load_file(path).items()}, str(path))
+    other = stored(tiny_base("gpt2"), tmp_path / "other")
+    cases = [
+        (codes, {}, "quantised base .fp8"), (bare, {}, "weights in safetensors"), (raw, {}, "plain format"),
+        (other, {}, "a module of the base"), (tmp_path / "missing", {}, "a model folder"),
+        (base, {"dtype": "int8"}, "dtype"), (base, {"weights": [1.0, 2.0]}, "weights"),
+    ]  # fmt: skip
+    before = sorted(p.name for p in tmp_path.iterdir())
+    for folder, options, named in cases:
+        with pytest.raises(ValueError, match=named) as caught:
+            fold([a], folder, tmp_path / "c", **options)
+        assert len(str(caught.value).splitlines()) == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+    made = fold([a], base, tmp_path / "c")
+    assert isinstance(made, FoldReport)
+    with pytest.raises(ValueError, match="--force"):
+        fold([a], base, tmp_path / "c")
+    fold([a], base, tmp_path / "c", [2.0], force=True)
+    with pytest.raises(ValueError, match="another folder"):
+        fold([a], base, base, force=True)
