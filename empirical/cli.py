@@ -1,4 +1,4 @@
-"""``lora-limits``: audit and merge the adapters that one has on disk, and explain the claims behind it."""
+"""``lora-limits``: audit, merge, fold and export the adapters that one has on disk; explain the claims behind it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _adapter_options(command: argparse.ArgumentParser) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = OneLine(
         prog="lora-limits",
-        description="Limits of reusing LoRA adapters, for people who have some: audit and merge them.",
+        description="Limits of reusing LoRA adapters, for people who have some: audit, merge, fold, export.",
         epilog="Exit status: 0 done; 1 a merged adapter does not compute what its parts do (nothing is written then); "
         "2 bad input (one line, nothing is written).",
     )
@@ -72,7 +72,32 @@ def _parser() -> argparse.ArgumentParser:
     merge.add_argument(
         "--dtype", default="float32", metavar="float32|float16|bfloat16", help="of the factors written (float32)"
     )
+    merge.add_argument(
+        "--compact", action="store_true", help="ranks by module, for loaders that read rank_pattern (one rank, padded)"
+    )
     merge.add_argument("--force", action="store_true", help="overwrite an adapter folder")
+    fold = commands.add_parser(
+        "fold",
+        help="the base with the weighted sum in its weights",
+        epilog="Exit status: 0 done; 1 a folded weight is not within its bound, nothing is written; 2 bad input.",
+    )
+    fold.add_argument("adapters", nargs="+", metavar="ADAPTER", help="folder as peft saves it, or a hub id")
+    fold.add_argument("--base", required=True, metavar="DIR|ID", help="the base model, weights in safetensors")
+    fold.add_argument("-o", "--output", required=True, metavar="DIR", help="folder to write")
+    fold.add_argument("--weights", type=numbers, nargs="+", metavar="W", help="one per adapter (1 each)")
+    fold.add_argument("--same-base", action="store_true", help="take bases of different names for the same")
+    fold.add_argument("--dtype", metavar="float32|float16|bfloat16", help="of all weights (as the base has them)")
+    fold.add_argument("--untie", action="store_true", help="give places that share an adapted weight one each")
+    fold.add_argument("--force", action="store_true", help="overwrite a model folder")
+    export = commands.add_parser("export", help="one adapter as another program reads it")
+    export.add_argument("adapter", metavar="ADAPTER", help="folder as peft saves it, or a hub id")
+    export.add_argument("--to", default="gguf", metavar="gguf", help="for llama.cpp")
+    export.add_argument("-o", "--output", required=True, metavar="FILE", help="file to write")
+    export.add_argument(
+        "--base", metavar="DIR|ID", help="its configuration is read (by default what the adapter names)"
+    )
+    export.add_argument("--dtype", default="float32", metavar="float32|float16", help="of the factors (float32)")
+    export.add_argument("--force", action="store_true", help="replace a file")
     explain = commands.add_parser("explain", help="statement, status and proof of a claim")
     explain.add_argument("claim", metavar="CLAIM", nargs="?", help="its id; without one, all ids")
     return parser
@@ -128,7 +153,7 @@ def _merge(options: argparse.Namespace) -> int:
             options.adapters,
             options.weights,
             options.output,
-            Written(options.method, options.rank, options.dtype, options.force),
+            Written(options.method, options.rank, options.dtype, options.compact, options.force),
             base=options.base,
             same_base=options.same_base,
             seed=options.seed,
@@ -155,6 +180,47 @@ def _merge(options: argparse.Namespace) -> int:
     return 0
 
 
+def _fold(options: argparse.Namespace) -> int:
+    from empirical.adapters.fold import fold
+    from empirical.adapters.merge import IdentityFailed
+
+    try:
+        made = fold(
+            options.adapters,
+            options.base,
+            options.output,
+            options.weights,
+            dtype=options.dtype,
+            untie=options.untie,
+            force=options.force,
+            same_base=options.same_base,
+        )
+    except IdentityFailed as error:
+        print(f"lora-limits: {error}", file=sys.stderr)
+        return 1
+    terms = " + ".join(f"{w:g} x {n}" for w, n in zip(made.weights, made.adapters, strict=True))
+    worst = made.tightest
+    print(f"{made.output}: {Path(options.base).name} + {terms}")
+    print(f"  {len(made.modules)} weights in {made.files} files, {' and '.join(made.dtypes)}, each rounded once")
+    print(
+        f"  outputs on random inputs: off by {worst.measured:.2g}, bound {worst.bound:.2g} ({worst.name}, the closest)"
+    )
+    for note in made.notes:
+        print(f"  {note}")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from empirical.adapters.export import export
+
+    made = export(
+        options.adapter, options.output, to=options.to, base=options.base, dtype=options.dtype, force=options.force
+    )
+    kind = f"{made.architecture}, {made.modules} modules, alpha {made.alpha:g}, {made.dtype}"
+    print(f"{made.file}: {made.adapter} for llama.cpp ({kind})")
+    return 0
+
+
 def _explain(options: argparse.Namespace) -> int:
     from empirical.explain import explain
 
@@ -163,7 +229,7 @@ def _explain(options: argparse.Namespace) -> int:
     return 0
 
 
-ACTIONS = {"audit": _audit, "merge": _merge, "explain": _explain}
+ACTIONS = {"audit": _audit, "merge": _merge, "fold": _fold, "export": _export, "explain": _explain}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,32 @@ def test_the_command_writes_reports_and_prints_tables(
     assert (tmp_path / "r.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     assert main(["merge", str(a), str(b), "-o", str(tmp_path / "c"), "--weights", "0.5", "0.5"]) == 0
     assert "14 modules, rank 8, scale 1, float32" in capsys.readouterr().out
+
+
+def test_merge_fold_and_export_from_the_command_line(
+    save_adapter: Save, tiny_base: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from empirical.adapters.base import quiet
+
+    a, b = save_adapter("a", seed=1, targets=["q_proj"]), save_adapter("b", seed=2, r=2)
+    with quiet():
+        tiny_base("llama").save_pretrained(tmp_path / "base")
+    base, weights = str(tmp_path / "base"), ["--weights", "1,-1e-1"]
+    capsys.readouterr()
+    assert main(["merge", str(a), str(b), "-o", str(tmp_path / "c"), "--compact", *weights]) == 0
+    assert "rank 2 to 6" in capsys.readouterr().out
+    assert main(["merge", str(a), str(b), "-o", str(tmp_path / "c"), "--force"]) == 0  # replaced, and not compact
+    assert "rank 6, scale 1" in capsys.readouterr().out
+    assert main(["fold", str(a), str(b), "--base", base, "-o", str(tmp_path / "d"), *weights]) == 0
+    out = capsys.readouterr().out
+    assert "d: base + 1 x a + -0.1 x b" in out
+    assert "14 weights in 1 files, float32, each rounded once" in out
+    assert main(["export", str(tmp_path / "c"), "--base", base, "-o", str(tmp_path / "c.gguf")]) == 0
+    assert "c.gguf: c for llama.cpp (llama, 14 modules, alpha 6, float32)" in capsys.readouterr().out
+    assert main(["export", str(a), "--to", "onnx", "-o", str(tmp_path / "x")]) == 2
+    assert main(["fold", str(a), "--base", str(tmp_path / "none"), "-o", str(tmp_path / "x")]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 2
+    assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.parametrize(

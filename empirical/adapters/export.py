@@ -1,0 +1,167 @@
+"""An adapter for llama.cpp: one GGUF file, written by the ``gguf`` library.
+
+llama.cpp multiplies B A by alpha / rank, with one alpha in the file and the rank read off the tensor; names are those
+of its own layers. The bases that it lays out differently from transformers (the rows of q and k of the llama family,
+reordered for its rotary embedding) have B's rows reordered in the same way.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from empirical.adapters.files import Adapter, Module, read_all
+from empirical.adapters.names import said_base, skeleton
+from theory.numerics import one_of, require
+
+FORMATS = ("gguf",)
+#: transformers' model type -> (llama.cpp's architecture, whether the rows of q and k are reordered)
+ARCHITECTURES = {
+    "llama": ("llama", True),
+    "mistral": ("llama", True),
+    "mixtral": ("llama", True),
+    "qwen2": ("qwen2", False),
+    "qwen3": ("qwen3", False),
+    "gemma": ("gemma", False),
+    "gemma2": ("gemma2", False),
+    "gemma3_text": ("gemma3", False),
+    "phi3": ("phi3", False),
+    "gpt2": ("gpt2", False),
+}
+DTYPES = {"float32": torch.float32, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What :func:`export` wrote."""
+
+    file: str
+    adapter: str
+    architecture: str
+    modules: int
+    alpha: float
+    dtype: str
+
+
+def export(
+    adapter: str | os.PathLike[str],
+    file: str | os.PathLike[str],
+    *,
+    to: str = "gguf",
+    base: Any = None,
+    dtype: str = "float32",
+    force: bool = False,
+) -> Exported:
+    """Write an adapter as llama.cpp reads it.
+
+    Args:
+        adapter: folder or hub id.
+        file: to write; whole or not at all.
+        to: ``"gguf"``.
+        base: folder or hub id of the base, of which the configuration alone is read; by default what the adapter names.
+        dtype: of the factors, ``"float32"`` or ``"float16"``.
+        force: replace a file.
+
+    Raises:
+        ValueError: what cannot be written, in one line; nothing is.
+        OSError: what the operating system refuses; nothing is left behind.
+
+    Source: llama.cpp, ``convert_lora_to_gguf.py`` and ``src/llama-adapter.cpp`` (the layout, and scale = alpha / rank).
+    """
+    one_of(to, "to", FORMATS)
+    one_of(dtype, "dtype", tuple(DTYPES))
+    target = Path(file)
+    require(target.resolve().parent.is_dir(), "output", "a file in an existing folder", str(target))
+    if target.is_symlink() or target.exists():
+        plain = not target.is_symlink() and stat.S_ISREG(target.stat().st_mode)
+        require(plain, "output", "a plain file to replace", str(target))
+        require(force, "output", "a new file (or --force)", f"{target}, which exists")
+    (found,) = read_all([adapter])
+    model = skeleton(base) if base is not None else said_base(found.raw)
+    require(model is not None, "base", "its configuration (--base DIR), which says how llama.cpp lays it out", "none")
+    (found,) = read_all([adapter], model=model)
+    config = model.config.get_text_config()  # type: ignore[union-attr, operator]
+    kind = str(config.model_type)
+    require(kind in ARCHITECTURES, "base", f"an architecture among {', '.join(ARCHITECTURES)}", kind)
+    architecture, reordered = ARCHITECTURES[kind]
+    names = _names(found, architecture, int(config.num_hidden_layers))
+    first = next(iter(found.modules.values()))
+    alpha = first.scale * first.r
+    handle, draft = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.resolve().parent)
+    os.close(handle)
+    try:
+        _write(Path(draft), found, names, (architecture, config if reordered else None), alpha, DTYPES[dtype])
+        Path(draft).chmod(0o644)
+        Path(draft).replace(target)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise
+    finally:
+        found.close()
+    return Exported(target.name, found.name, architecture, len(names), alpha, dtype)
+
+
+def _names(adapter: Adapter, architecture: str, layers: int) -> dict[str, str]:
+    """Module -> name of llama.cpp's weight."""
+    import gguf
+
+    numbers = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
+    table = gguf.get_tensor_name_map(numbers[architecture], layers)
+    found = {}
+    for m in adapter.modules.values():
+        plain = m.name == m.place
+        require(plain, m.name, "modules (fold adapters of fused experts into the base, then convert it)", "an expert")
+        # where a language model stands inside another, llama.cpp has it alone
+        bare = re.sub(r"^(model\.language_model|language_model\.model|language_model)\.", "model.", m.name)
+        name = table.get_name(bare)
+        require(name is not None, m.name, f"a module that llama.cpp has in {architecture}", "another")
+        found[m.name] = f"{name}.weight"
+    return found
+
+
+def _write(
+    path: Path, adapter: Adapter, names: dict[str, str], layout: tuple[str, Any], alpha: float, dtype: torch.dtype
+) -> None:
+    import gguf
+
+    architecture, heads = layout
+    writer = gguf.GGUFWriter(path, arch=architecture)
+    writer.add_type(gguf.GGUFType.ADAPTER)
+    writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
+    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, alpha)
+    writer.add_string(gguf.Keys.General.NAME, adapter.name)
+    for name, weight in names.items():
+        m = adapter.modules[name]
+        a, b = adapter.factors(name)
+        b = b.double() * (m.scale * m.r / alpha if alpha else 0.0)  # one alpha for all
+        if heads is not None:
+            b = _reordered(m, b, heads)
+        if m.kind == "embedding":
+            a = a.T  # which llama.cpp looks rows up in
+        for factor, tensor in (("lora_a", a), ("lora_b", b)):
+            stored = tensor.to(dtype).contiguous()
+            finite = bool(torch.isfinite(stored).all())
+            require(
+                finite, f"{name}: dtype", "a format with room for the factors (lora-limits merge balances them)", dtype
+            )
+            writer.add_tensor(f"{weight}.{factor}", stored.numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _reordered(module: Module, b: torch.Tensor, config: Any) -> torch.Tensor:
+    """Rows of q and k, in each head from two halves to pairs."""
+    last = module.name.rpartition(".")[2]
+    if last not in ("q_proj", "k_proj"):
+        return b
+    count = config.num_attention_heads if last == "q_proj" else config.num_key_value_heads
+    return b.reshape(count, 2, b.shape[0] // count // 2, -1).transpose(1, 2).reshape(b.shape)
