@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from empirical.ladder import checks_of, experiments_of
 from theory.claims import Claim, load
 from theory.numerics import require
+from theory.provenance import ROOT, build_folder
 
-ROOT = Path(__file__).resolve().parents[1]
 WIDTH = 100
 
 
-def explain(claim: str | None, build: Path = ROOT / "build") -> list[str]:
-    """Lines for a terminal: statement, assumptions, source, where it is computed, checked, proved and measured.
+def explain(claim: str | None, build: Path | None = None) -> list[str]:
+    """Lines for a terminal: statement, assumptions, source, where it is computed, checked, proved, tested, measured.
 
     Args:
         claim: id in the registry; None lists all ids with their titles.
-        build: where ``verification.json`` and ``experiments.json`` lie, if they were made.
+        build: where ``verification.json`` and ``experiments.json`` lie, if they were made; by default ``build/``.
 
     Raises:
         ValueError: no such claim.
@@ -43,10 +46,12 @@ def explain(claim: str | None, build: Path = ROOT / "build") -> list[str]:
     lines += _row(f"proved in proofs/{found.topic}.v", proofs or ["nothing yet"])
     if found.unproved:
         lines += _row("not proved", [found.unproved])
+    lines += _row("tested by", list(_tests(found)) or ["tests in the checkout"])
+    lines += _row("in the paper", list(_paper(found)) or ["its source is in the checkout"])
     lines += _row("measured by", [f"empirical/experiments/{e}" for e in experiments_of(found.id)] or ["no experiment"])
     if found.uses:
         lines += _row("rests on", list(found.uses))
-    return lines + _status(found, build)
+    return lines + _status(found, build or build_folder())
 
 
 def _dotted(reference: str) -> str:
@@ -55,9 +60,36 @@ def _dotted(reference: str) -> str:
 
 def _row(label: str, values: list[str]) -> list[str]:
     first, *rest = values
-    wrapped = textwrap.wrap(first, WIDTH, initial_indent=f"{label}: ", subsequent_indent="    ")
+    wrapped = textwrap.wrap(first, WIDTH, initial_indent=f"{label}: ", subsequent_indent="      ")
     return wrapped + [line for v in rest for line in textwrap.wrap(v, WIDTH, initial_indent="    ",
                                                                    subsequent_indent="      ")]  # fmt: skip
+
+
+def _tests(claim: Claim) -> Iterator[str]:
+    """``file:line test`` of every test that evaluates a theorem of the claim, then the file that tests the code."""
+    for path in sorted((ROOT / "tests" / "proofs").glob("test_*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            marks = node.decorator_list if isinstance(node, ast.FunctionDef) else []
+            theorems = [ast.literal_eval(name) for mark in marks if isinstance(mark, ast.Call)
+                        and ast.unparse(mark.func) == "pytest.mark.theorem" for name in mark.args]  # fmt: skip
+            mine = [name for name in theorems if name in claim.theorems]
+            if mine:
+                assert isinstance(node, ast.FunctionDef)
+                yield f"{path.relative_to(ROOT)}:{node.lineno} {node.name} ({', '.join(mine)})"
+    functions = ROOT / "tests" / "theory" / f"test_{claim.topic}.py"
+    if functions.exists():
+        yield f"{functions.relative_to(ROOT)}"
+
+
+def _paper(claim: Claim) -> Iterator[str]:
+    r"""``file:line, section, label`` of every place where ``\claim{id}`` stands."""
+    for path in sorted((ROOT / "paper").glob("*.tex")):
+        section = "no section"
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            label = re.match(r"\s*\\label{(sec:[^}]*)}", line)
+            section = label[1] if label else section
+            if re.match(rf"\s*\\claim{{{claim.id}}}", line):
+                yield f"{path.relative_to(ROOT)}:{number}, section {section}, label claim:{claim.id}"
 
 
 def _status(claim: Claim, build: Path) -> list[str]:
@@ -70,7 +102,7 @@ def _status(claim: Claim, build: Path) -> list[str]:
         lines += _row("status", ["not computed here (make verify)"])
     for p in _read(build / "experiments.json").get("predictions", []):
         if p.get("claim") == claim.id:
-            lines += _row(f"prediction {p['id']}", [f"{p['verdict']} ({p['kind']})"])
+            lines += _row(f"prediction {p['experiment']}/{p['id']}", [f"{p['verdict']} ({p['kind']})"])
     return lines
 
 

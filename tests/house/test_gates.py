@@ -63,6 +63,14 @@ def test_a_layer_that_cannot_run_is_not_checked_and_fails_only_when_strict(
     assert {p.name for p in copy.iterdir()} == {"theory"}  # nothing is written beside the package
 
 
+def test_without_hypothesis_checks_are_not_checked_and_there_is_no_traceback(copy: Path) -> None:
+    absent = "raise ModuleNotFoundError('none', name='hypothesis')\n"
+    (copy / "hypothesis.py").write_text(absent, encoding="utf-8")
+    done = theory("verify", "--claim", "dilution", cwd=copy, PATH=str(copy))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "expected the package hypothesis, got none (pip install 'lora-limits[checks]')" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

@@ -218,6 +218,9 @@ def test_the_page_has_everything(built: Path, made: Material) -> None:
         assert shown.count(f'id="claim-{claim.id}"') == shown.count(f'id="node-{claim.id}"') == 1
         for theorem in claim.theorems:
             assert shown.count(f'id="theorem-{theorem}"') == 1
+            file = re.search(rf'id="theorem-{theorem}".*?<code>(proofs/\w+\.v)</code>', shown, re.DOTALL)
+            assert file
+            assert re.search(rf"^Theorem {theorem}\b", (ROOT / file[1]).read_text(encoding="utf-8"), re.MULTILINE)
         for check in (*claim.checks, *checks_of(claim.id)):
             assert check in shown
     assert shown.count('<li class="row ') == len(made.runs["rank_threshold"][0].rows)

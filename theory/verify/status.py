@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from theory.claims import resolve
+from theory.console import install_hint
 
 
 @dataclass
@@ -69,8 +70,11 @@ def run_reference(reference: str) -> Row:
         figure = None if found is None else {"name": found.name, "value": float(found.value), "unit": found.unit}
         made = expectations()
     except ModuleNotFoundError as error:
-        ours = (error.name or "").partition(".")[0] in ("", "theory", re.split("[.:]", reference)[0])
-        status, reason = "fail" if ours else "not_checked", f"{reference}: {error}"
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "theory", re.split("[.:]", reference)[0]):
+            status, reason = "fail", f"{reference}: {error}"
+        else:
+            status, reason = "not_checked", f"expected the package {package}, got none ({install_hint(package)})"
     except Exception as error:  # a check may fail in any way; the reason is shown and the run goes on
         lines = str(error).strip().splitlines() or [type(error).__name__]
         status, reason = "fail", f"{reference.partition(':')[2]}: {type(error).__name__}: {lines[0]}"

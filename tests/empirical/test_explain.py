@@ -1,0 +1,79 @@
+"""Every pointer that is printed is true: the files are read, in the lines that are named."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from empirical.engine.catalogue import names
+from empirical.explain import explain
+from empirical.ladder import experiments_of
+from theory.__main__ import markdown
+from theory.claims import load
+from theory.verify.formal import theorem_files
+
+ROOT = Path(__file__).resolve().parents[2]
+CLAIMS = load()
+HELD = theorem_files(ROOT / "proofs")
+
+
+def rows(claim: str, build: Path) -> dict[str, list[str]]:
+    """Label -> its values, as printed (a value that is wrapped is put together again)."""
+    found: dict[str, list[str]] = {}
+    lines = explain(claim, build)
+    label = ""
+    for line in lines[lines.index("assumes") :]:
+        if line.startswith("      ") and found:
+            found[label][-1] += " " + line.strip()
+        elif line.startswith("    ") and found:
+            found[label].append(line.strip())
+        elif ": " in line and not line.startswith(" "):
+            label, _, value = line.partition(": ")
+            found[label] = [value]
+    return found
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_what_explain_points_at_is_there(claim: str, tmp_path: Path) -> None:
+    found = rows(claim, tmp_path)
+    (proofs,) = (re.fullmatch(r"proved in proofs/(\w+)\.v", label) for label in found if label.startswith("proved in"))
+    assert proofs
+    theorems = [value.partition(" ")[0] for value in found[proofs[0]]]
+    assert theorems == list(CLAIMS[claim].theorems)
+    assert {stem for name in theorems for stem in HELD[name]} == {proofs[1]}
+    *marked, functions = found["tested by"]
+    assert (ROOT / functions).is_file()
+    tested = set()
+    for pointer in marked:
+        file, line, test, those = re.fullmatch(r"(\S+):(\d+) (\w+) \((.*)\)", pointer).groups()  # type: ignore[union-attr]
+        assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8").splitlines()[int(line) - 1]
+        tested |= set(those.split(", "))
+    assert tested == set(theorems)
+    (pointer,) = found["in the paper"]
+    file, line, section, label = re.fullmatch(r"(\S+):(\d+), section (\S+), label (\S+)", pointer).groups()  # type: ignore[union-attr]
+    text = (ROOT / file).read_text(encoding="utf-8")
+    assert f"\\claim{{{claim}}}" in text.splitlines()[int(line) - 1]
+    assert f"\\label{{{section}}}" in text
+    assert label == f"claim:{claim}"
+    measured = [v.removeprefix("empirical/experiments/") for v in found["measured by"]]
+    assert measured == (list(experiments_of(claim)) or ["no experiment"])
+    assert set(measured) <= {*names(), "no experiment"}
+
+
+def test_a_prediction_is_shown_with_its_experiment(tmp_path: Path) -> None:
+    row = {"id": "single.law.AB", "claim": "coverage_law", "experiment": "coverage", "verdict": "holds"}
+    row["kind"] = "hypothesis"
+    (tmp_path / "experiments.json").write_text(json.dumps({"predictions": [row]}), encoding="utf-8")
+    assert "prediction coverage/single.law.AB: holds (hypothesis)" in explain("coverage_law", tmp_path)
+    assert not [line for line in explain("dilution", tmp_path) if line.startswith("prediction")]
+
+
+def test_the_table_of_claims_points_at_the_files_that_hold_the_theorems() -> None:
+    for claim in CLAIMS.values():
+        (line,) = (line for line in markdown(CLAIMS).splitlines() if line.startswith(f"| `{claim.id}` |"))
+        count, stem = re.search(r"(\d+) in `proofs/(\w+)`", line).groups()  # type: ignore[union-attr]
+        assert sum(HELD[name] == [stem] for name in claim.theorems) == int(count)
+        for module, name in re.findall(r"`([a-z_]+)\.(\w+)[.\w]*`", line):
+            source = (ROOT / "theory" / f"{module}.py").read_text(encoding="utf-8")
+            assert re.search(rf"^(def|class) {name}\b", source, re.MULTILINE), name
