@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,6 +12,7 @@ from empirical.engine.drawing import (
     PURPLE,
     RED,
     Records,
+    Rows,
     cloud,
     finish,
     line_mark,
@@ -22,22 +20,22 @@ from empirical.engine.drawing import (
     new_panels,
     panel_title,
     rank_axis,
-    rate,
     share_axis,
     tally_suffix,
     world_mark,
 )
-from empirical.experiments.update_spectrum.predictions import Book, mean
+from empirical.experiments.update_spectrum.predictions import Worlds, mean
+from empirical.experiments.update_spectrum.tables import LinearCell
 from theory.approximation import decay_spectrum, saturation_point
 
 #: at most this many singular values are drawn
 SHOWN = 32
 
 
-def spectrum_figure(records: Records, rows: Records) -> Figure | None:
+def spectrum_figure(records: Records, rows: Rows) -> Figure | None:
     """r95 of every update by group, spectra with the decays that fit, and tasks against the rank that is left."""
-    names = list(dict.fromkeys(r["cell"]["group"] for r in records if r["cell"]["kind"] != "linear"))
-    groups = {name: [r for r in records if r["cell"]["group"] == name] for name in names}
+    studies = [r for r in records if not isinstance(r.cell, LinearCell)]
+    groups = {r.cell.group: [s for s in studies if s.cell.group == r.cell.group] for r in studies}
     if not groups:
         return None
     figure, axes = new_panels(3, len(groups), (10.4, 3.3 * len(groups) + 0.9), width_ratios=[5, 4, 4])
@@ -54,19 +52,19 @@ def spectrum_figure(records: Records, rows: Records) -> Figure | None:
     return finish(figure, "What full fine-tuning changes: facts against a style", every, handles, 4)
 
 
-def _ranks(axis: Axes, name: str, worlds: Records, rows: Records) -> None:
+def _ranks(axis: Axes, name: str, worlds: Records, rows: Rows) -> None:
     """r95, mean over matrices, of the updates and of the gradients at the base."""
-    cell = worlds[0]["cell"]
-    sizes = sorted(cell["facts"])
+    cell = worlds[0].cell
+    sizes = sorted(cell.facts)
     facts = [f"facts_{n}" for n in sizes]
-    rest = sorted(set(worlds[0]["metrics"]["conditions"]) - set(facts), key=lambda c: (c.split("_")[0], c))
+    rest = sorted(set(worlds[0].metrics.conditions) - set(facts), key=lambda c: (c.split("_")[0], c))
     conditions = [*facts, *rest]
-    book = Book(worlds)
     for x, condition in enumerate(conditions):
-        found = [r["metrics"]["conditions"][condition] for r in worlds]
-        cloud(axis, x, [mean(f["r95"]) for f in found], BLUE, 0.3)
-        cloud(axis, x, [mean(f["gradient"]) for f in found], PURPLE, 0.3, "^")
-    point = saturation_point(book.answers(), book.width())
+        found = [r.metrics.conditions[condition] for r in worlds]
+        cloud(axis, x, [mean(f.r95) for f in found], BLUE, 0.3)
+        cloud(axis, x, [mean(f.gradient) for f in found], PURPLE, 0.3, "^")
+    said = Worlds(cell, [r.metrics for r in worlds])
+    point = saturation_point(said.answers(), said.width())
     axis.plot(range(len(sizes)), [min(n, point) for n in sizes], "k-", gid="saturation")
     labels = [c.replace("_", " ") for c in conditions]
     axis.set_xticks(range(len(conditions)), labels, rotation=60, ha="right", rotation_mode="anchor", fontsize=7)
@@ -78,38 +76,33 @@ def _ranks(axis: Axes, name: str, worlds: Records, rows: Records) -> None:
 
 def _decays(axis: Axes, worlds: Records) -> None:
     """Spectra of the first world, relative to the largest value, with the power laws fitted to them."""
-    cell, found = worlds[0]["cell"], worlds[0]["metrics"]["conditions"]
-    for condition, colour in ((f"facts_{cell['compare']}", BLUE), (cell["styles"][0], GREEN)):
-        values = found[condition]["spectrum"][:SHOWN]
+    cell, found = worlds[0].cell, worlds[0].metrics.conditions
+    for condition, colour in ((f"facts_{cell['compare']}", BLUE), (cell.styles[0], GREEN)):
+        values = found[condition].spectrum[:SHOWN]
         index = np.arange(1, len(values) + 1)
         axis.plot(index, values, marker="o", ls="", ms=3, color=colour, label=condition.replace("_", " "))
-        axis.plot(index, decay_spectrum("power", found[condition]["power"], len(values)), ":", color=colour)
+        axis.plot(index, decay_spectrum("power", found[condition].power, len(values)), ":", color=colour)
     axis.set(xscale="log", yscale="log", xlabel="index i", ylabel="σᵢ / σ₁")
     axis.legend(loc="lower left")
     panel_title(axis, f"Spectrum of a middle matrix (seed {cell['seed']})")
 
 
-def _tasks(axis: Axes, name: str, worlds: Records, rows: Records) -> None:
+def _tasks(axis: Axes, name: str, worlds: Records, rows: Rows) -> None:
     """Share right against rank: the full update cut, and LoRA."""
-    cell = worlds[0]["cell"]
+    cell = worlds[0].cell
 
     def series(table: str, condition: str, colour: str, marker: str, aside: float) -> None:
-        runs: list[Mapping[str, Any]] = [r["metrics"][table].get(condition, {}) for r in worlds]
+        runs = [getattr(r.metrics, table)[condition] for r in worlds]
         for key in runs[0]:
             if key != "r95":
-                cloud(
-                    axis,
-                    float(key) * 2**aside,
-                    [rate(run[key]["asked"]["right"]) for run in runs],
-                    colour,
-                    marker=marker,
-                )
+                found = [run[key].asked.right.rate for run in runs]
+                cloud(axis, float(key) * 2**aside, found, colour, marker=marker)
 
     series("cuts", f"facts_{cell['compare']}", BLUE, "s", -0.15)
     series("lora", f"facts_{cell['compare']}", RED, "D", -0.05)
-    series("cuts", cell["styles"][0], GREEN, "v", 0.05)
-    series("lora", cell["styles"][0], PURPLE, "P", 0.15)
-    rank_axis(axis, cell["cuts"])
+    series("cuts", cell.styles[0], GREEN, "v", 0.05)
+    series("lora", cell.styles[0], PURPLE, "P", 0.15)
+    rank_axis(axis, cell.cuts)
     axis.set_xlabel("rank r of the cut or of LoRA")
     share_axis(axis)
     prefixes = tuple(f"{name}.{p}" for p in ("cut.", "lora", "needed."))

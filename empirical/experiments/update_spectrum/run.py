@@ -18,7 +18,30 @@ import numpy as np
 import torch
 from torch import nn
 
+from empirical.engine.experiment import Experiment, Kind
+from empirical.engine.settings import Cell, Count, read
 from empirical.experiments.update_spectrum.predictions import predictions
+from empirical.experiments.update_spectrum.tables import (
+    Condition,
+    Cut,
+    Edit,
+    FactsEdit,
+    Fits,
+    LinearCell,
+    LinearCut,
+    Lora,
+    Memory,
+    Nearness,
+    Pretrained,
+    PretrainedCell,
+    Score,
+    Scratch,
+    ScratchCell,
+    Settings,
+    Spectra,
+    Study,
+    StudyCell,
+)
 from empirical.tasks.sentences import Part, Ragged, Sentences, collate, ragged, shuffle_answers
 from empirical.tasks.styles import STYLES, WorldStyles, dressed, examples
 from empirical.tasks.two_hop import World, WorldShape
@@ -42,22 +65,11 @@ from empirical.training.bases import (
     updated,
 )
 from empirical.training.bases import dense as dense_of
-from empirical.training.readout import table
 from empirical.training.together import train_adapters
 from theory.approximation import best_update, decay_rank, floor_error, spectral_rank
 from theory.lowrank import LowRank
 from theory.numerics import Array, rank_tolerance, require, stream
 
-__all__ = ["ORDER", "PROTOCOL", "cells", "predictions", "run", "seconds"]
-
-PROTOCOL = 1
-ORDER = 60
-
-LINEAR = {"worlds", "first_seed", "facts", "answers", "width", "ranks"}
-TUNING = {"facts", "compare", "held", "styles", "steps", "batch", "rate", "cuts", "ranks", "lora_rate"}
-SCRATCH = {"bridges", "width", "layers", "heads", "feed_forward", "base_steps", "base_batch", "base_rate", *TUNING}
-PRETRAINED = {"base", "layers", *TUNING}
-WORLDS = {"name", "kind", "worlds", "first_seed"}
 #: share of the energy that an update's rank has to keep
 ENERGY = 0.95
 #: sentences that are measured at a time
@@ -69,119 +81,83 @@ Taught = Sentences | Ragged
 # ---------------------------------------------------------------- the grid
 
 
-def cells(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+def cells(settings: Settings) -> list[Cell]:
     """One cell per world of the linear memory and of every group.
 
-    Args:
-        config: `linear` (a table with the keys LINEAR), `scratch` and `pretrained` (tables with the keys of those
-            names, the defaults of a world) and `groups`, a list of tables with name, kind (scratch or pretrained),
-            worlds, first_seed and any default to change.
-
     Raises:
-        ValueError: unknown or missing keys, or settings from which the predictions cannot be read.
+        ValueError: a group with an unknown key, or settings from which the predictions cannot be read.
     """
-    table(config, {"linear", "scratch", "pretrained", "groups"}, "update_spectrum")
-    kinds = {"scratch": SCRATCH, "pretrained": PRETRAINED}
-    for name, keys in (("linear", LINEAR), *kinds.items()):
-        table(config[name], keys, f"update_spectrum: {name}")
-    linear = config["linear"]
-    sizes = {k: linear[k] for k in sorted(LINEAR - {"worlds", "first_seed"})}
-    grid = [{"kind": "linear", "group": "linear", "seed": linear["first_seed"] + i, **sizes}
-            for i in range(linear["worlds"])]  # fmt: skip
-    for group in config["groups"]:
-        kind = group.get("kind")
-        require(kind in kinds, "update_spectrum: kind of a group", "scratch or pretrained", repr(kind))
-        table({**config[kind], **group}, kinds[kind] | WORLDS, f"update_spectrum: group {group.get('name')}")
-        settings = {k: group.get(k, config[kind][k]) for k in sorted(kinds[kind])}
-        unknown = sorted(set(settings["styles"]) - set(STYLES))
+    linear = settings.linear
+    grid: list[Cell] = [LinearCell.of(linear, seed=linear.first_seed + i) for i in range(linear.worlds)]
+    for group in settings.groups:
+        default: Scratch | Pretrained = settings.scratch if group.kind == "scratch" else settings.pretrained
+        changed = read(type(default), default.model_dump() | (group.model_extra or {}), f"group {group.name}")
+        unknown = sorted(set(changed.styles) - set(STYLES))
         require(not unknown, "styles", "some of " + ", ".join(STYLES), ", ".join(unknown))
-        require(len(settings["styles"]) > 0, "styles", "at least one style", "none")
-        require(settings["compare"] in settings["facts"], "compare", f"one of {settings['facts']}", settings["compare"])
-        require(settings["facts"] == sorted(set(settings["facts"])), "facts", "growing numbers", settings["facts"])
-        lacking = sorted(set(settings["ranks"]) - set(settings["cuts"]))
-        require(not lacking, "ranks", f"ranks among the cuts {settings['cuts']}", lacking)
-        for i in range(group["worlds"]):
-            grid.append({"kind": kind, "group": group["name"], "seed": group["first_seed"] + i, **settings})
+        require(len(changed.styles) > 0, "styles", "at least one style", "none")
+        require(changed.compare in changed.facts, "compare", f"one of {changed.facts}", changed.compare)
+        require(changed.facts == tuple(sorted(set(changed.facts))), "facts", "growing numbers", changed.facts)
+        lacking = sorted(set(changed.ranks) - set(changed.cuts))
+        require(not lacking, "ranks", f"ranks among the cuts {changed.cuts}", lacking)
+        kind = ScratchCell if group.kind == "scratch" else PretrainedCell
+        grid += [kind.of(changed, group=group.name, seed=group.first_seed + i) for i in range(group.worlds)]
     return grid
 
 
-def seconds(cell: Mapping[str, Any]) -> float:
-    """A guess of the seconds that a cell takes on one core, from its sizes."""
-    if cell["kind"] == "linear":
-        return 0.5
-    runs = len(_conditions(cell)) + 3 * len(cell["ranks"])
-    if cell["kind"] == "pretrained":
-        return 30.0 + runs * cell["steps"] * cell["batch"] * 0.05
-    size = cell["layers"] * cell["width"] ** 2 / (2 * 64**2)
-    return 5 + size * (cell["base_steps"] * cell["base_batch"] * 2e-4 + runs * cell["steps"] * cell["batch"] * 1.5e-4)
+def _runs(cell: StudyCell) -> int:
+    """Steps times sentences of all that is trained on the base."""
+    return (len(cell.conditions) + 3 * len(cell.ranks)) * cell.steps * cell.batch
 
 
-def _conditions(cell: Mapping[str, Any]) -> list[str]:
-    """Names of everything that is fine-tuned on, in order."""
-    styles = cell["styles"]
-    facts = [f"facts_{n}" for n in cell["facts"]]
-    return [*facts, "facts_shuffled", *styles, f"{styles[0]}_shuffled", "known"]
+def _scratch_seconds(cell: ScratchCell) -> float:
+    size = cell.layers * cell.width**2 / (2 * 64**2)
+    return 5 + size * (cell.base_steps * cell.base_batch * 2e-4 + _runs(cell) * 1.5e-4)
 
 
-def run(cell: Mapping[str, Any], device: str) -> dict[str, Any]:
-    """Run one cell; counts are [k, n].
-
-    Raises:
-        TrainingDiverged: a loss was not finite.
-    """
-    if cell["kind"] == "linear":
-        return run_linear(cell)
-    prepared = _scratch(cell, device) if cell["kind"] == "scratch" else _pretrained(cell, device)
-    return study(cell, *prepared)
+def _pretrained_seconds(cell: PretrainedCell) -> float:
+    return 30.0 + _runs(cell) * 0.05
 
 
 # ---------------------------------------------------------------- one linear matrix
 
 
-def run_linear(cell: Mapping[str, Any]) -> dict[str, Any]:
+def run_linear(cell: LinearCell, device: str) -> Memory:
     """The least-norm edit U = D K^+ of an empty memory (answers x width), by number of facts; a style beside it.
 
     Facts: D has the one-hot answers, i.i.d. uniform, as columns. Style: every output moves by the same shift. For the
     cuts, the largest number of facts that can be written exactly: the error ||R K - D||_F of U cut to rank r, of the
     cut of D written by K^+, and the floor, all relative to ||D||_F.
     """
-    width, m, seed = cell["width"], cell["answers"], cell["seed"]
-    most = max(cell["facts"])
-    keys = stream(seed, "linear", "keys").standard_normal((width, most)) / np.sqrt(width)
-    answers = stream(seed, "linear", "answers").integers(m, size=most)
-    found: dict[str, Any] = {"facts": {}}
-    for n in cell["facts"]:
-        K, D = keys[:, :n], np.eye(m)[:, answers[:n]]
-        values, tolerance = _edit_spectrum(K, D)
-        found["facts"][str(n)] = {
-            "rank": int(np.count_nonzero(values > tolerance)),
-            "r95": spectral_rank(values, ENERGY),
-            "distinct": len(set(answers[:n].tolist())),
-        }
-    n = max(n for n in cell["facts"] if n <= width)
+    width, m, most = cell.width, cell.answers, max(cell.facts)
+    keys = stream(cell.seed, "linear", "keys").standard_normal((width, most)) / np.sqrt(width)
+    answers = stream(cell.seed, "linear", "answers").integers(m, size=most)
+    facts = {}
+    for n in cell.facts:
+        edit = _edit(keys[:, :n], np.eye(m)[:, answers[:n]])
+        facts[n] = FactsEdit(rank=edit.rank, r95=edit.r95, distinct=len(set(answers[:n].tolist())))
+    n = max(n for n in cell.facts if n <= width)
     K, D = keys[:, :n], np.eye(m)[:, answers[:n]]
-    shift = stream(seed, "linear", "shift").standard_normal((m, 1))
-    values, tolerance = _edit_spectrum(K, np.broadcast_to(shift, (m, n)))
-    found["style"] = {"rank": int(np.count_nonzero(values > tolerance)), "r95": spectral_rank(values, ENERGY)}
+    shift = stream(cell.seed, "linear", "shift").standard_normal((m, 1))
     inverse, size = np.linalg.pinv(K), float(np.linalg.norm(D))
-    found["cuts"] = {
-        str(r): {
-            "cut": float(np.linalg.norm(best_update(D @ inverse, r).dense() @ K - D)) / size,
-            "written": float(np.linalg.norm(best_update(D, r).dense() @ inverse @ K - D)) / size,
-            "floor": floor_error(D, r, "frobenius") / size,
-        }
-        for r in cell["ranks"]
+    cuts = {
+        r: LinearCut(
+            cut=float(np.linalg.norm(best_update(D @ inverse, r).dense() @ K - D)) / size,
+            written=float(np.linalg.norm(best_update(D, r).dense() @ inverse @ K - D)) / size,
+            floor=floor_error(D, r, "frobenius") / size,
+        )
+        for r in cell.ranks
     }
     # products and decompositions of K, K^+ and D, whose norms multiply to cond(K) ||D||
-    found["rounding"] = rank_tolerance((*K.shape, m), float(np.linalg.cond(K)))
-    return found
+    rounding = rank_tolerance((*K.shape, m), float(np.linalg.cond(K)))
+    return Memory(facts=facts, style=_edit(K, np.broadcast_to(shift, (m, n))), cuts=cuts, rounding=rounding)
 
 
-def _edit_spectrum(K: Array, D: Array) -> tuple[Array, float]:
-    """Singular values of D K^+, and the size below which they are rounding."""
+def _edit(K: Array, D: Array) -> Edit:
+    """The least-norm edit D K^+; singular values below their rounding do not count."""
     inverse = np.linalg.pinv(K)
     scale = float(np.linalg.norm(D, 2) * np.linalg.norm(inverse, 2) * np.linalg.cond(K))
-    return np.linalg.svd(D @ inverse, compute_uv=False), rank_tolerance((*K.shape, *D.shape), scale)
+    values, tolerance = np.linalg.svd(D @ inverse, compute_uv=False), rank_tolerance((*K.shape, *D.shape), scale)
+    return Edit(rank=int(np.count_nonzero(values > tolerance)), r95=spectral_rank(values, ENERGY))
 
 
 # ---------------------------------------------------------------- what is taught
@@ -196,45 +172,45 @@ class Lessons(NamedTuple):
     plain: Taught
 
 
-def _scratch(cell: Mapping[str, Any], device: str) -> tuple[nn.Module, list[str], Lessons]:
+def _scratch(cell: ScratchCell, device: str) -> tuple[nn.Module, list[str], Lessons]:
     """A base trained from scratch on a world that has room for all facts and prompts."""
-    seed, most, needed = cell["seed"], max(cell["facts"]), cell["compare"] + cell["held"]
+    seed, most, needed = cell.seed, max(cell.facts), cell.compare + cell.held
     shape = WorldShape(
-        old_persons=max(needed // 2 + 1, cell["bridges"]), new_persons=most // 2 + 1, bridges=cell["bridges"],
+        old_persons=max(needed // 2 + 1, cell.bridges), new_persons=most // 2 + 1, bridges=cell.bridges,
         first_relations=2, second_relations=2, changed_relations=1, coverage=0.0,
     )  # fmt: skip
     world = World(shape, seed)
     styles = WorldStyles(world)
-    size = {k: cell[k] for k in ("width", "layers", "heads", "feed_forward")}
-    base = scratch_base(BaseShape(styles.size, **size), seed).to(device)
-    schedule = Schedule(cell["base_steps"], cell["base_batch"], cell["base_rate"], warmup=100, weight_decay=0.1)
+    size = (cell.width, cell.layers, cell.heads, cell.feed_forward)
+    base = scratch_base(BaseShape(styles.size, *size), seed).to(device)
+    schedule = Schedule(cell.base_steps, cell.base_batch, cell.base_rate, warmup=100, weight_decay=0.1)
     pretrain(base, styles.pretraining(), schedule, seed)
     rng = stream(seed, "spectrum", "prompts")
     facts, known = world.first_hops(world.new), world.first_hops(world.old)
     facts, known = (s.take(rng.permutation(len(s.tokens))) for s in (facts, known))
-    shown, other = known.take(np.arange(cell["compare"])), known.take(np.arange(cell["compare"], needed))
-    train: dict[str, Taught] = {f"facts_{n}": facts.take(np.arange(n)) for n in cell["facts"]}
-    train["facts_shuffled"] = shuffle_answers(facts.take(np.arange(cell["compare"])), rng)
-    train |= {s: styles.styled(shown, s) for s in cell["styles"]}
-    first = cell["styles"][0]
+    shown, other = known.take(np.arange(cell.compare)), known.take(np.arange(cell.compare, needed))
+    train: dict[str, Taught] = {f"facts_{n}": facts.take(np.arange(n)) for n in cell.facts}
+    train["facts_shuffled"] = shuffle_answers(facts.take(np.arange(cell.compare)), rng)
+    train |= {s: styles.styled(shown, s) for s in cell.styles}
+    first = cell.styles[0]
     train[f"{first}_shuffled"] = styles.styled(shuffle_answers(shown, rng), first)
     train["known"] = shown
-    held: dict[str, Taught] = {s: styles.styled(other, s) for s in cell["styles"]}
+    held: dict[str, Taught] = {s: styles.styled(other, s) for s in cell.styles}
     return base, linear_modules(base), Lessons(train, held, other)
 
 
-def _pretrained(cell: Mapping[str, Any], device: str) -> tuple[nn.Module, list[str], Lessons]:
+def _pretrained(cell: PretrainedCell, device: str) -> tuple[nn.Module, list[str], Lessons]:
     """A real language model with English facts and styles; of its layers the last so many (0: all) are trained."""
     from empirical.adapters.probes import load_tokenizer
 
-    name = cell["base"] or "packaged"
-    base = load_base(cell["base"] or None).requires_grad_(False).to(device)
+    name = cell.base or "packaged"
+    base = load_base(cell.base or None).requires_grad_(False).to(device)
     tokenizer = load_tokenizer(name)
-    if cell["layers"]:
-        base = last_layers(base, cell["layers"])
+    if cell.layers:
+        base = last_layers(base, cell.layers)
     modules = linear_modules(base)
-    seed, compare = cell["seed"], cell["compare"]
-    rows = list(examples(seed, max(cell["facts"]), compare, cell["held"]))
+    seed, compare = cell.seed, cell.compare
+    rows = list(examples(seed, max(cell.facts), compare, cell.held))
 
     def encode(chosen: Sequence[Mapping[str, Any]], answers: Sequence[str]) -> Ragged:
         # prompt and answer meet at a space, in front of which the tokenizer always splits
@@ -248,62 +224,71 @@ def _pretrained(cell: Mapping[str, Any], device: str) -> tuple[nn.Module, list[s
     facts = [r for r in rows if r["kind"] == "fact"]
     by = {(s, split): [r for r in rows if (r["style"], r["split"]) == (s, split) and r["kind"] == "style"]
           for s in STYLES for split in ("train", "test")}  # fmt: skip
-    first = cell["styles"][0]
+    first = cell.styles[0]
     train: dict[str, Taught] = {f"facts_{n}": encode(facts[:n], [r["answer"] for r in facts[:n]])
-                                for n in cell["facts"]}  # fmt: skip
+                                for n in cell.facts}  # fmt: skip
     train["facts_shuffled"] = encode(facts[:compare], shuffled(facts[:compare], "facts"))
-    train |= {s: encode(by[s, "train"], [r["answer"] for r in by[s, "train"]]) for s in cell["styles"]}
+    train |= {s: encode(by[s, "train"], [r["answer"] for r in by[s, "train"]]) for s in cell.styles}
     train[f"{first}_shuffled"] = encode(by[first, "train"], shuffled(by[first, "train"], "styles"))
     train["known"], plain = (
         encode(by[first, split], [dressed(r["content"], "plain") for r in by[first, split]])
         for split in ("train", "test")
     )
-    held: dict[str, Taught] = {s: encode(by[s, "test"], [r["answer"] for r in by[s, "test"]]) for s in cell["styles"]}
+    held: dict[str, Taught] = {s: encode(by[s, "test"], [r["answer"] for r in by[s, "test"]]) for s in cell.styles}
     return base, modules, Lessons(train, held, plain)
 
 
 # ---------------------------------------------------------------- fine-tuning, spectra, cuts
 
 
-def study(cell: Mapping[str, Any], base: nn.Module, modules: list[str], lessons: Lessons) -> dict[str, Any]:
+def run_scratch(cell: ScratchCell, device: str) -> Study:
+    """Fine-tune a base of its own. Raises TrainingDiverged where a loss was not finite."""
+    return study(cell, *_scratch(cell, device))
+
+
+def run_pretrained(cell: PretrainedCell, device: str) -> Study:
+    """Fine-tune a pretrained base. Raises TrainingDiverged where a loss was not finite."""
+    return study(cell, *_pretrained(cell, device))
+
+
+def study(cell: StudyCell, base: nn.Module, modules: list[str], lessons: Lessons) -> Study:
     """Fine-tune fully on every lesson, take the spectra, cut the updates, train LoRA beside the cuts."""
-    schedule = Schedule(cell["steps"], cell["batch"], cell["rate"])
-    first = cell["styles"][0]
-    compared = (f"facts_{cell['compare']}", first, f"{first}_shuffled")
-    found: dict[str, Any] = {"base": measure(base, lessons.plain), "conditions": {}, "cuts": {}, "lora": {}}
+    schedule = Schedule(cell.steps, cell.batch, cell.rate)
+    first = cell.styles[0]
+    compared = (f"facts_{cell.compare}", first, f"{first}_shuffled")
     # a style is judged by prompts that it was not shown on, facts can only be those that were shown
     asked = {name: lessons.held.get(name, taught) for name, taught in lessons.train.items()}
     full: dict[str, dict[str, Whole]] = {}
-    for name in _conditions(cell):
+    conditions = {}
+    for name in cell.conditions:
         taught = lessons.train[name]
-        updates = train_everything(base, [Part(taught, 1.0)], schedule, cell["seed"], modules).updates
+        updates = train_everything(base, [Part(taught, 1.0)], schedule, cell.seed, modules).updates
+        ranks = tuple(energy_ranks(gradient(base, modules, taught)).values())
         with updated(base, updates) as model:
-            shown = measure(model, taught)
-            scores = {"taught": shown, "asked": shown if asked[name] is taught else measure(model, asked[name]),
-                      "plain": measure(model, lessons.plain)}  # fmt: skip
-        found["conditions"][name] = {
-            **spectra(updates),
-            "gradient": list(energy_ranks(gradient(base, modules, taught)).values()),
-            **scores,
-        }
+            scores = dict(_scores(model, taught, asked[name])) | {"plain": measure(model, lessons.plain)}
+        conditions[name] = Condition(**dict(spectra(updates)), gradient=ranks, **scores)
         if name in compared:
             full[name] = {module: decomposed(update) for module, update in updates.items()}
-    for name in compared:
-        found["cuts"][name] = cuts(base, full[name], cell["cuts"], lessons.train[name], asked[name])
-    jobs = [
-        Job(f"{name}_{r}", [Part(lessons.train[name], 1.0)], _lora_shape(base, r),
-            Schedule(cell["steps"], cell["batch"], cell["lora_rate"]), cell["seed"])
-        for name in compared[:2] for r in cell["ranks"]
-    ]  # fmt: skip
-    trained = train_adapters(base, jobs)
+    found = {name: cuts(base, full[name], cell.cuts, lessons.train[name], asked[name]) for name in compared}
+    plan = Schedule(cell.steps, cell.batch, cell.lora_rate)
+    trained = train_adapters(base, [
+        Job(f"{name}_{r}", [Part(lessons.train[name], 1.0)], _lora_shape(base, r), plan, cell.seed)
+        for name in compared[:2] for r in cell.ranks
+    ])  # fmt: skip
+    lora: dict[str, dict[int, Lora]] = {}
     for name in compared[:2]:
-        found["lora"][name] = {}
-        for r in cell["ranks"]:
+        lora[name] = {}
+        for r in cell.ranks:
             updates = trained[f"{name}_{r}"].updates
             with updated(base, updates) as model:
-                scores = {"taught": measure(model, lessons.train[name]), "asked": measure(model, asked[name])}
-            found["lora"][name][str(r)] = {**scores, **nearness(full[name], updates, r)}
-    return found
+                both = Cut(taught=measure(model, lessons.train[name]), asked=measure(model, asked[name]))
+            lora[name][r] = Lora(**dict(both), **dict(nearness(full[name], updates, r)))
+    return Study(base=measure(base, lessons.plain), conditions=conditions, cuts=found, lora=lora)
+
+
+def _scores(model: Any, taught: Taught, asked: Taught) -> Cut:
+    shown = measure(model, taught)
+    return Cut(taught=shown, asked=shown if asked is taught else measure(model, asked))
 
 
 def _lora_shape(base: Any, rank: int) -> AdapterShape:
@@ -312,8 +297,8 @@ def _lora_shape(base: Any, rank: int) -> AdapterShape:
 
 
 @torch.no_grad()
-def measure(model: Any, sentences: Taught) -> dict[str, Any]:
-    """Mean loss per answer token, and [sentences with every answer token right, sentences]."""
+def measure(model: Any, sentences: Taught) -> Score:
+    """Mean loss per answer token, and how many sentences have every answer token right."""
     loss, tokens, right = 0.0, 0, 0
     for start in range(0, len(sentences.tokens), CHUNK):
         part = sentences.take(np.arange(start, min(start + CHUNK, len(sentences.tokens))))
@@ -324,7 +309,7 @@ def measure(model: Any, sentences: Taught) -> dict[str, Any]:
         whole = np.ones(len(part.tokens), dtype=bool)
         np.logical_and.at(whole, batch.rows, (logits.argmax(dim=1) == answers).cpu().numpy())
         right += int(whole.sum())
-    return {"loss": loss / tokens, "right": [right, len(sentences.tokens)]}
+    return Score(loss=loss / tokens, right=Count(right, len(sentences.tokens)))
 
 
 def gradient(base: Any, modules: Sequence[str], sentences: Taught) -> dict[str, Array]:
@@ -373,55 +358,42 @@ def decomposed(update: Update) -> Whole:
     return Whole(D, values, best_update(D, min(D.shape)))
 
 
-def spectra(updates: Updates) -> dict[str, Any]:
-    """What an update looks like.
-
-    Returns:
-        r95 (by module, in their order), norm (Frobenius, all modules together), spectrum (of the module in the middle
-        by r95, relative to its largest value, at most 64 values) and the decays that fit it.
-    """
+def spectra(updates: Updates) -> Spectra:
+    """What an update looks like; the spectrum is that of the module in the middle by r95, at most 64 values."""
     values = {name: _values(dense_of(update)) for name, update in updates.items()}
     ranks = {name: spectral_rank(v, ENERGY) for name, v in values.items()}
     middle = values[sorted(ranks, key=lambda name: ranks[name])[len(ranks) // 2]]
     relative = middle / middle[0]
-    return {
-        "r95": list(ranks.values()),
-        "norm": float(np.sqrt(sum(float(v @ v) for v in values.values()))),
-        "spectrum": [float(f"{v:.4g}") for v in relative[:64]],
-        **decay_fits(relative),
-    }
+    norm = float(np.sqrt(sum(float(v @ v) for v in values.values())))
+    shown = tuple(float(f"{v:.4g}") for v in relative[:64])
+    return Spectra(r95=tuple(ranks.values()), norm=norm, spectrum=shown, **dict(decay_fits(relative)))
 
 
-def decay_fits(values: Array) -> dict[str, float]:
-    """Least-squares fits of log sigma_i to ``-p log i`` and to ``-c i``, over the values that hold 99 % of the energy.
-
-    Returns:
-        power, exponential (the rates, at least 0), and the 95 % ranks that the closed forms give for them over as many
-        values as the spectrum has.
-    """
+def decay_fits(values: Array) -> Fits:
+    """Least-squares fits of log sigma_i to ``-p log i`` and ``-c i``, over the values that hold 99 % of the energy."""
     kept = max(spectral_rank(values, 0.99), 3)
     y = np.log(np.maximum(values[:kept], np.finfo(np.float64).tiny))
-    found: dict[str, float] = {}
-    for decay, x in (("power", np.log(np.arange(1, len(y) + 1))), ("exponential", np.arange(1.0, len(y) + 1))):
-        rate = max(-float(np.polyfit(x, y, 1)[0]), 0.0)
-        found |= {decay: rate, f"{decay}_r95": decay_rank(decay, rate, ENERGY, len(values))}
-    return found
+    index = np.arange(1.0, len(y) + 1)
+    power, exponential = (max(-float(np.polyfit(x, y, 1)[0]), 0.0) for x in (np.log(index), index))
+    return Fits(
+        power=power, power_r95=decay_rank("power", power, ENERGY, len(values)),
+        exponential=exponential, exponential_r95=decay_rank("exponential", exponential, ENERGY, len(values)),
+    )  # fmt: skip
 
 
 def cuts(
     base: nn.Module, full: Mapping[str, Whole], ranks: Sequence[int], taught: Taught, asked: Taught
-) -> dict[str, Any]:
+) -> dict[str, Cut]:
     """Scores of a full update with every matrix cut to rank r, and (key "r95") each to its own 95 % rank."""
     kept: dict[str, Mapping[str, int]] = {str(r): dict.fromkeys(full, r) for r in ranks}
     found = {}
     for key, rank in (kept | {"r95": {name: spectral_rank(w.values, ENERGY) for name, w in full.items()}}).items():
         with updated(base, {name: whole.cut(rank[name]) for name, whole in full.items()}) as model:
-            scores = measure(model, taught)
-            found[key] = {"taught": scores, "asked": scores if asked is taught else measure(model, asked)}
+            found[key] = _scores(model, taught, asked)
     return found
 
 
-def nearness(full: Mapping[str, Whole], lora: Updates, rank: int) -> dict[str, float]:
+def nearness(full: Mapping[str, Whole], lora: Updates, rank: int) -> Nearness:
     """How far updates of rank r stay from a full update, over its matrices and relative to their norms.
 
     Returns:
@@ -435,4 +407,18 @@ def nearness(full: Mapping[str, Whole], lora: Updates, rank: int) -> dict[str, f
         above.append((float(np.linalg.norm(D - U)) - floor) / size)
         gap.append(abs(float(np.linalg.norm(D - whole.cut(rank).dense())) - floor) / size)
         rounding.append(rank_tolerance(D.shape, 1.0 + float(np.linalg.norm(U)) / size))
-    return {"above": min(above), "gap": max(gap), "rounding": max(rounding)}
+    return Nearness(above=min(above), gap=max(gap), rounding=max(rounding))
+
+
+LINEAR = Kind(run_linear, seconds=lambda cell: 0.5)
+SCRATCH = Kind(run_scratch, seconds=_scratch_seconds)
+PRETRAINED = Kind(run_pretrained, seconds=_pretrained_seconds)
+experiment = Experiment(
+    purpose="What full fine-tuning changes: the spectra of its updates, and whether LoRA needs the rank that they show",
+    order=60,
+    protocol=1,
+    settings=Settings,
+    cells=cells,
+    kinds=(LINEAR, SCRATCH, PRETRAINED),
+    predictions=predictions,
+)

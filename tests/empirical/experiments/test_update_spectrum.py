@@ -1,7 +1,6 @@
 """What full fine-tuning changes: generators, grid, measures, and a tiny world through every path."""
 
 import copy
-import json
 from typing import Any
 
 import numpy as np
@@ -12,13 +11,17 @@ from hypothesis import strategies as st
 
 from empirical.engine.catalogue import settings as config
 from empirical.engine.judge import judge
+from empirical.engine.records import Record
+from empirical.engine.settings import Count, read
 from empirical.experiments.update_spectrum import run as update_spectrum
 from empirical.experiments.update_spectrum.predictions import needed_rank
+from empirical.experiments.update_spectrum.tables import Cut, LinearCell, Score, Settings
 from empirical.tasks.sentences import collate
 from empirical.tasks.styles import CARD, OBJECTS, STYLES, WorldStyles, dressed, examples
 from empirical.tasks.two_hop import World, WorldShape
 from empirical.training.adapter import answer_loss
 from empirical.training.bases import BaseShape, linear_modules, scratch_base
+from tests.empirical.experiments.live import live, spoilt, verdicts
 from theory.approximation import decay_spectrum, saturation_point
 
 SHAPE = WorldShape(old_persons=12, new_persons=6, bridges=5, values=4, second_relations=2, changed_relations=1)
@@ -32,15 +35,15 @@ TINY: dict[str, Any] = {
 }  # fmt: skip
 
 
-def tiny(**changes: Any) -> dict[str, Any]:
-    return {**config("update_spectrum", "cpu"), **TINY, **changes}
+def tiny(**changes: Any) -> Settings:
+    whole = config("update_spectrum", "cpu").model_dump()
+    return read(Settings, {**whole, **TINY, **changes}, "update_spectrum")
 
 
 @pytest.fixture(scope="module")
-def records() -> list[dict[str, Any]]:
-    """Every cell of the tiny grid, as the driver would store it: through JSON."""
-    return [{"cell": c, "metrics": json.loads(json.dumps(update_spectrum.run(c, "cpu"), allow_nan=False))}
-            for c in update_spectrum.cells(tiny())]  # fmt: skip
+def records() -> list[Record]:
+    """Every cell of the tiny grid."""
+    return [live("update_spectrum", cell) for cell in update_spectrum.cells(tiny())]
 
 
 # ------------------------------------------------------------ generators
@@ -105,24 +108,15 @@ def test_every_question_has_one_right_answer(seed: int, facts: int, train: int, 
 # ------------------------------------------------------------ grid
 
 
-@pytest.mark.parametrize("profile", ["smoke", "cpu", "gpu"])
-def test_every_profile_has_a_grid_of_different_cells(profile: str) -> None:
-    grid = update_spectrum.cells(config("update_spectrum", profile))
-    assert len({json.dumps(c, sort_keys=True) for c in grid}) == len(grid)
-    assert all(update_spectrum.seconds(c) > 0 for c in grid)
-    assert min(c["seed"] for c in grid) >= 100  # seeds below 100 were used to choose rates and sizes
-    if profile != "smoke":
-        assert sum(c["group"] == "scratch" for c in grid) >= 10
-    if profile == "gpu":
-        assert sum(c["group"] == "pretrained" for c in grid) >= 3
+def test_what_was_calibrated_on_is_not_reported() -> None:
+    for profile in ("cpu", "gpu"):
+        grid = update_spectrum.cells(config("update_spectrum", profile))
+        assert min(c.seed for c in grid) >= 100  # seeds below 100 were used to choose rates and sizes
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"widht": 3}, "update_spectrum: expected known keys, got widht"),
-        ({"linear": {"worlds": 1}}, "update_spectrum: linear: expected the keys"),
-        ({"groups": [{"name": "a", "kind": "other"}]}, "kind of a group: expected scratch or pretrained, got 'other'"),
         ({"groups": [{**TINY["groups"][0], "compare": 7}]}, "compare: expected one of"),
         ({"groups": [{**TINY["groups"][0], "styles": ["loud"]}]}, "styles: expected some of .*, got loud"),
         ({"groups": [{**TINY["groups"][0], "ranks": [3]}]}, "ranks: expected ranks among the cuts"),
@@ -140,10 +134,10 @@ def test_bad_configs_are_refused(changes: dict[str, Any], message: str) -> None:
 
 def test_fits_find_the_decay_that_is_there() -> None:
     # the values are logarithms of exact powers: fits are exact up to rounding in 64-term sums
-    assert update_spectrum.decay_fits(decay_spectrum("power", 1.3, 64))["power"] == pytest.approx(1.3, rel=1e-12)
+    assert update_spectrum.decay_fits(decay_spectrum("power", 1.3, 64)).power == pytest.approx(1.3, rel=1e-12)
     fitted = update_spectrum.decay_fits(decay_spectrum("exponential", 0.2, 64))
-    assert fitted["exponential"] == pytest.approx(0.2, rel=1e-12)
-    assert fitted["exponential_r95"] == 8  # ceil(-ln(1 - .95 (1 - e^-25.6)) / .4) = ceil(7.49)
+    assert fitted.exponential == pytest.approx(0.2, rel=1e-12)
+    assert fitted.exponential_r95 == 8  # ceil(-ln(1 - .95 (1 - e^-25.6)) / .4) = ceil(7.49)
 
 
 def test_singular_values_are_those_of_an_svd() -> None:
@@ -183,12 +177,13 @@ def test_sentences_are_right_only_as_a_whole() -> None:
     with torch.no_grad():
         best = base(torch.as_tensor(batch.tokens)).logits.argmax(dim=2).numpy()
     right = sum(all(best[i, c - 1] == prompts.tokens[i, c] for c in prompts.answers) for i in range(len(best)))
-    assert found["right"] == [right, len(best)]
+    assert found.right == Count(right, len(best))
 
 
 def test_needed_rank_is_the_least_that_keeps_the_task() -> None:
-    def cut(k: int) -> dict[str, Any]:
-        return {"asked": {"right": [k, 10]}}
+    def cut(k: int) -> Cut:
+        score = Score(loss=0.0, right=Count(k, 10))
+        return Cut(taught=score, asked=score)
 
     assert needed_rank({"1": cut(3), "4": cut(9), "16": cut(10), "r95": cut(10)}) == 4
     assert needed_rank({"1": cut(3), "4": cut(8), "r95": cut(10)}) == 8
@@ -197,55 +192,59 @@ def test_needed_rank_is_the_least_that_keeps_the_task() -> None:
 # ------------------------------------------------------------ a tiny grid
 
 
-def test_tiny_worlds_run_and_are_judged(records: list[dict[str, Any]]) -> None:
-    found = update_spectrum.predictions(tiny(), records)
-    assert len({p.id for p in found}) == len(found)
-    verdicts = dict(zip((p.id for p in found), judge(found), strict=True))
-    assert {p.kind for p in found} == {"exact", "hypothesis", "control"}
-    assert [p.id for p in found if p.kind == "exact" and verdicts[p.id].verdict != "holds"] == []
+def test_tiny_worlds_run_and_are_judged(records: list[Record]) -> None:
+    found = verdicts("update_spectrum", tiny(), records)
+    assert {kind for kind, _ in found.values()} == {"exact", "hypothesis", "control"}
+    assert [name for name, (kind, verdict) in found.items() if kind == "exact" and verdict != "holds"] == []
     named = ("style.register.facts", "style.suffix.gradient", "lora.facts_10.2", "grows.5", "saturates.20",
              "shuffled.facts", "needed.facts", "cut.register")  # fmt: skip
-    assert {f"scratch.{n}" for n in named} <= set(verdicts)
-    world = next(r["metrics"] for r in records if r["cell"]["kind"] == "scratch")
-    assert all(len(c["r95"]) == len(c["gradient"]) == 14 for c in world["conditions"].values())
-    assert set(world["lora"]) == {"facts_10", "register"}
-    assert world["conditions"]["register"]["asked"]["right"][1] == 6
-    assert world["conditions"]["facts_20"]["asked"]["right"][1] == 20
+    assert {f"scratch.{n}" for n in named} <= set(found)
+    world = next(r.metrics for r in records if not isinstance(r.cell, LinearCell))
+    assert all(len(c.r95) == len(c.gradient) == 14 for c in world.conditions.values())
+    assert set(world.lora) == {"facts_10", "register"}
+    assert world.conditions["register"].asked.right.asked == 6
+    assert world.conditions["facts_20"].asked.right.asked == 20
 
 
-def test_predictions_come_from_the_theory(records: list[dict[str, Any]]) -> None:
+def test_predictions_come_from_the_theory(records: list[Record]) -> None:
     found = {p.id: p for p in update_spectrum.predictions(tiny(), records)}
     assert found["scratch.within"].predicted == saturation_point(5, 16)
     assert found["linear.within"].predicted == saturation_point(6, 8)
-    linear = [r["metrics"] for r in records if r["cell"]["kind"] == "linear"]
-    wanted = [saturation_point(w["facts"][n]["distinct"], 8) for w in linear for n in ("4", "8", "16")]
-    assert found["linear.rank"].predicted == wanted
+    linear = [r.metrics for r in records if isinstance(r.cell, LinearCell)]
+    assert found["linear.rank"].predicted == [
+        saturation_point(w.facts[n].distinct, 8) for w in linear for n in (4, 8, 16)
+    ]
 
 
 @pytest.mark.parametrize(
-    ("prediction", "change"),
+    ("prediction", "path", "value"),
     [
-        ("linear.rank", lambda m: m["facts"]["8"].update(rank=1)),
-        ("linear.floor", lambda m: m["cuts"]["1"].update(cut=0.5 * m["cuts"]["1"]["floor"])),
-        ("linear.attained", lambda m: m["cuts"]["1"].update(written=1.01 * m["cuts"]["1"]["floor"])),
-        ("linear.style", lambda m: m["style"].update(rank=2)),
-        ("scratch.nearest.facts_10.1", lambda m: m["lora"]["facts_10"]["1"].update(above=-0.01)),
-        ("scratch.attained.register.2", lambda m: m["lora"]["register"]["2"].update(gap=0.01)),
-        ("scratch.style.suffix.facts", lambda m: m["conditions"]["suffix"].update(r95=[16] * 14)),
+        ("linear.rank", ("facts", "8", "rank"), 1),
+        ("linear.floor", ("cuts", "1", "cut"), 0.01),
+        ("linear.attained", ("cuts", "1", "written"), 1.01),
+        ("linear.style", ("style", "rank"), 2),
+        ("scratch.nearest.facts_10.1", ("lora", "facts_10", "1", "above"), -0.01),
+        ("scratch.attained.register.2", ("lora", "register", "2", "gap"), 0.01),
     ],
 )
-def test_a_wrong_outcome_is_violated(records: list[dict[str, Any]], prediction: str, change: Any) -> None:
-    planted = copy.deepcopy(records)
-    for record in planted:
-        if record["cell"]["group"] == prediction.partition(".")[0]:
-            change(record["metrics"])
-            if "style.suffix" in prediction:  # a spread between worlds that the interval cannot hide
-                record["metrics"]["conditions"]["facts_10"]["r95"] = [2] * 14
-    found = update_spectrum.predictions(tiny(), planted)
-    alone = [p for p in found if p.id == prediction]
+def test_a_wrong_outcome_is_violated(
+    records: list[Record], prediction: str, path: tuple[str, ...], value: float
+) -> None:
+    group = prediction.partition(".")[0]
+    wrong = [spoilt(r, *path, to=value) if r.cell.group == group else r for r in records]
+    assert verdicts("update_spectrum", tiny(), wrong)[prediction] == ("exact", "violated")
+
+
+def test_a_style_that_is_spread_more_than_facts_is_violated(records: list[Record]) -> None:
+    wrong = []
+    for record in records:
+        if record.cell.group == "scratch":  # gaps alike in all worlds, which the interval cannot hide
+            record = spoilt(record, "conditions", "suffix", "r95", to=[16] * 14)
+            record = spoilt(record, "conditions", "facts_10", "r95", to=[2] * 14)
+        wrong.append(record)
+    alone = [p for p in update_spectrum.predictions(tiny(), wrong) if p.id == "scratch.style.suffix.facts"]
     assert [v.verdict for v in judge(alone)] == ["violated"]
 
 
-def test_linear_cells_come_back_exactly(records: list[dict[str, Any]]) -> None:
-    record = records[0]
-    assert update_spectrum.run(record["cell"], "cpu") == record["metrics"]
+def test_linear_cells_come_back_exactly(records: list[Record]) -> None:
+    assert update_spectrum.run_linear(records[0].cell, "cpu") == records[0].metrics
