@@ -43,11 +43,17 @@ class Count(NamedTuple):
 class Table(BaseModel):
     """A table of settings, or of metrics."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, serialize_by_alias=True)
+
+    @classmethod
+    def of(cls, table: Table, **more: Any) -> Self:
+        """A table of this type, with `more` and the fields that it shares with `table`."""
+        return cls(**{k: v for k, v in table if k in cls.model_fields} | more)
 
     def but(self, **changes: Any) -> Self:
-        """The same table with some values changed, checked like any other."""
-        return type(self)(**{**dict(self), **changes})
+        """The same table with some values changed, checked like those from a file."""
+        found: Any = as_json({**dict(self), **changes})
+        return read(type(self), found, type(self).__name__)
 
 
 class UserMethod(Table):
@@ -64,14 +70,24 @@ class Cell(Table):
     #: a merge of the user's own, which is run beside the known ones
     user_method: UserMethod | None = None
 
-    @classmethod
-    def of(cls, table: Table, **more: Any) -> Self:
-        """A cell with `more` and the fields that it shares with `table`."""
-        return cls(**{k: v for k, v in table if k in cls.model_fields} | more)
-
     def identity(self) -> dict[str, JsonValue]:
         """The cell as JSON; with experiment and protocol its hash names the record."""
         return self.model_dump(exclude_none=True)
+
+
+class Group(Table):
+    """A group of worlds in the settings; any further key changes a setting of its worlds."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    worlds: int
+    first_seed: int
+
+    @property
+    def changes(self) -> dict[str, JsonValue]:
+        """Settings of its worlds that differ from those of the others."""
+        return self.model_extra or {}
 
 
 def read(kind: type[T], found: Mapping[str, Any], where: str) -> T:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from empirical.engine.drawing import (
     RED,
     SOFT,
     Records,
+    Rows,
     cloud,
     finish,
     line_mark,
@@ -25,12 +25,15 @@ from empirical.engine.drawing import (
     mean_rate,
     new_panels,
     panel_title,
-    rate,
     share_axis,
     verdict_suffix,
     world_mark,
 )
+from empirical.engine.records import Record
+from empirical.engine.settings import Count
 from empirical.experiments.coverage.predictions import MARGIN, TELLS
+from empirical.experiments.coverage.run import WORLD
+from empirical.experiments.coverage.tables import Law, Measured, WorldCell
 from theory.composition import coverage_law
 
 PAIRS = {
@@ -42,45 +45,45 @@ PAIRS = {
 }
 
 
-def _worlds(records: Records, *groups: str) -> list[Mapping[str, Any]]:
-    return [r for r in records if r["cell"]["kind"] == "world" and r["cell"]["group"] in groups]
+World = Record[WorldCell, Measured]
 
 
-def _law(record: Mapping[str, Any], pair: str) -> Mapping[str, float] | None:
-    found: Mapping[str, float] | None = record["metrics"]["predicted"]["coverage_law"]["value"].get(pair)
-    return found
+def _worlds(records: Records, *groups: str) -> list[World]:
+    return [r for r in WORLD.of(records) if r.cell.group in groups]
 
 
-def _cells(record: Mapping[str, Any], condition: str, *cells: str) -> float:
+def _law(record: World, pair: str) -> Law | None:
+    return record.metrics.predicted.coverage_law.value.get(pair)
+
+
+def _cells(record: World, condition: str, *cells: str) -> float:
     """Share right in some cells together; NaN where the world lacks the condition or asked nothing."""
-    counts = record["metrics"]["scores"].get(condition)
-    return math.nan if counts is None else rate([sum(counts[c][i] for c in cells) for i in (0, 1)])
+    counts = record.metrics.scores.get(condition)
+    return math.nan if counts is None else Count.total(counts[c] for c in cells).rate
 
 
-def coverage_figure(records: Records, rows: Records) -> Figure | None:
+def coverage_figure(records: Records, rows: Rows) -> Figure | None:
     """Accuracy of new x changed against coverage, on all bridges and on covered ones, with coverage_law."""
     worlds = _worlds(records, "headline", "sweep")
-    pairs = [p for p in ("placed", "rows", "all") if any(f"sum:{p}" in r["metrics"]["scores"] for r in worlds)]
+    pairs = [p for p in ("placed", "rows", "all") if any(f"sum:{p}" in r.metrics.scores for r in worlds)]
     if not pairs:
         return None
     figure, axes = new_panels(len(pairs), 2, (7.6, 5.2), sharex=True, sharey=True)
-    m = worlds[0]["cell"]["values"]
+    m = worlds[0].cell.values
     # lambda and p2 of the worlds at the headline coverage, which the affine law takes to every coverage
     headline = _worlds(records, "headline") or worlds
     line = np.linspace(0.0, 1.0, 41)
     for column, pair in enumerate(pairs):
-        mine = [r for r in worlds if f"sum:{pair}" in r["metrics"]["scores"]]
-        levels = sorted({r["cell"]["coverage"] for r in mine})
+        mine = [r for r in worlds if f"sum:{pair}" in r.metrics.scores]
+        levels = sorted({r.cell.coverage for r in mine})
         known = [law for law in (_law(r, pair) for r in headline) if law]
-        factors = [mean_rate([law[f] for law in known]) for f in ("lambda", "p2")]
+        factors = mean_rate([law.retrieval for law in known]), mean_rate([law.p2 for law in known])
         for axis, covered in ((axes[0, column], False), (axes[1, column], True)):
             shown = [c for c in levels if c > 0 or not covered]
-            sealed = {c: [_law(r, pair) for r in mine if r["cell"]["coverage"] == c] for c in shown}
+            sealed = {c: [_law(r, pair) for r in mine if r.cell.coverage == c] for c in shown}
             laws = {c: [law for law in found if law] for c, found in sealed.items()}
-            low = [mean_rate([law["covered" if covered else "low"] for law in laws[c]]) for c in shown]
-            high = (
-                [v + MARGIN for v in low] if covered else [mean_rate([law["high"] for law in laws[c]]) for c in shown]
-            )
+            low = [mean_rate([law.covered if covered else law.low for law in laws[c]]) for c in shown]
+            high = [v + MARGIN for v in low] if covered else [mean_rate([law.high for law in laws[c]]) for c in shown]
             foot = [v - MARGIN for v in low] if covered else low
             affine = [
                 coverage_law(1.0 if covered else float(c), factors[0], factors[1], m).low if known else math.nan
@@ -95,11 +98,11 @@ def coverage_figure(records: Records, rows: Records) -> Figure | None:
             axis.plot(shown, low, "k-", marker="D", mfc="none", ms=7, zorder=5, gid=f"law.{pair}.{covered}")
             cells = ("new_changed_covered",) if covered else ("new_changed_covered", "new_changed_uncovered")
             for c in shown:
-                values = [_cells(r, f"sum:{pair}", *cells) for r in mine if r["cell"]["coverage"] == c]
+                values = [_cells(r, f"sum:{pair}", *cells) for r in mine if r.cell.coverage == c]
                 cloud(axis, c, values, BLUE, 0.09)
             axis.axhline(1 / m, color=RED, ls="--", lw=1)
         panel_title(axes[0, column], PAIRS[pair])
-        at = f"λ p₂ at c = {headline[0]['cell']['coverage']:g}"
+        at = f"λ p₂ at c = {headline[0].cell.coverage:g}"
         panel_title(axes[1, column], f"{at}{verdict_suffix(rows, f'headline.law.{pair}')}", fontsize=8)
         axes[1, column].set_xlabel("coverage c (share of bridges)")
     for axis, label in ((axes[0, 0], "accuracy, all bridges"), (axes[1, 0], "accuracy, covered bridges")):
@@ -109,19 +112,19 @@ def coverage_figure(records: Records, rows: Records) -> Figure | None:
         mean_mark("measured, mean over worlds", BLUE), world_mark(BLUE),
         line_mark("predicted from each world's experts alone", marker="D", mfc="none", ms=7),
         Patch(color="black", alpha=0.1, lw=0, label=f"top: guesses included; below: ± {MARGIN:g}"),
-        line_mark(f"λ, p₂ of c = {headline[0]['cell']['coverage']:g} at every c", ":", lw=1.1),
+        line_mark(f"λ, p₂ of c = {headline[0].cell.coverage:g} at every c", ":", lw=1.1),
         line_mark(f"chance, 1/{m}", "--", RED, lw=1),
     ]  # fmt: skip
     title = "Sum of two experts: new person × changed second hop, against coverage"
     return finish(figure, title, worlds, handles, 3)
 
 
-def placement_figure(records: Records, rows: Records) -> Figure | None:
+def placement_figure(records: Records, rows: Rows) -> Figure | None:
     """Where each hop is written decides: single experts, sums and training together, covered and uncovered bridges."""
     worlds = _worlds(records, "headline")
     if not worlds:
         return None
-    m = worlds[0]["cell"]["values"]
+    m = worlds[0].cell.values
     panels = [
         ("First hop alone", "new person × unchanged second hop", "new_unchanged",
          {"first_early": "early", "first_all": "all", "first_late": "late", "rows": "new\nembed."}),
@@ -136,7 +139,7 @@ def placement_figure(records: Records, rows: Records) -> Figure | None:
     ]  # fmt: skip
     scanned = sorted(
         int(e.removeprefix("first_"))
-        for e in worlds[0]["metrics"]["scores"]
+        for e in worlds[0].metrics.scores
         if e.startswith("first_") and e.removeprefix("first_").isdigit()
     )
     if scanned:
@@ -159,7 +162,7 @@ def placement_figure(records: Records, rows: Records) -> Figure | None:
                     axis.bar(x + offset, mean_rate(kept), 0.36, color=colour, alpha=0.55, hatch=hatch, ec="white", lw=0)
                     axis.plot(spread, kept, "o", ms=2.6, mew=0, color="#222222", alpha=0.6, zorder=3)
                 pair = condition.removeprefix("sum:")
-                laws = [law["covered"] for law in (_law(r, pair) for r in worlds) if law]
+                laws = [law.covered for law in (_law(r, pair) for r in worlds) if law]
                 if condition.startswith("sum:") and bridges == "covered" and laws:
                     axis.plot([x - 0.42, x + 0.02], [mean_rate(laws)] * 2, "k-", lw=2.2, zorder=4, gid=f"law.{pair}",
                               solid_capstyle="butt")  # fmt: skip
@@ -195,15 +198,14 @@ def placement_figure(records: Records, rows: Records) -> Figure | None:
     return finish(figure, "Where each hop is written", worlds, handles, 4)
 
 
-def alignment_figure(records: Records, rows: Records) -> Figure | None:
+def alignment_figure(records: Records, rows: Rows) -> Figure | None:
     """AUC of α and κ for what will be answered, beside that of the answer's own confidence, world by world."""
     worlds = _worlds(records, "headline")
     said = [("placed", "alpha"), ("rows", "alpha"), ("all", "kappa"), ("placed", "kappa")]
     found = {}
     for pair, score in said:
-        aligned = [r["metrics"]["pairs"][pair]["alignment"] for r in worlds if pair in r["metrics"]["pairs"]]
-        both = [(a[f"{score}_covered"], a[f"{score}_covered_confidence"]) for a in aligned]
-        found[pair, score] = [(v, c) for v, c in both if v is not None and c is not None]
+        pairs = [r.metrics.pairs[pair] for r in worlds if pair in r.metrics.pairs]
+        found[pair, score] = [b for p in pairs if p.alignment and (b := p.alignment.both(score))]
     if not any(found.values()):
         return None
     figure, axes = new_panels(4, 1, (8.6, 4.2), sharey=True)

@@ -13,14 +13,37 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
-from empirical.engine.records import canonical
-from empirical.experiments.coverage.predictions import PLACEMENTS, predictions
+from empirical.engine.experiment import Experiment, Kind
+from empirical.engine.judge import Prediction
+from empirical.engine.records import Record
+from empirical.engine.sealed import seal
+from empirical.engine.settings import Cell, Count
+from empirical.experiments.coverage import predictions as said
+from empirical.experiments.coverage.tables import (
+    PLACEMENTS,
+    Additive,
+    Alignment,
+    Foretold,
+    HeldOut,
+    Law,
+    Measured,
+    Pair,
+    Queries,
+    Settings,
+    Stack,
+    StackCell,
+    Steps,
+    WorldCell,
+    WorldSettings,
+    Written,
+)
 from empirical.reuse.methods import ROUTERS, Options, check_method, oracle_right, random_like, reused, weighted_sum
 from empirical.tasks.sentences import Batch, Part, Sentences, shuffle_answers
 from empirical.tasks.two_hop import World, WorldShape
@@ -42,11 +65,6 @@ from theory.numerics import require, stream
 from theory.routing import bridge_blind_ceiling, oracle_ceiling
 from theory.stack import place_edits, two_layer_stack
 
-__all__ = ["ORDER", "PROTOCOL", "cells", "predictions", "run", "seconds", "takes_method"]
-
-PROTOCOL = 1
-ORDER = 30
-
 #: first-hop expert and second-hop expert that are reused together
 PAIRS = {
     "all": ("first_all", "second_all"),
@@ -64,119 +82,56 @@ EXPERTS = (
     "general",
     "everything",
 )
-STACK = ("worlds", "bridges", "values", "people")
-WORLD = (
-    "old_persons",
-    "new_persons",
-    "bridges",
-    "values",
-    "first_relations",
-    "second_relations",
-    "changed_relations",
-    "coverage_by",
-)
-TRAINING = (
-    "width",
-    "layers",
-    "heads",
-    "feed_forward",
-    "base_steps",
-    "base_batch",
-    "base_rate",
-    "adapter_steps",
-    "adapter_batch",
-    "rank",
-    "early",
-    "late",
-    "rate_all",
-    "rate_placed",
-    "rate_rows",
-    "rate_everything",
-    "density",
-    "alpha_layer",
-    "kappa_layer",
-    "experts",
-    "methods",
-    "methods_placed",
-    "scan",
-)
-GROUP = ("name", "coverage", "worlds", "first_seed")
 
 
 # ---------------------------------------------------------------- the grid
 
 
-def cells(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+def cells(settings: Settings) -> list[Cell]:
     """The stack's placements and one cell per world of every group.
 
-    Args:
-        config: defaults of a world (keys WORLD and TRAINING), `stack` (a table with the keys STACK) and `groups`, a
-            list of tables with name, coverage (levels), worlds (per level), first_seed, and any default to change.
-
     Raises:
-        ValueError: an unknown or a missing key, expert or method.
+        ValueError: an unknown key of a group, an unknown expert or method.
     """
-    known = {*WORLD, *TRAINING, "stack", "groups"}
-    _keys("coverage", config, known, known)
-    _keys("coverage: stack", config["stack"], set(STACK), set(STACK))
-    grid: list[dict[str, Any]] = []
-    sizes = {k: config["stack"][k] for k in ("bridges", "values", "people")}
-    for seed in range(config["stack"]["worlds"]):
-        grid += [{"kind": "stack", "placement": p, "seed": seed, **sizes} for p in PLACEMENTS]
-    for group in config["groups"]:
-        _keys(f"coverage: group {group.get('name')}", group, {*GROUP, *WORLD, *TRAINING}, set(GROUP))
-        base = {k: group.get(k, config[k]) for k in (*WORLD, *TRAINING)}
-        unknown = sorted(set(base["experts"]) - set(EXPERTS))
+    grid: list[Cell] = []
+    for seed in range(settings.stack.worlds):
+        grid += [StackCell.of(settings.stack, placement=p, seed=seed) for p in PLACEMENTS]
+    for group in settings.groups:
+        world = WorldSettings.of(settings).but(**group.changes)
+        unknown = sorted(set(world.experts) - set(EXPERTS))
         require(not unknown, "experts", "some of " + ", ".join(EXPERTS), ", ".join(unknown))
-        for method in (*base["methods"], *base["methods_placed"]):
+        for method in (*world.methods, *world.methods_placed):
             check_method(method)
-        for level, c in enumerate(group["coverage"]):
-            for i in range(group["worlds"]):
-                seed = group["first_seed"] + level * group["worlds"] + i
-                grid.append({"kind": "world", "group": group["name"], "seed": seed, "coverage": float(c), **base})
+        for level, c in enumerate(group.coverage):
+            for i in range(group.worlds):
+                seed = group.first_seed + level * group.worlds + i
+                grid.append(WorldCell.of(world, group=group.name, seed=seed, coverage=c))
     return grid
 
 
-def _keys(name: str, table: Mapping[str, Any], allowed: set[str], needed: set[str]) -> None:
-    unknown, missing = sorted(set(table) - allowed), sorted(needed - set(table))
-    require(not unknown, name, "known keys", ", ".join(unknown))
-    require(not missing, name, "the keys " + ", ".join(sorted(needed)), "no " + ", ".join(missing))
-
-
-def takes_method(cell: Mapping[str, Any]) -> bool:
+def takes_method(cell: WorldCell) -> bool:
     """A merge of the user's own is run in every world that has both experts on all layers."""
-    return cell["kind"] == "world" and set(PAIRS["all"]) <= set(cell["experts"])
+    return set(PAIRS["all"]) <= set(cell.experts)
 
 
-def seconds(cell: Mapping[str, Any]) -> float:
-    """A guess of the seconds that a cell takes on one core, from its sizes."""
-    if cell["kind"] == "stack":
-        return 1.0
-    size = cell["layers"] * cell["width"] ** 2 / (4 * 128**2)
-    adapters = len(cell["experts"]) + (2 * cell["layers"] if cell["scan"] else 0)
-    base = cell["base_steps"] * cell["base_batch"] * 4.5e-4
-    return 5 + size * (base + adapters * cell["adapter_steps"] * cell["adapter_batch"] * 2.2e-4 + len(cell["methods"]))
-
-
-def run(cell: Mapping[str, Any], device: str) -> dict[str, Any]:
-    """Run one cell; counts are [k, n].
-
-    Raises:
-        TrainingDiverged: a loss was not finite.
-    """
-    return run_stack(cell) if cell["kind"] == "stack" else WorldRun(cell, device).run()
+def seconds(cell: WorldCell) -> float:
+    """A guess of the seconds that a world takes on one core, from its sizes."""
+    size = cell.layers * cell.width**2 / (4 * 128**2)
+    adapters = len(cell.experts) + (2 * cell.layers if cell.scan else 0)
+    base = cell.base_steps * cell.base_batch * 4.5e-4
+    return 5 + size * (base + adapters * cell.adapter_steps * cell.adapter_batch * 2.2e-4 + len(cell.methods))
 
 
 # ---------------------------------------------------------------- the constructed stack
 
 
-def run_stack(cell: Mapping[str, Any]) -> dict[str, Any]:
+def run_stack(cell: StackCell, device: str) -> Stack:
     """The two-layer stack in torch (float64), all prompts at once; ties count as wrong."""
-    n, m, people = cell["bridges"], cell["values"], cell["people"]
-    rng = stream(cell["seed"], "stack", "tables")
+    n, m, people = cell.bridges, cell.values, cell.people
+    rng = stream(cell.seed, "stack", "tables")
     bridge_of, table = rng.integers(n, size=people), rng.integers(m, size=n)
     stack = two_layer_stack(n, m, people)
-    placement = place_edits(stack, bridge_of.tolist(), table.tolist(), cell["placement"])
+    placement = place_edits(stack, bridge_of.tolist(), table.tolist(), cell.placement)
     W1, W2 = (torch.tensor(w) for w in (stack.W1, stack.W2))
     for update, late in ((placement.first, placement.first_late), (placement.second, placement.second_late)):
         (W2 if late else W1).add_(torch.tensor(update.dense()))
@@ -187,18 +142,18 @@ def run_stack(cell: Mapping[str, Any]) -> dict[str, Any]:
         h1 = h0 + torch.relu(h0) @ W1.T
         return (h1 + torch.relu(h1 @ gates.T - offsets) @ W2.T) @ readout.T
 
-    def right(found: torch.Tensor, answers: np.ndarray) -> list[int]:
+    def right(found: torch.Tensor, answers: np.ndarray) -> Count:
         own = found.gather(1, torch.tensor(answers)[:, None])
         beaten = (own - found > 1e-9).sum(dim=1) == found.shape[1] - 1  # logits are whole numbers up to rounding
-        return [int(beaten.sum()), len(answers)]
+        return Count.of(beaten.numpy())
 
     values = table[bridge_of]
-    return {
-        "first_hop": right(logits("first", people)[:, :n], bridge_of),
-        "second_hop": right(logits("second", n)[:, n:], table),
-        "two_hop": right(logits("two_hop", people)[:, n:], values),
-        "bridge_blind": [int(np.bincount(values).max()), people],
-    }
+    return Stack(
+        first_hop=right(logits("first", people)[:, :n], bridge_of),
+        second_hop=right(logits("second", n)[:, n:], table),
+        two_hop=right(logits("two_hop", people)[:, n:], values),
+        bridge_blind=Count(int(np.bincount(values).max()), people),
+    )
 
 
 # ---------------------------------------------------------------- a world
@@ -210,11 +165,6 @@ class Answers(NamedTuple):
     right: np.ndarray
     values: np.ndarray
     confidence: np.ndarray
-
-
-def seal(value: Any) -> dict[str, Any]:
-    """A prediction as it was fixed before the outcome: the value and the SHA-256 of its canonical JSON."""
-    return {"value": value, "sha256": hashlib.sha256(canonical(value).encode()).hexdigest()}
 
 
 def auc(score: np.ndarray, right: np.ndarray) -> float | None:
@@ -229,20 +179,21 @@ def auc(score: np.ndarray, right: np.ndarray) -> float | None:
     return float((ranks[right].sum() - positive * (positive + 1) / 2) / (positive * negative))
 
 
-def _count(right: np.ndarray, mask: np.ndarray | None = None) -> list[int]:
-    chosen = right if mask is None else right[mask]
-    return [int(np.count_nonzero(chosen)), len(chosen)]
+def run_world(cell: WorldCell, device: str) -> Measured:
+    """Run one world. Raises TrainingDiverged where a loss was not finite."""
+    return WorldRun(cell, device).run()
 
 
 class WorldRun:
     """Everything that happens in one world, in order; see :meth:`run`."""
 
-    def __init__(self, cell: Mapping[str, Any], device: str) -> None:
-        self.cell, self.device, self.seed = cell, device, cell["seed"]
-        self.world = World(WorldShape(coverage=cell["coverage"], **{k: cell[k] for k in WORLD}), self.seed)
+    def __init__(self, cell: WorldCell, device: str) -> None:
+        self.cell, self.device, self.seed = cell, device, cell.seed
+        shape = cell.model_dump(include={field.name for field in fields(WorldShape)})
+        self.world = World(WorldShape(**shape), self.seed)
         w = self.world
-        size = {k: cell[k] for k in ("width", "layers", "heads", "feed_forward")}
-        self.base = scratch_base(BaseShape(w.vocabulary.size, **size), self.seed).to(device)
+        sizes = BaseShape(w.vocabulary.size, cell.width, cell.layers, cell.heads, cell.feed_forward)
+        self.base = scratch_base(sizes, self.seed).to(device)
         self.new = w.queries(w.new)
         self.old = w.queries(w.held_out)
         self.first, self.second = w.first_hops(w.new), w.second_hops("new", changed=True)
@@ -254,13 +205,13 @@ class WorldRun:
         }
         self.experts: dict[str, Updates] = {}
         self.losses: dict[str, float] = {}
-        self.scores: dict[str, dict[str, list[int]]] = {}
+        self.scores: dict[str, dict[str, Count]] = {}
         self.alone: dict[str, Answers] = {}
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Measured:
         """Pretrain, train experts, measure them alone, seal the predictions, reuse, score."""
         cell = self.cell
-        schedule = Schedule(cell["base_steps"], cell["base_batch"], cell["base_rate"], warmup=100, weight_decay=0.1)
+        schedule = Schedule(cell.base_steps, cell.base_batch, cell.base_rate, warmup=100, weight_decay=0.1)
         losses = pretrain(self.base, self.world.pretraining(), schedule, self.seed)
         self.losses["base"] = float(np.mean(losses[-20:]))
         self.alone["base"] = self.measure("base", {})
@@ -272,31 +223,26 @@ class WorldRun:
         predicted = self.foretell()
         pairs = {name: self.pair(name, *members) for name, members in PAIRS.items() if self.has(*members)}
         self.others()
-        return {
-            "trainer": trainer(),
-            "losses": self.losses,
-            "scores": self.scores,
-            "predicted": predicted,
-            "pairs": pairs,
-            "queries": self.size(),
-            "held_out_questions": self.held_out_scores,
-        }
+        return Measured(
+            trainer=trainer(), losses=self.losses, scores=self.scores, predicted=predicted, pairs=pairs,
+            queries=self.size(), held_out_questions=self.held_out_scores,
+        )  # fmt: skip
 
     def has(self, *experts: str) -> bool:
         """Whether these experts were trained in this world."""
         return all(e in self.experts for e in experts)
 
-    def size(self) -> dict[str, int]:
+    def size(self) -> Queries:
         """How many new persons, and how many queries of the headline cell, this world has."""
         headline = self.new.changed & self.new.covered & self.new.differs
-        return {"new_persons": len(np.unique(self.new.person)), "headline": int(headline.sum())}
+        return Queries(new_persons=len(np.unique(self.new.person)), headline=int(headline.sum()))
 
     # ------------------------------------------------------------ experts
 
     def wanted(self) -> list[str]:
         """Experts to train: those of the cell, and with `scan` both hops on each single layer."""
-        scan = [f"{hop}_{layer}" for layer in range(self.cell["layers"]) for hop in ("first", "second")]
-        return [*self.cell["experts"], *(scan if self.cell["scan"] else [])]
+        scan = [f"{hop}_{layer}" for layer in range(self.cell.layers) for hop in ("first", "second")]
+        return [*self.cell.experts, *(scan if self.cell.scan else [])]
 
     def train(self, names: Sequence[str]) -> dict[str, Trained]:
         """Train these experts, all adapters together.
@@ -310,17 +256,17 @@ class WorldRun:
         for name in names:
             if name == "rows":
                 tokens = w.vocabulary.tokens("person", w.new)
-                plan = Schedule(cell["adapter_steps"] // 2, cell["adapter_batch"], cell["rate_rows"])
+                plan = Schedule(cell.adapter_steps // 2, cell.adapter_batch, cell.rate_rows)
                 found[name] = train_rows(self.base, tokens, [Part(self.first, 1.0)], plan, self.seed)
             elif name == "everything":
                 parts = [Part(self.first, 0.25), Part(self.second, 0.25), Part(replay, 0.5)]
-                plan = Schedule(cell["adapter_steps"], cell["adapter_batch"], cell["rate_everything"])
+                plan = Schedule(cell.adapter_steps, cell.adapter_batch, cell.rate_everything)
                 found[name] = train_everything(self.base, parts, plan, self.seed)
             else:
                 parts, layers = self.lesson(name, replay)
-                rate = cell["rate_all"] if layers is None else cell["rate_placed"]
-                shape = AdapterShape(cell["rank"], 2 * cell["rank"], layers)
-                plan = Schedule(cell["adapter_steps"], cell["adapter_batch"], rate)
+                rate = cell.rate_all if layers is None else cell.rate_placed
+                shape = AdapterShape(cell.rank, 2 * cell.rank, layers)
+                plan = Schedule(cell.adapter_steps, cell.adapter_batch, rate)
                 jobs.append(Job(name, parts, shape, plan, self.seed))
         return found | train_adapters(self.base, jobs)
 
@@ -330,7 +276,7 @@ class WorldRun:
         hop, _, place = name.partition("_")
         layers: tuple[int, ...] | None = None
         if hop in ("first", "second") and place != "all":
-            places = {"early": self.cell["early"], "late": self.cell["late"], "shuffled": self.cell["early"]}
+            places = {"early": self.cell.early, "late": self.cell.late, "shuffled": self.cell.early}
             layers = (int(place),) if place.isdigit() else tuple(places[place])
         if name == "first_shuffled":
             own = [(shuffle_answers(self.first, stream(self.seed, "control", "shuffled")), 0.5)]
@@ -376,7 +322,7 @@ class WorldRun:
     def score(self, name: str, model: nn.Module) -> Answers:
         """Score the model in every cell; the counts go to `scores`."""
         w, new, old = self.world, self.new, self.old
-        counts = {hop: _count(self.right(model, s)) for hop, s in self.one_hops.items()}
+        counts = {hop: Count.of(self.right(model, s)) for hop, s in self.one_hops.items()}
         logits = self.ask(model, w.direct(new))
         truth = w.vocabulary.tokens("value", new.value)
         right = logits.argmax(dim=1).cpu().numpy() == truth
@@ -384,9 +330,9 @@ class WorldRun:
         for person, queries, answers in (("new", new, right), ("old", old, old_right)):
             for second, chosen in (("unchanged", ~queries.changed), ("changed", queries.changed & queries.differs)):
                 for bridge, covered in (("covered", queries.covered), ("uncovered", ~queries.covered)):
-                    counts[f"{person}_{second}_{bridge}"] = _count(answers, chosen & covered)
-        counts["new_changed_any"] = _count(right, new.changed)  # i.i.d. table, repeats of the old value included
-        counts["new_changed_unseen"] = _count(right, new.changed & new.covered & new.differs & ~self.shown)
+                    counts[f"{person}_{second}_{bridge}"] = Count.of(answers, chosen & covered)
+        counts["new_changed_any"] = Count.of(right, new.changed)  # i.i.d. table, repeats of the old value included
+        counts["new_changed_unseen"] = Count.of(right, new.changed & new.covered & new.differs & ~self.shown)
         self.scores[name] = counts
         span = w.vocabulary.range("value")
         values = logits[:, span.start : span.stop].double().cpu().numpy()
@@ -398,69 +344,65 @@ class WorldRun:
         if name == "base":
             direct = self.world.direct(self.old, "old")
             right = self.right(self.base, direct)
-            self.held_out_scores = {
-                "covered": _count(right, self.old.covered),
-                "uncovered": _count(right, ~self.old.covered),
-            }
+            covered = self.old.covered
+            self.held_out_scores = HeldOut(covered=Count.of(right, covered), uncovered=Count.of(right, ~covered))
         with updated(self.base, updates) as model:
             return self.score(name, model)
 
     # ------------------------------------------------------------ predictions from single experts
 
-    def foretell(self) -> dict[str, Any]:
+    def foretell(self) -> Foretold:
         """What the experts alone, the tables' sizes and the theory say about reuse; sealed before any merge."""
-        n, m = self.cell["bridges"], self.cell["values"]
+        n, m = self.cell.bridges, self.cell.values
         laws = {}
         for pair, (first, second) in PAIRS.items():
             if pair == "shuffled" or not self.has(first, second):
                 continue
-            k1, n1 = self.scores[first]["new_unchanged_covered"]
-            k2, n2 = self.scores[second]["old_changed_covered"]
-            retrieval, p2 = (k1 / n1 if n1 else 0.0), (k2 / n2 if n2 else 0.0)
-            covered = self.new.changed & self.new.differs
-            c = float(self.new.covered[covered].mean()) if covered.any() else 0.0
-            law = coverage_law(c, retrieval, p2, m)
-            laws[pair] = {"lambda": retrieval, "p2": p2, "covered": retrieval * p2, "low": law.low, "high": law.high}
-        return {
-            "coverage_law": seal(laws),
-            "oracle_ceiling": seal(oracle_ceiling(n, m, bystanders=1)),
-            "additive_ceiling": seal(additive_ceiling(n, m)),
-            "bridge_blind": seal(bridge_blind_ceiling(n, m)),
-        }
+            retrieved, changed = self.scores[first]["new_unchanged_covered"], self.scores[second]["old_changed_covered"]
+            asked = self.new.changed & self.new.differs
+            if retrieved.asked and changed.asked and asked.any():
+                law = coverage_law(float(self.new.covered[asked].mean()), retrieved.rate, changed.rate, m)
+                laws[pair] = Law(retrieval=retrieved.rate, p2=changed.rate, covered=retrieved.rate * changed.rate,
+                                 low=law.low, high=law.high)  # fmt: skip
+        return Foretold(
+            coverage_law=seal(laws),
+            oracle_ceiling=seal(oracle_ceiling(n, m, bystanders=1)),
+            additive_ceiling=seal(additive_ceiling(n, m)),
+            bridge_blind=seal(bridge_blind_ceiling(n, m)),
+        )
 
     # ------------------------------------------------------------ pairs
 
-    def pair(self, name: str, first: str, second: str) -> dict[str, Any]:
+    def pair(self, name: str, first: str, second: str) -> Pair:
         """The exact sum of two experts: foretell per query, then score; then the other methods where they are asked."""
         members = [self.experts[first], self.experts[second]]
-        out: dict[str, Any] = {}
         with updated(self.base, weighted_sum(members, [1.0, 1.0])) as model:
             foretold = self.alignment(model) if name in ("all", "placed", "rows") else {}
-            out["written"] = self.written(model)
+            written = self.written(model)
             answers = self.score(f"sum:{name}", model)
-        if foretold:
-            out["alignment"] = self.judge_alignment(foretold, answers)
-        out["additive"] = self.additive(first, second, answers)
-        chosen = self.new.changed
         routed = oracle_right([self.alone[e].right for e in ("base", first, second)])
-        out["oracle"] = _count(routed, chosen)
         for method in self.methods(name):
             options = Options(
                 seed=self.seed,
-                density=self.cell["density"],
+                density=self.cell.density,
                 general=[self.experts["general"]] if "general" in self.experts else [],
             )
             with reused(method, members, self.base, options) as model:
                 self.score(f"{self.label(method)}:{name}", model)
-        return out
+        return Pair(
+            written=written,
+            alignment=self.judge_alignment(foretold, answers) if foretold else None,
+            additive=self.additive(first, second, answers),
+            oracle=Count.of(routed, self.new.changed),
+        )
 
     def methods(self, pair: str) -> list[str]:
         """Methods to score on a pair: few on experts without a common module, where most of them are the plain sum."""
         if pair not in ("all", "placed"):
             return []
-        own = self.cell.get("user_method")
-        listed = self.cell["methods" if pair == "all" else "methods_placed"]
-        chosen = [m for m in listed if m != "sum"] + ([own["reference"]] if own else [])
+        own = self.cell.user_method
+        listed = self.cell.methods if pair == "all" else self.cell.methods_placed
+        chosen = [m for m in listed if m != "sum"] + ([own.reference] if own else [])
         subtracts = {m for m in ROUTERS if ROUTERS[m][1]}
         return [m for m in chosen if m not in subtracts or "general" in self.experts]
 
@@ -469,23 +411,17 @@ class WorldRun:
         """Name of a method in the scores; a file's path would differ from machine to machine."""
         return "own" if ".py:" in method else method
 
-    def additive(self, first: str, second: str, both: Answers) -> dict[str, Any]:
-        """f(U1) + f(U2) - f(0) on the new x changed questions, and what the interaction I carries.
-
-        `carried`: answered by the sum and not by its additive part; `within`: of these, margin at most 2 max|I|.
-        """
+    def additive(self, first: str, second: str, both: Answers) -> Additive:
+        """f(U1) + f(U2) - f(0) on the new x changed questions, and what the interaction I carries."""
         chosen = self.new.changed
         zero, one, two = (self.alone[e].values[chosen] for e in ("base", first, second))
         answers = self.new.value[chosen]
         split = interaction_split(zero, one, two, both.values[chosen], answers.tolist())
         additive = strictly_right(split.additive, answers)
         together = split.margin > 0
-        return {
-            "additive": _count(additive),
-            "together": _count(together),
-            "carried": _count(together & ~additive),
-            "within": _count(~split.certified, together & ~additive),
-        }
+        carried = together & ~additive
+        return Additive(additive=Count.of(additive), together=Count.of(together), carried=Count.of(carried),
+                        within=Count.of(~split.certified, carried))  # fmt: skip
 
     def others(self) -> None:
         """Controls that need several adapters: a random first hop, and the identity adapter added to a pair."""
@@ -500,7 +436,7 @@ class WorldRun:
 
     # ------------------------------------------------------------ written out
 
-    def written(self, model: nn.Module) -> dict[str, Any]:
+    def written(self, model: nn.Module) -> Written:
         """The written-out question on new persons: both steps teacher-forced, sealed, then the model's own bridge.
 
         The model names the bridge; the form ``SEPARATOR y R2`` around it is filled in, and the last step is asked.
@@ -525,24 +461,11 @@ class WorldRun:
             for second, changed in (("unchanged", ~self.new.changed), ("changed", self.new.changed & self.new.differs))
             for bridge, covered in (("covered", self.new.covered), ("uncovered", ~self.new.covered))
         }
-        foretold = {}
-        for cell, mask in cells.items():
-            steps = [_count(a, mask) for a in (first_right, last_right, bare_first, bare_second)]
-            rates = [k / n if n else 0.0 for k, n in steps]
-            law, bare = chain_of_thought(rates[0], rates[1]), chain_of_thought(rates[2], rates[3])
-            foretold[cell] = {
-                "s1": steps[0],
-                "s2": steps[1],
-                "bare1": steps[2],
-                "bare2": steps[3],
-                "lower": law.lower,
-                "independent": law.independent,
-                "bare": bare.independent,
-            }
-        sealed = seal(foretold)
+        sealed = seal({cell: steps(*(Count.of(a, mask) for a in (first_right, last_right, bare_first, bare_second)))
+                       for cell, mask in cells.items()})  # fmt: skip
         if asked.any():
             reached[asked] = self.right(model, Sentences(own[asked], sentences.answers))
-        return {"predicted": sealed, "reached": {cell: _count(reached, mask) for cell, mask in cells.items()}}
+        return Written(predicted=sealed, reached={cell: Count.of(reached, mask) for cell, mask in cells.items()})
 
     # ------------------------------------------------------------ alpha and kappa
 
@@ -562,15 +485,15 @@ class WorldRun:
         w, new, cell = self.world, self.new, self.cell
         direct = w.direct(new)
         alpha = np.full(len(new), np.nan)
-        _, keys = self.features(model, self.second, cell["alpha_layer"])
-        _, psi = self.features(model, direct, cell["alpha_layer"])
+        _, keys = self.features(model, self.second, cell.alpha_layer)
+        _, psi = self.features(model, direct, cell.alpha_layer)
         facts = new.bridge * w.shape.changed_relations + new.second  # second_hops lists all (y, R2) in order
         alpha[new.changed] = coefficients(keys.T, psi[new.changed].T)[
             facts[new.changed], np.arange(int(new.changed.sum()))
         ]
         one_hop = w.second_hops("new")
-        mlp_keys, _ = self.features(model, one_hop, cell["kappa_layer"])
-        mlp_psi, _ = self.features(model, direct, cell["kappa_layer"])
+        mlp_keys, _ = self.features(model, one_hop, cell.kappa_layer)
+        mlp_psi, _ = self.features(model, direct, cell.kappa_layer)
         relation = np.tile(np.arange(w.shape.second_relations), w.shape.bridges)
         for r in range(w.shape.second_relations):  # the relation dominates both families; its mean is taken out
             mlp_keys[relation == r] -= mlp_keys[relation == r].mean(axis=0)
@@ -578,21 +501,27 @@ class WorldRun:
         own = mlp_keys[new.bridge * w.shape.second_relations + new.second]
         norms = np.linalg.norm(own, axis=1) * np.linalg.norm(mlp_psi, axis=1)
         kappa = np.sum(own * mlp_psi, axis=1) / np.maximum(norms, np.finfo(np.float64).tiny)
-        sealed = {"alpha": alpha, "kappa": kappa}
-        return sealed
+        return {"alpha": alpha, "kappa": kappa}
 
-    def judge_alignment(self, foretold: Mapping[str, np.ndarray], answers: Answers) -> dict[str, Any]:
+    def judge_alignment(self, foretold: Mapping[str, np.ndarray], answers: Answers) -> Alignment:
         """AUC of alpha and kappa against the answer's own confidence, within covered bridges and over all."""
         new = self.new
-        out: dict[str, Any] = {
-            "sha256": hashlib.sha256(b"".join(np.ascontiguousarray(v).tobytes() for v in foretold.values())).hexdigest()
-        }
+        sealed = hashlib.sha256(b"".join(np.ascontiguousarray(v).tobytes() for v in foretold.values())).hexdigest()
+        found: dict[str, float | None] = {}
         for score, cell in (("alpha", new.changed & new.differs), ("kappa", ~new.changed)):
             for bridges, mask in (("covered", cell & new.covered), ("any", cell)):
                 right = answers.right[mask]
-                out[f"{score}_{bridges}"] = auc(foretold[score][mask], right)
-                out[f"{score}_{bridges}_confidence"] = auc(answers.confidence[mask], right)
-        return out
+                found[f"{score}_{bridges}"] = auc(foretold[score][mask], right)
+                found[f"{score}_{bridges}_confidence"] = auc(answers.confidence[mask], right)
+        return Alignment(sha256=sealed, **found)
+
+
+def steps(s1: Count, s2: Count, bare1: Count, bare2: Count) -> Steps:
+    """What the steps of a chain say of its end; nothing where none was asked."""
+    law = chain_of_thought(s1.rate, s2.rate) if s1.asked else None
+    bare = chain_of_thought(bare1.rate, bare2.rate).independent if bare1.asked else None
+    return Steps(s1=s1, s2=s2, bare1=bare1, bare2=bare2, lower=law.lower if law else None,
+                 independent=law.independent if law else None, bare=bare)  # fmt: skip
 
 
 def strictly_right(logits: np.ndarray, answers: np.ndarray) -> np.ndarray:
@@ -623,3 +552,37 @@ def read_inputs(model: nn.Module, modules: Mapping[str, str], into: dict[str, to
     finally:
         for handle in handles:
             handle.remove()
+
+
+# ---------------------------------------------------------------- the experiment
+
+STACK = Kind(run_stack, lambda cell: 1.0)
+WORLD = Kind(run_world, seconds, takes_method)
+
+
+def predictions(settings: Settings, records: Sequence[Record[Any, Any]]) -> list[Prediction]:
+    """What was said, and what the worlds showed. Headline worlds carry the full list, others the laws."""
+    found: list[Prediction] = list(said.stack(STACK.of(records)))
+    worlds = {g.name: [r for r in WORLD.of(records) if r.cell.group == g.name] for g in settings.groups}
+    for group, mine in worlds.items():
+        if mine:
+            book = said.Worlds(group, mine)
+            book.laws()
+            if group == "headline":
+                book.headline()
+            else:
+                book.against([r.metrics for r in worlds.get("headline", [])])
+            found += book
+    return found
+
+
+experiment = Experiment(
+    purpose="Two-hop reuse of real adapters: which bridges compose, where facts must be written, and what one can "
+    "foretell",
+    order=30,
+    protocol=1,
+    settings=Settings,
+    cells=cells,
+    kinds=(STACK, WORLD),
+    predictions=predictions,
+)

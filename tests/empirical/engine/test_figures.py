@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pydantic import ConfigDict
 
 from empirical.__main__ import main
 from empirical.engine import catalogue, driver
 from empirical.engine.records import Record
+from empirical.engine.sealed import seal
 from empirical.engine.settings import Cell, Count, as_json
 from empirical.experiments.rank_threshold import run as rank_threshold
 from tests.empirical.experiments.live import live
@@ -24,6 +24,7 @@ pytest.importorskip("matplotlib")
 from empirical.engine import figures
 from empirical.experiments.coverage import figures as coverage_figures
 from empirical.experiments.coverage.predictions import TELLS
+from empirical.experiments.coverage.tables import Alignment, Foretold, Law, Measured, Pair, StackCell, WorldCell
 from empirical.experiments.one_layer import figures as one_layer_figures
 from empirical.experiments.rank_threshold import figures as rank_figures
 
@@ -31,38 +32,35 @@ LEVELS = (0.0, 0.5, 1.0)
 LAMBDA, P2, VALUES = 0.75, 0.8, 20
 
 
-class Loose(Cell):
-    model_config = ConfigDict(extra="allow")
-
-
-def record(experiment: str, cell: dict[str, Any], metrics: dict[str, Any]) -> Record:
-    raw: Any = {"cell": cell, "metrics": metrics}
-    return Record(experiment, "cpu", Loose(**cell), metrics, 1.0, "CPU: a test", "0123456789abcdef", False, raw)
+def record(cell: Cell, metrics: Any) -> Record:
+    raw: Any = {}
+    return Record("coverage", "cpu", cell, metrics, 1.0, "CPU: a test", "0123456789abcdef", False, raw)
 
 
 def world(group: str, seed: int, c: float) -> Record:
     """A world of the coverage experiment, with only what the figures read."""
     covered, asked = round(100 * c), 100
-    counts = {f"{cell}_{bridge}": [n // 2 if bridge == "covered" else n // VALUES, n]
+    counts = {f"{cell}_{bridge}": Count(n // 2 if bridge == "covered" else n // VALUES, n)
               for cell in ("new_unchanged", "new_changed", "old_changed")
               for bridge, n in (("covered", covered), ("uncovered", asked - covered))}  # fmt: skip
     conditions = ("first_early", "first_0", "first_1", "second_late", "rows", "sum:placed", "sum:rows", "joint")
     known = c > 0
     law = coverage_law(c, LAMBDA * known, P2 * known, VALUES)
-    sealed = {"lambda": LAMBDA * known, "p2": P2 * known, "covered": LAMBDA * P2 * known, **law._asdict()}
-    aucs = {"alpha_covered": 0.8 - seed / 1e3, "alpha_covered_confidence": 0.6, "kappa_covered": None,
-            "kappa_covered_confidence": None}  # fmt: skip
-    metrics = {
-        "scores": dict.fromkeys(conditions, counts),
-        "predicted": {"coverage_law": {"value": {"placed": sealed, "rows": sealed}}},
-        "pairs": {pair: {"alignment": aucs} for pair in ("placed", "rows")},
-    }
-    return record("coverage", {"kind": "world", "group": group, "seed": seed, "coverage": c, "values": VALUES}, metrics)
+    law = Law(retrieval=LAMBDA * known, p2=P2 * known, covered=LAMBDA * P2 * known, low=law.low, high=law.high)
+    aligned = Alignment.model_construct(
+        alpha_covered=0.8 - seed / 1e3, alpha_covered_confidence=0.6, kappa_covered=None, kappa_covered_confidence=None
+    )
+    metrics = Measured.model_construct(
+        scores=dict.fromkeys(conditions, counts),
+        predicted=Foretold.model_construct(coverage_law=seal({"placed": law, "rows": law})),
+        pairs={pair: Pair.model_construct(alignment=aligned) for pair in ("placed", "rows")},
+    )
+    return record(WorldCell.model_construct(group=group, seed=seed, coverage=c, values=VALUES), metrics)
 
 
 @pytest.fixture(scope="module")
 def coverage() -> list[Record]:
-    stack = record("coverage", {"kind": "stack", "placement": "late_late", "seed": 0}, {})
+    stack = record(StackCell(placement="late_late", seed=0, bridges=4, values=3, people=8), None)
     return [
         stack, *(world("headline", seed, 0.5) for seed in (100, 101)),
         *(world("sweep", 200 + i, c) for i, c in enumerate(LEVELS)),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from empirical.engine.catalogue import settings as config
+from empirical.engine.catalogue import settings
 from empirical.experiments.coverage import run as coverage
 from empirical.tasks.sentences import Part, Sentences, ragged
 from empirical.training.adapter import (
@@ -165,7 +165,8 @@ def test_a_world_is_the_same_either_way(monkeypatch):
         **{"width": 16, "layers": 2, "heads": 2, "feed_forward": 24, "rank": 2, "early": [0], "late": [1]},
         **{"old_persons": 24, "new_persons": 8, "bridges": 6, "values": 4, "adapter_steps": 5, "adapter_batch": 16},
     }
-    cell = next(c for c in coverage.cells(config("coverage", "smoke") | small) if c["kind"] == "world")
+    grid = coverage.cells(settings("coverage", "smoke").but(**small))
+    cell = next(c for c in grid if isinstance(c, coverage.WorldCell))
     run = coverage.WorldRun(cell, "cpu")
     run.base = run.base.double()
     names = ["first_all", "first_early", "second_late", "joint_bridge", "first_shuffled", "general", "second_1"]
@@ -177,7 +178,7 @@ def test_a_world_is_the_same_either_way(monkeypatch):
     for name in names:
         losses, factors = apart(together[name], one_by_one[name])
         # five steps of an untrained base: a rounding error of a gradient entry passes AdamW at most eps-fold (1e-8)
-        assert max(losses, factors) <= 5 * cell["rate_placed"] * ROUNDING / 1e-8
+        assert max(losses, factors) <= 5 * cell.rate_placed * ROUNDING / 1e-8
         assert losses < 1e-6 < abs(one_by_one[name].losses[0] - one_by_one[name].losses[-1])
 
 
