@@ -25,6 +25,7 @@ from empirical.tasks.two_hop import World, WorldShape
 from empirical.training.adapter import AdapterShape, Job, Schedule
 from empirical.training.bases import BaseShape, scratch_base
 from empirical.training.together import train_adapters
+from theory.provenance import embed
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT, DOCS = ROOT / "build/bench/training.json", ROOT / "docs/training.md"
@@ -216,10 +217,7 @@ def write(found: dict[str, Any]) -> None:
     results = ROOT / f"bench/results/training-{kind}.json"
     results.parent.mkdir(exist_ok=True)
     results.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    head, tail = f"<!-- {kind}: begin -->\n", f"<!-- {kind}: end -->"
-    text = DOCS.read_text(encoding="utf-8")
-    before, _, rest = text.partition(head)
-    DOCS.write_text(before + head + table(found) + "\n" + tail + rest.partition(tail)[2], encoding="utf-8")
+    embed(DOCS, kind, table(found))
 
 
 def main() -> None:

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import importlib.metadata
 import json
 import math
 import os
 import platform
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,8 +23,9 @@ from typing import Any, Generic, TypedDict, TypeVar
 from pydantic import JsonValue
 
 from empirical.engine.settings import Cell
+from theory import provenance
+from theory.provenance import ROOT, versions, write_text
 
-ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "empirical" / "results"
 SCHEMA = 1
 PACKAGES = ("numpy", "torch", "transformers", "peft")
@@ -102,21 +101,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    """A temporary name in the same folder, flushed to disk, then renamed: a reader sees the old file or the new one."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise RecordError(f"{path}: expected to write it, got: {error.strerror}") from error
-        raise
+        write_text(path, text)
+    except OSError as error:
+        raise RecordError(f"{path}: expected to write it, got: {error.strerror}") from error
 
 
 def read(path: Path) -> RawRecord:
@@ -142,29 +130,13 @@ def read(path: Path) -> RawRecord:
 @cache
 def environment() -> dict[str, JsonValue]:
     """Versions that a result depends on, of the process that asks."""
-    versions: dict[str, JsonValue] = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
-    return {"python": platform.python_version(), "machine": platform.machine(), "packages": versions}
+    found: dict[str, JsonValue] = dict(versions(PACKAGES))
+    return {"python": platform.python_version(), "machine": platform.machine(), "packages": found}
 
 
 def commit() -> tuple[str | None, bool]:
-    """(commit, dirty). Outside a checkout the commit comes from LORA_LIMITS_COMMIT, dirty from LORA_LIMITS_DIRTY."""
-    try:
-        found = subprocess.run(
-            ["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        )
-        # results are what a run writes; they do not make the code that wrote them dirty
-        changes = subprocess.run(
-            ["git", "-C", str(ROOT), "status", "--porcelain", "--", ":!empirical/results"],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.CalledProcessError):
-        return os.environ.get("LORA_LIMITS_COMMIT"), os.environ.get("LORA_LIMITS_DIRTY", "") not in ("", "0")
-    return found.stdout.strip(), bool(changes.stdout.strip())
+    """(commit, dirty) of the code: results are what a run writes, they do not make what wrote them dirty."""
+    return provenance.commit("empirical/results")
 
 
 def device_name(device: str) -> str:

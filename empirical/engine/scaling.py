@@ -7,7 +7,6 @@ against the records. What is measured, what is assumed and what follows is said 
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 import textwrap
 import time
@@ -24,6 +23,7 @@ from empirical.engine.scheduler import Schedule, graham, lower_bound, simulate
 from empirical.engine.settings import Cell
 from theory.adapters import parameter_count
 from theory.numerics import require, stream
+from theory.provenance import embed
 
 DOCUMENT = ROOT / "docs" / "scaling.md"
 #: milliseconds that the driver needs for a record, written by ``python -m empirical scaling --measure``
@@ -231,21 +231,9 @@ def _losses(each: Sequence[float]) -> str:
     return f"### Simulated: the sweep, with workers that die\n\n{text}\n\n" + _table(header, rows)
 
 
-def render(document: str, generated: str) -> str:
-    """`document` with the generated part replaced. Raises ValueError if it has no place for it."""
-    pattern = re.compile(r"(<!-- scaling -->\n).*?(\n<!-- /scaling -->)", re.DOTALL)
-    require(
-        bool(pattern.search(document)), "docs/scaling.md", "the marks <!-- scaling --> and <!-- /scaling -->", "none"
-    )
-    return pattern.sub(lambda found: found[1] + generated + found[2], document)
-
-
 def write(results: Path = RESULTS) -> Path:
     """Bring the document up to date; returns its path."""
-    text = render(DOCUMENT.read_text(encoding="utf-8"), section(results))
-    partial = DOCUMENT.with_name(f".{DOCUMENT.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(DOCUMENT)
+    embed(DOCUMENT, "scaling", section(results))
     return DOCUMENT
 
 

@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from empirical.engine import catalogue as engine
-from empirical.engine.records import RESULTS, ROOT
-
-README = ROOT / "README.md"
-MARKS = ("<!-- experiments -->\n", "\n<!-- /experiments -->")
+from empirical.engine.records import RESULTS
+from theory.provenance import ROOT, embed
 
 
 def purpose(name: str) -> str:
@@ -39,18 +37,8 @@ def summary(results: Path = RESULTS, profiles: Sequence[str] = ("cpu", "gpu")) -
     return "\n".join(lines)
 
 
-def embed(text: str, table: str) -> str:
-    """`text` with the table between its marks. Raises ValueError where the marks are missing."""
-    before, mark, rest = text.partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
-    if not mark or not end:
-        raise ValueError(f"README.md: expected {MARKS[0].strip()} and {MARKS[1].strip()}, got no such section")
-    return before + mark + table + end + after
-
-
 if __name__ == "__main__":
-    table = summary()
     if "--write" in sys.argv[1:]:
-        README.write_text(embed(README.read_text(encoding="utf-8"), table), encoding="utf-8")
+        embed(ROOT / "README.md", "experiments", summary())
     else:
-        print(table)
+        print(summary())

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from theory.provenance import marked
+
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = sorted((ROOT / "bench" / "results").glob("training-*.json"))
 
@@ -27,10 +29,10 @@ def test_the_table_is_that_of_the_kept_result(bench: Any, kept: Path) -> None:
     found = json.loads(kept.read_text(encoding="utf-8"))
     text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     kind = kept.stem.removeprefix("training-")
-    shown = text.partition(f"<!-- {kind}: begin -->\n")[2].partition(f"<!-- {kind}: end -->")[0]
-    assert shown == bench.table(found) + "\n"
+    shown = marked(text, kind, "docs/training.md")[1]
+    assert shown == bench.table(found)
     found["rows"][0]["together_step_s"] = [9.0]
-    assert shown != bench.table(found) + "\n"
+    assert shown != bench.table(found)
 
 
 def test_a_result_was_kept_for_every_size(bench: Any) -> None:

@@ -8,15 +8,14 @@ import pytest
 from empirical.engine import summary
 from theory.__main__ import markdown
 from theory.claims import load
+from theory.provenance import embed, marked
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def between(text: str, name: str) -> str:
-    found = re.search(rf"<!-- {name} -->\n(.*?)\n<!-- /{name} -->", text, re.DOTALL)
-    assert found, f"README.md: expected a section {name}"
-    return found.group(1)
+    return marked(text, name, "README.md")[1]
 
 
 def test_the_table_of_claims_is_the_registry() -> None:
@@ -29,12 +28,20 @@ def test_a_stale_table_is_noticed() -> None:
 
 
 def test_the_table_of_experiments_is_what_the_committed_results_say() -> None:
-    assert summary.embed(README, summary.summary()) == README
+    assert between(README, "experiments") == summary.summary()
 
 
-def test_a_readme_without_the_section_is_refused() -> None:
-    with pytest.raises(ValueError, match="no such section"):
-        summary.embed("# a title", "| a | table |")
+def test_text_is_put_between_its_marks_and_nowhere_else(tmp_path: Path) -> None:
+    document = tmp_path / "x.md"
+    document.write_text("a\n<!-- t -->\nold\nolder\n<!-- /t -->\nb\n", encoding="utf-8")
+    embed(document, "t", "new")
+    assert document.read_text(encoding="utf-8") == "a\n<!-- t -->\nnew\n<!-- /t -->\nb\n"
+    for damaged in ("# a title\n", "<!-- t -->\nno end\n", "x\n<!-- /t -->\n"):
+        document.write_text(damaged, encoding="utf-8")
+        with pytest.raises(ValueError, match=r"x\.md: expected the marks <!-- t --> and <!-- /t -->"):
+            embed(document, "t", "new")
+        assert document.read_text(encoding="utf-8") == damaged
+    assert [p.name for p in tmp_path.iterdir()] == ["x.md"]
 
 
 def test_every_make_target_that_is_named_exists() -> None:
