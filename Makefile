@@ -42,7 +42,7 @@ mutants: $(STAMP) ## change every bound and assumption in turn; no change may su
 
 paper: $(STAMP) coq ## build/paper/lora-limits.pdf; verifies first where the verification is missing or stale
 	@sh tools/tex.sh
-	@$(BIN)/python -m paper.material || $(BIN)/python -m empirical verify
+	@$(BIN)/python -m paper.evidence || $(BIN)/python -m empirical verify
 	@$(BIN)/python -m paper.generate
 	@mkdir -p build/paper && cd paper && max_print_line=1000 latexmk -pdf -interaction=nonstopmode -halt-on-error \
 	  -file-line-error -outdir=../build/paper -jobname=lora-limits main.tex >../build/paper/latexmk.txt 2>&1 \
@@ -51,7 +51,7 @@ paper: $(STAMP) coq ## build/paper/lora-limits.pdf; verifies first where the ver
 	@echo "written: build/paper/lora-limits.pdf"
 
 site: $(STAMP) coq ## build/site/index.html, the same material as one page; verifies first where that is missing or stale
-	@$(BIN)/python -m paper.material || $(BIN)/python -m empirical verify
+	@$(BIN)/python -m paper.evidence || $(BIN)/python -m empirical verify
 	@$(BIN)/python -m paper.site
 
 # one BLAS thread for NumPy, which is fastest for narrow factors; torch, and so peft, keeps all of its threads

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from paper.sources import group, texts, uses
+from paper.manuscript import group, sectioned, texts, uses
 from theory.claims import TOPICS, load
 from theory.provenance import ROOT
 
@@ -111,6 +111,17 @@ def misplaced_claims(sources: Mapping[str, str]) -> Iterator[str]:
                 yield f"{file}:{use.line}: expected \\claim{{{use.arguments[0]}}} in {topic}.tex, the file of its topic"
 
 
+def missing_sections(sources: Mapping[str, str]) -> Iterator[str]:
+    r"""Experiments that no section is about (``\status{experiment}``), or two."""
+    from empirical.engine.catalogue import names
+
+    stated = [use.arguments[0] for use in sectioned(sources)]
+    for name in names():
+        if stated.count(name) != 1:
+            yield (f"paper: expected \\status{{{name}}} once in paper/experiments/*.tex, in a section that says what is"
+                   f" predicted, got it {stated.count(name)} times")  # fmt: skip
+
+
 def log_problems(log: str) -> Iterator[str]:
     """What LaTeX warned of and must not be: undefined or doubled names, boxes that stick out."""
     for line in log.splitlines():
@@ -151,7 +162,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     sources = texts()
     found = [problem for file, text in sources.items() for problem in typed_numbers(file, text)]
-    found += [*missing_claims(sources), *misplaced_claims(sources)]
+    found += [*missing_claims(sources), *misplaced_claims(sources), *missing_sections(sources)]
     if given:
         found += built_problems()
     for problem in found:

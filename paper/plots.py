@@ -67,7 +67,10 @@ class Panel:
 class Drawn:
     """A figure for the page."""
 
+    name: str
     title: str
+    #: what it shows
+    says: str
     provenance: str
     legend: Sequence[Entry]
     panels: Sequence[Panel]
@@ -75,10 +78,11 @@ class Drawn:
     columns: int
 
 
-def convert(figure: Figure, name: str, start: str) -> Drawn:
+def convert(figure: Figure, name: str, says: str, start: str) -> Drawn:
     """Everything that a figure shows.
 
     Args:
+        says: what it shows, in a sentence.
         start: how the figure's line of provenance begins.
 
     Raises:
@@ -93,7 +97,7 @@ def convert(figure: Figure, name: str, start: str) -> Drawn:
     panels = [_panel(axis, figure, legend, name) for axis in figure.axes if axis.axison]
     specs = [spec for spec in (axis.get_subplotspec() for axis in figure.axes) if spec]
     columns = max((spec.get_gridspec().ncols for spec in specs), default=1)
-    return Drawn(figure.get_suptitle(), sources[0], legend, panels, columns)
+    return Drawn(name, figure.get_suptitle(), says, sources[0], legend, panels, columns)
 
 
 # ---------------------------------------------------------------- colours and marks

@@ -1,4 +1,4 @@
-"""Write ``build/site/``: the material of the paper as one static page that works offline.
+"""Write ``build/site/``: the evidence of the paper as one static page that works offline.
 
 The page is ``index.html`` with a style sheet, a script of its own and the script of plotly beside it; it asks no
 network for anything. The same input gives the same bytes. What is missing or stale stops the build with the file's
@@ -7,59 +7,87 @@ name.
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import tempfile
-from html import escape
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from string import Template
+from typing import Any
 
-from paper import page, tex
-from paper.markup import text
-from paper.material import Material, command
-from paper.values import sealed
+from empirical.engine.judge import KINDS
+from paper import figures, keys, render, tables
+from paper.evidence import Evidence, Run, command
+from paper.plots import Drawn, convert
+from paper.words import VERDICTS
 from theory.provenance import ROOT
 
 SITE = ROOT / "build" / "site"
-TEMPLATES = Path(__file__).with_suffix("")
+STATIC = Path(__file__).with_name("static")
 
 
-def build(material: Material, out: Path = SITE) -> list[str]:
-    """Write the page into `out`, all or nothing. Returns the names of the files.
+def panel_id(run: Run, plot: Drawn, panel: int) -> str:
+    """The id of the element that a panel is drawn in."""
+    return f"plot-{run.profile}-{plot.name}-{panel}"
+
+
+def plot_data(evidence: Evidence, drawn: Mapping[str, Sequence[Drawn]]) -> str:
+    """Data and layout of all panels as JSON for a script element."""
+    found = {
+        panel_id(run, plot, i): {"data": panel.data, "layout": panel.layout}
+        for run in evidence.all_runs for plot in drawn[run.name] for i, panel in enumerate(plot.panels)
+    }  # fmt: skip
+    written = json.dumps(found, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return written.replace("</", r"<\/")
+
+
+def page(evidence: Evidence) -> str:
+    """The page as HTML.
 
     Raises:
         MarkupError: the registry's TeX has a command that the page cannot show.
         PlotError: a figure has something that the page cannot draw.
     """
+    from empirical.engine.summary import purpose
+
+    runs = evidence.all_runs
+    rows = [row for run in runs for row in run.rows]
+    records = [record for run in runs for record in run.records]
+    drawn = {
+        run.name: [convert(figure, name, says, f"{run.experiment}, profile {run.profile}")
+                   for name, figure, says in figures.drawn(run)] for run in runs
+    }  # fmt: skip
+    about: dict[str, Any] = {
+        **tables.ladder(evidence), "evidence": evidence, "rows": rows, "drawn": drawn, "place": tables.strip,
+        "verification": tables.verification(evidence), "environments": tables.environments(evidence),
+        "experiments": list(dict.fromkeys((*evidence.runs, *evidence.unfinished))), "purpose": purpose,
+        "fields": keys.RUN_FIELDS, "panel_id": panel_id, "plots": plot_data(evidence, drawn),
+        "sealed": sum(keys.sealed(record["metrics"]) for record in records), "records": len(records),
+        "filters": {
+            "run": [run.name for run in runs],
+            "kind": [kind for kind in KINDS if any(r["kind"] == kind for r in rows)],
+            "verdict": VERDICTS,
+            "claim": [claim for claim in evidence.claims if any(r["claim"] == claim for r in rows)],
+        },
+    }  # fmt: skip
+    return render.template("index.html").render(about)
+
+
+def build(evidence: Evidence, out: Path = SITE) -> list[str]:
+    """Write the page into `out`, all or nothing. Returns the names of the files.
+
+    Raises:
+        MarkupError, PlotError: see :func:`page`.
+    """
     from plotly.offline import get_plotlyjs
 
-    drawn = {page.run_name(run): page.plots_of(run) for runs in material.runs.values() for run in runs}
-    everything = [row for runs in material.runs.values() for run in runs for row in run.rows]
-    whole = Template((TEMPLATES / "page.html").read_text(encoding="utf-8")).substitute(
-        claims_count=len(material.claims),
-        tally=text(tex.tally(everything)),
-        unfinished=escape(", ".join(material.unfinished)) or "none",
-        verification=page.verification_line(material),
-        ladder=page.ladder(material),
-        graph=page.graph(material),
-        claims=page.claims(material),
-        experiments=page.experiments(material, drawn),
-        filters=page.filters(material),
-        count=len(everything),
-        sealed=sum(sealed(r) for runs in material.runs.values() for run in runs for r in run.records),
-        records=sum(len(run.records) for runs in material.runs.values() for run in runs),
-        predictions=page.predictions(material),
-        environments=page.environments(material),
-        plots=page.plot_data(material, drawn),
-    )
+    whole = page(evidence)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
         fresh = Path(scratch) / "site"
-        fresh.mkdir()
+        shutil.copytree(STATIC, fresh)
         (fresh / "index.html").write_text(whole, encoding="utf-8")
         (fresh / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
-        for name in ("site.css", "site.js"):
-            shutil.copyfile(TEMPLATES / name, fresh / name)
         written = sorted(p.name for p in fresh.iterdir())
         if out.exists():
             shutil.rmtree(out)
@@ -68,10 +96,10 @@ def build(material: Material, out: Path = SITE) -> list[str]:
 
 
 def main() -> int:
-    """Exit status 0, or 2 with one line; see :func:`paper.material.command`."""
+    """Exit status 0, or 2 with one line; see :func:`paper.evidence.command`."""
 
-    def whole(material: Material) -> str:
-        return f"written: build/site/index.html and {len(build(material)) - 1} files beside it"
+    def whole(evidence: Evidence) -> str:
+        return f"written: build/site/index.html and {len(build(evidence)) - 1} files beside it"
 
     return command("site", whole)
 

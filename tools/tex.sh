@@ -1,12 +1,12 @@
 #!/bin/sh
 # LaTeX and poppler from Debian where this user may install them; else say what is missing, and fail.
-packages="latexmk texlive-latex-extra texlive-fonts-recommended texlive-science lmodern poppler-utils"
+packages="latexmk texlive-latex-extra texlive-fonts-recommended texlive-science lmodern texlive-pictures poppler-utils"
 missing() {
     for tool in latexmk pdflatex bibtex kpsewhich pdftotext; do
         command -v "$tool" >/dev/null 2>&1 || printf '%s ' "$tool"
     done
     command -v kpsewhich >/dev/null 2>&1 || return 0
-    for file in mathpazo.sty xltabular.sty fvextra.sty siunitx.sty lmodern.sty; do
+    for file in mathpazo.sty xltabular.sty fvextra.sty siunitx.sty lmodern.sty tikz.sty; do
         kpsewhich "$file" >/dev/null 2>&1 || printf '%s ' "$file"
     done
 }

@@ -1,79 +1,34 @@
 """The paper's machinery: the same bytes twice, missing and stale input named, typed numbers and holes noticed."""
 
 import dataclasses
+import inspect
 import json
+import os
 import re
 import shutil
 import subprocess
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-pytest.importorskip("torch")
-pytest.importorskip("matplotlib")
-from fractions import Fraction
-
-from empirical.ladder import LAYERS, SOURCES
-from paper import lint, material, tex
+from empirical.engine import catalogue
+from empirical.engine.judge import Row
+from paper import evidence, lint, render, words
+from paper.evidence import Evidence, EvidenceError
 from paper.generate import RequestError, answers, generate
-from paper.graph import claims_figure, depths, places
-from paper.material import Material, MaterialError
-from paper.parts import violations
-from paper.sources import PAPER, texts, uses, without_comments
-from paper.values import Values
-from theory.claims import load
-from theory.verify.run import sources_hash
+from paper.graph import depths, layout
+from paper.keys import Values
+from paper.manuscript import PAPER, sections, texts, uses, without_comments
+from paper.requests import requests
+from theory.claims import TOPICS, load
+from theory.provenance import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def verified(parts: dict[str, dict[str, str]]) -> dict[str, Any]:
-    """A verification in which everything passed; `parts`: claim -> prediction -> verdict."""
-
-    def layer(claim: str, name: str) -> dict[str, Any]:
-        found = parts.get(claim, {}) if name == "empirical" else {}
-        return {"status": "pass", "part": "whole", "figure": {"name": "gap", "value": 1e-16, "unit": "relative"},
-                "seconds": 0.1, "parts": found, "reason": None}  # fmt: skip
-
-    environment = {"python": "3", "platform": "a test", "cores": 2, "packages": {"peft": "1", "torch": None},
-                   "coq": "The Coq Proof Assistant, version 8", "commit": "0123456789", "dirty": False, "seconds": 60.0,
-                   "sources": sources_hash(SOURCES)}  # fmt: skip
-    claims = {c: {name: layer(c, name) for name in LAYERS} for c in load()}
-    return {"schema": 1, "environment": environment, "claims": claims}
+from .conftest import Judged, verified
 
 
 @pytest.fixture(scope="module")
-def judged() -> dict[tuple[str, str], material.Run]:
-    return material.judge_everything(material.RESULTS)
-
-
-@pytest.fixture(scope="module")
-def verification(tmp_path_factory: pytest.TempPathFactory, judged: dict[tuple[str, str], material.Run]) -> Path:
-    from empirical.engine.catalogue import judged_profile
-
-    profile = judged_profile(material.RESULTS)
-    parts: dict[str, dict[str, str]] = {}
-    for (_, under), run in judged.items():
-        for row in run.rows:
-            if under == profile:
-                parts.setdefault(row["claim"], {})[row["id"]] = row["verdict"]
-    path = tmp_path_factory.mktemp("build") / "verification.json"
-    path.write_text(json.dumps(verified(parts)), encoding="utf-8")
-    return path
-
-
-@pytest.fixture(scope="module")
-def gathered(verification: Path, judged: dict[tuple[str, str], material.Run]) -> Material:
-    claims = load()
-    found = material.read_verification(verification, claims)
-    material.check_measured(found, claims, judged, material.RESULTS)
-    runs, unfinished = material.sort_runs(judged)
-    return Material(claims, found, material.read_statements(material.STATEMENTS, claims), runs, unfinished)
-
-
-@pytest.fixture(scope="module")
-def generated(tmp_path_factory: pytest.TempPathFactory, gathered: Material) -> Path:
+def generated(tmp_path_factory: pytest.TempPathFactory, gathered: Evidence) -> Path:
     out = tmp_path_factory.mktemp("first") / "generated"
     generate(gathered, PAPER, out, out.parent / "keys.txt")
     return out
@@ -87,9 +42,9 @@ def one_file(folder: Path, text: str) -> Path:
 # ---------------------------------------------------------------- generated parts
 
 
-def test_twice_gives_the_same_bytes(tmp_path: Path, gathered: Material, generated: Path) -> None:
+def test_twice_gives_the_same_bytes(tmp_path: Path, gathered: Evidence, generated: Path) -> None:
     written = generate(gathered, PAPER, tmp_path / "generated", tmp_path / "keys.txt")
-    assert {"numbers.tex", "ladder.tex", "statements.tex", "figures/claims.pdf"} <= set(written)
+    assert {"numbers.tex", "ladder.tex", "statements.tex", "graph.tex", "experiments.tex"} <= set(written)
     for name in written:
         assert (tmp_path / "generated" / name).read_bytes() == (generated / name).read_bytes(), name
 
@@ -101,24 +56,24 @@ def test_figures_embed_their_fonts_as_outlines(generated: Path) -> None:
         assert b"/FontFile2" in content, path.name
 
 
-def test_every_listed_key_has_its_value(gathered: Material, generated: Path) -> None:
+def test_every_listed_key_has_its_value(gathered: Evidence, generated: Path) -> None:
     values = Values(gathered)
     listed = dict(line.split("\t", 1) for line in (generated.parent / "keys.txt").read_text().splitlines())
     assert len(listed) > 100
     for key, value in listed.items():
-        assert values(key) == value
+        assert render.tex(values(key)) == value
 
 
-def test_the_paper_can_be_written_before_any_run(gathered: Material) -> None:
-    nothing = dataclasses.replace(gathered, runs={}, unfinished=dict.fromkeys(material.EXPERIMENTS, "no results yet"))
+def test_the_paper_can_be_written_before_any_run(gathered: Evidence) -> None:
+    nothing = dataclasses.replace(gathered, runs={}, unfinished=dict.fromkeys(catalogue.names(), "no results yet"))
     text = answers(nothing, Values(nothing), {}, PAPER)
-    assert text.count(r"\notfinished") >= len(material.EXPERIMENTS)
+    assert text.count(r"\notfinished") >= len(catalogue.names())
     assert r"\keep" not in text
 
 
-def test_a_value_of_an_unfinished_experiment_is_marked(gathered: Material) -> None:
-    nothing = dataclasses.replace(gathered, runs={}, unfinished=dict.fromkeys(material.EXPERIMENTS, "no results yet"))
-    assert Values(nothing)("one_layer.anything.mean") == r"\pending{}"
+def test_a_value_of_an_unfinished_experiment_is_marked(gathered: Evidence) -> None:
+    nothing = dataclasses.replace(gathered, runs={}, unfinished=dict.fromkeys(catalogue.names(), "no results yet"))
+    assert Values(nothing)("one_layer.anything.mean") == words.PENDING
 
 
 @pytest.mark.parametrize(
@@ -140,61 +95,84 @@ def test_a_value_of_an_unfinished_experiment_is_marked(gathered: Material) -> No
         (r"\judged{one_layer}", "2 arguments"),
     ],
 )
-def test_an_unknown_request_names_file_and_line(tmp_path: Path, gathered: Material, request_: str, named: str) -> None:
+def test_an_unknown_request_names_file_and_line(tmp_path: Path, gathered: Evidence, request_: str, named: str) -> None:
     folder = one_file(tmp_path, "text\n\n" + request_ + "\n")
     with pytest.raises(RequestError, match=re.escape(named)) as caught:
         answers(gathered, Values(gathered), {}, folder)
     assert str(caught.value).startswith("planted.tex:3: ")
 
 
-def test_a_violation_without_an_explanation_says_so(gathered: Material) -> None:
+def test_a_violation_without_an_explanation_says_so(gathered: Evidence) -> None:
     run = gathered.runs["one_layer"][0]
-    planted = [{**run.rows[0], "verdict": "violated", "explained": None}, *run.rows[1:]]
+    planted: list[Row] = [{**run.rows[0], "verdict": "violated", "explained": None}, *run.rows[1:]]
     changed = dataclasses.replace(gathered, runs={"one_layer": [dataclasses.replace(run, rows=planted)]})
-    text = violations(changed, "one_layer")
+    text = requests(changed, Values(changed), {})["violations"][1]("one_layer")
     assert text.count(r"\violation{") == 1 + sum(r["verdict"] == "violated" for r in run.rows[1:])
     assert "No explanation is known" in text
 
 
-def test_values_come_from_theory_and_results(gathered: Material) -> None:
+def test_values_come_from_theory_and_results(gathered: Evidence) -> None:
     from theory.additive import additive_ceiling
 
     values = Values(gathered)
-    assert values("additive_ceiling.1000.10") == rf"\ensuremath{{{additive_ceiling(1000, 10):.3g}}}"
+    assert values("additive_ceiling.1000.10") == words.Number(additive_ceiling(1000, 10))
     run = gathered.runs["rank_threshold"][0]
     (law,) = [r for r in run.rows if r["id"] == "law"]
-    assert values("rank_threshold.law.mean") == tex.number(sum(law["worlds"]) / len(law["worlds"]))
-    assert values("rank_threshold.law.verdict") == rf"\verdict{{{law['verdict']}}}"
+    assert values("rank_threshold.law.mean") == words.Number(words.mean(words.rates(law)))
+    assert values("rank_threshold.law.verdict") == words.Verdict(law["verdict"])
+
+
+def test_functions_of_the_registry_that_give_numbers_are_values(gathered: Evidence) -> None:
+    functions = Values(gathered).functions
+    assert functions["dilution_limit"](10, 3) == Values(gathered)("dilution_limit.10.3").value
+    assert "factor_average" not in functions  # gives an update
+    assert all(inspect.signature(f).return_annotation != inspect.Signature.empty for f in functions.values())
 
 
 # ---------------------------------------------------------------- numbers and text
 
 
 @pytest.mark.parametrize(
-    ("value", "text"),
-    [(0.375, "0.375"), (1, "1"), (1.0, "1"), (0.20345, "0.203"), (1234567, "1234567"), (12345.6, "12346"),
-     (-0.5, "-0.5"), (2.5e-6, r"2.5\cdot 10^{-6}"), (Fraction(79, 108), r"\tfrac{79}{108}"), (Fraction(4, 2), "2")],
+    ("value", "tex", "html"),
+    [
+        (0.375, "0.375", "0.375"), (1, "1", "1"), (1.0, "1", "1"), (0.20345, "0.203", "0.203"),
+        (1234567, "1234567", "1234567"), (12345.6, "12346", "12346"), (-0.5, "-0.5", "−0.5"),
+        (2.5e-6, r"2.5\cdot 10^{-6}", "2.5\u202f×\u202f10<sup>−6</sup>"), (Fraction(4, 2), "2", "2"),
+        (Fraction(79, 108), r"\tfrac{79}{108}", "79/108"), (float("-inf"), r"-\infty", "−∞"),
+    ],
 )  # fmt: skip
-def test_numbers_are_set_as_they_are(value: float | Fraction, text: str) -> None:
-    assert tex.number(value) == rf"\ensuremath{{{text}}}"
+def test_a_number_is_set_in_both(value: float | Fraction, tex: str, html: str) -> None:
+    assert render.tex(value) == rf"\ensuremath{{{tex}}}"
+    assert render.html(value) == html
 
 
-def test_text_is_escaped_and_odd_characters_are_refused() -> None:
-    assert tex.escape("a_b <= 5 % of #|c|") == r"a\_b $\le$ 5 \% of \#\textbar{}c\textbar{}"
+@pytest.mark.parametrize(
+    ("phrase", "tex", "html"),
+    [
+        ("a_b <= 5 % of #|c|", r"a\_b \ensuremath{\le} 5 \% of \#\textbar{}c\textbar{}", "a_b &lt;= 5 % of #|c|"),
+        (words.Code("a_b.c"), r"\code{a\_\allowbreak{}b.\allowbreak{}c}", "<code>a_b.c</code>"),
+        (words.TeX(r"5\,\% of $x$"), r"5\,\% of $x$", "5\u202f% of <math><mi>x</mi></math>"),
+        (("n ", 2, (words.PENDING, None)), r"n \ensuremath{2}\textit{not finished}--", "n 2<em>not finished</em>–"),
+        (words.percent(0.25), r"\ensuremath{25}\,\%", "25\u202f%"),
+        (words.spans([3, 1, 2, 7]), "1--3, 7", "1–3, 7"),
+    ],
+)
+def test_a_phrase_is_set_in_both(phrase: words.Phrase, tex: str, html: str) -> None:
+    assert render.tex(phrase) == tex
+    assert render.html(phrase) == html
+
+
+def test_characters_that_the_paper_cannot_set_are_refused() -> None:
     with pytest.raises(ValueError, match="'漢'"):
-        tex.escape("漢")
-
-
-def test_spans_of_seeds() -> None:
-    assert tex.spans([3, 1, 2, 7]) == "1--3, 7"
+        render.tex("漢")
 
 
 # ---------------------------------------------------------------- missing and stale input
 
 
 def test_a_missing_verification_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MaterialError, match=r"verification\.json: .* no such file"):
-        material.read_verification(tmp_path / "verification.json", load())
+    with pytest.raises(EvidenceError, match=r"verification\.json: .* no such file"):
+        evidence.read_verification(tmp_path / "verification.json", load())
 
 
 @pytest.mark.parametrize("change", ["sources", "claims", "damaged", "layer"])
@@ -209,30 +187,30 @@ def test_a_stale_or_damaged_verification_is_named(tmp_path: Path, change: str) -
     text = json.dumps(document)
     path = tmp_path / "verification.json"
     path.write_text(text[:-20] if change == "damaged" else text, encoding="utf-8")
-    with pytest.raises(MaterialError, match=r"verification\.json: expected"):
-        material.read_verification(path, load())
+    with pytest.raises(EvidenceError, match=r"verification\.json: expected"):
+        evidence.read_verification(path, load())
 
 
-def test_verdicts_of_other_results_are_stale(judged: dict[tuple[str, str], material.Run]) -> None:
-    with pytest.raises(MaterialError, match=r"verification\.json: expected the verdicts of the present results"):
-        material.check_measured(verified({}), load(), judged, material.RESULTS)
+def test_verdicts_of_other_results_are_stale(judged: Judged) -> None:
+    with pytest.raises(EvidenceError, match=r"verification\.json: expected the verdicts of the present results"):
+        evidence.check_measured(verified({}), load(), judged, evidence.RESULTS)
 
 
 def test_missing_or_foreign_statements_are_named(tmp_path: Path) -> None:
     path = tmp_path / "statements.v.out"
-    with pytest.raises(MaterialError, match=r"statements\.v\.out: .* no such file"):
-        material.read_statements(path, load())
-    path.write_text(material.STATEMENTS.read_text(encoding="utf-8").replace("adapter_merge\n", "adapter_merges\n", 1))
-    with pytest.raises(MaterialError, match=r"statements\.v\.out: .*adapter_merge"):
-        material.read_statements(path, load())
+    with pytest.raises(EvidenceError, match=r"statements\.v\.out: .* no such file"):
+        evidence.read_statements(path, load())
+    path.write_text(evidence.STATEMENTS.read_text(encoding="utf-8").replace("adapter_merge\n", "adapter_merges\n", 1))
+    with pytest.raises(EvidenceError, match=r"statements\.v\.out: .*adapter_merge"):
+        evidence.read_statements(path, load())
 
 
 def test_a_record_of_another_grid_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "rank_threshold" / "cpu"
     folder.mkdir(parents=True)
     (folder / "0123456789abcdef.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(MaterialError, match=r"0123456789abcdef\.json: expected a cell of the present grid"):
-        material.judge_everything(tmp_path)
+    with pytest.raises(EvidenceError, match=r"0123456789abcdef\.json: expected a cell of the present grid"):
+        evidence.judge_everything(tmp_path)
 
 
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:
@@ -240,14 +218,14 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "empirical" / "results" / "rank_threshold" / "cpu", folder)
     broken = min(folder.glob("*.json"))
     broken.write_text("{}", encoding="utf-8")
-    with pytest.raises(MaterialError, match=broken.name):
-        material.judge_everything(tmp_path)
+    with pytest.raises(EvidenceError, match=broken.name):
+        evidence.judge_everything(tmp_path)
 
 
-def test_an_incomplete_grid_is_not_finished(tmp_path: Path, judged: dict[tuple[str, str], material.Run]) -> None:
+def test_an_incomplete_grid_is_not_finished(tmp_path: Path, judged: Judged) -> None:
     run = judged["rank_threshold", "cpu"]
     short = dataclasses.replace(run, records=run.records[:-1])
-    runs, unfinished = material.sort_runs({("rank_threshold", "cpu"): short})
+    runs, unfinished = evidence.sort_runs({("rank_threshold", "cpu"): short})
     assert not runs
     assert f"{len(run.records) - 1} of {len(run.records)} cells" in unfinished["rank_threshold"]
 
@@ -255,19 +233,29 @@ def test_an_incomplete_grid_is_not_finished(tmp_path: Path, judged: dict[tuple[s
 # ---------------------------------------------------------------- the graph
 
 
-def test_the_graph_shows_every_claim_once_and_no_boxes_overlap(gathered: Material) -> None:
-    where, bands = places(gathered)
-    assert set(where) == set(gathered.claims)
-    assert len(set(where.values())) == len(where)
-    for topic, first, last in bands:
-        assert all(first <= where[c][1] <= last for c in where if gathered.claims[c].topic == topic)
+def test_the_graph_shows_every_claim_once_and_no_boxes_overlap() -> None:
+    claims = load()
+    graph = layout(claims)
+    assert set(graph.corners) == set(claims)
+    assert len(set(graph.corners.values())) == len(claims)
+    width, height = graph.box
+    for topic, top, tall in graph.bands:
+        for claim, (x, y) in graph.corners.items():
+            assert (top <= y and y + height <= top + tall) == (claims[claim].topic == topic)
+            assert 0 <= x <= graph.width - width
 
 
-def test_arrows_are_the_uses_of_the_registry(gathered: Material) -> None:
-    from matplotlib.patches import FancyArrowPatch
-
-    arrows = [p for p in claims_figure(gathered).axes[0].patches if isinstance(p, FancyArrowPatch)]
-    assert len(arrows) == sum(len(c.uses) for c in gathered.claims.values())
+def test_arrows_are_the_uses_of_the_registry_and_cross_no_box() -> None:
+    claims = load()
+    graph = layout(claims)
+    width, height = graph.box
+    assert {(e.used, e.claim) for e in graph.edges} == {(used, c.id) for c in claims.values() for used in c.uses}
+    for edge in graph.edges:
+        left, top = graph.corners[edge.used]
+        assert edge.curves[0][0] == (left + width, top + height / 2)
+        for (_, (x, y)), (to, down) in zip(edge.curves, [start for start, _ in edge.curves[1:]], strict=False):
+            assert y == down  # straight across a column, where there is no box
+            assert not [c for c, (left, top) in graph.corners.items() if x < left < to and top <= y <= top + height]
 
 
 def test_depth_is_the_longest_chain() -> None:
@@ -291,8 +279,8 @@ def test_the_paper_has_no_typed_number() -> None:
     ],
 )  # fmt: skip
 def test_a_typed_number_is_noticed(planted: str) -> None:
-    (problem,) = lint.typed_numbers("experiments_rank.tex", "Fine.\n" + planted + "\n")
-    assert problem.startswith("experiments_rank.tex:2: ")
+    (problem,) = lint.typed_numbers("experiments/rank.tex", "Fine.\n" + planted + "\n")
+    assert problem.startswith("experiments/rank.tex:2: ")
 
 
 @pytest.mark.parametrize(
@@ -305,7 +293,7 @@ def test_a_typed_number_is_noticed(planted: str) -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_typed_number_passes(fine: str) -> None:
-    assert list(lint.typed_numbers("experiments_rank.tex", without_comments(fine + "  % 37 of 40\n"))) == []
+    assert list(lint.typed_numbers("experiments/rank.tex", without_comments(fine + "  % 37 of 40\n"))) == []
 
 
 def test_mathematics_of_proofs_is_free_and_their_prose_is_not() -> None:
@@ -315,21 +303,25 @@ def test_mathematics_of_proofs_is_free_and_their_prose_is_not() -> None:
     ]
 
 
-def test_every_claim_is_stated_once() -> None:
-    assert list(lint.missing_claims(texts())) == []
+def test_every_claim_and_every_experiment_has_its_place() -> None:
+    assert [*lint.missing_claims(texts()), *lint.misplaced_claims(texts()), *lint.missing_sections(texts())] == []
 
 
-def test_a_claim_that_is_not_stated_is_noticed() -> None:
-    without = {file: text.replace(r"\claim{merge_rank}", "") for file, text in texts().items()}
+def test_a_claim_or_an_experiment_without_its_place_is_noticed() -> None:
+    without = {file: text.replace(r"\claim{merge_rank}", "").replace(r"\status{coverage}", "")
+               for file, text in texts().items()}  # fmt: skip
     assert list(lint.missing_claims(without)) == [r"paper: expected \claim{merge_rank} once, got it 0 times"]
-
-
-def test_every_claim_is_stated_in_the_file_of_its_topic() -> None:
-    assert list(lint.misplaced_claims(texts())) == []
-    moved = {"routing.tex": r"\claim{merge_rank}"}
-    assert list(lint.misplaced_claims(moved)) == [
+    (said,) = lint.missing_sections(without)
+    assert said.startswith(r"paper: expected \status{coverage} once in paper/experiments/*.tex")
+    assert list(lint.misplaced_claims({"routing.tex": r"\claim{merge_rank}"})) == [
         r"routing.tex:1: expected \claim{merge_rank} in merging.tex, the file of its topic"
     ]
+
+
+def test_sections_stand_in_the_order_of_their_experiments() -> None:
+    assert sections(["coverage", "rank_threshold"])[:2] == ["experiments/coverage", "experiments/rank"]
+    assert {f"{s}.tex" for s in sections(catalogue.names())} == {f for f in texts() if f.startswith("experiments/")}
+    assert {f"{topic}.tex" for topic in TOPICS} <= set(texts())
 
 
 def test_arguments_are_read_with_nested_braces_and_line_breaks() -> None:
@@ -369,8 +361,6 @@ LATEX = pytest.mark.skipif(
 
 
 def latex(folder: Path, out: Path) -> subprocess.CompletedProcess[str]:
-    import os
-
     options = ["-pdf", "-interaction=nonstopmode", "-halt-on-error", f"-outdir={out}", f"-jobname={lint.NAME}"]
     environment = os.environ | {"max_print_line": "1000"}
     return subprocess.run(
@@ -393,7 +383,7 @@ def test_planted_holes_are_noticed_in_a_real_build(tmp_path: Path) -> None:
 @LATEX
 def test_the_paper_builds_without_a_hole(tmp_path: Path, generated: Path) -> None:
     folder = tmp_path / "paper"
-    shutil.copytree(PAPER, folder, ignore=shutil.ignore_patterns("generated", "__pycache__", "*.py"))
+    shutil.copytree(PAPER, folder, ignore=shutil.ignore_patterns("generated", "__pycache__", "*.py", "*.j2"))
     shutil.copytree(generated, folder / "generated")
     done = latex(folder, tmp_path / "out")
     assert done.returncode == 0, done.stdout[-2000:]

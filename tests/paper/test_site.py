@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("torch")
-pytest.importorskip("matplotlib")
 pytest.importorskip("plotly")
 pytest.importorskip("latex2mathml")
 
@@ -19,53 +17,47 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
 
-from empirical.engine import catalogue as engine
-from empirical.ladder import LAYERS, checks_of
-from paper import material, page, plots, site, tex
-from paper.markup import MarkupError, math, text
-from paper.material import Material, MaterialError, Run
+from empirical.engine.judge import Row
+from empirical.ladder import checks_of
+from paper import evidence, figures, plots, render, site, tables, words
+from paper.evidence import Evidence, EvidenceError
+from paper.mathml import MarkupError, math, text
 from theory.claims import load
+from theory.provenance import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = shutil.which("chromium")
 WIDTHS = {"desktop": 1280, "phone": 390}
 #: for a machine on which much else runs, in ms
 PATIENCE = 300_000
 
 
-def row(**changes: Any) -> dict[str, Any]:
+def row(**changes: Any) -> Row:
     """A judged prediction."""
-    found = {
+    found: Any = {
         "id": "planted", "claim": "margin_rank", "experiment": "rank_threshold", "kind": "ceiling",
         "relation": "at_most", "predicted": 0.5, "margin": 0.0, "worlds": [[1, 4], [3, 4]], "interval": [0.1, 0.9],
         "level": 0.99, "mean": 0.5, "verdict": "undecided", "predicted_hash": "0" * 16, "explained": None,
         "says": "planted: 1 < 2 & so on", "devices": ["a device"],
     }  # fmt: skip
-    return {**found, **changes}
+    found.update(changes)
+    return found
 
 
 @pytest.fixture(scope="module")
-def made() -> Material:
-    """The registry, what Coq printed and one real run, judged; two planted rows; everything else is not finished."""
-    claims = load()
-    layer = {"status": "pass", "part": "whole", "figure": {"name": "gap", "value": 1e-16, "unit": "relative"},
-             "seconds": 0.1, "parts": {}, "reason": None}  # fmt: skip
-    environment = {"python": "3", "platform": "a test", "cores": 2, "packages": {"peft": "1"}, "coq": None,
-                   "commit": "0123456789", "dirty": False, "seconds": 60.0}  # fmt: skip
-    verification = {"environment": environment, "claims": {c: dict.fromkeys(LAYERS, layer) for c in claims}}
-    rows = [
-        *engine.judge_all(["rank_threshold"], "cpu"),
-        row(id="lost", verdict="violated", says="planted and lost"),
-        row(id="found", kind="hypothesis", verdict="violated", explained="planted and explained"),
-    ]
-    run = Run("rank_threshold", "cpu", engine.records("rank_threshold", "cpu"), rows)
-    printed = material.read_statements(material.STATEMENTS, claims)
-    unfinished = {"one_layer": "no results yet", "coverage": "3 of 4 cells have run"}
-    return Material(claims, verification, printed, {"rank_threshold": [run]}, unfinished)
+def made(gathered: Evidence) -> Evidence:
+    """One real run, judged, with two planted rows; everything else is not finished."""
+    run = gathered.runs["rank_threshold"][0]
+    rows = [*run.rows, row(id="lost", verdict="violated", says="planted and lost"), row(),
+            row(id="found", kind="hypothesis", verdict="violated", explained="planted and explained")]  # fmt: skip
+    others = [name for name in gathered.runs if name != "rank_threshold"]
+    unfinished = {**dict.fromkeys(others, "no results yet"), "coverage": "3 of 4 cells have run"}
+    return dataclasses.replace(
+        gathered, runs={"rank_threshold": [dataclasses.replace(run, rows=rows)]}, unfinished=unfinished
+    )
 
 
 @pytest.fixture(scope="module")
-def built(made: Material, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(made: Evidence, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("page") / "site"
     site.build(made, out)
     return out
@@ -88,11 +80,9 @@ def test_tex_that_the_page_does_not_know_is_refused(broken: str) -> None:
         text(broken)
 
 
-def test_numbers_of_the_paper_are_text() -> None:
-    for value, shown in ((0.25, "0.25"), (-3, "−3"), (2.5e-7, "2.5\u202f×\u202f10<sup>−7</sup>")):
-        assert text(tex.number(value)) == shown
-    assert text(tex.predicted(row())) == "≤ 0.5"
-    assert text(tex.interval(row(interval=[None, 0.9]))) == "[−∞, 0.9]"
+def test_predictions_are_text() -> None:
+    assert render.html(words.predicted(row())) == "≤ 0.5"
+    assert render.html(words.interval(row(interval=[None, 0.9]))) == "[−∞, 0.9]"
 
 
 def test_long_formulas_can_be_broken_and_short_ones_stay_whole() -> None:
@@ -116,23 +106,24 @@ def test_long_formulas_can_be_broken_and_short_ones_stay_whole() -> None:
 def test_the_strip_shows_worlds_and_where_they_should_be(
     relation: str, margin: float, band: tuple[float, float]
 ) -> None:
-    drawn = page.strip(row(relation=relation, margin=margin))
+    drawn = tables.strip(row(relation=relation, margin=margin))
+    assert drawn is not None
 
     def place(share: float) -> float:
         return 8 + 224 * share
 
-    dots = [float(x) for x in re.findall(r'class="world" cx="([\d.]+)"', drawn)]
-    assert dots == pytest.approx([place(1 / 4), place(3 / 4)], abs=0.05)  # one decimal is written
-    left, width = map(float, re.search(r'class="allowed" x="([\d.]+)" y="7" width="([\d.]+)"', drawn).groups())  # type: ignore[union-attr]
-    assert (left, left + width) == pytest.approx((place(band[0]), place(band[1])), abs=0.1)
+    assert drawn.worlds == pytest.approx([place(1 / 4), place(3 / 4)])
+    assert drawn.band == pytest.approx([place(share) for share in band])
+    assert drawn.interval == pytest.approx([place(0.1), place(0.9)])
 
 
 def test_predictions_by_world_are_drawn_as_differences() -> None:
-    drawn = page.strip(row(predicted=[0.25, 0.5], interval=[-0.5, 0.75]))
-    assert "measured − predicted" in drawn
+    drawn = tables.strip(row(predicted=[0.25, 0.5], interval=[-0.5, 0.75]))
+    assert drawn is not None
+    assert drawn.difference
     # scale from -0.5 to 0.75 with 6 % beside it: 0, where the first world lies, is at 8 + 224 * 0.575 / 1.4
-    dots = [float(x) for x in re.findall(r'class="world" cx="([\d.]+)"', drawn)]
-    assert dots[0] == pytest.approx(8 + 224 * 0.575 / 1.4, abs=0.05)
+    assert drawn.worlds[0] == pytest.approx(8 + 224 * 0.575 / 1.4)
+    assert tables.strip(row(worlds=[[0, 0]])) is None
 
 
 def figure() -> Figure:
@@ -161,7 +152,7 @@ def figure() -> Figure:
 
 
 def test_a_figure_keeps_its_numbers_as_a_plot() -> None:
-    found = plots.convert(figure(), "planted", "planted, profile")
+    found = plots.convert(figure(), "planted", "", "planted, profile")
     assert (found.title, found.provenance) == ("A figure", "planted, profile cpu")
     assert [e.label for e in found.legend] == ["mean", "one world"]
     panel = found.panels[0]
@@ -186,24 +177,18 @@ def test_what_the_page_cannot_draw_is_named() -> None:
     drawn = figure()
     drawn.axes[0].add_patch(Circle((1, 1), 1))
     with pytest.raises(plots.PlotError, match=r"planted: expected lines, bars, areas and points, got Circle"):
-        plots.convert(drawn, "planted", "planted, profile")
+        plots.convert(drawn, "planted", "", "planted, profile")
 
 
-def test_every_figure_of_the_results_can_be_drawn() -> None:
-    from empirical.engine.figures import plots as every
-
+def test_every_figure_of_the_results_can_be_drawn(gathered: Evidence) -> None:
     shown = 0
-    for plot in every():
-        for profile in material.PROFILES:
-            records = engine.records(plot.experiment, profile)
-            drawn = plot.draw(records, []) if records else None
-            if drawn is None:
-                continue
-            found = plots.convert(drawn, plot.name, f"{plot.experiment}, profile {profile}")
+    for run in gathered.all_runs:
+        for name, drawn, says in figures.drawn(run):
+            found = plots.convert(drawn, name, says, f"{run.experiment}, profile {run.profile}")
             for axis, panel in zip((a for a in drawn.axes if a.axison), found.panels, strict=True):
                 wanted = sum(len(line.get_xdata()) for line in axis.lines if line.get_transform() == axis.transData)
                 got = sum(len(t["x"]) for t in panel.data if t["type"] == "scatter" and "text" in t)
-                assert got >= wanted > 0 or not axis.lines, plot.name
+                assert got >= wanted > 0 or not axis.lines, name
             shown += 1
     assert shown >= 3  # of rank_threshold and one_layer at least
 
@@ -211,7 +196,7 @@ def test_every_figure_of_the_results_can_be_drawn() -> None:
 # ---------------------------------------------------------------- the page
 
 
-def test_the_page_has_everything(built: Path, made: Material) -> None:
+def test_the_page_has_everything(built: Path, made: Evidence) -> None:
     assert {p.name for p in built.iterdir()} == {"index.html", "plotly.min.js", "site.css", "site.js"}
     shown = (built / "index.html").read_text(encoding="utf-8")
     for claim in made.claims.values():
@@ -234,17 +219,21 @@ def test_the_page_has_everything(built: Path, made: Material) -> None:
     assert set(re.findall(r'href="#([^"]+)"', shown)) <= set(ids)
     assert not re.findall(r'(?:src|href)="(?!#|data:,|site\.|plotly\.)[^"]*"', shown)
     plotted = json.loads(re.search(r'id="plots">(.*?)</script>', shown, re.S)[1])  # type: ignore[index]
+    pointers = re.findall(r'id="theorem-(\w+)".*?<code>(proofs/\w+\.v)</code>', shown, re.S)
+    assert len(pointers) == sum(len(claim.theorems) for claim in made.claims.values())
+    for theorem, file in pointers:
+        assert re.search(rf"^(Theorem|Lemma|Corollary) {theorem}\b", (ROOT / file).read_text(), re.M), (theorem, file)
     assert set(plotted) == set(re.findall(r'class="plot" id="([^"]+)"', shown))
 
 
-def test_the_same_material_gives_the_same_bytes(built: Path, made: Material, tmp_path: Path) -> None:
+def test_the_same_material_gives_the_same_bytes(built: Path, made: Evidence, tmp_path: Path) -> None:
     site.build(made, tmp_path / "again")
     for file in built.iterdir():
         assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes(), file.name
 
 
 def test_what_stops_the_build_leaves_the_old_page(
-    made: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    made: Evidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "site"
     out.mkdir()
@@ -255,10 +244,10 @@ def test_what_stops_the_build_leaves_the_old_page(
     assert (out / "index.html").read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["site"]
 
-    def missing() -> Material:
-        raise MaterialError("build/verification.json: expected a file, got none")
+    def missing() -> Evidence:
+        raise EvidenceError("build/verification.json: expected a file, got none")
 
-    monkeypatch.setattr(material, "gather", missing)
+    monkeypatch.setattr(evidence, "gather", missing)
     assert site.main() == 2
     assert capsys.readouterr().err == "site: build/verification.json: expected a file, got none\n"
 
@@ -277,7 +266,7 @@ def contrast(a: str, b: str) -> float:
 
 def test_text_has_the_contrast_that_wcag_asks_for() -> None:
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
-    style = (site.TEMPLATES / "site.css").read_text(encoding="utf-8")
+    style = (site.STATIC / "site.css").read_text(encoding="utf-8")
     themes = re.findall(r":root \{(.*?)\}", style, re.S)
     assert len(themes) == 2
     for theme in themes:
@@ -325,7 +314,7 @@ def tab(browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
     found.close()
 
 
-def test_the_page_in_a_browser(tab: Any, built: Path, made: Material) -> None:
+def test_the_page_in_a_browser(tab: Any, built: Path, made: Evidence) -> None:
     look = Look(tab, built / "index.html")
     wide = tab.viewport_size["width"]
     assert look.width() <= wide

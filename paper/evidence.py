@@ -1,7 +1,7 @@
-"""What the paper is made of, read and checked: the registry, its verification, the results, what Coq printed.
+"""What stands behind paper and page, read and checked: the registry, its verification, the results, what Coq printed.
 
 Nothing else is read. What is missing, damaged or stale stops the build with the file's name.
-``python -m paper.material`` only says whether the verification is fresh (exit status 0) or not (1).
+``python -m paper.evidence`` only says whether the verification is fresh (exit status 0) or not (1).
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from empirical.engine.judge import Row
+from empirical.engine.records import RESULTS, Record, RecordError
 from empirical.ladder import LAYERS, SOURCES
 from theory.claims import REGISTRY, Claim, RegistryError, load
 from theory.provenance import ROOT
@@ -20,15 +22,13 @@ from theory.verify.formal import Printed, parse
 from theory.verify.run import SCHEMA, sources_hash
 
 VERIFICATION = ROOT / "build" / "verification.json"
-RESULTS = ROOT / "empirical" / "results"
 STATEMENTS = ROOT / "proofs" / "statements.v.out"
-#: experiments that the paper speaks of, in its order; those without a complete grid of results are "not finished"
-EXPERIMENTS = ("rank_threshold", "one_layer", "coverage", "entities", "word_problems", "update_spectrum")
+RUNGS = ("stated", "coded", "checked", "proved", "measured")
 #: profiles whose results the paper shows; where both are complete the first one is in the text
 PROFILES = ("gpu", "cpu")
 
 
-class MaterialError(ValueError):
+class EvidenceError(ValueError):
     """Something that the paper needs is missing, damaged or stale; one line names the file."""
 
 
@@ -38,13 +38,33 @@ class Run:
 
     experiment: str
     profile: str
-    records: Sequence[Mapping[str, Any]]
-    rows: Sequence[Mapping[str, Any]]
+    records: Sequence[Record[Any, Any]]
+    rows: Sequence[Row]
+
+    @property
+    def name(self) -> str:
+        """Experiment and profile."""
+        return f"{self.experiment}, {self.profile}"
+
+    @property
+    def cells(self) -> list[Mapping[str, Any]]:
+        """The cells of the records."""
+        return [r["cell"] for r in self.records]
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of the worlds, cell by cell."""
+        return [cell["seed"] for cell in self.cells if "seed" in cell]
+
+    @property
+    def commits(self) -> str:
+        """Short commits that the records were made at."""
+        return ", ".join(sorted({commit(r) for r in self.records}))
 
 
 @dataclass(frozen=True)
-class Material:
-    """Everything that the generated parts are made of."""
+class Evidence:
+    """Everything that paper and page are made of."""
 
     claims: Mapping[str, Claim]
     verification: Mapping[str, Any]
@@ -60,6 +80,42 @@ class Material:
         found = self.runs.get(experiment, ())
         return found[0] if found else None
 
+    @property
+    def first_runs(self) -> list[Run]:
+        """The run of every finished experiment that the text speaks of."""
+        return [runs[0] for runs in self.runs.values()]
+
+    @property
+    def all_runs(self) -> list[Run]:
+        """The runs of every experiment under every profile."""
+        return [run for runs in self.runs.values() for run in runs]
+
+    def figure(self, claim: str) -> Mapping[str, Any] | None:
+        """What a check of the claim measured: name, value, unit."""
+        layers = self.verification["claims"][claim]
+        found: Mapping[str, Any] | None = layers["numeric"]["figure"] or layers["symbolic"]["figure"]
+        return found
+
+    def rungs(self, claim: str) -> dict[str, str]:
+        """Rung -> yes, part, no (not checked), fail or none (none planned)."""
+        from theory.verify.status import worst
+
+        layers = self.verification["claims"][claim]
+        marks = {"pass": "yes", "fail": "fail", "not_checked": "no", "none_planned": "none"}
+        proved = marks[layers["formal"]["status"]]
+        return {
+            "stated": "yes",
+            "coded": "yes",  # a verification with a dangling reference is not written
+            "checked": marks[worst(layers[layer]["status"] for layer in ("symbolic", "numeric"))],
+            "proved": "part" if proved == "yes" and layers["formal"]["part"] == "part" else proved,
+            "measured": marks[layers["empirical"]["status"]],
+        }
+
+
+def commit(made: Any) -> str:
+    """The short commit of a record or of the verification."""
+    return (made["commit"] or "unknown")[:7] + (" with changes" if made["dirty"] else "")
+
 
 def _shown(path: Path) -> str:
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.as_posix()
@@ -69,21 +125,21 @@ def read_verification(path: Path, claims: Mapping[str, Claim]) -> dict[str, Any]
     """``verification.json``, made of the sources that are there now.
 
     Raises:
-        MaterialError: missing, damaged, or made of other sources.
+        EvidenceError: missing, damaged, or made of other sources.
     """
     name = _shown(path)
     if not path.exists():
-        raise MaterialError(f"{name}: expected what `make verify` writes, got no such file")
+        raise EvidenceError(f"{name}: expected what `make verify` writes, got no such file")
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         complete = found["schema"] == SCHEMA and all(set(layers) == set(LAYERS) for layers in found["claims"].values())
         made_of, about = found["environment"].get("sources"), set(found["claims"])
     except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise MaterialError(f"{name}: expected a whole verification, got: {type(error).__name__} {error}") from error
+        raise EvidenceError(f"{name}: expected a whole verification, got: {type(error).__name__} {error}") from error
     if not complete:
-        raise MaterialError(f"{name}: expected all layers of every claim under schema {SCHEMA}, got another document")
+        raise EvidenceError(f"{name}: expected all layers of every claim under schema {SCHEMA}, got another document")
     if made_of != sources_hash(SOURCES) or about != set(claims):
-        raise MaterialError(f"{name}: expected a verification of the present theory and proofs, got a stale one"
+        raise EvidenceError(f"{name}: expected a verification of the present theory and proofs, got a stale one"
                             " (make verify)")  # fmt: skip
     return found
 
@@ -92,16 +148,16 @@ def read_statements(path: Path, claims: Mapping[str, Claim]) -> dict[str, Printe
     """Registered theorem -> what Coq printed about it.
 
     Raises:
-        MaterialError: missing, or not about the registered theorems.
+        EvidenceError: missing, or not about the registered theorems.
     """
     name = _shown(path)
     if not path.exists():
-        raise MaterialError(f"{name}: expected what Coq printed (make golden), got no such file")
+        raise EvidenceError(f"{name}: expected what Coq printed (make golden), got no such file")
     found = dict(parse(path.read_text(encoding="utf-8")))
     registered = {theorem for claim in claims.values() for theorem in claim.theorems}
     wrong = sorted(registered ^ set(found))
     if wrong:
-        raise MaterialError(f"{name}: expected the registered theorems (make golden), got a difference in {wrong[0]}")
+        raise EvidenceError(f"{name}: expected the registered theorems (make golden), got a difference in {wrong[0]}")
     return found
 
 
@@ -109,10 +165,9 @@ def judge_everything(results: Path) -> dict[tuple[str, str], Run]:
     """(experiment, profile) -> the cells that have run, whole grid or not, and their judged predictions.
 
     Raises:
-        MaterialError: a damaged record, or one that does not belong to the present grid and protocol.
+        EvidenceError: a damaged record, or one that does not belong to the present grid and protocol.
     """
     from empirical.engine import catalogue as engine
-    from empirical.engine.records import RecordError
 
     found = {}
     for experiment in engine.names():
@@ -124,12 +179,12 @@ def judge_everything(results: Path) -> dict[tuple[str, str], Run]:
             stale = there - {store.path(cell).name for cell in engine.cells(experiment, profile)}
             if stale:
                 name = _shown(results / experiment / profile / min(stale))
-                raise MaterialError(f"{name}: expected a cell of the present grid and protocol, got another one")
+                raise EvidenceError(f"{name}: expected a cell of the present grid and protocol, got another one")
             try:
                 records = engine.records(experiment, profile, results)
                 rows = engine.judge_all([experiment], profile, results)
             except RecordError as error:
-                raise MaterialError(str(error)) from error
+                raise EvidenceError(str(error)) from error
             found[experiment, profile] = Run(experiment, profile, records, rows)
     return found
 
@@ -140,8 +195,7 @@ def sort_runs(judged: Mapping[tuple[str, str], Run]) -> tuple[dict[str, list[Run
 
     runs: dict[str, list[Run]] = {}
     unfinished: dict[str, str] = {}
-    known = engine.names()
-    for experiment in dict.fromkeys((*EXPERIMENTS, *known)):
+    for experiment in engine.names():
         notes = []
         for profile in PROFILES:
             run = judged.get((experiment, profile))
@@ -153,8 +207,7 @@ def sort_runs(judged: Mapping[tuple[str, str], Run]) -> tuple[dict[str, list[Run
             else:
                 notes.append(f"{len(run.records)} of {cells} cells of profile {profile} have run")
         if experiment not in runs:
-            nothing = "no results yet" if experiment in known else "no code and no results yet"
-            unfinished[experiment] = "; ".join(notes) or nothing
+            unfinished[experiment] = "; ".join(notes) or "no results yet"
     return runs, unfinished
 
 
@@ -164,7 +217,7 @@ def check_measured(
     """The verdicts in the verification are those that the results give now.
 
     Raises:
-        MaterialError: they differ; results or judge changed after the verification.
+        EvidenceError: they differ; results or judge changed after the verification.
     """
     from empirical.engine.catalogue import judged_profile
 
@@ -173,17 +226,17 @@ def check_measured(
     for claim in claims.values():
         now = {r["id"]: r["verdict"] for r in rows if r["claim"] == claim.id}
         if verification["claims"][claim.id]["empirical"]["parts"] != now:
-            raise MaterialError(f"{_shown(VERIFICATION)}: expected the verdicts of the present results, got others for"
+            raise EvidenceError(f"{_shown(VERIFICATION)}: expected the verdicts of the present results, got others for"
                                 f" {claim.id} (make verify)")  # fmt: skip
 
 
 def gather(
     verification: Path = VERIFICATION, results: Path = RESULTS, statements: Path = STATEMENTS, registry: Path = REGISTRY
-) -> Material:
+) -> Evidence:
     """Read and check everything.
 
     Raises:
-        MaterialError: see the functions above.
+        EvidenceError: see the functions above.
     """
     claims = load(registry)
     verified = read_verification(verification, claims)
@@ -191,18 +244,18 @@ def gather(
     judged = judge_everything(results)
     check_measured(verified, claims, judged, results)
     runs, unfinished = sort_runs(judged)
-    return Material(claims, verified, printed, runs, unfinished)
+    return Evidence(claims, verified, printed, runs, unfinished)
 
 
-def command(name: str, build: Callable[[Material], str]) -> int:
-    """Gather the material, build from it and print what `build` says.
+def command(name: str, build: Callable[[Evidence], str]) -> int:
+    """Gather the evidence, build from it and print what `build` says.
 
     Returns:
         exit status 0, or 2 with one line on stderr that names what is missing, stale, unknown or cannot be written.
     """
     try:
         done = build(gather())
-    except (MaterialError, RegistryError, ValueError) as error:
+    except (EvidenceError, RegistryError, ValueError) as error:
         reason = str(error).splitlines()[0]
     except OSError as error:
         reason = f"{error.filename}: {error.strerror}"
@@ -220,7 +273,7 @@ def main() -> int:
     claims = load()
     try:
         check_measured(read_verification(VERIFICATION, claims), claims, judge_everything(RESULTS), RESULTS)
-    except MaterialError as error:
+    except EvidenceError as error:
         print(f"paper: {error}", file=sys.stderr)
         return 1
     return 0

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 PAPER = Path(__file__).resolve().parent
 #: defines the macros, asks for nothing
 PREAMBLE = "preamble.tex"
+#: folder of the sections on experiments
+SECTIONS = "experiments"
 
 
 class Use(NamedTuple):
@@ -22,11 +24,26 @@ class Use(NamedTuple):
 
 
 def texts(folder: Path = PAPER) -> dict[str, str]:
-    """File name -> text without comments, for every file but the preamble."""
+    """File name -> text without comments, for every file but the preamble; ``experiments/rank.tex`` has its folder."""
     return {
-        path.name: without_comments(path.read_text(encoding="utf-8"))
-        for path in sorted(folder.glob("*.tex")) if path.name != PREAMBLE
+        path.relative_to(folder).as_posix(): without_comments(path.read_text(encoding="utf-8"))
+        for path in sorted([*folder.glob("*.tex"), *folder.glob(f"{SECTIONS}/*.tex")]) if path.name != PREAMBLE
     }  # fmt: skip
+
+
+def sectioned(sources: Mapping[str, str]) -> list[Use]:
+    r"""Where the sections on experiments, ``experiments/*.tex``, say ``\status{experiment}``."""
+    there = {file: text for file, text in sources.items() if file.startswith(f"{SECTIONS}/")}
+    return [use for file, text in there.items() for use in uses(file, text, {"status": 1})]
+
+
+def sections(experiments: Sequence[str], folder: Path = PAPER) -> list[str]:
+    """Files about experiments without suffix, in the order of the first experiment that each one is about."""
+    order: dict[str, int] = {}
+    for use in sectioned(texts(folder)):
+        place = experiments.index(use.arguments[0]) if use.arguments[0] in experiments else len(experiments)
+        order[use.file] = min(place, order.get(use.file, place))
+    return [file.removesuffix(".tex") for file in sorted(order, key=lambda f: (order[f], f))]
 
 
 def without_comments(text: str) -> str:

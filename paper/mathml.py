@@ -1,4 +1,4 @@
-"""The registry's TeX and the numbers of :mod:`paper.tex` as HTML: text, and MathML that browsers set by themselves."""
+"""The registry's TeX as HTML: text, and MathML that browsers set by themselves."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import html
 import re
 from functools import cache
 from typing import TYPE_CHECKING
-
-from paper.sources import group
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -17,18 +15,9 @@ class MarkupError(ValueError):
     """TeX that the page cannot show; the message quotes it."""
 
 
-#: what paper.tex and the registry write outside mathematics, longest first
-TEXT = {
-    r"\textbackslash{}": "\\", r"\textasciitilde{}": "~", r"\textasciicircum{}": "^", r"\textless{}": "<",
-    r"\textgreater{}": ">", r"\textbar{}": "|", r"\textquotedbl{}": '"', r"\allowbreak{}": "", r"\dots{}": "…",
-    r"\pending{}": "not finished", r"\%": "%", r"\_": "_", r"\&": "&", r"\#": "#", r"\$": "$", r"\{": "{", r"\}": "}",
-    r"\,": "\u202f", "\\ ": " ", "---": "—", "--": "–", "~": "\u00a0",
-}  # fmt: skip
-_TEXT = re.compile("|".join(re.escape(t) for t in TEXT))
-#: short mathematics that is text: numbers, signs
-SIGNS = {r"\le": "≤", r"\ge": "≥", "=": "=", ">": ">", r"\pm": "±", r"\Delta": "Δ", r"\infty": "∞", r"-\infty": "−∞"}
-_NUMBER = re.compile(r"(-?)(\d[\d.]*)")
-_POWER = re.compile(r"(-?[\d.]+)\\cdot 10\^\{(-?\d+)\}")
+#: what the registry writes outside mathematics, longest first
+TEXT = {r"\%": "%", r"\_": "_", r"\&": "&", r"\,": "\u202f", "\\ ": " ", "---": "—", "--": "–", "~": "\u00a0"}
+_TEXT = re.compile("|".join(map(re.escape, TEXT)))
 #: a line may end after these, outside parentheses
 RELATIONS = set("=<>≤≥≠∈⊆→↦⟺⇔,;:")
 #: characters of a formula that may stay in one piece on the narrowest screen
@@ -44,35 +33,10 @@ def text(tex: str) -> str:
     Raises:
         MarkupError: a command that is not known here.
     """
-    found, at = [], 0
-    for match in re.finditer(r"\$([^$]*)\$|\\ensuremath(?=\{)|\\(verdict|textbf|code)(?=\{)", tex):
-        if match.start() < at:
-            continue
-        found.append(_plain(tex[at : match.start()]))
-        at = match.end()
-        if match[1] is not None:
-            found.append(math(match[1]))
-            continue
-        inner = group(tex, at)
-        if inner is None:
-            raise MarkupError(f"{tex}: expected braces that close")
-        body, at = inner
-        if match[2] is None:
-            found.append(_sign(body))
-        elif match[2] == "verdict":
-            found.append(verdict(body))
-        else:
-            tag = {"textbf": "strong", "code": "code"}[match[2]]
-            found.append(f"<{tag}>{text(body)}</{tag}>")
-    found.append(_plain(tex[at:]))
+    parts = re.split(r"\$([^$]*)\$", tex)
+    found = "".join(math(part) if i % 2 else _plain(part) for i, part in enumerate(parts))
     # a comma or stop does not begin a line
-    return re.sub(r"(<math>(?:(?!</?math>).)*</math>[.,;:)]+)", r'<span class="joined">\1</span>', "".join(found))
-
-
-def verdict(word: str) -> str:
-    """A verdict, with a sign that does not need colour."""
-    sign = {"holds": "✓", "violated": "✗", "undecided": "?"}[word]
-    return f'<span class="verdict {word}"><span aria-hidden="true">{sign}</span> {word}</span>'
+    return re.sub(r"(<math>(?:(?!</?math>).)*</math>[.,;:)]+)", r'<span class="joined">\1</span>', found)
 
 
 def _plain(tex: str) -> str:
@@ -80,17 +44,6 @@ def _plain(tex: str) -> str:
     if re.search(r"[\\{}$]", left):
         raise MarkupError(f"{tex.strip()[:80]}: expected TeX that the page can show, got an unknown command")
     return html.escape(_TEXT.sub(lambda m: TEXT[m[0]], tex), quote=False)
-
-
-def _sign(tex: str) -> str:
-    if tex in SIGNS:
-        return html.escape(SIGNS[tex])
-    if match := _NUMBER.fullmatch(tex):
-        return ("−" if match[1] else "") + match[2]
-    if match := _POWER.fullmatch(tex):
-        mantissa, exponent = (g.replace("-", "−") for g in match.groups())
-        return f"{mantissa}\u202f×\u202f10<sup>{exponent}</sup>"
-    return math(tex)
 
 
 @cache

@@ -1,0 +1,95 @@
+"""The figures of the experiments: drawn by the experiments, fitted to the paper's page, with captions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from paper.evidence import Run
+from paper.keys import RUN_FIELDS
+from paper.words import Phrase
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: greatest width of a figure in inches, so that its text stays legible at the width of the page
+WIDEST = 8.8
+
+
+class Figure(NamedTuple):
+    """A figure in the paper; `says` is what it shows, in a sentence."""
+
+    name: str
+    title: str
+    says: str
+    origin: Phrase
+
+
+def drawn(run: Run, **style: Any) -> Iterator[tuple[str, Any, str]]:
+    """(name, figure, what it shows) of each figure that the run has the records for."""
+    import matplotlib
+
+    from empirical.engine.drawing import STYLE
+    from empirical.engine.figures import plots
+
+    for plot in plots([run.experiment]):
+        with matplotlib.rc_context({**STYLE, **style}):
+            figure = plot.draw(run.records, run.rows)
+            if figure is not None:
+                yield plot.name, figure, (plot.draw.__doc__ or "").strip().partition("\n")[0]
+
+
+def provenance(run: Run) -> Phrase:
+    """Profile, device, seeds and short commit of a run."""
+    field = {name: RUN_FIELDS[name](run) for name in ("profile", "device", "seeds", "commit")}
+    return ("Profile ", field["profile"], "; ", field["device"], "; seeds ", field["seeds"], "; commit ",
+            field["commit"], ".")  # fmt: skip
+
+
+def write(run: Run, folder: Path) -> list[Figure]:
+    """Draw the figures of a run as PDF into `folder`; title and provenance go into the captions."""
+    found = []
+    for name, figure, says in drawn(run, **{"pdf.fonttype": 42, "pdf.compression": 6}):
+        title, origin = figure.get_suptitle(), provenance(run)
+        if figure._suptitle is not None:
+            figure._suptitle.set_visible(False)
+            figure._suptitle.set_in_layout(False)
+        for text in figure.texts:
+            if text.get_text().startswith(f"{run.experiment}, profile"):
+                origin = text.get_text().replace("  |  ", "; ") + "."
+                text.set_visible(False)
+        _fit(figure)
+        _settle(figure)
+        figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None, "Producer": None})
+        found.append(Figure(name, title, says, origin))
+    return found
+
+
+def _fit(figure: Any) -> None:
+    """Narrow a figure to :data:`WIDEST`; a legend that no longer fits gets more lines, and the figure their height."""
+    width, height = (float(x) for x in figure.get_size_inches())
+    if width <= WIDEST:
+        return
+    figure.set_size_inches(WIDEST, height)
+    for legend in list(figure.legends):
+        handles, columns, wide = legend.legend_handles, legend._ncols, WIDEST * figure.dpi
+        labels = [text.get_text() for text in legend.get_texts()]
+        lines = -(-len(handles) // columns)
+        while columns > 1 and legend.get_window_extent().width > wide:
+            columns -= 1
+            legend.remove()
+            legend = figure.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 0), ncols=columns)
+        # the height of a line of a legend in inches, as the figures have it
+        extra = 0.19 * (-(-len(handles) // columns) - lines)
+        left, bottom, across, _ = figure.get_layout_engine().get()["rect"]
+        figure.set_size_inches(WIDEST, height + extra)
+        bottom = (bottom * height + extra) / (height + extra)
+        figure.get_layout_engine().set(rect=(left, bottom, across, 1 - bottom))
+
+
+def _settle(figure: Any) -> None:
+    """Lay a figure out once and keep the places, rounded: the solver's last digits differ from run to run."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axis in figure.axes:
+        axis.set_position([round(float(x), 4) for x in axis.get_position().bounds])

@@ -1,0 +1,182 @@
+"""What text, tables and page say, before it is TeX or HTML: numbers, names, verdicts, and phrases made of them.
+
+:mod:`paper.render` sets a phrase in either; nothing is made HTML by way of TeX.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from empirical.engine.judge import Row
+
+#: text, a number, or a sequence of phrases that are set one after the other; None is a dash
+Phrase = Any
+
+SIGNS = {"at_most": "≤", "at_least": "≥", "equal": "=", "order": ">"}
+VERDICTS = ("holds", "violated", "undecided")
+
+
+class TeX(str):
+    """TeX by nature, with mathematics between dollars, as the registry's statements are."""
+
+
+class Code(str):
+    """An identifier."""
+
+
+class Verdict(str):
+    """What the judge says: holds, violated or undecided."""
+
+
+class Soft(str):
+    """What is not there yet."""
+
+
+PENDING = Soft("not finished")
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number that is shown to so many significant digits; whole numbers as they are."""
+
+    value: float | Fraction
+    digits: int = 3
+
+    def decimal(self) -> tuple[str, int | None]:
+        """(digits, a fraction or an infinity; power of ten, None for 1)."""
+        if isinstance(self.value, bool):
+            raise ValueError(f"number: expected a number, got {self.value}")
+        if isinstance(self.value, Fraction) and self.value.denominator != 1:
+            return str(self.value), None
+        x = float(self.value)
+        if math.isinf(x):
+            return "-∞" if x < 0 else "∞", None
+        if x == round(x) and abs(x) < 1e7:
+            return str(round(x)), None
+        if 1e-3 <= abs(x) < 1e6:
+            return f"{x:.0f}" if abs(x) >= 10**self.digits else f"{x:.{self.digits}g}", None
+        mantissa, exponent = f"{x:.{max(self.digits - 2, 0)}e}".split("e")
+        return mantissa, int(exponent)
+
+
+def percent(x: float, digits: int = 3) -> Phrase:
+    """A share as a percentage."""
+    return Number(100 * float(x), digits), "\u202f%"
+
+
+def joined(phrases: Iterable[Phrase], between: str = ", ") -> Phrase:
+    """Phrases with the same words between each two."""
+    found = list(phrases)
+    return tuple(part for phrase in found for part in (between, phrase))[1:]
+
+
+def spans(values: Iterable[int]) -> str:
+    """Whole numbers as ranges."""
+    found: list[list[int]] = []
+    for v in sorted(set(values)):
+        if found and v == found[-1][1] + 1:
+            found[-1][1] = v
+        else:
+            found.append([v, v])
+    return ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in found)
+
+
+def setting(value: Any) -> Phrase:
+    """A setting of a cell."""
+    if isinstance(value, Mapping):
+        return joined((str(k), " ", setting(v)) for k, v in value.items())
+    if isinstance(value, (list, tuple)):
+        return joined(("(", setting(v), ")") if isinstance(v, (list, tuple)) else setting(v) for v in value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return Number(value)
+    if value == "":
+        return None
+    return value.replace("_", " ") if isinstance(value, str) else str(value)
+
+
+# ---------------------------------------------------------------- judged predictions
+
+
+def mean(values: Sequence[float]) -> float:
+    """Mean; NaN of nothing."""
+    return math.fsum(values) / len(values) if values else math.nan
+
+
+def rate(value: Any) -> float:
+    """[k, n] as k / n, NaN where nothing was asked; a number as itself. Raises TypeError for anything else."""
+    if isinstance(value, (list, tuple)) and len(value) == 2:
+        return value[0] / value[1] if value[1] else math.nan
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    raise TypeError(f"expected a count [k, n] or a number, got {str(value)[:60]}")
+
+
+def rates(row: Row) -> list[float]:
+    """Outcome per world; worlds in which nothing was asked are left out."""
+    return [x for x in map(rate, row["worlds"]) if not math.isnan(x)]
+
+
+def targets(row: Row) -> list[float]:
+    """The predicted value, world by world."""
+    said = row["predicted"]
+    return said if isinstance(said, list) else [said] * len(row["worlds"])
+
+
+def by_world(row: Row) -> bool:
+    """Whether the predicted value differs from world to world (the interval is then one of differences)."""
+    return len(set(targets(row))) > 1
+
+
+def target(row: Row) -> float:
+    """The predicted value, or its mean over worlds."""
+    return mean(targets(row)) if by_world(row) else targets(row)[0]
+
+
+def predicted(row: Row) -> Phrase:
+    """What was said, with its margin; that of a theorem is rounding and not shown."""
+    sign, exact = SIGNS[row["relation"]], row["kind"] == "exact"
+    if exact and by_world(row):
+        return f"{sign} by world"
+    margin = (" ± ", Number(row["margin"])) if row["relation"] == "equal" and row["margin"] and not exact else ""
+    return sign, " ", Number(target(row)), margin, " (by world)" if by_world(row) else ""
+
+
+def interval(row: Row) -> Phrase:
+    """The interval that decided; of the difference from the prediction where that varies by world."""
+    low, high = (Number(end if end is not None else side)
+                 for end, side in zip(row["interval"], (-math.inf, math.inf), strict=True))  # fmt: skip
+    return "Δ " if by_world(row) and row["kind"] != "exact" else "", "[", low, ", ", high, "]"
+
+
+def measured(row: Row) -> Phrase:
+    """Mean over worlds with its interval; for a theorem the range over worlds."""
+    found = rates(row)
+    if not found:
+        return "nothing asked"
+    if row["kind"] == "exact":
+        least, greatest = Number(min(found)), Number(max(found))
+        return least if least == greatest else (least, " to ", greatest)
+    return Number(mean(found)), " ", interval(row)
+
+
+def outcome(row: Row) -> Phrase:
+    """One clause about one prediction: predicted, measured, verdict."""
+    worlds, verdict = len(rates(row)), Verdict(row["verdict"])
+    return "predicted ", predicted(row), ", measured ", measured(row), " in ", worlds, " worlds: ", verdict
+
+
+def counts(rows: Sequence[Row]) -> dict[str, int]:
+    """Verdict -> how many rows have it."""
+    return {v: sum(r["verdict"] == v for r in rows) for v in VERDICTS}
+
+
+def tally(rows: Sequence[Row]) -> Phrase:
+    """One clause: how many of the predictions hold, are violated, are undecided."""
+    holds, violated, undecided = counts(rows).values()
+    are = {count: " is " if count == 1 else " are " for count in (violated, undecided)}
+    return (holds, " of ", len(rows), " predictions hold, ", violated, are[violated], "violated, ", undecided,
+            are[undecided], "undecided")  # fmt: skip

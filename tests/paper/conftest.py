@@ -1,0 +1,56 @@
+"""What the tests of paper and page share: real results and statements, and a verification in which all passed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("matplotlib")
+
+from empirical.ladder import LAYERS, SOURCES
+from paper import evidence
+from paper.evidence import Evidence, Run
+from theory.claims import load
+from theory.verify.run import sources_hash
+
+Judged = dict[tuple[str, str], Run]
+
+
+def verified(parts: dict[str, dict[str, str]]) -> dict[str, Any]:
+    """A verification in which everything passed; `parts`: claim -> prediction -> verdict."""
+
+    def layer(claim: str, name: str) -> dict[str, Any]:
+        found = parts.get(claim, {}) if name == "empirical" else {}
+        return {"status": "pass", "part": "whole", "figure": {"name": "gap", "value": 1e-16, "unit": "relative"},
+                "seconds": 0.1, "parts": found, "reason": None}  # fmt: skip
+
+    environment = {"python": "3", "platform": "a test", "cores": 2, "packages": {"peft": "1", "torch": None},
+                   "coq": "The Coq Proof Assistant, version 8", "commit": "0123456789", "dirty": False, "seconds": 60.0,
+                   "sources": sources_hash(SOURCES)}  # fmt: skip
+    claims = {c: {name: layer(c, name) for name in LAYERS} for c in load()}
+    return {"schema": 1, "environment": environment, "claims": claims}
+
+
+@pytest.fixture(scope="session")
+def judged() -> Judged:
+    return evidence.judge_everything(evidence.RESULTS)
+
+
+@pytest.fixture(scope="session")
+def gathered(tmp_path_factory: pytest.TempPathFactory, judged: Judged) -> Evidence:
+    from empirical.engine.catalogue import judged_profile
+
+    claims, profile = load(), judged_profile(evidence.RESULTS)
+    parts: dict[str, dict[str, str]] = {}
+    for (_, under), run in judged.items():
+        for row in run.rows:
+            if under == profile:
+                parts.setdefault(row["claim"], {})[row["id"]] = row["verdict"]
+    path = tmp_path_factory.mktemp("build") / "verification.json"
+    path.write_text(json.dumps(verified(parts)), encoding="utf-8")
+    found = evidence.read_verification(Path(path), claims)
+    evidence.check_measured(found, claims, judged, evidence.RESULTS)
+    runs, unfinished = evidence.sort_runs(judged)
+    return Evidence(claims, found, evidence.read_statements(evidence.STATEMENTS, claims), runs, unfinished)
