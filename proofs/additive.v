@@ -13,8 +13,18 @@
    exchange_fails c == the credit c y q (say correct a b) is never given at all four points of two
                       places in a table and in its swap
    shortfall c y1 y2 q == what the four points miss of the 3 (or 4) that they could be
+   count_vectors Z k == the vectors of counts {ffun Z -> 'I_k.+1} that sum to k
+   rights a b q    == the set of bridges that are answered right at table q
+   table_weight mu q == the probability of table q when its values are independent, each of law mu
+   complete_homogeneous mu k == the sum over multisets of k values of the products of their mu
+   injective_tables Y Z == the tables that give every bridge another answer
+   permuted s q    == the table q read in another order of its places
+   order_weight a q == the sum of a y (q y): what an order of a table's values weighs
+   put (g, q)      == the table q with g in its places in S; restrict S q == its values there
    patterns_ceiling h n m == the right side of counting_mean for h hypotheses: the number of
                       (bridge, table) pairs that h patterns can answer
+   moments_ceiling n m == the right side of additive_limit_moments
+   additive_bounds n m total == all ceilings that are proved for additive merges hold of total
    additive_part net U1 U2 y q z == net(U1 y) + net(U2 q) - net(0), at answer z
    interaction net U1 U2 y q z   == what the network adds to that: the logits of the sum, less it
 
@@ -28,7 +38,7 @@
    1 < #|Y| is not: additive_limit_one_place. The first bound is sharp at n = 2
    (additive_limit_attained) and, m = 1 apart, nowhere else (additive_limit_lt): at n = 3, m = 2 it
    allows 21 of 24 where 20 is the most (twenty_of_twenty_four). *)
-From mathcomp Require Import all_ssreflect all_algebra.
+From mathcomp Require Import all_ssreflect fingroup perm all_algebra.
 From LoraLimits Require Import lowrank facts.
 Set Implicit Arguments.
 Unset Strict Implicit.
@@ -316,6 +326,40 @@ apply/leq_mul/leq_sum_credit => // y q /correct_byP ok; apply/correctP=> z zq.
 by have := ok z zq; rewrite addr0 /a /b mulmxDr mxE [X in _ < X]mxE.
 Qed.
 
+Section CountVectors.
+Variable Z : finType.
+Local Open Scope nat_scope.
+
+(* One vector of counts for each multiset of k values. *)
+Definition count_vectors k := [set c : {ffun Z -> 'I_k.+1} | \sum_z c z == k].
+
+Lemma card_count_vectors k : #|count_vectors k| <= 'C((k + #|Z|).-1, k).
+Proof.
+have [z0 _ | Z0] := pickP Z; last first.
+  have [-> | k_gt0] := posnP k.
+    apply: leq_trans (max_card _) _.
+    by rewrite card_ffun card_ord (eq_card0 Z0).
+  rewrite eq_card0 // => c; rewrite inE big_pred0 // eq_sym.
+  by apply/negbTE; rewrite -lt0n.
+have [m Zm] : exists m, #|Z| = m.+1.
+  by exists #|Z|.-1; rewrite prednK //; apply/card_gt0P; exists z0.
+have size_enum : size (enum Z) = m.+1 by rewrite -cardE.
+pose t (c : {ffun Z -> 'I_k.+1}) := [tuple c (nth z0 (enum Z) i) | i < m.+1].
+have t_inj : injective t.
+  move=> c c' cc'; apply/ffunP => z.
+  have lt_z : index z (enum Z) < m.+1 by rewrite -size_enum index_mem mem_enum.
+  have := congr1 (fun s => tnth s (Ordinal lt_z)) cc'.
+  by rewrite !tnth_mktuple /= nth_index ?mem_enum.
+rewrite -(card_imset _ t_inj) Zm addnS /= -(bin_sub (leq_addr _ _)) addKn addnC.
+rewrite -card_ord_partitions; apply/subset_leq_card/subsetP=> _ /imsetP[c c_k ->].
+move: c_k; rewrite /count_vectors !inE => c_k; rewrite big_tuple (eq_bigr (fun i : 'I_m.+1 => c (nth z0 (enum Z) i) : nat)).
+  rewrite -(big_mkord xpredT (fun i => c (nth z0 (enum Z) i) : nat)) -size_enum.
+  by rewrite -(big_nth z0 xpredT (fun z => c z : nat)) big_enum /= (eq_bigl xpredT).
+by move=> i _; rewrite tnth_mktuple.
+Qed.
+
+End CountVectors.
+
 Section Patterns.
 Variables (R : realFieldType) (Y Z : finType).
 Implicit Types (y : Y) (z : Z) (g : {ffun Y -> Z}) (a : Y -> Z -> R) (b : Z -> R).
@@ -355,26 +399,13 @@ Theorem additive_patterns a (gs : seq {ffun Y -> Z}) :
   uniq gs -> (forall g, g \in gs -> exists b, reaches a b g) ->
   (size gs <= 'C((#|Y| + #|Z|).-1, #|Y|))%N.
 Proof.
-move=> uniq_gs reach; rewrite -(card_uniqP uniq_gs).
-have [z0 _ | Z0] := pickP Z; last first.
-  apply: leq_trans (max_card _) _; rewrite card_ffun (eq_card0 Z0) addn0.
-  by case: #|Y| => [|n]; rewrite ?bin0 // exp0n.
-have [m Zm] : exists m, #|Z| = m.+1.
-  by exists #|Z|.-1; rewrite prednK //; apply/card_gt0P; exists z0.
-have size_enum : size (enum Z) = m.+1 by rewrite -cardE.
-pose count g z := #|[pred y | g y == z]|.
-pose t g := [tuple inord (count g (nth z0 (enum Z) i)) : 'I_#|Y|.+1 | i < m.+1].
-have val_t g i : tnth (t g) i = count g (nth z0 (enum Z) i) :> nat.
-  by rewrite tnth_mktuple inordK // ltnS max_card.
-have t_inj : {in gs &, injective t}.
-  move=> g g' /reach[b best] /reach[b' best'] tgg'; apply: reaches_counts_inj best best' _ => z.
-  have lt_z : (index z (enum Z) < m.+1)%N by rewrite -size_enum index_mem mem_enum.
-  by have := val_t g (Ordinal lt_z); rewrite tgg' val_t /= nth_index ?mem_enum.
-rewrite -(card_in_imset t_inj) Zm addnS /= -(bin_sub (leq_addr _ _)) addKn addnC.
-rewrite -card_ord_partitions; apply/subset_leq_card/subsetP=> _ /imsetP[g _ ->].
-rewrite inE big_tuple (eq_bigr _ (fun i _ => val_t g i)).
-rewrite -(big_mkord xpredT (fun i => count g (nth z0 (enum Z) i))) -size_enum.
-rewrite -(big_nth z0 xpredT (count g)) big_enum /=.
+move=> uniq_gs reach; pose count g : {ffun Z -> 'I_#|Y|.+1} := [ffun z => inord #|[pred y | g y == z]|].
+have countE g z : count g z = #|[pred y | g y == z]| :> nat by rewrite ffunE inordK // ltnS max_card.
+have count_inj : {in gs &, injective count}.
+  move=> g g' /reach[b best] /reach[b' best'] /ffunP same.
+  by apply: reaches_counts_inj best best' _ => z; rewrite -!countE same.
+rewrite -(card_uniqP uniq_gs) -(card_in_image count_inj); apply: leq_trans (card_count_vectors Z #|Y|).
+apply/subset_leq_card/subsetP => _ /imageP[g _ ->]; rewrite inE (eq_bigr _ (fun z _ => countE g z)).
 by rewrite -[#|Y|]sum1_card (partition_big g xpredT) //=; apply/eqP/eq_bigr => z _; rewrite sum1_card.
 Qed.
 
@@ -487,37 +518,522 @@ Qed.
 
 End Counting.
 
+(* ---- Moments, tails and lightest orders ---- *)
+
+(* The sum over thresholds k of the tail that the k-th moment leaves. *)
+Definition moments_ceiling (n m : nat) : nat :=
+  \sum_(1 <= k < n.+1) minn (m ^ n) ('C(n, k) * ('C((k + m).-1, k) * m ^ (n - k))).
+
+Definition table_weight (R : realFieldType) (Y Z : finType) (mu : Z -> R) (q : {ffun Y -> Z}) : R := \prod_y mu (q y).
+Definition complete_homogeneous (R : realFieldType) (Z : finType) (mu : Z -> R) (k : nat) : R :=
+  \sum_(c : {ffun Z -> 'I_k.+1} | (\sum_z c z == k)%N) \prod_z mu z ^+ c z.
+
+Definition injective_tables (Y Z : finType) := [set q : {ffun Y -> Z} | injectiveb q].
+
+Section Moments.
+Variables (R : realFieldType) (Y Z : finType) (a : Y -> Z -> R) (b : {ffun Y -> Z} -> Z -> R).
+Implicit Types (y : Y) (z : Z) (q g : {ffun Y -> Z}) (S : {set Y}).
+
+Definition rights q := [set y | correct a b y q].
+
+Lemma card_rights q : (\sum_y correct a b y q)%N = #|rights q|.
+Proof. by rewrite -sum1_card [RHS]big_mkcond; apply: eq_bigr => y _; rewrite inE; case: correct. Qed.
+
+(* Two tables that are answered on all of S, with equal counts on S and equal values elsewhere, are
+   one table: the argument of reaches_counts_inj, place by place of S. *)
+Lemma rights_inj S q q' : S \subset rights q -> S \subset rights q' ->
+    (forall y, y \notin S -> q y = q' y) ->
+    (forall z, #|[pred y in S | q y == z]| = #|[pred y in S | q' y == z]|) -> q = q'.
+Proof.
+move=> /subsetP Sq /subsetP Sq' off counts.
+pose on g := [ffun y : {y | y \in S} => g (val y)].
+have reach g : {subset S <= rights g} -> reaches (fun y : {y | y \in S} => a (val y)) (b g) (on g).
+  move=> Sg y z; rewrite ffunE => zg.
+  by have := Sg _ (valP y); rewrite inE => /correctP; apply.
+have countE g z : #|[pred y | on g y == z]| = #|[pred y in S | g y == z]|.
+  rewrite -(card_image val_inj); apply: eq_card => y; apply/imageP/andP => [[y' y'z ->] | [Sy yz]].
+    by rewrite (valP y'); move: y'z; rewrite inE ffunE.
+  by exists (Sub y Sy); rewrite // inE ffunE SubK.
+have /ffunP same : on q = on q'.
+  by apply: reaches_counts_inj (reach _ Sq) (reach _ Sq') _ => z; rewrite !countE.
+apply/ffunP => y; have [Sy | /off //] := boolP (y \in S).
+by have := same (Sub y Sy); rewrite !ffunE SubK.
+Qed.
+
+Variable mu : Z -> R.
+Hypothesis mu_ge0 : forall z, 0 <= mu z.
+
+Lemma complete_homogeneous_ge0 k : 0 <= complete_homogeneous mu k.
+Proof. by apply: sumr_ge0 => c _; apply: prodr_ge0 => z _; rewrite exprn_ge0. Qed.
+
+(* The tables that are answered on all of S: their weight is at most that of the multisets on S. *)
+Lemma moment_subset S :
+  \sum_(q | S \subset rights q) table_weight mu q
+    <= complete_homogeneous mu #|S| * (\sum_z mu z) ^+ (#|Y| - #|S|).
+Proof.
+set k := #|S|; have s_ge0 : 0 <= \sum_z mu z by apply: sumr_ge0.
+have [S0 | [y0 Sy0]] := set_0Vmem S.
+  rewrite /k S0 cards0 subn0 (_ : complete_homogeneous mu 0 = 1).
+    rewrite mul1r -prodr_const bigA_distr_bigA /= big_mkcond; apply: ler_sum => q _.
+    by rewrite sub0set.
+  rewrite /complete_homogeneous (big_pred1 [ffun=> ord0]) ?big1 // => [z _|c]; first by rewrite ffunE.
+  rewrite big1 => [|z _]; last by rewrite [c z]ord1.
+  by apply/esym/eqP/ffunP => z; rewrite ffunE [c z]ord1.
+have [z0 _ | Z0] := pickP Z; last first.
+  by rewrite big_pred0 ?mulr_ge0 ?complete_homogeneous_ge0 ?exprn_ge0 // => q; have := Z0 (q y0).
+pose count q z := #|[pred y in S | q y == z]|.
+pose cnt q : {ffun Z -> 'I_k.+1} := [ffun z => inord (count q z)].
+pose off q := [ffun y => if y \in S then z0 else q y].
+have cntE q z : cnt q z = count q z :> nat.
+  by rewrite ffunE inordK // ltnS; apply/subset_leq_card/subsetP => y /andP[].
+have code_inj : {in [set q | S \subset rights q] &, injective (fun q => (cnt q, off q))}.
+  move=> q q'; rewrite !inE => Sq Sq' [/ffunP cc' /ffunP oo'].
+  apply: rights_inj Sq Sq' _ _ => [y /negbTE yS | z].
+    by have := oo' y; rewrite !ffunE yS.
+  by rewrite -/(count q z) -cntE cc' cntE.
+pose F1 (c : {ffun Z -> 'I_k.+1}) := \prod_z mu z ^+ c z.
+pose F2 (f : {ffun Y -> Z}) := \prod_(y | y \notin S) mu (f y).
+pose F x := F1 x.1 * F2 x.2.
+have F1_ge0 c : 0 <= F1 c by rewrite prodr_ge0 // => z _; rewrite exprn_ge0.
+have F_ge0 x : 0 <= F x by apply: mulr_ge0 => //; apply: prodr_ge0.
+have weightE q : table_weight mu q = F (cnt q, off q).
+  rewrite /table_weight (bigID (mem S)) /= /F /F1 /F2 /=; congr (_ * _); last first.
+    by apply: eq_bigr => y /negbTE yS; rewrite ffunE yS.
+  rewrite (partition_big q xpredT) //=; apply: eq_bigr => z _; rewrite cntE -prodr_const.
+  by apply: eq_bigr => y /andP[_ /eqP ->].
+rewrite (eq_bigr _ (fun q _ => weightE q)) -(eq_bigl _ _ (fun q => in_set _ q)) -(big_imset _ code_inj) /=.
+pose A := fun c : {ffun Z -> 'I_k.+1} => (\sum_z c z == k)%N.
+pose B f := f \in pfamily z0 (fun y => y \notin S) (fun=> predT).
+apply: (@le_trans _ _ (\sum_(x | A x.1 && B x.2) F x)).
+  rewrite big_mkcond [X in _ <= X]big_mkcond; apply: ler_sum => x _.
+  case: imsetP => [[q _ ->] | _]; last by case: ifP.
+  rewrite /A /=; case: ifP => // /negbT; rewrite negb_and => /orP[] /negP[].
+    rewrite (eq_bigr _ (fun z _ => cntE q z)) /k -sum1_card (partition_big q xpredT) //=.
+    by apply/eqP/eq_bigr => z _; rewrite sum1_card.
+  rewrite /B /=; apply/pfamilyP; split=> //; apply/subsetP => y; rewrite !inE ffunE.
+  by case: ifP => [_ | /negbT yS _]; rewrite ?eqxx.
+rewrite /F -(pair_big A B (fun c f => F1 c * F2 f)) /= /complete_homogeneous big_distrl /=.
+apply: ler_sum => c _; rewrite -big_distrr /= ler_wpmul2l //.
+rewrite -(big_distr_big_dep z0 (fun y => y \notin S) (fun=> predT) (fun=> mu)) /= prodr_const.
+rewrite le_eqVlt; apply/orP; left; apply/eqP; congr (_ ^+ _).
+by rewrite -(cardsC S) addKn; apply: eq_card => y; rewrite !inE.
+Qed.
+
+(* The k-th binomial moment counts the sets of k places that are all answered. *)
+Lemma rights_moment k (w : {ffun Y -> Z} -> R) :
+  \sum_(q : {ffun Y -> Z}) w q * ('C(#|rights q|, k))%:R
+    = \sum_(S in [set S : {set Y} | #|S| == k]) \sum_(q | S \subset rights q) w q.
+Proof.
+rewrite (exchange_big_dep xpredT) //=; apply: eq_bigr => q _.
+rewrite -cards_draws mulr_natr -sumr_const; apply: eq_bigl => S.
+by rewrite !inE andbC.
+Qed.
+
+Lemma moments_weight k :
+  \sum_(q : {ffun Y -> Z}) table_weight mu q * ('C(\sum_y correct a b y q, k))%:R
+    <= ('C(#|Y|, k))%:R * (complete_homogeneous mu k * (\sum_z mu z) ^+ (#|Y| - k)).
+Proof.
+rewrite (eq_bigr (fun q => table_weight mu q * ('C(#|rights q|, k))%:R)) => [|q _]; last by rewrite card_rights.
+rewrite rights_moment -card_draws mulr_natl -sumr_const; apply: ler_sum => S.
+by rewrite inE => /eqP <-; apply: moment_subset.
+Qed.
+
+End Moments.
+
+Section MomentLimits.
+Variables (R : realFieldType) (Y Z : finType) (a : Y -> Z -> R) (b : {ffun Y -> Z} -> Z -> R).
+Implicit Types (q : {ffun Y -> Z}) (k t : nat).
+
+(* additive_limit, part 3, without uniformity (ours): let the values of the table be independent with
+   any law mu; the k-th binomial moment of the number of bridges answered right is at most C(n, k)
+   times the complete homogeneous polynomial of mu, 'C(k+m-1, k) / m^k where mu is uniform. *)
+Theorem additive_moments_weighted (mu : Z -> R) k :
+  (forall z, 0 <= mu z) -> \sum_z mu z = 1 ->
+  \sum_(q : {ffun Y -> Z}) table_weight mu q * ('C(\sum_y correct a b y q, k))%:R
+    <= ('C(#|Y|, k))%:R * complete_homogeneous mu k.
+Proof. by move=> mu_ge0 mu1; have := moments_weight a b mu_ge0 k; rewrite mu1 expr1n mulr1. Qed.
+
+(* additive_limit, part 3, the moments behind it (ours): on each k-subset of the bridges one table at
+   most is answered for each multiset of k values, whatever the values elsewhere. *)
+Theorem additive_moments k :
+  (\sum_(q : {ffun Y -> Z}) 'C(\sum_y correct a b y q, k)
+     <= 'C(#|Y|, k) * ('C((k + #|Z|).-1, k) * #|Z| ^ (#|Y| - k)))%N.
+Proof.
+pose one (z : Z) : R := 1; have := moments_weight a b (fun z => ler01 : 0 <= one z) k.
+have -> : complete_homogeneous one k = #|count_vectors Z k|%:R.
+  rewrite -sumr_const; apply: eq_big => [c | c _]; first by rewrite inE.
+  by apply: big1 => z _; apply: expr1n.
+rewrite (eq_bigr (fun q => ('C(\sum_y correct a b y q, k))%:R)) => [|q _]; last first.
+  by rewrite (_ : table_weight one q = 1) ?mul1r //; apply: big1.
+rewrite sumr_const -natr_sum -natrX -!natrM ler_nat => /leq_trans; apply.
+by rewrite !leq_mul2l leq_mul2r card_count_vectors !orbT.
+Qed.
+
+(* additive_limit, part 3, in one world (ours): the k-th moment bounds for t or more right bridges, by
+   Markov; k = t is the tail itself. *)
+Theorem additive_moment_markov k t :
+  ('C(t, k) * #|[set q : {ffun Y -> Z} | t <= \sum_y correct a b y q]|
+     <= 'C(#|Y|, k) * ('C((k + #|Z|).-1, k) * #|Z| ^ (#|Y| - k)))%N.
+Proof.
+apply: leq_trans (additive_moments k); rewrite mulnC -sum_nat_const big_mkcond /=.
+by apply: leq_sum => q _; rewrite inE; case: ifP => // le_t; apply: leq_bin2l.
+Qed.
+
+Lemma rights_le q : (\sum_y correct a b y q <= #|Y|)%N.
+Proof. by rewrite card_rights max_card. Qed.
+
+(* additive_limit, part 3 (standard): the mean is the sum of the tails, so that each threshold may take
+   the best bound there is. *)
+Theorem additive_mean_of_tails :
+  (\sum_(q : {ffun Y -> Z}) \sum_y correct a b y q
+     = \sum_(1 <= k < #|Y|.+1) #|[set q : {ffun Y -> Z} | k <= \sum_y correct a b y q]|)%N.
+Proof.
+rewrite (eq_bigr _ (fun q _ => sum_thresholds (rights_le q))) exchange_big /=.
+apply: eq_bigr => k _; rewrite -sum1_card [RHS]big_mkcond /=.
+by apply: eq_bigr => q _; rewrite inE; case: leqP.
+Qed.
+
+(* additive_limit, part 3, sharpened (ours): the mean from the moments; of order e / sqrt n for m >= n. *)
+Theorem additive_limit_moments :
+  (\sum_(q : {ffun Y -> Z}) \sum_y correct a b y q
+     <= \sum_(1 <= k < #|Y|.+1)
+          minn (#|Z| ^ #|Y|) ('C(#|Y|, k) * ('C((k + #|Z|).-1, k) * #|Z| ^ (#|Y| - k))))%N.
+Proof.
+rewrite additive_mean_of_tails; apply: leq_sum => k _; rewrite leq_min card_ffun_le /=.
+by have := additive_moment_markov k k; rewrite binn mul1n.
+Qed.
+
+(* additive_limit, part 3, in one world (ours): k or more bridges are right with probability at most
+   C(n+m-1, n) P[Bin(n, 1/m) >= k]. *)
+Theorem additive_tail_counting k : (0 < k)%N ->
+  (#|[set q : {ffun Y -> Z} | k <= \sum_y correct a b y q]|
+     <= 'C((#|Y| + #|Z|).-1, #|Y|) * (\sum_(k <= j < #|Y|.+1) 'C(#|Y|, j) * #|Z|.-1 ^ (#|Y| - j)))%N.
+Proof.
+move=> k_gt0; have [G [_ cardG extends]] := additive_hypotheses a b.
+apply: leq_trans (leq_mul cardG (leqnn _)); apply: leq_trans (counting_tail G k).
+apply/subset_leq_card/subsetP => q; rewrite !inE => le_k; have [g Gg g_q] := extends q.
+by rewrite -max_agree_ge //; apply: leq_trans le_k (correct_le_agree Gg g_q).
+Qed.
+End MomentLimits.
+
+Section Orders.
+Variables (R : realFieldType) (Y Z : finType) (a : Y -> Z -> R) (b : {ffun Y -> Z} -> Z -> R).
+Implicit Types (y : Y) (z : Z) (q : {ffun Y -> Z}) (S : {set Y}) (k t : nat).
+
+Definition permuted (s : {perm Y}) q : {ffun Y -> Z} := [ffun y => q (s y)].
+
+Lemma count_permuted S (s : {perm Y}) q z : perm_on S s ->
+  #|[pred y in S | permuted s q y == z]| = #|[pred y in S | q y == z]|.
+Proof.
+move=> on_S; rewrite -!sum1_card [RHS](reindex_inj (@perm_inj _ s)); apply: eq_bigl => y.
+by rewrite !inE ffunE (perm_closed _ on_S).
+Qed.
+
+Lemma injective_subset S :
+  (#|[set q in injective_tables Y Z | S \subset rights a b q]| * #|S|`! <= #|injective_tables Y Z|)%N.
+Proof.
+set A := [set q in _ | _]; rewrite -card_perm -[X in (_ * X)%N]cardsE -cardsX.
+have move_inj : {in setX A [set s | perm_on S s] &, injective (fun x => permuted x.2 x.1)}.
+  move=> [q s] [q' s']; rewrite !inE /= => /andP[/andP[/injectiveP q_inj Sq] on_s].
+  move=> /andP[/andP[_ Sq'] on_s'] same.
+  have off y : y \notin S -> q y = q' y.
+    by move=> yS; have /ffunP/(_ y) := same; rewrite !ffunE !(out_perm _ yS) //.
+  have eq_q : q = q'.
+    apply: rights_inj Sq Sq' off _ => z.
+    by rewrite -(count_permuted q z on_s) -(count_permuted q' z on_s') same.
+  congr (_, _) => //; apply/permP => y; apply: q_inj.
+  by have /ffunP/(_ y) := same; rewrite !ffunE eq_q.
+rewrite -(card_in_imset move_inj); apply/subset_leq_card/subsetP => _ /imsetP[[q s] + ->] /=.
+rewrite !inE => /andP[/andP[/injectiveP q_inj _] _]; apply/injectiveP => y y'.
+by rewrite !ffunE => /q_inj/perm_inj.
+Qed.
+
+(* additive_limit, part 3, for tables that give every bridge another answer, permutations if n = m
+   (ours): E C(K, k) <= C(n, k) / k!. Of the k! orders of the values on a k-subset one at most is
+   answered there. *)
+Theorem additive_moments_injective k :
+  (\sum_(q in injective_tables Y Z) 'C(\sum_y correct a b y q, k) * k`!
+     <= 'C(#|Y|, k) * #|injective_tables Y Z|)%N.
+Proof.
+rewrite -big_distrl /=.
+have -> : (\sum_(q in injective_tables Y Z) 'C(\sum_y correct a b y q, k)
+    = \sum_(S in [set S : {set Y} | #|S| == k]) #|[set q in injective_tables Y Z | S \subset rights a b q]|)%N.
+  under [RHS]eq_bigr do rewrite -sum1_card.
+  rewrite (exchange_big_dep (mem (injective_tables Y Z))) /= => [|S q _]; last by rewrite inE => /andP[].
+  apply: eq_bigr => q inj_q; rewrite card_rights -cards_draws -sum1_card; apply: eq_bigl => S.
+  by rewrite !inE in inj_q *; rewrite inj_q andbC.
+rewrite big_distrl -card_draws -sum_nat_const /=; apply: leq_sum => S; rewrite inE => /eqP <-.
+exact: injective_subset.
+Qed.
+
+(* The weight of an order of the answers, and the lightest one. *)
+Definition order_weight q : R := \sum_y a y (q y).
+
+
+Lemma swapE y1 y2 q : swap y1 y2 q = permuted (tperm y1 y2) q.
+Proof.
+apply/ffunP => y; rewrite [RHS]ffunE.
+case: tpermP => [-> | -> | /eqP/negbTE y1' /eqP/negbTE y2']; rewrite ?swapL ?swapR //.
+by rewrite ffunE y1' y2'.
+Qed.
+
+Lemma count_swap y1 y2 q z : #|[pred y | swap y1 y2 q y == z]| = #|[pred y | q y == z]|.
+Proof.
+rewrite -!sum1_card [RHS](reindex_inj (@perm_inj _ (tperm y1 y2))); apply: eq_bigl => y.
+by rewrite !inE swapE ffunE.
+Qed.
+
+(* Where two places with different answers are right, exchanging the answers makes a lighter order. *)
+Lemma swap_lighter y1 y2 q : q y1 != q y2 -> correct a b y1 q -> correct a b y2 q ->
+  order_weight (swap y1 y2 q) < order_weight q.
+Proof.
+move=> q12 ok1 ok2; have y21 : y2 != y1 by apply: contraNneq q12 => ->.
+rewrite /order_weight (bigD1 y1) //= (bigD1 y2) //= [X in _ < X](bigD1 y1) //= [X in _ < _ + X](bigD1 y2) //=.
+rewrite !addrA swapL swapR; apply: ltr_le_add; first exact: correct_exchange ok1 ok2.
+by rewrite le_eqVlt; apply/orP; left; apply/eqP/eq_bigr => y /andP[/negbTE y1' /negbTE y2']; rewrite ffunE y1' y2'.
+Qed.
+
+
+(* A table with given counts. *)
+Lemma table_of_counts t (c : {ffun Z -> 'I_t.+1}) : (\sum_z c z = #|Y|)%N ->
+  exists q, forall z, #|[pred y | q y == z]| = c z.
+Proof.
+move=> c_n; pose s := flatten [seq nseq (c z) z | z <- enum Z].
+have size_s : size s == #|Y|.
+  rewrite size_flatten sumnE /shape -map_comp big_map big_enum /= -c_n; apply/eqP/eq_bigr => z _ /=.
+  by rewrite size_nseq.
+exists [ffun y => tnth (Tuple size_s) (enum_rank y)] => z.
+rewrite -sum1_card (reindex (@enum_val Y xpredT)) /=; last exact/onW_bij/enum_val_bij.
+have -> : c z = count (pred1 z) s :> nat.
+  rewrite count_flatten sumnE big_map big_map big_enum /= (bigD1 z) //= count_nseq /= eqxx mul1n.
+  by rewrite big1 ?addn0 // => z' /negbTE z'z; rewrite count_nseq /= z'z.
+rewrite -sum1_count -[s]/(tval (Tuple size_s)) big_tuple; apply: eq_bigl => i.
+by rewrite !inE ffunE enum_valK.
+Qed.
+
+
+(* Of the orders of a multiset of answers the lightest is answered at copies of one value alone. *)
+Lemma lightest_rights t q : (forall z, #|[pred y | q y == z]| <= t)%N ->
+    (forall q', (forall z, #|[pred y | q' y == z]| = #|[pred y | q y == z]|) -> order_weight q <= order_weight q') ->
+  (#|rights a b q| <= t)%N.
+Proof.
+move=> few lightest; have [-> | [y0]] := set_0Vmem (rights a b q); first by rewrite cards0.
+rewrite inE => ok0; apply: leq_trans (few (q y0)); apply/subset_leq_card/subsetP => y.
+rewrite !inE => ok; apply: contraT => q_y.
+by have := swap_lighter q_y ok ok0; rewrite ltNge lightest // => z; apply: count_swap.
+Qed.
+
+(* additive_limit, part 1, the reason beyond n = 2 (ours): at most m^n tables, less one for each
+   multiset of n values none of which occurs more than t times, have more than t right bridges. *)
+Theorem additive_lightest_order t :
+  (#|[set q : {ffun Y -> Z} | t < \sum_y correct a b y q]|
+     + #|[set c : {ffun Z -> 'I_t.+1} | \sum_z c z == #|Y|]| <= #|Z| ^ #|Y|)%N.
+Proof.
+set K := [set q | _]; set C := [set c | _].
+have order_of (c : {c | c \in C}) : exists q,
+    (forall z, #|[pred y | q y == z]| = val c z) /\ (#|rights a b q| <= t)%N.
+  have /[!inE]/eqP/table_of_counts[q0 q0_c] := valP c.
+  pose like q := [forall z, #|[pred y | q y == z]| == val c z].
+  have like0 : like q0 by apply/forallP => z; rewrite q0_c.
+  have [q /forallP q_c lightest] : exists2 q, like q & forall q', like q' -> order_weight q <= order_weight q'.
+    by exists [arg min_(q < q0 | like q) order_weight q]%O; case: arg_minP.
+  exists q; split=> [z | ]; first exact/eqP/q_c.
+  apply: lightest_rights => [z | q' same]; first by rewrite (eqP (q_c z)) -ltnS.
+  by apply/lightest/forallP => z; rewrite same.
+have [order orderP] := fin_all_exists order_of.
+have order_inj : injective order.
+  move=> c c' cc'; apply/val_inj/ffunP => z; apply: val_inj.
+  by rewrite /= -(orderP c).1 cc' (orderP c').1.
+have <- : #|codom order| = #|C| by rewrite (card_codom order_inj) card_sig; apply: eq_card => c; rewrite !inE.
+rewrite -card_ffun -[#|codom order|]cardsE -cardsUI (_ : K :&: _ = set0) ?cards0 ?addn0 ?max_card //.
+apply/setP => q; rewrite !inE; apply/negP => /andP[lt_t /codomP[c qE]].
+by move: lt_t; rewrite card_rights ltnNge qE (orderP c).2.
+Qed.
+
+(* additive_limit, part 1 (ours): the same at t = 1: each of the C(m, n) sets of n different values has
+   an order in which one bridge at most is right. *)
+Theorem additive_lightest_distinct : 
+  (#|[set q : {ffun Y -> Z} | 1 < \sum_y correct a b y q]| + 'C(#|Z|, #|Y|) <= #|Z| ^ #|Y|)%N.
+Proof.
+apply: leq_trans (additive_lightest_order 1); rewrite leq_add2l -card_draws.
+pose count (A : {set Z}) : {ffun Z -> 'I_2} := [ffun z => inord (z \in A)].
+have countE A z : count A z = (z \in A) :> nat by rewrite ffunE inordK // ltnS leq_b1.
+have count_inj : injective count.
+  move=> A A' /ffunP same; apply/setP => z; have := congr1 val (same z).
+  by rewrite /= !countE; do 2!case: (z \in _).
+rewrite -(card_imset _ count_inj); apply/subset_leq_card/subsetP => _ /imsetP[A + ->].
+rewrite !inE => /eqP <-; rewrite -sum1_card [X in _ == X]big_mkcond; apply/eqP/eq_bigr => z _.
+by rewrite countE; case: (z \in A).
+Qed.
+
+End Orders.
+
+Section Subsets.
+Variables (R : realFieldType) (Y Z : finType) (a : Y -> Z -> R) (b : {ffun Y -> Z} -> Z -> R).
+Implicit Types (y : Y) (z : Z) (q : {ffun Y -> Z}) (S : {set Y}).
+
+(* Each place of Y lies in 'C(n - 1, j - 1) of the sets of j places. *)
+Lemma sum_draws j (F : Y -> nat) : (0 < j)%N ->
+  (\sum_(S in [set S : {set Y} | #|S| == j]) \sum_(y in S) F y = 'C(#|Y|.-1, j.-1) * \sum_y F y)%N.
+Proof.
+move=> j_gt0; rewrite (exchange_big_dep xpredT) //= big_distrr; apply: eq_bigr => y _ /=.
+rewrite sum_nat_const; congr (_ * _)%N; rewrite -(cardsC1 y) -cards_draws.
+pose without (S : {set Y}) := S :\ y.
+have without_inj : {in [pred S : {set Y} | (S \in [set S : {set Y} | #|S| == j]) && (y \in S)] &, injective without}.
+  by move=> S S'; rewrite !inE => /andP[_ Sy] /andP[_ Sy'] SS'; rewrite -(setD1K Sy) -(setD1K Sy') -/(without S) SS'.
+rewrite -(card_in_image without_inj); apply: eq_card => S; apply/imageP/idP => [[S' + ->] | ].
+  rewrite !inE => /andP[/eqP <- Sy]; rewrite (cardsD1 y S') Sy eqxx andbT.
+  by apply/subsetP => y'; rewrite !inE => /andP[].
+rewrite !inE => /andP[/subsetP sub /eqP cardS].
+have yS : y \notin S by apply/negP => /sub; rewrite !inE eqxx.
+exists (y |: S); last by rewrite /without setU1K.
+by rewrite !inE eqxx cardsU1 yS cardS add1n prednK ?eqxx.
+Qed.
+
+Section Places.
+Variable S : {set Y}.
+Local Notation part := {y | y \in S}.
+
+(* The table q with g on S. *)
+Definition put (x : {ffun part -> Z} * {ffun Y -> Z}) : {ffun Y -> Z} :=
+  [ffun y => if insub y is Some y' then x.1 y' else x.2 y].
+Definition restrict q : {ffun part -> Z} := [ffun y => q (val y)].
+
+Lemma put_val x (y : part) : put x (val y) = x.1 y.
+Proof. by rewrite ffunE valK. Qed.
+
+Lemma exchangeK : involutive (fun x => (restrict x.2, put x)).
+Proof.
+move=> [g q]; congr (_, _); apply/ffunP => y; first by rewrite ffunE /= put_val.
+by rewrite ffunE /=; case: insubP => [y' _ <- | yS]; rewrite ffunE //= insubN.
+Qed.
+
+Lemma sum_put (F : {ffun Y -> Z} -> nat) :
+  (\sum_q \sum_g F (put (g, q)) = #|Z| ^ #|S| * \sum_q F q)%N.
+Proof.
+transitivity (\sum_(x : {ffun part -> Z} * {ffun Y -> Z}) F x.2)%N; last first.
+  rewrite -(pair_big xpredT xpredT (fun (g : {ffun part -> Z}) q => F q)) /= sum_nat_const.
+  by rewrite card_ffun card_sig; congr (_ ^ _ * _)%N; apply: eq_card => y; rewrite !inE.
+rewrite (reindex_inj (inv_inj exchangeK)) exchange_big pair_big /=.
+by apply: eq_bigr => -[].
+Qed.
+
+End Places.
+
+(* Additive logits restricted to the places of S, the table elsewhere being fixed, are additive. *)
+Lemma correct_put S q (g : {ffun {y | y \in S} -> Z}) (i : {y | y \in S}) :
+  correct a b (val i) (put (g, q)) = correct (fun i => a (val i)) (fun g => b (put (g, q))) i g.
+Proof. by rewrite /correct put_val. Qed.
+
+(* additive_limit, part 1 (ours): more bridges never raise the best share. A bound u / v on the share
+   of every additive merge over j bridges holds for every n >= j bridges. *)
+Theorem additive_limit_fewer_bridges (j u v : nat) : (0 < j <= #|Y|)%N ->
+    (forall (Y' : finType) (a' : Y' -> Z -> R) (b' : {ffun Y' -> Z} -> Z -> R), #|Y'| = j ->
+      (v * (\sum_(q : {ffun Y' -> Z}) \sum_y correct a' b' y q) <= u * (#|Y'| * #|Z| ^ #|Y'|))%N) ->
+  (v * (\sum_(q : {ffun Y -> Z}) \sum_y correct a b y q) <= u * (#|Y| * #|Z| ^ #|Y|))%N.
+Proof.
+move=> /andP[j_gt0 le_jn] limit; have [Z0 | Z_gt0] := posnP #|Z|.
+  rewrite big1 ?muln0 // => q _; have [y _] : exists y : Y, true.
+    by have /card_gt0P[y _] := leq_trans j_gt0 le_jn; exists y.
+  by have := card0_eq Z0 (q y).
+have bin_gt0 : (0 < 'C(#|Y|.-1, j.-1))%N by rewrite bin_gt0 -ltnS !prednK // (leq_trans j_gt0).
+have pow_gt0 : (0 < #|Z| ^ j)%N by rewrite expn_gt0 Z_gt0.
+pose c S q := (\sum_(y in S) correct a b y q)%N.
+have on_S S : #|S| = j -> (v * (\sum_q c S q) <= u * (j * #|Z| ^ #|Y|))%N.
+  move=> cardS; rewrite -(leq_pmul2l pow_gt0) mulnCA -{1}cardS -sum_put.
+  have cards : #|{: {y | y \in S}}| = j by rewrite card_sig -cardS; apply: eq_card => y; rewrite !inE.
+  rewrite big_distrr /=.
+  have -> : (#|Z| ^ j * (u * (j * #|Z| ^ #|Y|)) = #|Z| ^ #|Y| * (u * (j * #|Z| ^ j)))%N by ring.
+  rewrite -card_ffun -sum_nat_const; apply: leq_sum => q _.
+  have := limit _ (fun i : {y | y \in S} => a (val i)) (fun g => b (put (g, q))) cards; rewrite cards; apply: leq_trans.
+  rewrite leq_mul2l; apply/orP; right; apply: leq_sum => g _; rewrite /c.
+  rewrite (reindex_omap (val : {y | y \in S} -> Y) insub) => [|y Sy]; last by rewrite insubT.
+  rewrite (eq_bigl xpredT) => [|i]; last by rewrite valK eqxx (valP i).
+  by apply/eq_leq/eq_bigr => i _; rewrite correct_put.
+rewrite -(leq_pmul2l bin_gt0) mulnCA big_distrr /=.
+rewrite (eq_bigr _ (fun q _ => esym (sum_draws (fun y => correct a b y q) j_gt0))) exchange_big big_distrr /=.
+have -> : ('C(#|Y|.-1, j.-1) * (u * (#|Y| * #|Z| ^ #|Y|)) = 'C(#|Y|, j) * (u * (j * #|Z| ^ #|Y|)))%N.
+  have := mul_bin_diag #|Y| j.-1; rewrite (prednK j_gt0) => diag.
+  transitivity ((#|Y| * 'C(#|Y|.-1, j.-1)) * (u * #|Z| ^ #|Y|))%N; first by ring.
+  by rewrite diag; ring.
+rewrite -card_draws -sum_nat_const; apply: leq_sum => S; rewrite inE => /eqP.
+exact: on_S.
+Qed.
+
+End Subsets.
+
+Section Three.
+Variables (R : realFieldType) (Y Z : finType).
+Implicit Types (a : Y -> Z -> R) (b : {ffun Y -> Z} -> Z -> R).
+
+Lemma bin_three m : ('C(m.+2, 3) = 'C(m, 3) + m ^ 2)%N.
+Proof.
+have bin2 : (2 * 'C(m, 2) + m = m ^ 2)%N.
+  case: m => // m; have := mul_bin_diag m.+1 1; rewrite bin1 => <-.
+  by rewrite -[X in (_ + X)%N]muln1 -mulnDr addn1.
+by rewrite !binS bin1 -bin2; ring.
+Qed.
+
+(* additive_limit, part 1, three bridges or more (ours): at most 2/3 + 1/(3m), from the two moments at
+   n = 3 and the lightest orders. *)
+Theorem additive_limit_three a b :
+  (2 < #|Y|)%N ->
+  (3 * #|Z| * (\sum_(q : {ffun Y -> Z}) \sum_y correct a b y q)
+     <= (2 * #|Z| + 1) * (#|Y| * #|Z| ^ #|Y|))%N.
+Proof.
+move=> Y_gt2; apply: (@additive_limit_fewer_bridges _ _ _ a b 3) => // {}Y' {}a {}b Y3.
+have two := additive_lightest_distinct a b; have three := additive_moment_markov a b 3 3.
+rewrite Y3 !binn !mul1n subnn muln1 bin_three in two three.
+have total : (\sum_(q : {ffun Y' -> Z}) \sum_y correct a b y q <= 2 * #|Z| ^ 3 + #|Z| ^ 2)%N.
+  rewrite additive_mean_of_tails Y3; do 3!rewrite big_ltn //; rewrite big_geq // addn0.
+  rewrite mul2n -addnn -addnA; apply: leq_add; first by rewrite -Y3 card_ffun_le.
+  rewrite -(leq_add2r 'C(#|Z|, 3)) addnAC; apply: leq_trans (leq_add two three) _.
+  by rewrite [('C(_, _) + _)%N]addnC addnA.
+rewrite Y3; move: (\sum_q _)%N #|Z| total => N m total.
+apply: leq_trans (_ : 3 * m * (2 * m ^ 3 + m ^ 2) <= _)%N; first by rewrite leq_mul2l total orbT.
+apply/eq_leq; rewrite [RHS]mulnCA -mulnA; congr (_ * _)%N.
+by rewrite mulnDl mulnDr mul1n -[in RHS]mulnA mulnCA -!expnS.
+Qed.
+
+End Three.
+
 (* ---- Networks, norms and weighted merges ---- *)
+
+(* What is proved of the number of (bridge, table) pairs that an additive merge answers. *)
+Definition additive_bounds (n m total : nat) : Prop :=
+  [/\ (1 < n)%N -> (4 * m * total <= (3 * m + 1) * (n * m ^ n))%N,
+      (2 < n)%N -> (3 * m * total <= (2 * m + 1) * (n * m ^ n))%N,
+      (total <= patterns_ceiling 'C((n + m).-1, n) n m)%N
+    & (total <= moments_ceiling n m)%N].
 
 Section Networks.
 Variables (R : realFieldType) (Y Z : finType).
 Implicit Types (y : Y) (z : Z) (q : {ffun Y -> Z}) (a : Y -> Z -> R).
 
-(* Credit that implies an additive answer obeys both ceilings. *)
+(* Credit that implies an additive answer obeys every ceiling. *)
 Lemma additive_ceilings (c : Y -> {ffun Y -> Z} -> bool) a (b : {ffun Y -> Z} -> Z -> R) :
-    (1 < #|Y|)%N -> (forall y q, c y q -> correct a b y q) ->
-  let total := (\sum_(q : {ffun Y -> Z}) \sum_(y : Y) c y q)%N in
-  (4 * #|Z| * total <= (3 * #|Z| + 1) * (#|Y| * #|Z| ^ #|Y|))%N /\
-  (total <= patterns_ceiling 'C((#|Y| + #|Z|).-1, #|Y|) #|Y| #|Z|)%N.
+    (forall y q, c y q -> correct a b y q) ->
+  additive_bounds #|Y| #|Z| (\sum_(q : {ffun Y -> Z}) \sum_(y : Y) c y q).
 Proof.
-move=> Y_gt1 c_ok total; have le_total := leq_sum_credit c_ok; split.
-  have [Z0 | Z_gt0] := posnP #|Z|; first by rewrite Z0.
+move=> c_ok; have le_total := leq_sum_credit c_ok.
+split=> [Y_gt1 | Y_gt2 | | ].
+- have [-> // | Z_gt0] := posnP #|Z|.
   exact: leq_trans (leq_mul (leqnn _) le_total) (additive_limit a b Y_gt1 Z_gt0).
-exact: leq_trans le_total (additive_limit_counting a b).
+- exact: leq_trans (leq_mul (leqnn _) le_total) (additive_limit_three a b Y_gt2).
+- exact: leq_trans le_total (additive_limit_counting a b).
+exact: leq_trans le_total (additive_limit_moments a b).
 Qed.
 
 (* additive_limit, what it covers (ours): sums with any weights (a mean has w1 = w2 = 1/2), any base
-   logits, and a scale >= 0 that may depend on both adapters (a final RMSNorm): both ceilings hold. *)
+   logits, and a scale >= 0 that may depend on both adapters (a final RMSNorm): every ceiling holds. *)
 Theorem weighted_merge_limit (base : Z -> R) (w1 w2 : R) (scale : Y -> {ffun Y -> Z} -> R)
     a (b : {ffun Y -> Z} -> Z -> R) :
-    (1 < #|Y|)%N -> (forall y q, 0 <= scale y q) ->
-  let total := (\sum_(q : {ffun Y -> Z}) \sum_(y : Y)
-    correct_by 0 (fun y q z => scale y q * (base z + w1 * a y z + w2 * b q z))%R y q)%N in
-  (4 * #|Z| * total <= (3 * #|Z| + 1) * (#|Y| * #|Z| ^ #|Y|))%N /\
-  (total <= patterns_ceiling 'C((#|Y| + #|Z|).-1, #|Y|) #|Y| #|Z|)%N.
+    (forall y q, 0 <= scale y q) ->
+  additive_bounds #|Y| #|Z| (\sum_(q : {ffun Y -> Z}) \sum_(y : Y)
+    correct_by 0 (fun y q z => scale y q * (base z + w1 * a y z + w2 * b q z))%R y q).
 Proof.
-move=> Y_gt1 scale_ge0.
-apply: (additive_ceilings (a := fun y z => base z + w1 * a y z) (b := fun q z => w2 * b q z)) => //.
+move=> scale_ge0.
+apply: (additive_ceilings (a := fun y z => base z + w1 * a y z) (b := fun q z => w2 * b q z)).
 move=> y q /correct_byP ok; apply/correctP=> z zq; have := ok z zq.
 by rewrite addr0; apply: contraTT; rewrite -!leNgt; apply: ler_wpmul2l.
 Qed.
@@ -542,24 +1058,20 @@ Proof.
 by move=> /correct_byP ok; apply/correctP=> z zq; rewrite !addrA -[X in X < _]addr0 ok.
 Qed.
 
-(* additive_limit, part 4 (ours): in ANY network the additive part of the merged logits obeys both
-   ceilings. V is the space of updates; nothing is assumed of net. *)
-Theorem additive_part_limit : (1 < #|Y|)%N ->
-  let total := (\sum_(q : {ffun Y -> Z}) \sum_(y : Y) correct_by 0 additive_part y q)%N in
-  (4 * #|Z| * total <= (3 * #|Z| + 1) * (#|Y| * #|Z| ^ #|Y|))%N /\
-  (total <= patterns_ceiling 'C((#|Y| + #|Z|).-1, #|Y|) #|Y| #|Z|)%N.
-Proof. by move=> Y_gt1; apply: additive_ceilings Y_gt1 _; apply: correct_additive_part. Qed.
+(* additive_limit, part 4 (ours): in ANY network the additive part of the merged logits obeys every
+   ceiling. V is the space of updates; nothing is assumed of net. *)
+Theorem additive_part_limit :
+  additive_bounds #|Y| #|Z| (\sum_(q : {ffun Y -> Z}) \sum_(y : Y) correct_by 0 additive_part y q).
+Proof. exact: additive_ceilings correct_additive_part. Qed.
 
 (* additive_limit, part 4 (ours): so do the queries that the merged network itself answers with a
    margin above twice a bound on the interaction AT that query. *)
 Theorem network_margin_limit (delta : Y -> {ffun Y -> Z} -> R) :
-    (1 < #|Y|)%N -> (forall y q z, `|interaction y q z| <= delta y q) ->
-  let total := (\sum_(q : {ffun Y -> Z}) \sum_(y : Y)
-    correct_by (2%:R * delta y q) (fun y q => net (U1 y + U2 q)) y q)%N in
-  (4 * #|Z| * total <= (3 * #|Z| + 1) * (#|Y| * #|Z| ^ #|Y|))%N /\
-  (total <= patterns_ceiling 'C((#|Y| + #|Z|).-1, #|Y|) #|Y| #|Z|)%N.
+    (forall y q z, `|interaction y q z| <= delta y q) ->
+  additive_bounds #|Y| #|Z| (\sum_(q : {ffun Y -> Z}) \sum_(y : Y)
+    correct_by (2%:R * delta y q) (fun y q => net (U1 y + U2 q)) y q).
 Proof.
-move=> Y_gt1 small; apply: additive_ceilings Y_gt1 _ => y q ok.
+move=> small; apply: additive_ceilings => y q ok.
 apply: correct_additive_part; apply: additive_part_answers ok => z.
 by rewrite -additive_partD addrC addKr.
 Qed.
@@ -581,27 +1093,57 @@ Qed.
 
 End Networks.
 
-(* additive_limit, parts 1 and 3 for real matrices (ours), with a scale per query between the sum
+(* additive_limit, every ceiling for real matrices (ours), with a scale per query between the sum
    and the read-out (a final RMSNorm without bias; its gains are part of E). *)
 Theorem linear_merge_counting (R : realFieldType) (d m n1 n2 : nat) (Y : finType)
     (E : 'M[R]_(m, d)) (h : 'cV[R]_d) (f1 : 'cV[R]_n1) (f2 : 'cV[R]_n2)
     (U1 : Y -> 'M[R]_(d, n1)) (U2 : {ffun Y -> 'I_m} -> 'M[R]_(d, n2))
     (scale : Y -> {ffun Y -> 'I_m} -> R) :
-    (1 < #|Y|)%N -> (forall y q, 0 <= scale y q) ->
-  let total := (\sum_(q : {ffun Y -> 'I_m}) \sum_(y : Y)
-    correct_by 0 (fun y q z => (E *m (scale y q *: (h + U1 y *m f1 + U2 q *m f2))) z ord0)%R y q)%N in
-  (4 * m * total <= (3 * m + 1) * (#|Y| * m ^ #|Y|))%N /\
-  (total <= patterns_ceiling 'C((#|Y| + m).-1, #|Y|) #|Y| m)%N.
+    (forall y q, 0 <= scale y q) ->
+  additive_bounds #|Y| m (\sum_(q : {ffun Y -> 'I_m}) \sum_(y : Y)
+    correct_by 0 (fun y q z => (E *m (scale y q *: (h + U1 y *m f1 + U2 q *m f2))) z ord0)%R y q).
 Proof.
-move=> Y_gt1 scale_ge0 total.
+move=> scale_ge0.
 have := weighted_merge_limit (fun z => (E *m h) z ord0) 1 1 (fun y z => (E *m (U1 y *m f1)) z ord0)
-  (fun q z => (E *m (U2 q *m f2)) z ord0) Y_gt1 scale_ge0.
-rewrite card_ord /=; suff -> : total = (\sum_(q : {ffun Y -> 'I_m}) \sum_(y : Y) correct_by 0
-    (fun y q z => scale y q * ((E *m h) z ord0 + 1 * (E *m (U1 y *m f1)) z ord0
-                               + 1 * (E *m (U2 q *m f2)) z ord0))%R y q)%N by [].
+  (fun q z => (E *m (U2 q *m f2)) z ord0) scale_ge0.
+rewrite card_ord; congr (additive_bounds _ _ _).
 apply: eq_bigr => q _; apply: eq_bigr => y _; congr nat_of_bool; apply: eq_forallb => z.
 by rewrite !mul1r -!scalemxAr !mulmxDr !mxE.
 Qed.
+
+Section SoftRouting.
+Variables (R : realFieldType) (Y Z : finType).
+
+(* additive_limit, what it covers (ours): a soft router on the last matrix, whose weights look at both
+   adapters, is additive once multiplied by its denominator, which is positive. s0, s1, s2 are the
+   exponentials of its scores of base, first and second adapter. *)
+Theorem soft_routing_limit (base : Z -> R) (s0 : R)
+    (s1 : Y -> R) (s2 : {ffun Y -> Z} -> R) (a : Y -> Z -> R) (b : {ffun Y -> Z} -> Z -> R) :
+  (2 < #|Y|)%N -> 0 <= s0 -> (forall y, 0 < s1 y) -> (forall q, 0 < s2 q) ->
+  let w y q := (s0 + s1 y + s2 q)^-1 in
+  let total := (\sum_q \sum_y correct_by 0%R (fun y q z =>
+       base z + s1 y * w y q * a y z + s2 q * w y q * b q z)%R y q)%N in
+  (3 * #|Z| * total <= (2 * #|Z| + 1) * (#|Y| * #|Z| ^ #|Y|))%N /\
+  (total <= \sum_(1 <= k < #|Y|.+1)
+          minn (#|Z| ^ #|Y|) ('C(#|Y|, k) * ('C((k + #|Z|).-1, k) * #|Z| ^ (#|Y| - k))))%N.
+Proof.
+move=> Y_gt2 s0_ge0 s1_gt0 s2_gt0 w total.
+pose a' y z := s0 * base z + s1 y * (base z + a y z); pose b' q z := s2 q * (base z + b q z).
+have le_total : (total <= \sum_(q : {ffun Y -> Z}) \sum_y correct a' b' y q)%N.
+  apply: leq_sum_credit => y q /correct_byP ok; apply/correctP => z zq; have := ok z zq; rewrite addr0.
+  have den_gt0 : 0 < s0 + s1 y + s2 q by rewrite addr_gt0 // ltr_paddl.
+  have mergedE z' : (s0 + s1 y + s2 q) * (base z' + s1 y * w y q * a y z' + s2 q * w y q * b q z')
+      = a' y z' + b' q z'.
+    have scaled u x : (s0 + s1 y + s2 q) * (u * w y q * x) = u * x.
+      by rewrite mulrA [_ * (u * _)]mulrCA mulfV ?gt_eqF // mulr1.
+    rewrite mulrDr mulrDr !scaled /a' /b' !mulrDl !mulrDr !addrA.
+    by congr (_ + _); rewrite addrAC.
+  by rewrite -(ltr_pmul2l den_gt0) !mergedE.
+split; last exact: leq_trans le_total (additive_limit_moments a' b').
+exact: leq_trans (leq_mul (leqnn _) le_total) (additive_limit_three a' b' Y_gt2).
+Qed.
+
+End SoftRouting.
 
 (* ---- Tightness ---- *)
 

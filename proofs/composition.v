@@ -17,7 +17,7 @@
    that matrix. A prompt, its features and the frozen matrices never depend on the bridge y or on the
    table q: those are what the adapters hold. *)
 From mathcomp Require Import all_ssreflect all_algebra.
-From LoraLimits Require Import lowrank additive.
+From LoraLimits Require Import lowrank facts additive.
 Set Implicit Arguments.
 Unset Strict Implicit.
 Unset Printing Implicit Defensive.
@@ -264,18 +264,16 @@ rewrite [LHS]mulmxDl [X in X + _]mulmxDl; congr (_ + _ + _); last exact/esym/mul
 by rewrite /edit -scalemxAl -mulmxA {1}[key1^T *m psi]mx11_scalar mul_mx_scalar scalerA.
 Qed.
 
-(* Claim one_layer_composition, the limit: so additive_limit holds for the merged edits, whatever
-   targets they write. Ours. *)
-Theorem one_layer_limit : (1 < #|Y|)%N -> (0 < m)%N ->
-  (4 * m * (\sum_(q : {ffun Y -> 'I_m}) \sum_(y : Y)
-       correct_by 0%R (fun y q z => (merged y q *m psi) z ord0) y q)
-     <= (3 * m + 1) * (#|Y| * m ^ #|Y|))%N.
+(* Claim one_layer_composition, the limit: so every ceiling of additive_limit holds for the merged
+   edits, whatever targets they write. Ours. *)
+Theorem one_layer_limit : additive_bounds #|Y| m (\sum_(q : {ffun Y -> 'I_m}) \sum_(y : Y)
+  correct_by 0%R (fun y q z => (merged y q *m psi) z ord0) y q).
 Proof.
-move=> Y_gt1 m_gt0.
-apply: leq_trans (linear_merge_limit 1%:M (W *m psi) psi psi (fun y => edit W key1 (first y))
-                    (fun q => joint_edit W K2 (second q)) Y_gt1 m_gt0).
-apply/leq_mul/leq_sum => // q _; apply: leq_sum => y _; apply/eq_leq; congr (nat_of_bool _).
-by apply: eq_forallb => z; rewrite mul1mx /merged !mulmxDl.
+have := linear_merge_counting 1%:M (W *m psi) psi psi (fun y => edit W key1 (first y))
+  (fun q => joint_edit W K2 (second q)) (fun _ _ => ler01).
+congr (additive_bounds _ _ _).
+apply: eq_bigr => q _; apply: eq_bigr => y _; congr (nat_of_bool _).
+by apply: eq_forallb => z; rewrite mul1mx scale1r /merged !mulmxDl.
 Qed.
 
 (* Claim one_layer_composition, the way out: one edit at the two-hop prompt itself answers every bridge
@@ -321,17 +319,26 @@ rewrite -sum1_card; apply: eq_bigr => y _; apply/eqP; rewrite eqb1.
 by apply/correct_byP => z /win; rewrite addr0.
 Qed.
 
-(* Claim layer_order (a): with both hops on the last matrix the logits are additive, and additive_limit
-   holds. Ours. *)
+(* Two updates that read fixed features before the read-out obey every ceiling of additive_limit. *)
+Lemma right_count_additive n3 n4 (E' : 'M[R]_(m, D)) (h : 'cV[R]_D) (f1 : 'cV[R]_n3) (f2 : 'cV[R]_n4)
+    (U1 : Y -> 'M[R]_(D, n3)) (U2 : {ffun Y -> 'I_m} -> 'M[R]_(D, n4)) f :
+    (forall y q, f y q = E' *m (h + U1 y *m f1 + U2 q *m f2)) ->
+  additive_bounds #|Y| m (right_count f).
+Proof.
+move=> fE; have := linear_merge_counting E' h f1 f2 U1 U2 (fun _ _ => ler01).
+congr (additive_bounds _ _ _); apply: eq_bigr => q _; apply: eq_bigr => y _; congr (nat_of_bool _).
+by apply: eq_forallb => z; rewrite scale1r fE.
+Qed.
+
+(* Claim layer_order (a): with both hops on the last matrix the logits are additive, and every ceiling
+   of additive_limit holds. Ours. *)
 Theorem layer_order_last (W1 : 'M[R]_(D, n1)) (W2 : 'M[R]_(D, n2))
     (U1 : Y -> 'M[R]_(D, n2)) (U2 : {ffun Y -> 'I_m} -> 'M[R]_(D, n2)) :
-    (1 < #|Y|)%N -> (0 < m)%N ->
-  (4 * m * right_count (fun y q => stack W1 (W2 + U1 y + U2 q)) <= (3 * m + 1) * (#|Y| * m ^ #|Y|))%N.
+  additive_bounds #|Y| m (right_count (fun y q => stack W1 (W2 + U1 y + U2 q))).
 Proof.
-move=> Y_gt1 m_gt0; set h1 := hidden W1.
-apply: leq_trans (linear_merge_limit E (h1 + W2 *m phi2 h1) (phi2 h1) (phi2 h1) U1 U2 Y_gt1 m_gt0).
-rewrite (eq_right_count (g := fun y q =>
-  E *m (h1 + W2 *m phi2 h1 + U1 y *m phi2 h1 + U2 q *m phi2 h1))) // => y q.
+set h1 := hidden W1.
+apply: (right_count_additive (E' := E) (h := h1 + W2 *m phi2 h1) (f1 := phi2 h1) (f2 := phi2 h1)
+          (U1 := U1) (U2 := U2)) => y q.
 by rewrite /stack -/h1 !mulmxDl !addrA.
 Qed.
 
@@ -371,13 +378,11 @@ Qed.
    reads them linearly (phi2 h = G h): additive. Ours. *)
 Theorem layer_order_first_linear (W1 : 'M[R]_(D, n1)) (W2 : 'M[R]_(D, n2)) (G : 'M[R]_(n2, D))
     (U1 : Y -> 'M[R]_(D, n1)) (U2 : {ffun Y -> 'I_m} -> 'M[R]_(D, n1)) :
-    (1 < #|Y|)%N -> (0 < m)%N -> (forall h, phi2 h = G *m h) ->
-  (4 * m * right_count (fun y q => stack (W1 + U1 y + U2 q) W2) <= (3 * m + 1) * (#|Y| * m ^ #|Y|))%N.
+    (forall h, phi2 h = G *m h) ->
+  additive_bounds #|Y| m (right_count (fun y q => stack (W1 + U1 y + U2 q) W2)).
 Proof.
-move=> Y_gt1 m_gt0 linear; pose E' := E + E *m W2 *m G.
-apply: leq_trans (linear_merge_limit E' (h0 + W1 *m phi1 h0) (phi1 h0) (phi1 h0) U1 U2 Y_gt1 m_gt0).
-rewrite (eq_right_count (g := fun y q =>
-  E' *m (h0 + W1 *m phi1 h0 + U1 y *m phi1 h0 + U2 q *m phi1 h0))) // => y q.
+move=> linear; apply: (right_count_additive (E' := E + E *m W2 *m G) (h := h0 + W1 *m phi1 h0)
+  (f1 := phi1 h0) (f2 := phi1 h0) (U1 := U1) (U2 := U2)) => y q.
 by rewrite /stack linear mulmxDr !mulmxA -mulmxDl /hidden !mulmxDl !addrA.
 Qed.
 
@@ -385,50 +390,44 @@ Qed.
    on what the second wrote early, the logits are additive too. Ours. *)
 Theorem layer_order_late_unread (W1 : 'M[R]_(D, n1)) (W2 : 'M[R]_(D, n2))
     (U1 : Y -> 'M[R]_(D, n2)) (U2 : {ffun Y -> 'I_m} -> 'M[R]_(D, n1)) :
-    (1 < #|Y|)%N -> (0 < m)%N ->
     (forall y q q', U1 y *m phi2 (hidden (W1 + U2 q)) = U1 y *m phi2 (hidden (W1 + U2 q'))) ->
-  (4 * m * right_count (fun y q => stack (W1 + U2 q) (W2 + U1 y)) <= (3 * m + 1) * (#|Y| * m ^ #|Y|))%N.
+  additive_bounds #|Y| m (right_count (fun y q => stack (W1 + U2 q) (W2 + U1 y))).
 Proof.
-move=> Y_gt1 m_gt0 unread; pose q0 : {ffun Y -> 'I_m} := [ffun=> Ordinal m_gt0].
-pose a y (z : 'I_m) := (E *m (U1 y *m phi2 (hidden (W1 + U2 q0)))) z 0.
+move=> unread.
+pose a y (z : 'I_m) := (E *m (U1 y *m phi2 (hidden (W1 + U2 [ffun=> z])))) z 0.
 pose b q (z : 'I_m) := stack (W1 + U2 q) W2 z 0.
-have Z_gt0 : (0 < #|'I_m|)%N by rewrite card_ord.
-have := additive_limit a b Y_gt1 Z_gt0; rewrite card_ord; apply: leq_trans.
 have mergedE y q z : stack (W1 + U2 q) (W2 + U1 y) z 0 = a y z + b q z.
-  rewrite /a /b /stack -(unread y q) mulmxDl addrA mulmxDr mxE addrC; congr (_ + _).
-apply/leq_mul/leq_sum_credit => // y q /correct_byP ok; apply/correctP => z z_qy.
-by have := ok z z_qy; rewrite addr0 !mergedE.
+  by rewrite /a /b /stack -(unread y q) mulmxDl addrA mulmxDr mxE addrC.
+rewrite -{1}(card_ord m); apply: (additive_ceilings (a := a) (b := b)) => y q /correct_byP ok.
+by apply/correctP => z z_qy; have := ok z z_qy; rewrite addr0 !mergedE.
 Qed.
 
-(* A late first hop whose strength depends on the table: still within the limit, if the strength is
-   never negative. *)
+(* A late first hop whose strength depends on the table: additive once divided by the strength, where
+   that is positive, and where it is 0 the second hop alone decides, at any scale. *)
 Lemma scaled_limit (a : Y -> 'I_m -> R) (b : {ffun Y -> 'I_m} -> 'I_m -> R) (c : {ffun Y -> 'I_m} -> R) :
-    (1 < #|Y|)%N -> (0 < m)%N -> (forall q, 0 <= c q) ->
-  (4 * m * (\sum_(q : {ffun Y -> 'I_m}) \sum_(y : Y) correct_by 0%R (fun y q z => c q * a y z + b q z)%R y q)
-     <= (3 * m + 1) * (#|Y| * m ^ #|Y|))%N.
+    (forall q, 0 <= c q) ->
+  additive_bounds #|Y| m (\sum_(q : {ffun Y -> 'I_m}) \sum_(y : Y)
+    correct_by 0%R (fun y q z => c q * a y z + b q z)%R y q).
 Proof.
-move=> Y_gt1 m_gt0 c0; have := @swap_limit Y [finType of 'I_m]; rewrite card_ord; apply=> // y1 y2 q y12 q12.
-pose twist := a y1 (q y1) + a y2 (q y2) - (a y1 (q y2) + a y2 (q y1)).
-(* two places answered right from one table, with strength c': exchanging their answers loses *)
-have exchange c' b' (z1 z2 : 'I_m) : c' * a y1 z2 + b' z2 < c' * a y1 z1 + b' z1 ->
-    c' * a y2 z1 + b' z1 < c' * a y2 z2 + b' z2 ->
-    0 < c' * (a y1 z1 + a y2 z2 - (a y1 z2 + a y2 z1)) :> R.
-  move=> win1 win2; have := ltr_add win1 win2.
-  rewrite addrACA [X in _ < X]addrACA [b' z1 + b' z2]addrC ltr_add2r -!mulrDr -subr_gt0 -mulrBr.
-  by [].
-apply/and4P => -[/correct_byP ok1 /correct_byP ok2 /correct_byP ok1' /correct_byP ok2'].
-have q21 : q y2 != q y1 by rewrite eq_sym.
-have pos : 0 < c q * twist.
-  by apply: (exchange (c q) (b q)); [have := ok1 _ q21 | have := ok2 _ q12]; rewrite addr0.
-have neg : 0 < c (swap y1 y2 q) * - twist.
-  have -> : - twist = a y1 (q y2) + a y2 (q y1) - (a y1 (q y1) + a y2 (q y2)) by rewrite opprB.
-  apply: (exchange _ (b (swap y1 y2 q))).
-    by have := ok1' (q y1); rewrite swapL addr0 => /(_ q12).
-  by have := ok2' (q y2); rewrite swapR addr0 => /(_ q21).
-have c_gt0 : 0 < c q.
-  by rewrite lt_def c0 andbT; apply: contraTneq pos => ->; rewrite mul0r ltxx.
-have twist_gt0 : 0 < twist by rewrite -(pmulr_rgt0 _ c_gt0).
-by move: neg; rewrite mulrN oppr_gt0 ltNge mulr_ge0 // ltW.
+move=> c_ge0; pose gap (t : {ffun Y -> 'I_m} * 'I_m * 'I_m) := b t.1.1 t.1.2 - b t.1.1 t.2.
+have [d d_gt0 d_le] := nonzero_lb gap; pose top := \sum_y \sum_z `|a y z|.
+have a_le y z : `|a y z| <= top.
+  rewrite /top (bigD1 y) //= (bigD1 z) //= -addrA ler_addl addr_ge0 ?sumr_ge0 // => y' _.
+  by rewrite sumr_ge0.
+pose scale q := if c q == 0 then (top *+ 2 + 1) / d else (c q)^-1.
+rewrite -{1}(card_ord m); apply: (additive_ceilings (a := a) (b := fun q z => scale q * b q z)).
+move=> y q /correct_byP ok; apply/correctP => z zq; have := ok z zq; rewrite addr0 /scale.
+have [-> | c_neq0] := eqVneq (c q) 0.
+  rewrite !mul0r !add0r => lt_b; have gap_gt0 : 0 < gap (q, q y, z) by rewrite subr_gt0.
+  have := d_le (q, q y, z); rewrite gt_eqF // gtr0_norm // => /(_ isT) d_le_gap.
+  rewrite -subr_gt0 opprD addrACA -mulrBr -ltr_subl_addl sub0r.
+  have a_gap : - (a y (q y) - a y z) < top *+ 2 + 1.
+    rewrite opprB; apply: le_lt_trans (ler_norm _) _; apply: le_lt_trans (ler_norm_sub _ _) _.
+    by rewrite mulr2n ltr_spaddr // ler_add.
+  apply: lt_le_trans a_gap _; rewrite mulrAC ler_pdivl_mulr // ler_wpmul2l //.
+  by rewrite addr_ge0 // mulrn_wge0 // sumr_ge0 // => y' _; rewrite sumr_ge0.
+have c_gt0 : 0 < c q by rewrite lt_def c_neq0 c_ge0.
+by move=> lt_z; rewrite -(ltr_pmul2l c_gt0) !mulrDr !mulVKf.
 Qed.
 
 End LayerOrder.
@@ -460,28 +459,26 @@ Theorem layer_order_late_orthogonal q : key^T *m late q = 0 -> forall y y', merg
 Proof. by move=> orth y y'; rewrite !late_first_hop /response orth mxE mulr0 !scale0r. Qed.
 
 (* Claim layer_order (c), the limit for least-norm edits: while the key's reading is never negative,
-   whatever the second hop writes early, the merge obeys the additive limit. Ours. *)
-Theorem layer_order_late_limit : (1 < #|Y|)%N -> (0 < m)%N -> (forall q, 0 <= response q) ->
-  (4 * m * right_count merged <= (3 * m + 1) * (#|Y| * m ^ #|Y|))%N.
+   whatever the second hop writes early, the merge obeys every ceiling of additive_limit. Ours. *)
+Theorem layer_order_late_limit : (forall q, 0 <= response q) -> additive_bounds #|Y| m (right_count merged).
 Proof.
-move=> Y_gt1 m_gt0 response0.
+move=> response0.
 pose a y (z : 'I_m) := (E *m (first y - W2 *m key)) z 0.
 pose b q (z : 'I_m) := (E *m (hidden phi1 h0 (W1 + U2 q) + W2 *m late q)) z 0.
 pose c q := (frob2 key)^-1 * response q.
 have c0 q : 0 <= c q by rewrite mulr_ge0 ?invr_ge0 ?frob2_ge0.
 have mergedE y q z : merged y q z 0 = c q * a y z + b q z.
   by rewrite late_first_hop mxE; congr (_ + _); rewrite mxE.
-apply: leq_trans (scaled_limit a b Y_gt1 m_gt0 c0).
-apply/leq_mul/leq_sum => // q _; apply: leq_sum => y _; apply/eq_leq; congr (nat_of_bool _).
+have := scaled_limit a b c0; congr (additive_bounds _ _ _).
+apply: eq_bigr => q _; apply: eq_bigr => y _; congr (nat_of_bool _).
 by apply: eq_forallb => z; rewrite !mergedE.
 Qed.
 
 (* Features that are never negative, such as ReLU's, meet the premise. Ours. *)
-Theorem layer_order_late_relu : (1 < #|Y|)%N -> (0 < m)%N ->
-    (forall h i, 0 <= phi2 h i 0) -> (forall i, 0 <= key i 0) ->
-  (4 * m * right_count merged <= (3 * m + 1) * (#|Y| * m ^ #|Y|))%N.
+Theorem layer_order_late_relu : (forall h i, 0 <= phi2 h i 0) -> (forall i, 0 <= key i 0) ->
+  additive_bounds #|Y| m (right_count merged).
 Proof.
-move=> Y_gt1 m_gt0 phi0 key0; apply: layer_order_late_limit => // q.
+move=> phi0 key0; apply: layer_order_late_limit => q.
 by rewrite /response mxE sumr_ge0 // => i _; rewrite mxE mulr_ge0 ?key0 ?phi0.
 Qed.
 
@@ -528,6 +525,26 @@ have logitE z' : stack (fun=> 1%:M) id E 0 (0 + U2 q) (0 + edit 0 key (first y))
 have := scaled_limit_sign_needed y q; move=> /correct_byP/(_ z z_qy).
 by rewrite addr0 !logitE.
 Qed.
+
+Section FewWritings.
+Variables Y Z W : finType.
+
+(* The converse to placing the second hop early (ours): where what it writes at the two-hop prompt takes
+   at most #|W| values over all tables, whatever reads it later recalls no more than #|W| tables do. *)
+Lemma few_writings_limit (written : {ffun Y -> Z} -> W) (answer : Y -> W -> Z) :
+  (\sum_(q : {ffun Y -> Z}) \sum_y (answer y (written q) == q y)
+     <= \sum_(1 <= k < #|Y|.+1)
+          minn (#|Z| ^ #|Y|) (#|W| * (\sum_(k <= j < #|Y|.+1) 'C(#|Y|, j) * #|Z|.-1 ^ (#|Y| - j))))%N.
+Proof.
+pose read w : {ffun Y -> Z} := [ffun y => answer y w].
+have card_read : (#|read @: setT| <= #|W|)%N by rewrite (leq_trans (leq_imset_card _ _)) ?cardsT.
+apply: leq_trans (counting_sum_monotone _ _ _ card_read); apply: leq_trans (counting_mean _).
+apply: leq_sum => q _.
+apply: leq_trans (leq_bigmax_cond (F := fun g => agree g q) (read (written q)) (imset_f _ (in_setT _))).
+by rewrite agreeE; apply: leq_sum => y _; rewrite ffunE.
+Qed.
+
+End FewWritings.
 
 (* ---- all four placements on one concrete stack ---- *)
 
