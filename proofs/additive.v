@@ -703,6 +703,33 @@ rewrite additive_mean_of_tails; apply: leq_sum => k _; rewrite leq_min card_ffun
 by have := additive_moment_markov k k; rewrite binn mul1n.
 Qed.
 
+(* additive_limit, part 3, the step from moments to the mean (standard): C(., k+1) lies above its
+   tangents, the one at j having slope C(j, k). *)
+Theorem bin_tangent (j k x : nat) : ('C(j, k.+1) + x * 'C(j, k) <= 'C(x, k.+1) + j * 'C(j, k))%N.
+Proof.
+have [le_jx | /ltnW le_xj] := leqP j x.
+  rewrite -(subnKC le_jx); elim: (x - j)%N => [|d IHd]; first by rewrite addn0.
+  rewrite addnS binS mulSn addnCA [leqRHS]addnAC [leqRHS]addnC; apply: leq_add IHd.
+  exact/leq_bin2l/leq_addr.
+have rise d : ('C(x + d, k.+1) <= 'C(x, k.+1) + d * 'C(x + d, k))%N.
+  elim: d => [|d IHd]; first by rewrite mul0n !addn0.
+  rewrite {1}addnS binS mulSn [leqRHS]addnCA [X in (X <= _)%N]addnC; apply: leq_add.
+    by apply: leq_bin2l; rewrite leq_add2l.
+  by apply: leq_trans IHd _; rewrite leq_add2l leq_mul2l leq_bin2l ?leq_add2l ?orbT.
+by rewrite -(subnKC le_xj) mulnDl [leqRHS]addnCA [X in (X <= _)%N]addnC leq_add2l rise.
+Qed.
+
+(* additive_limit, part 3 (ours): the mean from one moment, at any place j of its tangent. *)
+Theorem additive_tangent j k :
+  ('C(j, k) * (\sum_(q : {ffun Y -> Z}) \sum_y correct a b y q) + 'C(j, k.+1) * #|Z| ^ #|Y|
+     <= 'C(#|Y|, k.+1) * ('C(k + #|Z|, k.+1) * #|Z| ^ (#|Y| - k.+1)) + j * 'C(j, k) * #|Z| ^ #|Y|)%N.
+Proof.
+have := additive_moments k.+1; rewrite addSn /= => moment.
+rewrite -card_ffun ![(_ * #|_|)%N]mulnC -!sum_nat_const addnC big_distrr -big_split /=.
+apply: leq_trans (leq_add moment (leqnn _)); rewrite -big_split; apply: leq_sum => q _ /=.
+by rewrite [('C(j, k) * _)%N]mulnC bin_tangent.
+Qed.
+
 (* additive_limit, part 3, in one world (ours): k or more bridges are right with probability at most
    C(n+m-1, n) P[Bin(n, 1/m) >= k]. *)
 Theorem additive_tail_counting k : (0 < k)%N ->

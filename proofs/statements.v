@@ -446,6 +446,10 @@ Check @additive.weighted_merge_limit.
 Print Assumptions additive.weighted_merge_limit.
 
 (* additive_limit *)
+Check @additive.soft_routing_limit.
+Print Assumptions additive.soft_routing_limit.
+
+(* additive_limit *)
 Check @additive.additive_part_limit.
 Print Assumptions additive.additive_part_limit.
 
@@ -460,6 +464,58 @@ Print Assumptions additive.interaction_carries_excess.
 (* additive_limit *)
 Check @additive.linear_merge_counting.
 Print Assumptions additive.linear_merge_counting.
+
+(* additive_limit *)
+Check @additive.additive_limit_three.
+Print Assumptions additive.additive_limit_three.
+
+(* additive_limit *)
+Check @additive.additive_limit_fewer_bridges.
+Print Assumptions additive.additive_limit_fewer_bridges.
+
+(* additive_limit *)
+Check @additive.additive_lightest_order.
+Print Assumptions additive.additive_lightest_order.
+
+(* additive_limit *)
+Check @additive.additive_lightest_distinct.
+Print Assumptions additive.additive_lightest_distinct.
+
+(* additive_limit *)
+Check @additive.additive_moments.
+Print Assumptions additive.additive_moments.
+
+(* additive_limit *)
+Check @additive.additive_moments_weighted.
+Print Assumptions additive.additive_moments_weighted.
+
+(* additive_limit *)
+Check @additive.additive_moments_injective.
+Print Assumptions additive.additive_moments_injective.
+
+(* additive_limit *)
+Check @additive.additive_moment_markov.
+Print Assumptions additive.additive_moment_markov.
+
+(* additive_limit *)
+Check @additive.additive_tail_counting.
+Print Assumptions additive.additive_tail_counting.
+
+(* additive_limit *)
+Check @additive.bin_tangent.
+Print Assumptions additive.bin_tangent.
+
+(* additive_limit *)
+Check @additive.additive_tangent.
+Print Assumptions additive.additive_tangent.
+
+(* additive_limit *)
+Check @additive.additive_mean_of_tails.
+Print Assumptions additive.additive_mean_of_tails.
+
+(* additive_limit *)
+Check @additive.additive_limit_moments.
+Print Assumptions additive.additive_limit_moments.
 
 (* additive_limit *)
 Check @additive.additive_limit_attained.

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from functools import partial
-from itertools import product
+from itertools import combinations_with_replacement, product
 from typing import Any
 
 import numpy as np
@@ -71,10 +71,25 @@ def part_one(found: int, n: int, m: int) -> bool:
     return 4 * m * found <= (3 * m + 1) * (n * m**n)
 
 
-def both_ceilings(found: int, n: int, m: int) -> bool:
-    """Parts 1 and 3 of the claim; and no count is above the minimum that the code computes."""
+def moment(n: int, m: int, k: int) -> int:
+    """What the k-th moment, summed over all tables, may be."""
+    return math.comb(n, k) * math.comb(k + m - 1, k) * m ** (n - k) if k <= n else 0
+
+
+def part_three(found: int, n: int, m: int) -> bool:
+    by_moments = sum(min(m**n, moment(n, m, k)) for k in range(1, n + 1))
+    return found <= min(by_moments, patterns_ceiling(math.comb(n + m - 1, n), n, m))
+
+
+def three_bridges(found: int, n: int, m: int) -> bool:
+    return 3 * m * found <= (2 * m + 1) * (n * m**n)
+
+
+def every_ceiling(found: int, n: int, m: int) -> bool:
+    """``additive_bounds`` at two bridges or more; and no count is above the least that the code computes."""
     below = found <= additive_ceiling(n, m) * n * m**n * (1 + 8 * n * EPS)
-    return part_one(found, n, m) and found <= patterns_ceiling(math.comb(n + m - 1, n), n, m) and below
+    three = n <= 2 or three_bridges(found, n, m)
+    return part_one(found, n, m) and three and part_three(found, n, m) and below
 
 
 def closest_offsets(a: First, m: int) -> Second:
@@ -123,7 +138,7 @@ def test_additive_merges(n: int, m: int) -> None:
         for b in (closest, random):
             found = sum(correct(a, b, y, q) for q in tables(n, m) for y in range(n))
             assert found <= optimum
-            assert both_ceilings(found, n, m)
+            assert every_ceiling(found, n, m)
             if n > 2 and m > 1:
                 assert 4 * m * found < (3 * m + 1) * (n * m**n)
             assert share(lambda y, q, z, a=a, b=b: 12 * (a[y][z] + b[q][z]), n, m) == Fraction(found, n * m**n)
@@ -187,6 +202,135 @@ def test_weak_patterns_are_another_matter() -> None:
     assert reachable_patterns(flat) == [(0, 0), (1, 1)]
 
 
+# ---- moments, tails, orders ----
+
+
+def right_counts(a: First, b: Second, n: int, m: int) -> dict[Table, int]:
+    """The number of bridges answered right, table by table."""
+    return {q: sum(correct(a, b, y, q) for y in range(n)) for q in tables(n, m)}
+
+
+def additive_merges(n: int, m: int) -> Iterator[tuple[First, dict[Table, int]]]:
+    rng = stream(6, "moments", n, m)
+    for a in first_logits(n, m):
+        yield a, right_counts(a, closest_offsets(a, m), n, m)
+        random = {q: [Fraction(int(x)) for x in rng.integers(-6, 7, m)] for q in tables(n, m)}
+        yield a, right_counts(a, random, n, m)
+
+
+def complete_homogeneous(mu: Sequence[Fraction], k: int) -> Fraction:
+    return sum((math.prod(c, start=Fraction(1)) for c in combinations_with_replacement(mu, k)), Fraction(0))
+
+
+@pytest.mark.theorem("additive_moments", "additive_moment_markov", "additive_limit_moments", "additive_mean_of_tails")
+@pytest.mark.theorem("additive_tail_counting", "additive_tangent")
+@pytest.mark.parametrize(("n", "m"), SIZES)
+def test_moments_and_tails(n: int, m: int) -> None:
+    for a, right in additive_merges(n, m):
+        total, every = sum(right.values()), m**n
+        tails = [sum(found >= t for found in right.values()) for t in range(n + 2)]
+        assert total == sum(tails[1 : n + 1])
+        assert part_three(total, n, m)
+        for k in range(n + 2):
+            assert sum(math.comb(found, k) for found in right.values()) <= moment(n, m, k)
+            assert all(math.comb(t, k) * tails[t] <= moment(n, m, k) for t in range(n + 2))
+        for t in range(1, n + 1):
+            patterns = math.comb(n + m - 1, n)
+            assert tails[t] <= patterns * sum(math.comb(n, j) * (m - 1) ** (n - j) for j in range(t, n + 1))
+        for k, j in product(range(n + 1), range(n + 2)):
+            left = math.comb(j, k) * total + math.comb(j, k + 1) * every
+            assert left <= moment(n, m, k + 1) + j * math.comb(j, k) * every
+        if a == extremal_first(n, m).tolist() and total == additive_optimum(n, m) * n * every:
+            assert tails[n] == moment(n, m, n)  # attained: C(k + m - 2, k) in place of C(k + m - 1, k) is false
+
+
+@pytest.mark.theorem("bin_tangent")
+def test_binomials_lie_above_their_tangents() -> None:
+    for j, k, x in product(range(7), range(6), range(9)):
+        left, right = math.comb(j, k + 1) + x * math.comb(j, k), math.comb(x, k + 1) + j * math.comb(j, k)
+        assert left <= right
+        assert (left == right) or x not in (j, j + 1)  # a slope above C(j, k) fails at j + 1, one below at j - 1
+    assert math.comb(4, 3) + 3 * (math.comb(4, 2) - 4) > math.comb(3, 3) + 4 * (math.comb(4, 2) - 4)
+
+
+@pytest.mark.theorem("additive_moments_weighted", "additive_moments_injective")
+@pytest.mark.parametrize(("n", "m"), SIZES)
+def test_moments_of_other_tables(n: int, m: int) -> None:
+    uneven = [Fraction(2 * z + 1, m * m) for z in range(m)]
+    laws = [[Fraction(1, m)] * m, uneven, [Fraction(1)] + [Fraction(0)] * (m - 1)]
+    beyond_uniform = False
+    for _, right in additive_merges(n, m):
+        for mu, k in product(laws, range(n + 2)):
+            mean = sum(
+                (math.prod((mu[z] for z in q), start=Fraction(1)) * math.comb(found, k) for q, found in right.items()),
+                Fraction(0),
+            )
+            assert mean <= math.comb(n, k) * complete_homogeneous(mu, k)
+            beyond_uniform |= mean * m**n > moment(n, m, k)
+        different = [found for q, found in right.items() if len(set(q)) == n]
+        for k in range(n + 2):
+            assert sum(math.comb(x, k) for x in different) * math.factorial(k) <= math.comb(n, k) * len(different)
+    assert beyond_uniform  # the uniform moments do not hold for every law
+
+
+@pytest.mark.theorem("additive_lightest_order", "additive_lightest_distinct", "additive_limit_three")
+@pytest.mark.parametrize(("n", "m"), [*SIZES, (3, 4)])
+def test_lightest_orders(n: int, m: int) -> None:
+    multisets = list(combinations_with_replacement(range(m), n))
+    most = 0
+    for _, right in additive_merges(n, m):
+        for t in range(n + 1):
+            light = sum(max(Counter(values).values()) <= t for values in multisets)
+            assert sum(found > t for found in right.values()) + light <= m**n
+        pairs = sum(found > 1 for found in right.values())
+        assert pairs + math.comb(m, n) <= m**n
+        most = max(most, sum(right.values()))
+        assert n == 2 or three_bridges(sum(right.values()), n, m)
+    if n == 3:
+        assert 3 * m * most == (2 * m + 1) * (n * m**n)  # attained
+    if n == 2:
+        assert not three_bridges(most, n, m)  # the premise of three bridges is needed
+
+
+@pytest.mark.theorem("additive_limit_fewer_bridges")
+def test_more_bridges_never_raise_the_best_share() -> None:
+    for m in (2, 3):
+        shares = [additive_optimum(n, m) for n in range(1, 5)]
+        assert shares == sorted(shares, reverse=True)
+        assert shares[0] > shares[-1]
+    # merge by merge: a share over all bridges is at most the best share over some of them
+    for n, m, j in ((3, 2, 2), (4, 2, 2), (4, 2, 3), (3, 3, 2)):
+        best = additive_optimum(j, m)
+        assert all(sum(right.values()) <= best * n * m**n for _, right in additive_merges(n, m))
+
+
+@pytest.mark.theorem("soft_routing_limit")
+def test_soft_routers() -> None:
+    n, m = 3, 2
+    rng = stream(7, "routing")
+    for s0 in (Fraction(0), Fraction(1, 2), Fraction(3)):
+        a, base = extremal_first(n, m).astype(int).tolist(), [Fraction(int(x), 2) for x in rng.integers(-2, 3, m)]
+        b = closest_offsets(a, m)
+        s1 = [Fraction(int(x), 3) for x in rng.integers(1, 9, n)]
+        s2 = {q: Fraction(int(rng.integers(1, 9)), 3) for q in tables(n, m)}
+
+        f = {
+            (y, q): [base[z] + (s1[y] * a[y][z] + s2[q] * b[q][z]) / (s0 + s1[y] + s2[q]) for z in range(m)]
+            for y in range(n)
+            for q in tables(n, m)
+        }
+        found = count(lambda y, q, z, f=f: f[y, q][z], n, m)  # type: ignore[misc]
+        assert three_bridges(found, n, m)
+        assert part_three(found, n, m)
+
+    # a router whose scores see bridge and table together answers everything
+    def together(y: int, q: Table, z: int) -> Fraction:
+        s1 = Fraction(9 if q[y] == 1 else 1)
+        return (s1 * z + 3 * (1 - z)) / (s1 + 3)
+
+    assert count(together, n, m) == n * m**n
+
+
 # ---- perturbations, networks, weights ----
 
 
@@ -223,7 +367,7 @@ def network_is_within_the_limit(n: int, m: int, size: int, rng: np.random.Genera
         return additive(y, q, z) + move[y, q][z]
 
     found = count(additive, n, m)
-    assert both_ceilings(found, n, m)
+    assert every_ceiling(found, n, m)
     # one bound for all queries, and one per query
     worst = max(abs(x) for moves in move.values() for x in moves)
     robust = count(merged, n, m, 2 * worst)
@@ -232,7 +376,7 @@ def network_is_within_the_limit(n: int, m: int, size: int, rng: np.random.Genera
     pairs = [(y, q) for q in tables(n, m) for y in range(n)]
     certain = [(y, q) for y, q in pairs if correct_by(2 * delta[y, q], merged, y, q, m)]
     assert all(correct_by(Fraction(0), additive, y, q, m) for y, q in certain)
-    assert both_ceilings(len(certain), n, m)
+    assert every_ceiling(len(certain), n, m)
     excess = sum(
         correct_by(Fraction(0), merged, y, q, m) and not correct_by(Fraction(0), additive, y, q, m) for y, q in pairs
     )
@@ -265,7 +409,7 @@ def test_weights_and_scales() -> None:
             for y in range(n)
             for q in tables(n, m)
         }
-        assert both_ceilings(count(lambda y, q, z, f=f: f[y, q][z], n, m), n, m)
+        assert every_ceiling(count(lambda y, q, z, f=f: f[y, q][z], n, m), n, m)
     # a scale of both signs is not covered: it answers all 8
     strength = {(0, 1): 1, (1, 0): -1, (0, 0): 0, (1, 1): 0}
     full = count(lambda y, q, z: Fraction(strength[q] * (y == z)) + Fraction(q[0] == z, 2), 2, 2)
@@ -282,9 +426,9 @@ def test_linear_read_out() -> None:
         u1 = [whole(rng, d, 2) for _ in range(n)]
         u2 = {q: whole(rng, d, 3) for q in tables(n, m)}
         logits = {(y, q): readout @ (h + u1[y] @ f1 + u2[q] @ f2) for y in range(n) for q in tables(n, m)}
-        assert both_ceilings(count(lambda y, q, z, x=logits: x[y, q][z, 0], n, m), n, m)
+        assert every_ceiling(count(lambda y, q, z, x=logits: x[y, q][z, 0], n, m), n, m)
         scaled = {at: Fraction(int(rng.integers(0, 3))) * x for at, x in logits.items()}
-        assert both_ceilings(count(lambda y, q, z, x=scaled: x[y, q][z, 0], n, m), n, m)
+        assert every_ceiling(count(lambda y, q, z, x=scaled: x[y, q][z, 0], n, m), n, m)
     # the best of the limit through a read-out: E = 1, updates that write the extremal logits
     first, one = extremal_first(2, 3).astype(int).tolist(), Mat([[1]])
     write = [Mat([[x] for x in row]) for row in first]

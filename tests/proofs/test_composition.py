@@ -205,7 +205,8 @@ def right_count(logits: Logits, n: int, m: int) -> int:
 
 def within_limit(found: int, n: int, m: int) -> bool:
     below = found <= additive_ceiling(n, m) * n * m**n + 1e-9
-    return below and 4 * m * found <= (3 * m + 1) * (n * m**n)
+    three = n <= 2 or 3 * m * found <= (2 * m + 1) * (n * m**n)
+    return below and three and 4 * m * found <= (3 * m + 1) * (n * m**n)
 
 
 def relu(x: Fraction) -> Fraction:
