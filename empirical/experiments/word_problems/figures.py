@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -16,18 +15,20 @@ from empirical.engine.drawing import (
     PURPLE,
     RED,
     Records,
+    Rows,
     cloud,
     finish,
     mean_mark,
     mean_rate,
     new_panels,
     panel_title,
-    rate,
     share_axis,
     tally_suffix,
     world_mark,
 )
+from empirical.engine.records import Record
 from empirical.experiments.word_problems.predictions import ORDERS
+from empirical.experiments.word_problems.tables import World, WorldCell
 
 GROUPS = {"composed": "base composed its own skills", "single": "base saw single clauses only"}
 #: what is asked, as it stands below the axis
@@ -47,20 +48,20 @@ METHODS = {
 }
 
 
-def _group(records: Records, group: str) -> list[Mapping[str, Any]]:
-    return [r for r in records if r["cell"]["group"] == group]
+def _group(records: Records, group: str) -> list[Record[WorldCell, World]]:
+    return [r for r in records if r.cell.group == group]
 
 
-def _share(record: Mapping[str, Any], model: str, asked: str) -> float:
-    metrics = record["metrics"]
-    if model not in metrics["scores"]:
+def _share(record: Record[WorldCell, World], model: str, asked: str) -> float:
+    metrics = record.metrics
+    if model not in metrics.scores:
         return math.nan
     if asked.startswith("written "):
-        return rate(metrics["chains"][model]["reached"][asked.removeprefix("written ")])
-    return rate(metrics["scores"][model][asked])
+        return metrics.chains[model].reached[asked.removeprefix("written ")].rate
+    return metrics.scores[model][asked].rate
 
 
-def hops_figure(records: Records, rows: Records) -> Figure | None:
+def hops_figure(records: Records, rows: Rows) -> Figure | None:
     """One clause, two, three, direct and worked, by base; with the law and with oracle routing."""
     groups = {g: _group(records, g) for g in GROUPS}
     groups = {g: worlds for g, worlds in groups.items() if worlds}
@@ -72,9 +73,9 @@ def hops_figure(records: Records, rows: Records) -> Figure | None:
             for shift, (model, (_, colour, marker)) in zip((-0.25, 0.0, 0.25), MODELS.items(), strict=True):
                 cloud(axis, x + shift, [_share(r, model, asked) for r in worlds], colour, 0.16, marker)
             if asked in ORDERS:
-                said = [r["metrics"]["predicted"] for r in worlds]
-                law = mean_rate([s["coverage_law"]["value"][asked]["low"] for s in said])
-                oracle = mean_rate([s["oracle"]["value"][asked] for s in said])
+                said = [r.metrics.predicted for r in worlds]
+                law = mean_rate([s.coverage_law.value[asked].low for s in said])
+                oracle = mean_rate([s.oracle.value[asked] for s in said])
                 axis.plot([x - 0.38, x - 0.12], [law, law], "k-", lw=1.6, gid=f"law.{group}.{asked}")
                 axis.plot(
                     [x - 0.38, x - 0.12], [oracle, oracle], color=RED, ls=":", lw=1.6, gid=f"oracle.{group}.{asked}"
@@ -90,7 +91,7 @@ def hops_figure(records: Records, rows: Records) -> Figure | None:
     return finish(figure, "Word problems: new names, numbers and templates", shown, handles, 3)
 
 
-def surface_figure(records: Records, rows: Records) -> Figure | None:
+def surface_figure(records: Records, rows: Rows) -> Figure | None:
     """What the surface does (lures), and what each method keeps and composes."""
     worlds = _group(records, "composed")
     if not worlds:
@@ -113,7 +114,7 @@ def surface_figure(records: Records, rows: Records) -> Figure | None:
     share_axis(left, "share of lures")
     left.set_ylim(0, 1.1)
     panel_title(left, "Looks like the other skill" + tally_suffix([r["verdict"] for r in rows if ".lure." in r["id"]]))
-    shown = [m for m in METHODS if m in worlds[0]["metrics"]["scores"]]
+    shown = [m for m in METHODS if m in worlds[0].metrics.scores]
     for i, method in enumerate(shown):
         points = [
             [mean_rate([_share(r, method, c) for c in cells]) for cells in (("A", "B"), ("AB", "BA"))] for r in worlds

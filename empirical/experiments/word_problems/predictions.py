@@ -7,13 +7,15 @@ over; exact is only what follows from counting (the bound on chains).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from empirical.engine import predictions as _book
 from empirical.engine.judge import Prediction
+from empirical.engine.predictions import Predictions
+from empirical.engine.records import Record
+from empirical.experiments.word_problems.tables import Settings, World
 
 #: smallest rates at which a positive control counts as positive; set low after calibration on earlier forms of the task
 CONTROLS = {"bare": 0.9, "known": 0.7, "composes": 0.4, "learnt": 0.6, "mixed": 0.4}
@@ -24,130 +26,118 @@ MARGIN = 0.10
 ORDERS = {"AB": "A then B", "BA": "B then A"}
 
 
-def predictions(config: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> list[Prediction]:
-    """What was said, and what the worlds of `results` showed; tiny worlds (group *live*) only carry what is exact."""
+def predictions(settings: Settings, records: Sequence[Record[Any, Any]]) -> list[Prediction]:
+    """What was said, and what the worlds showed; tiny worlds (group *live*) only carry what is exact."""
     found: list[Prediction] = []
-    groups: dict[str, list[Mapping[str, Any]]] = {}
-    for group in config["groups"]:
-        worlds = [r for r in results if r["cell"]["group"] == group["name"]]
+    for group in settings.groups:
+        worlds = [r.metrics for r in records if r.cell.group == group.name]
         if worlds:
-            groups[group["name"]] = worlds
-            book = Book(group["name"], worlds)
-            book.chain_bound()
-            if group["name"] != "live":
-                book.controls()
-                book.reuse(group["composed"])
-            found += book.entries
-    composed = {r["cell"]["seed"]: r["metrics"] for r in groups.get("composed", [])}
-    single = {r["cell"]["seed"]: r["metrics"] for r in groups.get("single", [])}
+            said = Worlds(group.name, worlds)
+            said.chain_bound()
+            if group.name != "live":
+                said.controls()
+                said.reuse(group.composed)
+            found += said
+    return found + _coverage(records)
+
+
+def _coverage(records: Sequence[Record[Any, Any]]) -> Predictions:
+    """The base that composed its own skills against the one that did not, world by world."""
+    said = Predictions()
+    composed, single = (
+        {r.cell.seed: r.metrics.scores["sum"] for r in records if r.cell.group == group}
+        for group in ("composed", "single")
+    )
     both = sorted(set(composed) & set(single))
-    for cell, order in ORDERS.items() if both else ():
-        gains = [_rate(composed[s]["scores"]["sum"][cell]) - _rate(single[s]["scores"]["sum"][cell]) for s in both]
-        found.append(
-            Prediction(
-                f"coverage.{cell}",
-                "coverage_law",
-                "hypothesis",
-                "order",
-                0.0,
-                0.0,
-                gains,
-                f"{order}: the sum answers more where the base composed its own skills",
-            )
-        )
-    return found
+    for cell, order in ORDERS.items():
+        gains = [composed[s][cell].rate - single[s][cell].rate for s in both]
+        says = f"{order}: the sum answers more where the base composed its own skills"
+        said.hypothesis(f"coverage.{cell}", "coverage_law", says, of=gains, above=0.0)
+    return said
 
 
-def _rate(count: Sequence[int]) -> float:
-    return count[0] / count[1]
-
-
-class Book(_book.Book):
+class Worlds(Predictions):
     """The predictions of one group of worlds."""
 
-    names_group = True
+    def __init__(self, group: str, worlds: Sequence[World]) -> None:
+        super().__init__(group, [w.scores for w in worlds], words=group)
+        self.worlds = worlds
 
-    def control(self, name: str, claim: str, least: str, condition: str, cell: str, says: str) -> None:
-        """A positive control."""
-        self.say(name, claim, "control", "at_least", CONTROLS[least], self.counts(condition, cell), says)
+    def has(self, condition: str) -> bool:
+        """Whether every world has this condition."""
+        return all(condition in w.scores for w in self.worlds)
 
     def chain_bound(self) -> None:
         """chain_of_thought as it is a theorem about the counts of one model."""
         rounding = float(4 * np.finfo(np.float64).eps)  # s1 + s2 - 1 and k / n are each a few roundings from exact
-        chains = [c for w in self.worlds for c in w["chains"].values()]
-        self.say(
-            "chain.lower",
-            "chain_of_thought",
-            "exact",
-            "at_least",
-            [c["predicted"]["value"][cell]["lower"] for c in chains for cell in ORDERS],
-            [c["reached"][cell] for c in chains for cell in ORDERS],
-            "worked steps end right in at least s₁ + s₂ − 1, in every model and order",
-            rounding,
-        )
+        chains = [c for w in self.worlds for c in w.chains.values()]
+        lower = [c.predicted.value[cell].lower for c in chains for cell in ORDERS]
+        reached = [c.reached[cell] for c in chains for cell in ORDERS]
+        says = "worked steps end right in at least s₁ + s₂ − 1, in every model and order"
+        self.exact("chain.lower", "chain_of_thought", says, of=reached, at_least=lower, within=rounding)
 
     def controls(self) -> None:
         """What must come out, or the worlds show nothing."""
-        self.control("bare", "chain_of_thought", "bare", "base", "bare", "the base knows the bare facts")
-        self.control("known", "coverage_law", "known", "base", "known", "the base reads its own skills in new stories")
+        say, least = self.control, CONTROLS
+        says = "the base knows the bare facts"
+        say("bare", "chain_of_thought", says, of=("base", "bare"), at_least=least["bare"])
+        says = "the base reads its own skills in new stories"
+        say("known", "coverage_law", says, of=("base", "known"), at_least=least["known"])
         for skill in ("A", "B"):
             says = f"expert {skill} answers new names, numbers and templates"
-            self.control(f"learnt.{skill}", "interference", "learnt", skill, skill, says)
+            say(f"learnt.{skill}", "interference", says, of=(skill, skill), at_least=least["learnt"])
         if self.has("mixed"):
-            self.control("mixed", "coverage_law", "mixed", "mixed", "AB", "an expert that saw A then B solves new ones")
+            says = "an expert that saw A then B solves new ones"
+            say("mixed", "coverage_law", says, of=("mixed", "AB"), at_least=least["mixed"])
         says = "a random first adapter composes nothing"
-        self.say("random", "coverage_law", "control", "at_most", NOTHING, self.counts("random_first", "AB"), says)
+        say("random", "coverage_law", says, of=("random_first", "AB"), at_most=NOTHING)
 
     def reuse(self, composed: bool) -> None:
         """Experts together: what is kept, what is composed, by which route, and what the surface does."""
         if composed:
             says = "the base composes its own skills"
-            self.control("composes", "coverage_law", "composes", "base", "known_known", says)
+            self.control("composes", "coverage_law", says, of=("base", "known_known"), at_least=CONTROLS["composes"])
         for skill in ("A", "B"):
-            kept, says = self.counts("sum", skill), f"the sum keeps {skill}"
-            self.say(f"retained.{skill}", "interference", "hypothesis", "at_least", CONTROLS["learnt"], kept, says)
+            says = f"the sum keeps {skill}"
+            self.hypothesis(f"retained.{skill}", "interference", says, of=("sum", skill), at_least=CONTROLS["learnt"])
         for cell in ORDERS:
             self.direct(cell, composed)
             self.worked(cell)
         if self.has("mixed"):
-            gains, says = (
-                self.differences(("mixed", "BA"), ("joint", "BA")),
-                "mixed problems in one order do not teach the other",
-            )
-            self.say("spread", "coverage_law", "hypothesis", "equal", 0.0, gains, says, MARGIN)
+            says = "mixed problems in one order do not teach the other"
+            self.hypothesis("spread", "coverage_law", says, of=("mixed", "BA"), equal=("joint", "BA"), within=MARGIN)
         for skill in ("A", "B"):
-            lead = self.differences(("sum", f"lure_{skill}_clear"), ("sum", f"lure_{skill}_verb"))
             says = f"clauses of {skill} with a verb of the other: the sum goes by the frame more often than by the verb"
-            self.say(f"lure.{skill}", "interference", "hypothesis", "order", 0.0, lead, says)
+            frame, verb = ("sum", f"lure_{skill}_clear"), ("sum", f"lure_{skill}_verb")
+            self.hypothesis(f"lure.{skill}", "interference", says, of=frame, above=verb)
 
     def direct(self, cell: str, composed: bool) -> None:
         """Both skills in one text, the number at once."""
         order, sums = ORDERS[cell], self.counts("sum", cell)
-        laws = [w["predicted"]["coverage_law"]["value"][cell]["low"] for w in self.worlds]
+        laws = [w.predicted.coverage_law.value[cell].low for w in self.worlds]
         says = f"{order}: the sum answers c λ p₂, read off each expert beside the base's own skills"
-        self.say(f"law.{cell}", "coverage_law", "hypothesis", "equal", laws, sums, says, MARGIN)
-        oracle = [w["predicted"]["oracle"]["value"][cell] for w in self.worlds]
+        self.hypothesis(f"law.{cell}", "coverage_law", says, of=sums, equal=laws, within=MARGIN)
         # the outcome is what the sum answers beyond oracle routing and the margin
-        beyond = [k / n - o - MARGIN for (k, n), o in zip(sums, oracle, strict=True)]
+        beyond = [k.rate - w.predicted.oracle.value[cell] - MARGIN for k, w in zip(sums, self.worlds, strict=True)]
+        says = (
+            f"{order}: the sum passes oracle routing to one adapter by {'' if composed else 'no '}more than the margin"
+        )
         if composed:
-            says = f"{order}: the sum passes oracle routing to one adapter by more than the margin"
-            self.say(f"oracle.{cell}", "hard_routing", "hypothesis", "order", 0.0, beyond, says)
+            self.hypothesis(f"oracle.{cell}", "hard_routing", says, of=beyond, above=0.0)
         else:
-            says = f"{order}: the sum passes oracle routing to one adapter by no more than the margin"
-            self.say(f"oracle.{cell}", "hard_routing", "hypothesis", "at_most", 0.0, beyond, says)
+            self.hypothesis(f"oracle.{cell}", "hard_routing", says, of=beyond, at_most=0.0)
         if self.has("joint"):
-            gains = self.differences(("joint", cell), ("sum", cell))
             says = f"{order}: joint training composes no better than the sum"
-            self.say(f"joint.{cell}", "coverage_law", "hypothesis", "equal", 0.0, gains, says, MARGIN)
+            joint, both = ("joint", cell), ("sum", cell)
+            self.hypothesis(f"joint.{cell}", "coverage_law", says, of=joint, equal=both, within=MARGIN)
 
     def worked(self, cell: str) -> None:
         """Both skills in one text, with worked steps, by the sum."""
-        order = ORDERS[cell]
-        chains = [w["chains"]["sum"] for w in self.worlds]
-        product = [c["predicted"]["value"][cell]["independent"] for c in chains]
-        reached = [c["reached"][cell] for c in chains]
+        order, chains = ORDERS[cell], [w.chains["sum"] for w in self.worlds]
+        product = [c.predicted.value[cell].independent for c in chains]
+        reached = [c.reached[cell] for c in chains]
         says = f"{order}, worked: s₁ s₂ of the sum"
-        self.say(f"chain.{cell}", "chain_of_thought", "hypothesis", "equal", product, reached, says, MARGIN)
-        gains = [k / n - j / m for (k, n), (j, m) in zip(reached, self.counts("sum", cell), strict=True)]
+        self.hypothesis(f"chain.{cell}", "chain_of_thought", says, of=reached, equal=product, within=MARGIN)
+        gains = [worked.rate - at_once.rate for worked, at_once in zip(reached, self.counts("sum", cell), strict=True)]
         says = f"{order}: worked steps of the sum answer more than its direct answers"
-        self.say(f"worked.{cell}", "chain_of_thought", "hypothesis", "order", 0.0, gains, says)
+        self.hypothesis(f"worked.{cell}", "chain_of_thought", says, of=gains, above=0.0)

@@ -12,15 +12,19 @@ both of its digits are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from empirical.experiments.coverage.run import seal
+from empirical.engine.experiment import Experiment, Kind
+from empirical.engine.sealed import seal
+from empirical.engine.settings import Cell, Count
 from empirical.experiments.word_problems.predictions import predictions
+from empirical.experiments.word_problems.tables import Chain, Foretold, Law, Settings, Steps, WorldCell, WorldSettings
+from empirical.experiments.word_problems.tables import World as Measured
 from empirical.reuse.methods import ROUTERS, check_method, oracle_right, random_like, reused, weighted_sum
 from empirical.reuse.methods import Options as ReuseOptions
 from empirical.tasks.sentences import Batch, Part, Ragged
@@ -41,33 +45,8 @@ from empirical.training.adapter import AdapterShape, Job, Schedule, answer_logit
 from empirical.training.bases import BaseShape, Updates, scratch_base, updated
 from empirical.training.together import train_adapters, trainer
 from theory.composition import chain_of_thought, coverage_law
-from theory.numerics import integer, require
+from theory.numerics import require
 
-__all__ = ["ORDER", "PROTOCOL", "cells", "predictions", "run", "seconds", "takes_method"]
-
-PROTOCOL = 1
-ORDER = 40
-
-TRAINING = (
-    "width",
-    "layers",
-    "heads",
-    "feed_forward",
-    "base_rows",
-    "base_steps",
-    "base_batch",
-    "base_rate",
-    "adapter_rows",
-    "adapter_steps",
-    "adapter_batch",
-    "rank",
-    "rate",
-    "density",
-    "questions",
-    "experts",
-    "methods",
-)
-GROUP = ("name", "composed", "worlds", "first_seed")
 #: what each expert is taught: sequences of skills
 EXPERTS: dict[str, list[list[tuple[str, ...]]]] = {
     "A": [[("add",)]],
@@ -81,65 +60,37 @@ BOTH = {"AB": ("A_known", "known_B"), "BA": ("B_known", "known_A")}
 POSITIONS = 80
 
 
-def cells(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+def cells(settings: Settings) -> list[Cell]:
     """One cell per world of every group.
 
-    Args:
-        config: defaults (keys TRAINING) and `groups`, a list of tables with name, composed (whether the base's direct
-            stories have two clauses), worlds, first_seed, and any default to change.
-
     Raises:
-        ValueError: an unknown or a missing key or method, or a count that is none.
+        ValueError: an unknown expert, method or setting of a group, or experts without A and B.
     """
-    _keys("word_problems", config, {*TRAINING, "groups"}, {*TRAINING, "groups"})
-    grid: list[dict[str, Any]] = []
-    for group in config["groups"]:
-        _keys(f"word_problems: group {group.get('name')}", group, {*GROUP, *TRAINING}, set(GROUP))
-        settings = {k: group.get(k, config[k]) for k in TRAINING}
-        unknown = sorted(set(settings["experts"]) - set(EXPERTS))
+    default = WorldSettings.of(settings)
+    grid: list[Cell] = []
+    for group in settings.groups:
+        world = default.but(**group.changes)
+        unknown = sorted(set(world.experts) - set(EXPERTS))
         require(not unknown, "experts", "some of " + ", ".join(EXPERTS), ", ".join(unknown))
-        require({"A", "B"} <= set(settings["experts"]), "experts", "A and B among them", settings["experts"])
-        for method in settings["methods"]:
+        require({"A", "B"} <= set(world.experts), "experts", "A and B among them", world.experts)
+        for method in world.methods:
             check_method(method)
-        require(isinstance(group["composed"], bool), "composed", "true or false", repr(group["composed"]))
-        integer(settings["questions"], "questions", 1)
-        for i in range(integer(group["worlds"], "worlds", 1)):
-            seed = integer(group["first_seed"], "first_seed", 0) + i
-            grid.append({"group": group["name"], "seed": seed, "composed": group["composed"], **settings})
+        about = {"group": group.name, "composed": group.composed}
+        grid += [WorldCell.of(world, seed=group.first_seed + i, **about) for i in range(group.worlds)]
     return grid
 
 
-def _keys(name: str, table: Mapping[str, Any], allowed: set[str], needed: set[str]) -> None:
-    unknown, missing = sorted(set(table) - allowed), sorted(needed - set(table))
-    require(not unknown, name, "known keys", ", ".join(unknown))
-    require(not missing, name, "the keys " + ", ".join(sorted(needed)), "no " + ", ".join(missing))
-
-
-def takes_method(cell: Mapping[str, Any]) -> bool:
-    """A merge of the user's own is run in every world."""
-    return True
-
-
-def seconds(cell: Mapping[str, Any]) -> float:
+def seconds(cell: WorldCell) -> float:
     """A guess of the seconds that a cell takes on one core, from its sizes."""
-    size = cell["layers"] * cell["width"] / (4 * 64)
-    lessons = sum((1 + len(EXPERTS[name])) / 2 for name in cell["experts"])
-    rows = cell["base_steps"] * cell["base_batch"] + lessons * cell["adapter_steps"] * cell["adapter_batch"]
-    return 4 + size * (rows * 1.6e-3 + (8 + len(cell["methods"])) * cell["questions"] * 1.5e-2)
+    size = cell.layers * cell.width / (4 * 64)
+    lessons = sum((1 + len(EXPERTS[name])) / 2 for name in cell.experts)
+    rows = cell.base_steps * cell.base_batch + lessons * cell.adapter_steps * cell.adapter_batch
+    return 4 + size * (rows * 1.6e-3 + (8 + len(cell.methods)) * cell.questions * 1.5e-2)
 
 
-def run(cell: Mapping[str, Any], device: str) -> dict[str, Any]:
-    """Run one world; counts are [k, n].
-
-    Raises:
-        TrainingDiverged: a loss was not finite.
-    """
+def run(cell: WorldCell, device: str) -> Measured:
+    """Run one world. Raises TrainingDiverged where a loss was not finite."""
     return WorldRun(cell, device).run()
-
-
-def _count(right: np.ndarray, mask: np.ndarray | None = None) -> list[int]:
-    chosen = right if mask is None else right[mask]
-    return [int(np.count_nonzero(chosen)), len(chosen)]
 
 
 @torch.no_grad()
@@ -179,26 +130,26 @@ def write_on(model: Any, prompts: Ragged, count: int) -> np.ndarray:
 class WorldRun:
     """Everything that happens in one world, in order; see :meth:`run`."""
 
-    def __init__(self, cell: Mapping[str, Any], device: str) -> None:
-        self.cell, self.seed = cell, cell["seed"]
+    def __init__(self, cell: WorldCell, device: str) -> None:
+        self.cell, self.seed = cell, cell.seed
         self.world = World(self.seed)
-        size = {k: cell[k] for k in ("width", "layers", "heads", "feed_forward")}
-        self.base = scratch_base(BaseShape(len(WORDS), positions=POSITIONS, **size), self.seed).to(device)
+        size = (cell.width, cell.layers, cell.heads, cell.feed_forward)
+        self.base = scratch_base(BaseShape(len(WORDS), *size, positions=POSITIONS), self.seed).to(device)
         self.problems: dict[str, list[Problem]] = {
-            name: self.world.problems(sequences, cell["questions"], "test", f"ask {name}", lure)
+            name: self.world.problems(sequences, cell.questions, "test", f"ask {name}", lure)
             for name, (sequences, lure) in CELLS.items()
         }
-        self.scores: dict[str, dict[str, list[int]]] = {}
+        self.scores: dict[str, dict[str, Count]] = {}
         self.right: dict[str, dict[str, np.ndarray]] = {}
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Measured:
         """Pretrain, train experts, measure them alone, seal the predictions, reuse, score."""
         cell = self.cell
-        shown = self.world.pretraining(cell["composed"], cell["base_rows"])
-        plan = Schedule(cell["base_steps"], cell["base_batch"], cell["base_rate"], warmup=100, weight_decay=0.1)
+        shown = self.world.pretraining(cell.composed, cell.base_rows)
+        plan = Schedule(cell.base_steps, cell.base_batch, cell.base_rate, warmup=100, weight_decay=0.1)
         losses = {"base": pretrain(self.base, shown, plan, self.seed)}
         self.score("base", self.base)
-        trained = train_adapters(self.base, [self.job(name, shown) for name in cell["experts"]])
+        trained = train_adapters(self.base, [self.job(name, shown) for name in cell.experts])
         experts = {name: t.updates for name, t in trained.items()}
         losses |= {name: t.losses for name, t in trained.items()}
         chains = {}
@@ -212,18 +163,12 @@ class WorldRun:
         with updated(self.base, weighted_sum(members, [1.0, 1.0])) as model:
             chains["sum"] = self.chain(model)
             self.score("sum", model)
-        with updated(
-            self.base, weighted_sum([random_like(experts["A"], self.seed), experts["B"]], [1.0, 1.0])
-        ) as model:
+        random = weighted_sum([random_like(experts["A"], self.seed), experts["B"]], [1.0, 1.0])
+        with updated(self.base, random) as model:
             self.score("random_first", model)
         self.others(members)
-        return {
-            "trainer": trainer(),
-            "losses": {name: float(np.mean(values[-20:])) for name, values in losses.items()},
-            "scores": self.scores,
-            "predicted": predicted,
-            "chains": chains,
-        }
+        last = {name: float(np.mean(values[-20:])) for name, values in losses.items()}
+        return Measured(trainer=trainer(), losses=last, scores=self.scores, predicted=predicted, chains=chains)
 
     def job(self, name: str, replay: Sequence[Part]) -> Job:
         """One expert: its lessons are half of every batch, the base's own mixture the other half.
@@ -235,54 +180,44 @@ class WorldRun:
             part
             for sequences in lessons
             for part in self.world.lesson(
-                sequences, cell["adapter_rows"], f"teach {'-'.join(sequences[0])}", 0.5 / len(lessons)
+                sequences, cell.adapter_rows, f"teach {'-'.join(sequences[0])}", 0.5 / len(lessons)
             )
         ]
         parts += [Part(p.sentences, 0.5 * p.weight) for p in replay]
-        plan = Schedule(cell["adapter_steps"] * (1 + len(lessons)) // 2, cell["adapter_batch"], cell["rate"])
-        return Job(name, parts, AdapterShape(cell["rank"], 2 * cell["rank"]), plan, self.seed)
+        plan = Schedule(cell.adapter_steps * (1 + len(lessons)) // 2, cell.adapter_batch, cell.rate)
+        return Job(name, parts, AdapterShape(cell.rank, 2 * cell.rank), plan, self.seed)
 
     # ------------------------------------------------------------ scores
 
     def score(self, name: str, model: nn.Module) -> None:
         """Ask the model everything; counts go to `scores`, answers by question to `right`."""
         right = {cell: whole(model, direct(asked)) for cell, asked in self.problems.items()}
-        counts = {cell: _count(r) for cell, r in right.items()}
+        counts = {cell: Count.of(r) for cell, r in right.items()}
         for cell in ("A", "B", "AB", "BA"):
-            counts[f"worked_{cell}"] = _count(whole(model, worked(self.problems[cell])))
+            counts[f"worked_{cell}"] = Count.of(whole(model, worked(self.problems[cell])))
         for cell in ("lure_A", "lure_B"):
-            other = [by_verb(p) for p in self.problems[cell]]
-            clear = np.array(
-                [o is not None and o != p.numbers[-1] for o, p in zip(other, self.problems[cell], strict=True)]
-            )
-            swapped = [p._replace(numbers=(*p.numbers[:-1], o if o is not None else 0)) for o, p in
-                       zip(other, self.problems[cell], strict=True)]  # fmt: skip
-            fooled = whole(model, direct(swapped))
-            counts[f"{cell}_clear"] = _count(right[cell], clear)
-            counts[f"{cell}_verb"] = _count(fooled, clear)
-        facts = self.world.arithmetic(self.cell["questions"])
+            asked = self.problems[cell]
+            other = [by_verb(p) for p in asked]
+            clear = np.array([o is not None and o != p.numbers[-1] for o, p in zip(other, asked, strict=True)])
+            swapped = [p._replace(numbers=(*p.numbers[:-1], o or 0)) for o, p in zip(other, asked, strict=True)]
+            counts[f"{cell}_clear"] = Count.of(right[cell], clear)
+            counts[f"{cell}_verb"] = Count.of(whole(model, direct(swapped)), clear)
+        facts = self.world.arithmetic(self.cell.questions)
         known = answered(model, facts)
-        counts["bare"] = _count(np.asarray(known[:, :STEP].all(axis=1)))
+        counts["bare"] = Count.of(np.asarray(known[:, :STEP].all(axis=1)))
         self.scores[name], self.right[name] = counts, right
 
-    def foretell(self) -> dict[str, Any]:
+    def foretell(self) -> Foretold:
         """What the experts alone say about reuse; sealed before any merge."""
         laws, routed = {}, {}
         for cell, (first, second) in BOTH.items():
-            by = {"A": cell[0], "B": cell[1]}
-            retrieval = self._rate(by["A"], first)
-            p2 = self._rate(by["B"], second)
-            law = coverage_law(float(self.cell["composed"]), retrieval, p2, LARGEST + 1)
-            laws[cell] = {"lambda": retrieval, "p2": p2, "low": law.low}
-            k, n = _count(oracle_right([self.right[e][cell] for e in ("base", "A", "B")]))
-            routed[cell] = k / n
-        return {"coverage_law": seal(laws), "oracle": seal(routed)}
+            retrieval, p2 = self.scores[cell[0]][first].rate, self.scores[cell[1]][second].rate
+            low = coverage_law(float(self.cell.composed), retrieval, p2, LARGEST + 1).low
+            laws[cell] = Law(retrieval=retrieval, p2=p2, low=low)
+            routed[cell] = Count.of(oracle_right([self.right[e][cell] for e in ("base", "A", "B")])).rate
+        return Foretold(coverage_law=seal(laws), oracle=seal(routed))
 
-    def _rate(self, name: str, cell: str) -> float:
-        k, n = self.scores[name][cell]
-        return k / n
-
-    def chain(self, model: nn.Module) -> dict[str, Any]:
+    def chain(self, model: nn.Module) -> Chain:
         """Worked steps on the two-clause cells: both steps teacher-forced and sealed, then the model's own run."""
         foretold, reached = {}, {}
         for cell in BOTH:
@@ -294,24 +229,36 @@ class WorldRun:
                 np.array([right[i, s + k * STEP : s + (k + 1) * STEP].all() for i, s in enumerate(starts)])
                 for k in (0, 1)
             )
-            steps = [_count(first), _count(second)]
-            law = chain_of_thought(*(k / n for k, n in steps))
-            foretold[cell] = {"s1": steps[0], "s2": steps[1], "lower": law.lower, "independent": law.independent}
+            steps = [Count.of(first), Count.of(second)]
+            law = chain_of_thought(*(s.rate for s in steps))
+            foretold[cell] = Steps(s1=steps[0], s2=steps[1], lower=law.lower, independent=law.independent)
         sealed = seal(foretold)
         for cell in BOTH:
             asked = self.problems[cell]
             wanted = np.array([tokens(digits(p.numbers[-1])) for p in asked])
             written = write_on(model, worked(asked), 2 * STEP)
-            reached[cell] = _count(np.asarray((written[:, -3:-1] == wanted).all(axis=1)))
-        return {"predicted": sealed, "reached": reached}
+            reached[cell] = Count.of(np.asarray((written[:, -3:-1] == wanted).all(axis=1)))
+        return Chain(predicted=sealed, reached=reached)
 
     def others(self, members: Sequence[Updates]) -> None:
         """The other methods of reuse, and the user's own."""
-        own = self.cell.get("user_method")
-        options = ReuseOptions(seed=self.seed, density=self.cell["density"])
-        for method in [*self.cell["methods"], *([own["reference"]] if own else [])]:
+        own = self.cell.user_method
+        options = ReuseOptions(seed=self.seed, density=self.cell.density)
+        for method in [*self.cell.methods, *([own.reference] if own else [])]:
             require(
                 method not in ROUTERS or not ROUTERS[method][1], "methods", "none that needs general adapters", method
             )
             with reused(method, members, self.base, options) as model:
                 self.score("own" if ".py:" in method else method, model)
+
+
+WORLD = Kind(run, seconds=seconds, takes_method=lambda cell: True)
+experiment = Experiment(
+    purpose="Word problems: do adapters that each read one kind of clause solve a problem that holds both?",
+    order=40,
+    protocol=1,
+    settings=Settings,
+    cells=cells,
+    kinds=(WORLD,),
+    predictions=predictions,
+)

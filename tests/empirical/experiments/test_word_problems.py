@@ -1,7 +1,7 @@
 """Word problems: one right answer each, splits that do not meet, and one tiny world through every path."""
 
-import json
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,37 +9,37 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from empirical.engine import catalogue
 from empirical.engine.catalogue import settings as config
-from empirical.engine.judge import judge
+from empirical.engine.records import Record
+from empirical.engine.sealed import seal
+from empirical.engine.settings import Count, UserMethod, as_json
 from empirical.experiments.word_problems import figures
 from empirical.experiments.word_problems import run as experiment
-from empirical.experiments.word_problems.predictions import CONTROLS
+from empirical.experiments.word_problems.tables import Settings
 from empirical.tasks import word_problems as task
 from empirical.tasks.sentences import Ragged
 from empirical.training.bases import BaseShape, scratch_base
-from tests.empirical.experiments.live import live
+from tests.empirical.experiments.live import live, spoilt, verdicts
 from theory.composition import chain_of_thought, coverage_law
 from theory.numerics import stream
 
-TINY = {"width": 16, "layers": 2, "heads": 2, "feed_forward": 24, "base_rows": 40, "base_steps": 6, "base_batch": 16,
-        "adapter_rows": 30, "adapter_steps": 2, "adapter_batch": 8, "rank": 2, "questions": 24,
-        "methods": ["mean", "ties", "arrow_top1", "examples/my_merge.py:merge"]}  # fmt: skip
+TINY: dict[str, Any] = {
+    "width": 16, "layers": 2, "heads": 2, "feed_forward": 24, "base_rows": 40, "base_steps": 6, "base_batch": 16,
+    "adapter_rows": 30, "adapter_steps": 2, "adapter_batch": 8, "rank": 2, "questions": 24,
+    "methods": ("mean", "ties", "arrow_top1"),
+}  # fmt: skip
+OWN = UserMethod(reference="examples/my_merge.py:merge", sha256="0" * 64)
 
 
-def tiny(**changes):
-    return {**config("word_problems", "smoke"), **TINY, **changes}
+def tiny(**changes: Any) -> Settings:
+    found: Settings = config("word_problems", "smoke").but(**{**TINY, **changes})
+    return found
 
 
 @pytest.fixture(scope="module")
-def records():
-    """Every cell of the tiny grid, as the driver would store it: through JSON."""
-    found = []
-    for cell in experiment.cells(tiny()):
-        text = json.dumps(experiment.run(cell, "cpu"), allow_nan=False)
-        found.append({"cell": cell, "metrics": json.loads(text), "experiment": "word_problems", "profile": "smoke",
-                      "device": "CPU: a test", "commit": "0123456789abcdef", "dirty": False})  # fmt: skip
-    return found
+def records() -> list[Record]:
+    """Every cell of the tiny grid, with a method of the user's own."""
+    return [live("word_problems", cell.but(user_method=OWN)) for cell in experiment.cells(tiny())]
 
 
 # ------------------------------------------------------------ the task
@@ -205,30 +205,28 @@ def test_bad_requests_are_refused(arguments, message):
 
 
 @pytest.mark.parametrize("profile", ["smoke", "cpu", "gpu"])
-def test_every_profile_has_a_grid_of_different_cells(profile):
+def test_the_two_groups_are_compared_world_by_world(profile: str) -> None:
     grid = experiment.cells(config("word_problems", profile))
-    assert len({json.dumps(c, sort_keys=True) for c in grid}) == len(grid)
-    assert min(c["seed"] for c in grid) >= 100  # seeds below 100 were used for calibration
-    assert all(experiment.seconds(c) > 0 for c in grid)
-    groups = {g: [c for c in grid if c["group"] == g] for g in ("composed", "single")}
-    # the two groups are compared world by world
-    assert {c["seed"] for c in groups["composed"]} >= {c["seed"] for c in groups["single"]}
-    assert all(groups.values())
-    if profile == "cpu":
-        assert len([c for c in grid if c["group"] == "live"]) >= 2
+    assert min(c.seed for c in grid) >= 100  # seeds below 100 were used for calibration
+    seeds = {g: {c.seed for c in grid if c.group == g} for g in ("composed", "single", "live")}
+    assert seeds["composed"] >= seeds["single"] > set()
+    assert profile != "cpu" or len(seeds["live"]) >= 2
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"widht": 3}, "word_problems: expected known keys, got widht"),
-        ({"methods": ["summ"]}, "method: expected one of"),
-        ({"questions": 0}, "questions: expected an integer >= 1"),
-        ({"groups": [{"name": "a", "composed": True, "worlds": 1}]}, "word_problems: group a: expected the keys"),
-        ({"groups": [{"name": "a", "composed": 1, "worlds": 1, "first_seed": 0}]}, "composed: expected true or false"),
+        ({"methods": ("summ",)}, "method: expected one of"),
+        ({"questions": 0}, "questions: expected greater than or equal to 1, got 0"),
+        ({"experts": ("A", "joint")}, "experts: expected A and B among them"),
+        ({"groups": [{"name": "a", "composed": True, "worlds": 1}]}, r"expected the key groups\.0\.first_seed"),
+        (
+            {"groups": [{"name": "a", "composed": 1, "worlds": 1, "first_seed": 0}]},
+            "composed: expected a valid boolean",
+        ),
     ],
 )
-def test_bad_configs_are_refused(changes, message):
+def test_bad_settings_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         experiment.cells(tiny(**changes))
 
@@ -236,90 +234,79 @@ def test_bad_configs_are_refused(changes, message):
 # ------------------------------------------------------------ a world
 
 
-def test_every_condition_is_scored_in_every_cell(records):
+def test_every_condition_is_scored_in_every_cell(records: list[Record]) -> None:
     for record in records:
-        scores = record["metrics"]["scores"]
+        scores = record.metrics.scores
         assert set(scores) == {"base", *experiment.EXPERTS, "sum", "random_first", "mean", "ties", "arrow_top1", "own"}
         for counts in scores.values():
             assert set(counts) >= set(task.CELLS) | {"worked_A", "worked_AB", "bare", "lure_A_verb"}
             assert all(0 <= k <= n for k, n in counts.values())
-            assert all(counts[c][1] == TINY["questions"] for c in task.CELLS)
+            assert all(counts[c].asked == TINY["questions"] for c in task.CELLS)
         # a lure is right by its frame or answered by its verb, never both
-        assert all(c[f"lure_{s}_clear"][0] + c[f"lure_{s}_verb"][0] <= c[f"lure_{s}_clear"][1]
+        assert all(c[f"lure_{s}_clear"].right + c[f"lure_{s}_verb"].right <= c[f"lure_{s}_clear"].asked
                    for c in scores.values() for s in "AB")  # fmt: skip
 
 
-def test_predictions_are_read_off_the_single_experts(records):
+def test_predictions_are_read_off_the_single_experts(records: list[Record]) -> None:
     for record in records:
-        metrics, composed = record["metrics"], record["cell"]["composed"]
-        predicted = metrics["predicted"]
+        scores, predicted = record.metrics.scores, record.metrics.predicted
         for cell, (one, two) in {"AB": ("A_known", "known_B"), "BA": ("B_known", "known_A")}.items():
-            (k, n), (j, m) = metrics["scores"][cell[0]][one], metrics["scores"][cell[1]][two]
-            assert (
-                predicted["coverage_law"]["value"][cell]["low"] == coverage_law(float(composed), k / n, j / m, 100).low
-            )
-            alone = [metrics["scores"][e][cell] for e in ("base", "A", "B")]
-            assert max(k / n for k, n in alone) <= predicted["oracle"]["value"][cell] <= sum(k / n for k, n in alone)
-        for chain in metrics["chains"].values():
-            assert experiment.seal(chain["predicted"]["value"]) == chain["predicted"]
-            for steps in chain["predicted"]["value"].values():
-                law = chain_of_thought(*(k / n for k, n in (steps["s1"], steps["s2"])))
-                assert (steps["lower"], steps["independent"]) == (law.lower, law.independent)
+            shares = scores[cell[0]][one].rate, scores[cell[1]][two].rate
+            low = coverage_law(float(record.cell.composed), *shares, 100).low
+            assert predicted.coverage_law.value[cell].low == low
+            alone = [scores[e][cell].rate for e in ("base", "A", "B")]
+            assert max(alone) <= predicted.oracle.value[cell] <= sum(alone)
+        for chain in record.metrics.chains.values():
+            assert seal(chain.predicted.value).sha256 == chain.predicted.sha256
+            for steps in chain.predicted.value.values():
+                law = chain_of_thought(steps.s1.rate, steps.s2.rate)
+                assert (steps.lower, steps.independent) == (law.lower, law.independent)
 
 
-def test_predictions_are_judged_and_a_wrong_outcome_is_violated(records):
-    found = experiment.predictions(tiny(), records)
-    assert len({p.id for p in found}) == len(found)
-    verdicts = dict(zip((p.id for p in found), judge(found), strict=True))
-    assert all(verdicts[p.id].verdict == "holds" for p in found if p.kind == "exact")
+def test_predictions_are_judged_and_a_wrong_outcome_is_violated(records: list[Record]) -> None:
+    found = verdicts("word_problems", tiny(), records)
+    assert all(verdict == "holds" for kind, verdict in found.values() if kind == "exact")
     wanted = ("law.AB", "oracle.BA", "joint.AB", "chain.BA", "worked.AB", "retained.A", "spread", "lure.B", "mixed")
-    assert {f"single.{w}" for w in wanted} | {"composed.composes", "coverage.AB"} <= {p.id for p in found}
-    assert {p.kind for p in found} == {"exact", "hypothesis", "control"}
+    assert {f"single.{w}" for w in wanted} | {"composed.composes", "coverage.AB"} <= set(found)
+    assert {kind for kind, _ in found.values()} == {"exact", "hypothesis", "control"}
     # an untrained base knows nothing, and the judge says so
-    assert verdicts["composed.bare"].verdict != "holds"
-    planted = json.loads(json.dumps(records))
-    chain = planted[0]["metrics"]["chains"]["sum"]
-    chain["predicted"]["value"]["AB"]["lower"] = 1.0
-    chain["reached"]["AB"] = [0, 24]
-    verdicts = dict(zip((p.id for p in found), judge(experiment.predictions(tiny(), planted)), strict=True))
-    assert verdicts["composed.chain.lower"].verdict == "violated"
+    assert found["composed.bare"][1] != "holds"
+    wrong = spoilt(records[0], "chains", "sum", "predicted", "value", "AB", "lower", to=1.5)
+    assert verdicts("word_problems", tiny(), [wrong, *records[1:]])["composed.chain.lower"][1] == "violated"
 
 
-def test_good_worlds_pass_and_bad_ones_do_not(records):
+def test_good_worlds_pass_and_bad_ones_do_not(records: list[Record]) -> None:
     """Ten planted worlds in which everything comes out as predicted, and ten in which the sum does the opposite."""
-    settings_ = tiny(groups=[{"name": "composed", "composed": True, "worlds": 10, "first_seed": 0}])
+    ten = tiny(groups=[{"name": "composed", "composed": True, "worlds": 10, "first_seed": 0}])
 
-    def worlds(right):
+    def worlds(right: bool) -> dict[str, tuple[str, str]]:
         found, rng = [], stream(0, "planted")
         for seed in range(10):
-            metrics = json.loads(json.dumps(records[0]["metrics"]))
+            metrics: Any = as_json(records[0].metrics)
             for name, counts in metrics["scores"].items():
-                for cell, count in counts.items():
+                for cell, (_, asked) in counts.items():
                     good = not (name == "random_first" or cell.endswith("_verb"))
                     good = good == (right or name != "sum")
                     one = int(rng.integers(2))  # worlds that agree to the last question would tell the judge little
-                    count[0] = count[1] - one if good else one
+                    counts[cell] = Count(asked - one if good else one, asked)
             for cell in ("AB", "BA"):
                 metrics["predicted"]["coverage_law"]["value"][cell]["low"] = 1.0
                 metrics["predicted"]["oracle"]["value"][cell] = 0.0
-            found.append({"cell": {**records[0]["cell"], "seed": seed}, "metrics": metrics})
-        predictions = experiment.predictions(settings_, found)
-        return {p.id: v.verdict for p, v in zip(predictions, judge(predictions), strict=True)}
+            found.append(live("word_problems", records[0].cell.but(seed=seed), metrics))
+        return verdicts("word_problems", ten, found)
 
     good, bad = worlds(True), worlds(False)
     for name in ("law.AB", "oracle.AB", "joint.AB", "retained.A", "lure.A", "learnt.A", "random", "mixed"):
-        assert good[f"composed.{name}"] == "holds", name
+        assert good[f"composed.{name}"][1] == "holds", name
     for name in ("law.AB", "oracle.AB", "joint.AB", "retained.A", "lure.A"):
-        assert bad[f"composed.{name}"] == "violated", name
-    assert CONTROLS["learnt"] < 1
+        assert bad[f"composed.{name}"][1] == "violated", name
 
 
-def test_live_worlds_only_carry_what_is_exact(records):
-    live = {"name": "live", "composed": True, "worlds": 1, "first_seed": 200}
-    found = experiment.predictions(
-        tiny(groups=[live]), [{**records[0], "cell": {**records[0]["cell"], "group": "live"}}]
-    )
-    assert {p.kind for p in found} == {"exact"}
+def test_live_worlds_only_carry_what_is_exact(records: list[Record]) -> None:
+    group = {"name": "live", "composed": True, "worlds": 1, "first_seed": 200}
+    tiny_world = live("word_problems", records[0].cell.but(group="live"), records[0].metrics)
+    found = verdicts("word_problems", tiny(groups=[group]), [tiny_world])
+    assert {kind for kind, _ in found.values()} == {"exact"}
 
 
 # ------------------------------------------------------------ asking
@@ -366,15 +353,10 @@ def test_the_longest_problem_fits():
 # ------------------------------------------------------------ figures
 
 
-def test_figures_show_what_was_predicted(records):
-    read = catalogue.load("word_problems").cell
-    records = [live("word_problems", read(r["cell"]), r["metrics"]) for r in records]
-    for draw in figures.plots.values():
-        drawn = draw(records, [])
-        assert drawn is not None
-        assert draw([], []) is None
+def test_figures_show_what_was_predicted(records: list[Record]) -> None:
     drawn = figures.hops_figure(records, [])
+    assert drawn is not None
     lines = {line.get_gid(): line for axis in drawn.axes for line in axis.lines if line.get_gid()}
-    composed = next(r for r in records if r["cell"]["group"] == "composed")
-    value = composed["metrics"]["predicted"]["oracle"]["value"]["AB"]
-    assert lines["oracle.composed.AB"].get_ydata()[0] == pytest.approx(value, rel=1e-12)
+    composed = next(r for r in records if r.cell.group == "composed")
+    height = float(np.asarray(lines["oracle.composed.AB"].get_ydata())[0])
+    assert height == pytest.approx(composed.metrics.predicted.oracle.value["AB"], rel=1e-12)
