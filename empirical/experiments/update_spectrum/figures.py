@@ -77,14 +77,14 @@ def _ranks(axis: Axes, name: str, worlds: Records, rows: Rows) -> None:
 def _decays(axis: Axes, worlds: Records) -> None:
     """Spectra of the first world, relative to the largest value, with the power laws fitted to them."""
     cell, found = worlds[0].cell, worlds[0].metrics.conditions
-    for condition, colour in ((f"facts_{cell['compare']}", BLUE), (cell.styles[0], GREEN)):
+    for condition, colour in ((f"facts_{cell.compare}", BLUE), (cell.styles[0], GREEN)):
         values = found[condition].spectrum[:SHOWN]
         index = np.arange(1, len(values) + 1)
         axis.plot(index, values, marker="o", ls="", ms=3, color=colour, label=condition.replace("_", " "))
         axis.plot(index, decay_spectrum("power", found[condition].power, len(values)), ":", color=colour)
     axis.set(xscale="log", yscale="log", xlabel="index i", ylabel="σᵢ / σ₁")
     axis.legend(loc="lower left")
-    panel_title(axis, f"Spectrum of a middle matrix (seed {cell['seed']})")
+    panel_title(axis, f"Spectrum of a middle matrix (seed {cell.seed})")
 
 
 def _tasks(axis: Axes, name: str, worlds: Records, rows: Rows) -> None:
@@ -98,8 +98,8 @@ def _tasks(axis: Axes, name: str, worlds: Records, rows: Rows) -> None:
                 found = [run[key].asked.right.rate for run in runs]
                 cloud(axis, float(key) * 2**aside, found, colour, marker=marker)
 
-    series("cuts", f"facts_{cell['compare']}", BLUE, "s", -0.15)
-    series("lora", f"facts_{cell['compare']}", RED, "D", -0.05)
+    series("cuts", f"facts_{cell.compare}", BLUE, "s", -0.15)
+    series("lora", f"facts_{cell.compare}", RED, "D", -0.05)
     series("cuts", cell.styles[0], GREEN, "v", 0.05)
     series("lora", cell.styles[0], PURPLE, "P", 0.15)
     rank_axis(axis, cell.cuts)
