@@ -87,7 +87,7 @@ def _judge(options: argparse.Namespace) -> int:
 
     from empirical.engine import catalogue
     from empirical.engine import driver as engine
-    from empirical.engine.records import ROOT
+    from theory.provenance import build_folder
 
     results, profile = _results(options), options.profile
     chosen = options.experiment or catalogue.names()
@@ -97,7 +97,7 @@ def _judge(options: argparse.Namespace) -> int:
     if not rows:
         raise ValueError(f"judge: expected results of profile {profile} in {results}, got none (make experiments)")
     engine.print_rows(Console(width=None if sys.stdout.isatty() else 132, highlight=False), rows)
-    engine.write_experiments(options.write or ROOT / "build" / "experiments.json", profile, rows)
+    engine.write_experiments(options.write or build_folder() / "experiments.json", profile, rows)
     return 1 if any(r["verdict"] == "violated" and r["kind"] != "hypothesis" for r in rows) else 0
 
 

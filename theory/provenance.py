@@ -23,6 +23,12 @@ def build_folder() -> Path:
     return (ROOT if in_checkout() else Path.cwd()) / "build"
 
 
+def shown(path: Path) -> Path:
+    """`path` as a person would type it: from the checkout, else from the working folder, where it lies in there."""
+    home = build_folder().parent
+    return path.relative_to(home) if path.is_relative_to(home) else path
+
+
 def cache_folder() -> Path:
     """Where what can be made again is kept: ``build/cache`` of the checkout, else the user's cache folder."""
     if in_checkout():

@@ -135,7 +135,9 @@ def try_core(env: Environment) -> None:
     env.expect("lora-limits explain nope", 2, "nope", lines=1)
     for verb in ("audit a b", "merge a b -o c"):
         env.expect(f"lora-limits {verb}", 2, "pip install 'lora-limits[adapters]'", lines=1)
+    env.expect("python -m empirical judge", 2, "pip install 'lora-limits[", lines=1)
     env.expect("python -m theory list", 0, "factor_average", lines=0)
+    env.expect("python -m theory statements --write", 2, lines=1)
     env.expect("python -m theory verify", 0, "not checked", "hypothesis", "proofs", lines=0)
     env.expect_file("build/verification.json")
     env.expect("lora-limits explain factor_average", 0, "status (last", lines=0)
@@ -154,6 +156,9 @@ def try_adapters(env: Environment) -> None:
     env.expect("lora-limits merge a b -o c --base base", 0, "identity test passed", lines=0)
     env.expect("lora-limits audit c", 0, "c", lines=0)
     env.expect("lora-limits audit a nowhere", 2, "nowhere", lines=1)
+    env.expect("python -m empirical run --dry-run --profile smoke --experiment rank_threshold", 0, "cells", lines=0)
+    env.expect("python -m empirical judge", 2, "expected results", lines=1)
+    env.expect("python -m empirical data --task two_hop", 0, "build/data", lines=0)
     for name in ("report.json", "report.html", "c/adapter_config.json", "c/adapter_model.safetensors"):
         env.expect_file(name)
     env.expect_untouched(before)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from empirical.adapters.files import Adapter, module_names, settle
-from empirical.training.bases import load_base
+from empirical.training.bases import load_base, no_bars
 
 #: in place of a folder or hub id: the model that the optional package brings
 PACKAGED = "packaged"
@@ -22,8 +22,8 @@ PACKAGED = "packaged"
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the warnings of peft and transformers about loading."""
-    with warnings.catch_warnings():
+    """Without the warnings of peft and transformers about loading, and without bars."""
+    with warnings.catch_warnings(), no_bars():
         warnings.simplefilter("ignore")
         yield
 

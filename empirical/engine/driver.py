@@ -20,9 +20,11 @@ from empirical.engine.catalogue import judge_all, judged_profile, pick_profile, 
 from empirical.engine.estimate import Job, Times, gib
 from empirical.engine.judge import Row
 from empirical.engine.pool import Engine, Local, Outcome
-from empirical.engine.records import RESULTS, ROOT, RawRecord, canonical, commit, device_name, write_json
+from empirical.engine.records import RESULTS, RawRecord, canonical, commit, device_name, write_json
 from empirical.engine.settings import UserMethod
+from theory import provenance
 from theory.numerics import one_of, require
+from theory.provenance import build_folder
 
 ENGINES = ("local", "ray")
 #: a worker that dies (out of memory, killed) takes its cell with it, which is tried this often in one run
@@ -93,7 +95,7 @@ def run(
             if address is not None:
                 profile = pick_profile(profile, cluster.gpus() > 0)
         device = "cuda" if profile == "gpu" else "cpu"
-        folder = results or (ROOT / "build" / "results-method" if method else RESULTS)
+        folder = results or (build_folder() / "results-method" if method else RESULTS)
         jobs, done = pending(chosen, profile, folder, described)
         # what a cluster's machines take is not known before they ran something
         times = Times() if address else estimate.here(done, device_name(device))
@@ -141,7 +143,7 @@ def run(
         print_rows(console, [row for row in rows if row["experiment"] in chosen])
         target, figures = documents(folder, profile, described)
         write_experiments(target, profile, rows)
-        console.print(f"written: {target.relative_to(ROOT) if target.is_relative_to(ROOT) else target}")
+        console.print(f"written: {provenance.shown(target)}")
         for line in _figures(chosen, profile, folder, described, figures):
             console.print(line, markup=False, soft_wrap=True)
     return 1 if failures else 0
@@ -161,7 +163,7 @@ def documents(folder: Path, profile: str, method: UserMethod | None = None) -> t
     (`judged_profile`), or the user's method; a smoke run, or a CPU run where there are GPU results, gets a name of its
     own.
     """
-    base = ROOT / "build" if folder in (RESULTS, ROOT / "build" / "results-method") else folder
+    base = build_folder() if folder in (RESULTS, build_folder() / "results-method") else folder
     suffix = "-method" if method else "" if profile == judged_profile(folder) else f"-{profile}"
     return base / f"experiments{suffix}.json", base / f"figures{suffix}"
 

@@ -14,11 +14,12 @@ import matplotlib
 
 from empirical.engine import catalogue
 from empirical.engine.drawing import STYLE, Plot
-from empirical.engine.records import RESULTS, ROOT, RecordError
+from empirical.engine.records import RESULTS, RecordError
 from empirical.engine.settings import UserMethod
 from theory.numerics import require
+from theory.provenance import build_folder, shown
 
-FIGURES = ROOT / "build" / "figures"
+FIGURES = build_folder() / "figures"
 
 
 def plots(names: Sequence[str] | None = None) -> list[Plot]:
@@ -77,5 +78,4 @@ def draw(
                 figure.savefig(out / f"{plot.name}.png", metadata={"Software": None})
             except OSError as error:
                 raise RecordError(f"{out}: expected a folder to write to, got: {error.strerror}") from error
-        shown = out.relative_to(ROOT) if out.is_relative_to(ROOT) else out
-        yield f"written: {shown / plot.name}.svg, .png"
+        yield f"written: {shown(out) / plot.name}.svg, .png"

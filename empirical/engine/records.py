@@ -24,9 +24,10 @@ from pydantic import JsonValue
 
 from empirical.engine.settings import Cell
 from theory import provenance
-from theory.provenance import ROOT, versions, write_text
+from theory.provenance import ROOT, build_folder, in_checkout, versions, write_text
 
-RESULTS = ROOT / "empirical" / "results"
+#: the committed results; outside a checkout those of the working folder
+RESULTS = ROOT / "empirical" / "results" if in_checkout() else build_folder() / "results"
 SCHEMA = 1
 PACKAGES = ("numpy", "torch", "transformers", "peft")
 

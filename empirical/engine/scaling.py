@@ -18,12 +18,12 @@ import numpy as np
 from pydantic import ConfigDict
 
 from empirical.engine.ray import PER_GPU
-from empirical.engine.records import RESULTS, ROOT, RecordError, Store, device_name, read, write_json
+from empirical.engine.records import RESULTS, RecordError, Store, device_name, read, write_json
 from empirical.engine.scheduler import Schedule, graham, lower_bound, simulate
 from empirical.engine.settings import Cell
 from theory.adapters import parameter_count
 from theory.numerics import require, stream
-from theory.provenance import embed
+from theory.provenance import ROOT, build_folder, embed, in_checkout
 
 DOCUMENT = ROOT / "docs" / "scaling.md"
 #: milliseconds that the driver needs for a record, written by ``python -m empirical scaling --measure``
@@ -70,7 +70,7 @@ def measure(count: int = 300) -> dict[str, Any]:
     example = read(max(RESULTS.glob("*/cpu/*.json"), key=lambda path: path.stat().st_size))
     took: dict[str, list[float]] = {"write": [], "read": []}
     # in the checkout, since /tmp may be memory
-    with tempfile.TemporaryDirectory(dir=ROOT / "build") as folder:
+    with tempfile.TemporaryDirectory(dir=build_folder()) as folder:
         store = Store(Path(folder), example["experiment"], example["protocol"], example["profile"])
         for i in range(count):
             cell = _Copy(number=i, **example["cell"])
@@ -239,5 +239,6 @@ def write(results: Path = RESULTS) -> Path:
 
 def write_measured() -> Path:
     """Time the driver and keep what came out; returns the path."""
+    require(in_checkout(), "scaling", "a checkout of the repository", "an installed package")
     write_json(MEASURED, measure())
     return MEASURED

@@ -16,10 +16,11 @@ from types import ModuleType
 from typing import Any
 
 import empirical.tasks
-from empirical.engine.records import ROOT, RecordError
+from empirical.engine.records import RecordError
 from theory.numerics import integer, one_of, require
+from theory.provenance import ROOT, build_folder
 
-DATA = ROOT / "build" / "data"
+DATA = build_folder() / "data"
 CARD = ROOT / "docs" / "data-card.md"
 FIELDS = ("id", "task", "split", "prompt", "answer")
 INTRODUCTION = """\
@@ -114,7 +115,7 @@ def export(
             yield f"{folder / split}: {count} examples"
 
 
-def write_card(path: Path = CARD) -> None:
+def write_card(path: Path) -> None:
     """Write :func:`card` to `path`.
 
     Raises:

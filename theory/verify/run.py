@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from theory.claims import Claim, RegistryError, resolve
-from theory.provenance import ROOT, build_folder, cache_folder, commit, first_line, versions, write_text
+from theory.provenance import ROOT, build_folder, cache_folder, commit, first_line, shown, versions, write_text
 from theory.verify.status import Result, Row, run_reference, summed, worst
 
 SCHEMA = 1
@@ -206,7 +206,7 @@ def verify(
             "claims": {c: {name: r.as_json() for name, r in of.items()} for c, of in results.items()},
         }
         write_text(write, json.dumps(document, indent=1) + "\n")
-        console.print(f"written: {write.relative_to(ROOT) if write.is_relative_to(ROOT) else write}")
+        console.print(f"written: {shown(write)}")
     statuses = [r.status for of in results.values() for r in of.values()]
     if "fail" in statuses:
         return 1

@@ -18,7 +18,6 @@ from empirical.engine.pool import Outcome, peak_memory
 from empirical.engine.records import (
     FIELDS,
     RESULTS,
-    ROOT,
     RecordError,
     Store,
     canonical,
@@ -28,6 +27,7 @@ from empirical.engine.records import (
     write_json,
 )
 from empirical.engine.settings import Cell, UserMethod
+from theory.provenance import ROOT
 
 
 def test_a_finished_cell_is_never_run_twice(toy: Any) -> None:
