@@ -1,7 +1,6 @@
 """The paper's machinery: the same bytes twice, missing and stale input named, typed numbers and holes noticed."""
 
 import dataclasses
-import inspect
 import json
 import os
 import re
@@ -22,7 +21,6 @@ from paper.keys import Values
 from paper.manuscript import PAPER, sections, texts, uses, without_comments
 from paper.requests import requests
 from theory.claims import TOPICS, load
-from theory.provenance import ROOT
 
 from .conftest import Judged, verified
 
@@ -32,11 +30,6 @@ def generated(tmp_path_factory: pytest.TempPathFactory, gathered: Evidence) -> P
     out = tmp_path_factory.mktemp("first") / "generated"
     generate(gathered, PAPER, out, out.parent / "keys.txt")
     return out
-
-
-def one_file(folder: Path, text: str) -> Path:
-    (folder / "planted.tex").write_text(text, encoding="utf-8")
-    return folder
 
 
 # ---------------------------------------------------------------- generated parts
@@ -69,10 +62,6 @@ def test_the_paper_can_be_written_before_any_run(gathered: Evidence) -> None:
     text = answers(nothing, Values(nothing), {}, PAPER)
     assert text.count(r"\notfinished") >= len(catalogue.names())
     assert r"\keep" not in text
-
-
-def test_a_value_of_an_unfinished_experiment_is_marked(gathered: Evidence) -> None:
-    nothing = dataclasses.replace(gathered, runs={}, unfinished=dict.fromkeys(catalogue.names(), "no results yet"))
     assert Values(nothing)("one_layer.anything.mean") == words.PENDING
 
 
@@ -96,9 +85,9 @@ def test_a_value_of_an_unfinished_experiment_is_marked(gathered: Evidence) -> No
     ],
 )
 def test_an_unknown_request_names_file_and_line(tmp_path: Path, gathered: Evidence, request_: str, named: str) -> None:
-    folder = one_file(tmp_path, "text\n\n" + request_ + "\n")
+    (tmp_path / "planted.tex").write_text("text\n\n" + request_ + "\n", encoding="utf-8")
     with pytest.raises(RequestError, match=re.escape(named)) as caught:
-        answers(gathered, Values(gathered), {}, folder)
+        answers(gathered, Values(gathered), {}, tmp_path)
     assert str(caught.value).startswith("planted.tex:3: ")
 
 
@@ -116,17 +105,11 @@ def test_values_come_from_theory_and_results(gathered: Evidence) -> None:
 
     values = Values(gathered)
     assert values("additive_ceiling.1000.10") == words.Number(additive_ceiling(1000, 10))
+    assert "factor_average" not in values.functions  # of the registry too, but it gives an update
     run = gathered.runs["rank_threshold"][0]
     (law,) = [r for r in run.rows if r["id"] == "law"]
     assert values("rank_threshold.law.mean") == words.Number(words.mean(words.rates(law)))
     assert values("rank_threshold.law.verdict") == words.Verdict(law["verdict"])
-
-
-def test_functions_of_the_registry_that_give_numbers_are_values(gathered: Evidence) -> None:
-    functions = Values(gathered).functions
-    assert functions["dilution_limit"](10, 3) == Values(gathered)("dilution_limit.10.3").value
-    assert "factor_average" not in functions  # gives an update
-    assert all(inspect.signature(f).return_annotation != inspect.Signature.empty for f in functions.values())
 
 
 # ---------------------------------------------------------------- numbers and text
@@ -170,23 +153,17 @@ def test_characters_that_the_paper_cannot_set_are_refused() -> None:
 # ---------------------------------------------------------------- missing and stale input
 
 
-def test_a_missing_verification_is_named(tmp_path: Path) -> None:
-    with pytest.raises(EvidenceError, match=r"verification\.json: .* no such file"):
-        evidence.read_verification(tmp_path / "verification.json", load())
-
-
-@pytest.mark.parametrize("change", ["sources", "claims", "damaged", "layer"])
-def test_a_stale_or_damaged_verification_is_named(tmp_path: Path, change: str) -> None:
-    document = verified({})
+@pytest.mark.parametrize("change", ["missing", "sources", "claims", "damaged", "layer"])
+def test_a_missing_stale_or_damaged_verification_is_named(tmp_path: Path, change: str) -> None:
+    document, path = verified({}), tmp_path / "verification.json"
     if change == "sources":
         document["environment"]["sources"] = "0" * 64
     elif change == "claims":
         document["claims"].pop("merge_rank")
     elif change == "layer":
         document["claims"]["merge_rank"].pop("formal")
-    text = json.dumps(document)
-    path = tmp_path / "verification.json"
-    path.write_text(text[:-20] if change == "damaged" else text, encoding="utf-8")
+    if change != "missing":
+        path.write_text(json.dumps(document)[: -20 if change == "damaged" else None], encoding="utf-8")
     with pytest.raises(EvidenceError, match=r"verification\.json: expected"):
         evidence.read_verification(path, load())
 
@@ -205,18 +182,11 @@ def test_missing_or_foreign_statements_are_named(tmp_path: Path) -> None:
         evidence.read_statements(path, load())
 
 
-def test_a_record_of_another_grid_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["0123456789abcdef.json", "damaged"])
+def test_a_foreign_or_damaged_record_is_named(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "rank_threshold" / "cpu"
-    folder.mkdir(parents=True)
-    (folder / "0123456789abcdef.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(EvidenceError, match=r"0123456789abcdef\.json: expected a cell of the present grid"):
-        evidence.judge_everything(tmp_path)
-
-
-def test_a_damaged_record_is_named(tmp_path: Path) -> None:
-    folder = tmp_path / "rank_threshold" / "cpu"
-    shutil.copytree(ROOT / "empirical" / "results" / "rank_threshold" / "cpu", folder)
-    broken = min(folder.glob("*.json"))
+    shutil.copytree(evidence.RESULTS / "rank_threshold" / "cpu", folder)
+    broken = min(folder.glob("*.json")) if name == "damaged" else folder / name
     broken.write_text("{}", encoding="utf-8")
     with pytest.raises(EvidenceError, match=broken.name):
         evidence.judge_everything(tmp_path)
@@ -344,14 +314,12 @@ def test_arguments_are_read_with_nested_braces_and_line_breaks() -> None:
     ],
 )
 def test_a_warning_that_must_not_be_is_noticed(line: str) -> None:
-    assert len(list(lint.log_problems(f"This is pdfTeX\n{line}\n"))) == 1
+    fine = "Overfull \\hbox (4.99pt too wide) in paragraph at lines 5--6"
+    assert len(list(lint.log_problems(f"{fine}\n{line}\n"))) == 1
 
 
-def test_a_small_overhang_passes() -> None:
-    assert not list(lint.log_problems("Overfull \\hbox (4.99pt too wide) in paragraph at lines 5--6\n"))
-
-
-def test_holes_in_the_pdf_are_noticed_with_their_page() -> None:
+def test_holes_in_the_pdf_and_a_missing_one_are_noticed(tmp_path: Path) -> None:
+    assert list(lint.built_problems(tmp_path)) == [f"{lint.NAME}.log: expected what LaTeX writes, got no such file"]
     assert list(lint.pdf_problems("fine\fsee Figure ??\f")) == ["pdf: expected no '??', got one on page 2"]
 
 
@@ -388,7 +356,3 @@ def test_the_paper_builds_without_a_hole(tmp_path: Path, generated: Path) -> Non
     done = latex(folder, tmp_path / "out")
     assert done.returncode == 0, done.stdout[-2000:]
     assert list(lint.built_problems(tmp_path / "out")) == []
-
-
-def test_a_build_without_a_pdf_is_noticed(tmp_path: Path) -> None:
-    assert list(lint.built_problems(tmp_path)) == [f"{lint.NAME}.log: expected what LaTeX writes, got no such file"]
