@@ -223,11 +223,12 @@ def merge_module(
             if weight != 0.0:
                 parts.append((b, a, weight * adapter.modules[name].scale))
     stack = _stacked(parts, dtype)
-    if rank is None and stack is not None and _independent(stack.B) and _independent(stack.A.T):
-        norm = _product_norm(stack.B, stack.A)
-        return _store(stack.B, stack.A, name, ranks, norm, 0.0, dtype), shape
+    if rank is None and stack is not None and _independent(stack):
+        norm = _product_norm(stack.left, stack.right)
+        return _store(stack, name, Facts(ranks, norm, 0.0, stack.B.shape[1]), dtype), shape
     if not parts:
-        return _store(torch.zeros(shape.out, 1), torch.zeros(1, shape.inner), name, ranks, 0.0, 0.0, dtype, 0), shape
+        nothing = _factors(torch.zeros(shape.out, 1), torch.zeros(1, shape.inner))
+        return _store(nothing, name, Facts(ranks, 0.0, 0.0, 0), dtype), shape
     updates = [LowRank(b.double().numpy(), a.double().numpy(), scale) for b, a, scale in parts]
     ones = [1.0] * len(updates)
     total = LowRank.combine(updates, ones)
@@ -237,18 +238,32 @@ def merge_module(
     norm = float(np.linalg.norm(values))
     keep = least if rank is None else min(rank, least)
     lost = float(np.linalg.norm(values[keep:])) if keep < least else 0.0
-    if stack is not None and keep == stack.B.shape[1]:
-        return _store(stack.B, stack.A, name, ranks, norm, lost, dtype), shape
-    cut = total.truncate(max(keep, 1))  # peft knows no rank 0
-    b, a = (torch.from_numpy(np.array(x) if keep else np.zeros_like(x)) for x in (cut.B, cut.A))
-    return _store(b, a, name, ranks, norm, lost, dtype, keep), shape
+    if stack is None or keep != stack.B.shape[1]:
+        cut = total.truncate(max(keep, 1))  # peft knows no rank 0
+        stack = _factors(*(torch.from_numpy(np.array(x) if keep else np.zeros_like(x)) for x in (cut.B, cut.A)))
+    return _store(stack, name, Facts(ranks, norm, lost, keep), dtype), shape
+
+
+class Facts(NamedTuple):
+    """What is known of a module's sum: ranks of the parts, norm, what was cut off, rank of the rest."""
+
+    ranks: int
+    norm: float
+    lost: float
+    rank: int
 
 
 class Stack(NamedTuple):
-    """Factors of a sum side by side, balanced, exact but for the weights that are no power of two."""
+    """Balanced factors of a sum, exact but for weights that are no power of two, and their Gram matrices in float64."""
 
     B: torch.Tensor
     A: torch.Tensor
+    left: torch.Tensor
+    right: torch.Tensor
+
+
+def _factors(b: torch.Tensor, a: torch.Tensor) -> Stack:
+    return Stack(b, a, _gram(b), _gram(a.T))
 
 
 def _stacked(parts: Sequence[tuple[torch.Tensor, torch.Tensor, float]], dtype: str) -> Stack | None:
@@ -256,130 +271,129 @@ def _stacked(parts: Sequence[tuple[torch.Tensor, torch.Tensor, float]], dtype: s
 
     Balanced by powers of two, and c goes into them but for its fraction, which A takes (in float64 unless it is 1/2).
     """
-    left, right = [], []
-    for b, a, strength in parts:
-        wide = torch.float64 in (b.dtype, a.dtype) or dtype == "float64"
-        fraction, power = math.frexp(strength)
-        if fraction == 0.0:
-            continue
-        exact = abs(fraction) == 0.5
-        b = b.to(torch.float64 if wide else torch.float32)
-        a = a.to(torch.float32 if exact and not wide else torch.float64)
-        b_size, a_size = _norms(b, 0), _norms(a, 1)
-        used = (b_size > 0) & (a_size > 0)
-        if not bool(used.any()):
-            continue
-        if not bool(used.all()):
-            b, a, b_size, a_size = b[:, used], a[used], b_size[used], a_size[used]
-        shift = torch.round((torch.log2(a_size / b_size) + power) / 2)
-        left.append(b * torch.exp2(shift).to(b.dtype))
-        right.append(a * (fraction * torch.exp2(power - shift)).to(a.dtype)[:, None])
-    if not left:
+    parts = [p for p in parts if p[2] != 0.0]
+    if not parts:
         return None
-    return Stack(*(_joined(x, dim) for x, dim in ((left, 1), (right, 0))))
+    wide = dtype == "float64" or any(torch.float64 in (b.dtype, a.dtype) for b, a, _ in parts)
+    form = torch.float64 if wide else torch.float32
+    b, a = torch.cat([p[0].to(form) for p in parts], 1), torch.cat([p[1].to(form) for p in parts])
+    left, right = _gram(b), _gram(a.T)
+    split = [math.frexp(strength) for _, _, strength in parts]
+    counts = torch.tensor([p[0].shape[1] for p in parts])
+    fractions, powers = (
+        torch.tensor(x, dtype=torch.float64).repeat_interleave(counts) for x in zip(*split, strict=True)
+    )
+    b_size, a_size = left.diagonal().sqrt(), right.diagonal().sqrt()
+    used = (b_size > 0) & (a_size > 0)
+    if not bool(used.any()):
+        return None
+    if not bool(used.all()):
+        b, a, left, right = b[:, used], a[used], left[used][:, used], right[used][:, used]
+        fractions, powers, b_size, a_size = (x[used] for x in (fractions, powers, b_size, a_size))
+    shift = torch.round((torch.log2(a_size / b_size) + powers) / 2)
+    on_b, on_a = torch.exp2(shift), fractions * torch.exp2(powers - shift)
+    if bool((fractions.abs() != 0.5).any()):
+        a = a.double()
+    b, a = b * on_b.to(b.dtype), a * on_a.to(a.dtype)[:, None]
+    return Stack(b, a, left * on_b * on_b[:, None], right * on_a * on_a[:, None])
 
 
-def _joined(tensors: Sequence[torch.Tensor], dim: int) -> torch.Tensor:
-    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors), dim)
-
-
-def _norms(x: torch.Tensor, dim: int) -> torch.Tensor:
-    """Euclidean norms along `dim` in float64; where squares leave the range of the format, of scaled numbers."""
-    x = x if x.dtype in (torch.float32, torch.float64) else x.float()
-    largest = x.abs().amax(dim, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
-    return torch.linalg.vector_norm(x / largest, dim=dim).double() * largest.squeeze(dim).double()
-
-
-#: least eigenvalue of a matrix of cosines above which columns are independent beyond doubt, per format: the rounding of
-#: the cosines of n <= 2^18 columns entries stays below it, n u where errors conspire in float64, sqrt(n) u in float32
-_INDEPENDENT = {torch.float32: 1e-2, torch.float64: 1e-7}
-#: products up to this many multiplications are computed in float64
+#: products of up to this many multiplications are computed in float64
 _SMALL = 1 << 24
 
 
-def _independent(columns: torch.Tensor) -> bool:
-    """Whether the columns are linearly independent for certain; False also where that takes a closer look."""
+def _gram(columns: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """Inner products of the columns in float64; large ones are summed in float32, whose six digits are plenty here."""
+    if dtype is None:
+        small = columns.numel() * columns.shape[1] <= _SMALL
+        dtype = torch.float64 if small else torch.float32
+    largest = float(columns.abs().max())
+    x = columns.to(dtype)
+    if largest == 0.0 or 1e-9 < largest < 1e9:  # squares stay in range
+        return (x.T @ x).double()
+    x = (columns / largest).to(dtype)
+    return (x.T @ x).double() * largest**2
+
+
+#: least eigenvalue of a matrix of cosines above which columns are independent beyond doubt: what rounding does to it
+#: stays below, r sqrt(n) u in float32 and, where all errors conspire, r n u in float64 (r <= 2^9, n <= 2^18 entries)
+_INDEPENDENT = {torch.float32: 2e-2, torch.float64: 1e-6}
+
+
+def _independent(stack: Stack) -> bool:
+    """Whether both factors have full rank for certain; False also where that takes a closer look."""
+    return all(_full_rank(x, gram) for x, gram in ((stack.B, stack.left), (stack.A.T, stack.right)))
+
+
+def _full_rank(columns: torch.Tensor, gram: torch.Tensor | None = None) -> bool:
     if columns.shape[1] > columns.shape[0]:
         return False
+    small = columns.numel() * columns.shape[1] <= _SMALL
     for dtype in (torch.float32, torch.float64):
-        if dtype == torch.float32 and columns.numel() * columns.shape[1] <= _SMALL:
+        if dtype == torch.float32 and (small or gram is None):
             continue
-        x = columns.to(dtype)
-        gram = (x.T @ x).double()
-        size = gram.diagonal().sqrt()
-        if not bool(((size > 1e-15) & torch.isfinite(size)).all()):
+        found = gram if gram is not None and (small or dtype == torch.float32) else _gram(columns, dtype)
+        size = found.diagonal().sqrt()
+        if not bool(((size > 0) & torch.isfinite(size)).all()):
             continue
-        cosines = gram / size / size[:, None]
+        cosines = found / size / size[:, None]
         cosines.diagonal().sub_(_INDEPENDENT[dtype])
         if int(torch.linalg.cholesky_ex(cosines).info) == 0:
             return True
     return False
 
 
-def _product_norm(b: torch.Tensor, a: torch.Tensor) -> float:
-    """``||b a||_F`` from two Gram matrices, in float32 where they are large: a size, of which six digits are plenty."""
-    if b.numel() == 0 or a.numel() == 0:
-        return 0.0
-    large = max(b.numel(), a.numel()) * b.shape[1] > _SMALL
-    grams, size = [], 1.0
-    for x in (b, a.T):
-        largest = float(x.abs().max())
-        if largest == 0.0:
-            return 0.0
-        x = (x / largest).to(torch.float32 if large else torch.float64)
-        size *= largest
-        grams.append((x.T @ x).double())
-    return size * math.sqrt(max(float((grams[0] * grams[1]).sum()), 0.0))
+def _product_norm(left: torch.Tensor, right: torch.Tensor) -> float:
+    """``||B A||_F`` from the Gram matrices of the columns of B and of the rows of A."""
+    return math.sqrt(max(float((left * right).sum()), 0.0))
 
 
-def _store(
-    b: torch.Tensor,
-    a: torch.Tensor,
-    name: str,
-    ranks: int,
-    norm: float,
-    lost: float,
-    dtype: str,
-    rank: int | None = None,
-) -> Stored:
+def _store(stack: Stack, name: str, facts: Facts, dtype: str) -> Stored:
+    b, a = stack.B, stack.A
     as_b, as_a = b.to(OUTPUT[dtype]), a.to(OUTPUT[dtype])
-    finite = bool(torch.isfinite(as_a).all()) and bool(torch.isfinite(as_b).all())
+    finite = all(bool(torch.isfinite(x.abs().max())) for x in (as_a, as_b))
     require(finite, f"{name}: dtype", "a format with room for the factors", f"{dtype}, which overflows")
-    off_b, off_a = (s.to(x.dtype) - x if s.dtype != x.dtype else None for s, x in ((as_b, b), (as_a, a)))
+    off_b, off_a = (None if torch.equal(s.to(x.dtype), x) else s.to(x.dtype) - x for s, x in ((as_b, b), (as_a, a)))
     rounding = 0.0
     # B' A' - B A = (B' - B) A' + B (A' - A), small factors that lose nothing to cancellation
-    moved_b, moved_a = (off is not None and bool(off.any()) for off in (off_b, off_a))
-    if moved_b and moved_a:
-        assert off_b is not None
-        assert off_a is not None
-        rounding = _product_norm(torch.cat([off_b.double(), b.double()], 1), torch.cat([as_a.double(), off_a.double()]))
-    elif moved_b:
-        assert off_b is not None
-        rounding = _product_norm(off_b, as_a.to(off_b.dtype))
-    elif moved_a:
-        assert off_a is not None
-        rounding = _product_norm(b, off_a)
-    facts = MergedModule(
-        name, b.shape[1], ranks, norm, lost, rounding, storage_bound(as_b, as_a, dtype),
-        b.shape[1] if rank is None else rank,
-    )  # fmt: skip
-    return Stored(as_a, as_b, facts)
+    if off_b is not None and off_a is not None:
+        left, right = torch.cat([off_b.double(), b.double()], 1), torch.cat([as_a.double(), off_a.double()])
+        rounding = _product_norm(_gram(left), _gram(right.T))
+    elif off_b is not None:
+        rounding = _product_norm(_gram(off_b), stack.right)
+    elif off_a is not None:
+        rounding = _product_norm(stack.left, _gram(off_a.T))
+    sizes = stack.left.diagonal().sqrt(), stack.right.diagonal().sqrt()
+    bound = storage_bound(as_b, as_a, dtype, sizes)
+    made = MergedModule(name, b.shape[1], facts.ranks, facts.norm, facts.lost, rounding, bound, facts.rank)
+    return Stored(as_a, as_b, made)
 
 
-def storage_bound(b: torch.Tensor, a: torch.Tensor, dtype: str) -> float:
+def storage_bound(
+    b: torch.Tensor, a: torch.Tensor, dtype: str, sizes: tuple[torch.Tensor, torch.Tensor] | None = None
+) -> float:
     """Most that rounding both factors to `dtype` changed their product by, in Frobenius norm.
 
     Entry by entry ``|B'A' - BA| <= (2u + u^2) / (1 - u)^2 |B'||A'|`` for results of normal size, and half of the
     smallest positive number for the others; ``|| |B'||A'| ||_F`` is at most the sum over k of the norms of column k
     times row k. The arithmetic before is added, one rounding of float64 or, for a power of two, none.
+
+    Args:
+        b: out x r; a: r x in: as stored.
+        dtype: their format.
+        sizes: norms of the columns of b and the rows of a before they were rounded, if known (to six digits).
     """
     unit, tiny = FORMATS[dtype]
-    b_size, a_size = _norms(b, 0), _norms(a, 1)
-    r = b.shape[1]
-    factor = (2 * unit + unit**2) / (1 - unit) ** 2 + 4 * EPS
-    ones_b, ones_a = (torch.linalg.vector_norm(x, 1, dtype=torch.float64) for x in (b, a))
-    edges = tiny * (math.sqrt(a.shape[1]) * float(ones_b) + math.sqrt(b.shape[0]) * float(ones_a))
-    return factor * float((b_size * a_size).sum()) + edges + tiny**2 * r * math.sqrt(b.shape[0] * a.shape[1])
+    if sizes is None:
+        sizes = tuple(torch.linalg.vector_norm(x.double(), dim=i) for i, x in enumerate((b, a)))  # type: ignore[assignment]
+    assert sizes is not None
+    b_size, a_size = sizes
+    (rows, r), columns = b.shape, a.shape[1]
+    grown = (1.0 + unit + 1e-5) ** 2 / (1 - unit) ** 2
+    # the sum of the moduli of n numbers is at most sqrt(n) times their norm
+    edges = tiny * math.sqrt(rows * columns) * float(b_size.sum() + a_size.sum()) * grown
+    factor = ((2 * unit + unit**2) + 4 * EPS) * grown
+    return factor * float((b_size * a_size).sum()) + edges + tiny**2 * r * math.sqrt(rows * columns)
 
 
 # ---------------------------------------------------------------- the file

@@ -253,17 +253,24 @@ def test_factors_are_balanced_and_float16_loses_little(size: float, save_adapter
 
 
 def test_a_rank_is_doubted_before_it_is_believed() -> None:
-    from empirical.adapters.merge import _independent
+    from empirical.adapters.merge import _full_rank, _gram
 
     draw = torch.Generator().manual_seed(0)
     for rows, width in ((40, 6), (20000, 64)):
         columns = torch.randn(rows, width, generator=draw)
-        assert _independent(columns)
+
+        def believed(x: torch.Tensor) -> bool:
+            return _full_rank(x, _gram(x))
+
+        assert believed(columns)
         columns[:, 1] = columns[:, 0] * 3
-        assert not _independent(columns)
-        columns[:, 1] += 1e-9 * torch.randn(rows, generator=draw)  # below the rounding of float32
-        assert not _independent(columns)
-    assert not _independent(torch.randn(3, 5, generator=draw))
+        assert not believed(columns)
+        columns = columns.double()
+        columns[:, 1] += 1e-3 * torch.randn(rows, generator=draw)  # below the certainty of either format
+        assert not believed(columns)
+        columns[:, 1] += 1e-1 * torch.randn(rows, generator=draw)  # too close for float32, not for float64
+        assert believed(columns)
+    assert not _full_rank(torch.randn(3, 5, generator=draw))
 
 
 def test_modules_that_are_missing_in_the_file_stay_out(save_adapter: Save, tiny_base: Base, tmp_path: Path) -> None:
