@@ -22,8 +22,8 @@ experiments: $(STAMP) ## train, reuse, judge (EXPERIMENT= PROFILE=smoke|cpu|gpu|
 	  $(if $(EXPERIMENT),--experiment $(EXPERIMENT)) $(if $(METHOD),--method $(METHOD)) $(if $(WORKERS),--workers $(WORKERS)) \
 	  $(if $(BUDGET),--budget $(BUDGET)) $(if $(DRY),--dry-run) $(if $(ENGINE),--engine $(ENGINE)) $(if $(ADDRESS),--address $(ADDRESS))
 
-scaling: $(STAMP) ## the tables of docs/scaling.md, from the committed results
-	@$(BIN)/python -m empirical scaling --write
+scaling: $(STAMP) ## the tables of bench/scaling.md, from the committed results
+	@$(BIN)/python bench/scaling.py --write
 
 judge: $(STAMP) ## hold the committed results against the predictions
 	@$(BIN)/python -m empirical judge

@@ -43,9 +43,6 @@ def _parser() -> argparse.ArgumentParser:
     figures.add_argument("--results", type=Path, metavar="DIR")
     figures.add_argument("--out", type=Path, metavar="DIR", help="by default build/figures")
     verify_options(commands.add_parser("verify", help="every layer for every claim; prints the ladder"))
-    scaling = commands.add_parser("scaling", help="what a sweep of 100,000 cells would need (docs/scaling.md)")
-    scaling.add_argument("--write", action="store_true", help="bring docs/scaling.md up to date")
-    scaling.add_argument("--measure", action="store_true", help="time the driver anew (docs/scaling.json)")
     pack = commands.add_parser("pack", help="all records of a profile in one archive, with their hashes")
     pack.add_argument("archive", type=Path)
     pack.add_argument("--profile", default="gpu", metavar="smoke|cpu|gpu")
@@ -64,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from empirical.engine.driver import run
+    from empirical.engine.run import run
 
     if options.workers is not None and options.workers < 1:
         raise ValueError(f"--workers: expected an integer >= 1, got {options.workers}")
@@ -83,10 +80,8 @@ def _results(options: argparse.Namespace) -> Path:
 
 
 def _judge(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from empirical.engine import catalogue
-    from empirical.engine import driver as engine
+    from empirical.engine import catalogue, show
+    from empirical.engine.run import write_experiments
     from theory.provenance import build_folder
 
     results, profile = _results(options), options.profile
@@ -96,8 +91,8 @@ def _judge(options: argparse.Namespace) -> int:
     rows = catalogue.judge_all(chosen, profile, results)
     if not rows:
         raise ValueError(f"judge: expected results of profile {profile} in {results}, got none (make experiments)")
-    engine.print_rows(Console(width=None if sys.stdout.isatty() else 132, highlight=False), rows)
-    engine.write_experiments(options.write or build_folder() / "experiments.json", profile, rows)
+    show.print_rows(show.new_console(), rows)
+    write_experiments(options.write or build_folder() / "experiments.json", profile, rows)
     return 1 if any(r["verdict"] == "violated" and r["kind"] != "hypothesis" for r in rows) else 0
 
 
@@ -127,18 +122,6 @@ def _verify(options: argparse.Namespace) -> int:
     return verify(**verification(options, load()))
 
 
-def _scaling(options: argparse.Namespace) -> int:
-    from empirical.engine import scaling
-
-    if options.measure:
-        print(f"written: {scaling.write_measured()}")
-    if options.write:
-        print(f"written: {scaling.write()}")
-    if not (options.write or options.measure):
-        print(scaling.section())
-    return 0
-
-
 def _pack(options: argparse.Namespace) -> int:
     from empirical.engine import archive
 
@@ -161,7 +144,6 @@ ACTIONS = {
     "verify": _verify,
     "figures": _figures,
     "data": _data,
-    "scaling": _scaling,
     "pack": _pack,
     "import-results": _unpack,
 }

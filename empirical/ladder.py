@@ -122,8 +122,8 @@ def _judged(names: Sequence[str], write: Path | None) -> tuple[list[Judged], str
     """The judged predictions of experiments, and why there are none."""
     try:
         from empirical.engine import catalogue
-        from empirical.engine.driver import write_experiments
         from empirical.engine.records import RESULTS
+        from empirical.engine.run import write_experiments
 
         profile = catalogue.judged_profile(RESULTS)
         rows = catalogue.judge_all(names, profile)

@@ -68,7 +68,7 @@ class Times:
         return cell.guess
 
     def ordered(self, jobs: Sequence[Job]) -> list[Job]:
-        """Longest first, which ends sooner (docs/scaling.md); but one of each kind not yet measured before all."""
+        """Longest first, which ends sooner (bench/scaling.md); but one of each kind not yet measured before all."""
         first: dict[str, Job] = {}
         ranked = sorted(jobs, key=lambda j: -(self.expected(j) or 0.0))
         for cell in ranked:

@@ -1,7 +1,7 @@
 """What runs a cell: the work itself, and the processes of this machine that do it.
 
 An engine takes cells and hands back outcomes, or says that a cell was lost with its worker. `Local` is one, `Ray` in
-``cluster.py`` the other; the driver in ``run.py`` knows no more of them than `Engine` says. Workers never write
+``ray.py`` the other; the driver knows no more of them than `Engine` says. Workers never write
 results.
 """
 
@@ -105,7 +105,6 @@ class Local:
         self._context = multiprocessing.get_context("spawn")
         self._idle: list[_Worker] = []
         self._busy: dict[int, _Worker] = {}
-        os.environ.update(ONE_THREAD)
 
     def slots(self, device: str) -> int:
         """How many cells run at once."""
@@ -126,6 +125,7 @@ class Local:
         worker.pipe.send((experiment, cell, device))
 
     def _start(self) -> _Worker:
+        os.environ.update(ONE_THREAD)
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(theirs,), daemon=True)
         # Ctrl-C reaches the whole terminal; only the driver is to answer it, and a blocked signal is inherited. The

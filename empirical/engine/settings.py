@@ -72,7 +72,7 @@ class Cell(Table):
 
     def identity(self) -> dict[str, JsonValue]:
         """The cell as JSON; with experiment and protocol its hash names the record."""
-        return self.model_dump(exclude_none=True)
+        return self.model_dump(mode="json", exclude_none=True)
 
 
 class Group(Table):

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from empirical.engine import archive, estimate
-from empirical.engine import driver as run
+from empirical.engine import archive, estimate, run
+from empirical.engine.driver import Driver
 from empirical.engine.estimate import Job, Times, available_memory, describe, processes_that_fit
 from empirical.engine.experiment import Experiment, Kind
 from empirical.engine.pool import Outcome, peak_memory
@@ -359,9 +359,9 @@ class Fake:
         pass
 
 
-def driver(engine: Fake, budget: float | None = None, memory: float | None = None) -> tuple[run.Driver, io.StringIO]:
+def driver(engine: Fake, budget: float | None = None, memory: float | None = None) -> tuple[Driver, io.StringIO]:
     text = io.StringIO()
-    return run.Driver(engine, "cpu", Times(), budget, memory, Console(file=text, width=200), lambda: engine.now), text
+    return Driver(engine, "cpu", Times(), budget, memory, Console(file=text, width=200), lambda: engine.now), text
 
 
 def jobs(folder: Path, guesses: dict[int, float]) -> list[Job]:

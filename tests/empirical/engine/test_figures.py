@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from empirical.__main__ import main
-from empirical.engine import catalogue, driver
+from empirical.engine import catalogue, run
 from empirical.engine.records import Record
 from empirical.engine.sealed import seal
 from empirical.engine.settings import Cell, Count, as_json
@@ -194,7 +194,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(
 
 
 def test_a_run_goes_on_without_matplotlib(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    there = driver.importlib.util.find_spec
-    monkeypatch.setattr(driver.importlib.util, "find_spec", lambda name: None if name == "matplotlib" else there(name))
-    said = list(driver._figures(["coverage"], "cpu", tmp_path, None, tmp_path / "out"))
+    there = run.importlib.util.find_spec
+    monkeypatch.setattr(run.importlib.util, "find_spec", lambda name: None if name == "matplotlib" else there(name))
+    said = list(run._figures(["coverage"], "cpu", tmp_path, None, tmp_path / "out"))
     assert said == ["no figures: matplotlib is not installed"]

@@ -1,11 +1,12 @@
 """What a large sweep would need: measured costs of cells and records, arithmetic for larger bases, and a simulation.
 
-``python -m empirical scaling --write`` puts the tables into docs/scaling.md; a test holds the committed document
-against the records. What is measured, what is assumed and what follows is said there.
+``python bench/scaling.py --write`` puts the tables into scaling.md beside it (``--measure`` times the driver anew); a
+test holds the committed document against the records. What is measured, what is assumed and what follows is said there.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import tempfile
 import textwrap
@@ -23,11 +24,11 @@ from empirical.engine.scheduler import Schedule, graham, lower_bound, simulate
 from empirical.engine.settings import Cell
 from theory.adapters import parameter_count
 from theory.numerics import require, stream
-from theory.provenance import ROOT, build_folder, embed, in_checkout
+from theory.provenance import build_folder, embed
 
-DOCUMENT = ROOT / "docs" / "scaling.md"
-#: milliseconds that the driver needs for a record, written by ``python -m empirical scaling --measure``
-MEASURED = ROOT / "docs" / "scaling.json"
+DOCUMENT = Path(__file__).with_suffix(".md")
+#: milliseconds that the driver needs for a record, written by ``python bench/scaling.py --measure``
+MEASURED = Path(__file__).with_suffix(".json")
 SEED = 5
 
 CELLS = 100_000
@@ -93,7 +94,7 @@ def section(results: Path = RESULTS, measured: Path = MEASURED) -> str:
     try:
         driver = json.loads(measured.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RecordError(f"{measured}: expected what scaling --measure writes, got: {error}") from error
+        raise RecordError(f"{measured}: expected what --measure writes, got: {error}") from error
     sizes = [path.stat().st_size for path in results.glob("*/cpu/*.json")]
     each = [s for of in durations.values() for s in of]
     return "\n\n".join(
@@ -231,14 +232,18 @@ def _losses(each: Sequence[float]) -> str:
     return f"### Simulated: the sweep, with workers that die\n\n{text}\n\n" + _table(header, rows)
 
 
-def write(results: Path = RESULTS) -> Path:
-    """Bring the document up to date; returns its path."""
-    embed(DOCUMENT, "scaling", section(results))
-    return DOCUMENT
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--write", action="store_true", help="bring scaling.md up to date")
+    parser.add_argument("--measure", action="store_true", help="time the driver anew (scaling.json)")
+    options = parser.parse_args()
+    if options.measure:
+        write_json(MEASURED, measure())
+    if options.write:
+        embed(DOCUMENT, "scaling", section())
+    else:
+        print(section())
 
 
-def write_measured() -> Path:
-    """Time the driver and keep what came out; returns the path."""
-    require(in_checkout(), "scaling", "a checkout of the repository", "an installed package")
-    write_json(MEASURED, measure())
-    return MEASURED
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""What every experiment keeps to, whichever the engine finds: its settings, grids, records, predictions and figures."""
+
+import copy
+from collections.abc import Callable, Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from empirical.engine import catalogue
+from empirical.engine.experiment import Experiment
+from empirical.engine.judge import judge_exact
+from empirical.engine.records import Record, cell_hash
+from empirical.engine.settings import Table, as_json, read
+from theory.claims import load as load_claims
+
+NAMES = catalogue.names()
+experiments = pytest.mark.parametrize("name", [n for n in NAMES if catalogue.load(n).settings != dict[str, Any]])
+
+
+@pytest.fixture(scope="module")
+def committed() -> dict[str, list[Record]]:
+    """The records of each experiment under the profile cpu."""
+    return {name: catalogue.records(name, "cpu") for name in NAMES}
+
+
+# ------------------------------------------------------------ settings and grids
+
+
+@pytest.mark.parametrize("profile", catalogue.PROFILES)
+@experiments
+def test_every_profile_has_a_grid_of_cells_that_are_read_back(name: str, profile: str) -> None:
+    experiment, grid = catalogue.load(name), catalogue.cells(name, profile)
+    assert grid
+    names = {cell_hash(name, experiment.protocol, c.identity()) for c in grid}
+    assert len(names) == len(grid)
+    for cell in grid:
+        assert experiment.cell(cell.identity()) == cell
+        assert (experiment.seconds(cell) or 0) > 0
+    with pytest.raises(ValueError, match=r"cell: .*typo"):
+        experiment.cell(grid[0].identity() | {"typo": 1})
+
+
+def tables(found: Any, kind: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Paths of all keys of the settings, of nested tables too."""
+    for key, value in found.items():
+        yield (*path, key)
+        annotation = kind.model_fields[key].annotation
+        if isinstance(annotation, type) and issubclass(annotation, Table):
+            yield from tables(value, annotation, (*path, key))
+
+
+def changed(found: Any, path: tuple[Any, ...], value: Any = None) -> Any:
+    """Settings with another value at `path`, or without the key."""
+    again = copy.deepcopy(found)
+    place = again
+    for step in path[:-1]:
+        place = place[step]
+    if value is None:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = value
+    return again
+
+
+@experiments
+def test_unknown_missing_and_wrong_settings_are_one_line_that_names_the_key(name: str) -> None:
+    kind = catalogue.load(name).settings
+    found: Any = as_json(catalogue.settings(name, "smoke"))
+    assert read(kind, found, name) == catalogue.settings(name, "smoke")
+    for path in tables(found, kind):
+        for wrong in (
+            changed(found, path),
+            changed(found, path, {"a": "table"}),
+            changed(found, (*path[:-1], "typo"), 1),
+        ):
+            with pytest.raises(ValueError, match=rf"^{name}: .*({path[-1]}|typo)") as caught:
+                read(kind, wrong, name)
+            assert "\n" not in str(caught.value)
+
+
+# ------------------------------------------------------------ records and predictions
+
+
+@experiments
+def test_records_are_read_whole(name: str, committed: dict[str, list[Record]]) -> None:
+    def known(value: Any) -> Any:
+        """Without keys that say that there is nothing."""
+        return {k: known(v) for k, v in value.items() if v is not None} if isinstance(value, dict) else value
+
+    for record in committed[name]:
+        assert known(as_json(record.metrics)) == known(record.raw["metrics"])
+        assert record.cell.identity() == record.raw["cell"]
+
+
+@experiments
+def test_predictions_have_ids_of_their_own_and_registered_claims(name: str, committed: dict[str, list[Record]]) -> None:
+    said = catalogue.load(name).predictions(catalogue.settings(name, "cpu"), committed[name])
+    assert len({p.id for p in said}) == len(said) > 0
+    assert {p.claim for p in said} <= set(load_claims())
+    assert all(p.says.strip() and p.worlds for p in said)
+    assert catalogue.load(name).predictions(catalogue.settings(name, "cpu"), []) == []
+
+
+WRONG: dict[str, Callable[[Any], Any]] = {
+    "no answer is right": lambda x: [0, x[1]] if isinstance(x, list) else x,
+    "every answer is right": lambda x: [x[1], x[1]] if isinstance(x, list) else x,
+    "nothing was measured": lambda x: x if isinstance(x, list) else type(x)(0),
+    "less than nothing was measured": lambda x: x if isinstance(x, list) else type(x)(-1000),
+    "far too much was measured": lambda x: x if isinstance(x, list) else type(x)(3 * x + 1000),
+}
+
+
+def is_count(found: Any) -> bool:
+    return isinstance(found, list) and len(found) == 2 and all(type(x) is int for x in found)
+
+
+def leaves(metrics: Any, name: str = "") -> set[str]:
+    """Names under which counts and numbers stand in a record, at whatever place."""
+    if isinstance(metrics, dict):
+        return {leaf for key, value in metrics.items() for leaf in leaves(value, key)}
+    if isinstance(metrics, list) and not is_count(metrics):
+        return {leaf for value in metrics for leaf in leaves(value, name)}
+    return {name} if is_count(metrics) or type(metrics) in (int, float) else set()
+
+
+def spoiled(metrics: Any, leaf: str, wrong: Callable[[Any], Any], name: str = "") -> Any:
+    """The metrics with every count and number of this name wrong."""
+    if isinstance(metrics, dict):
+        return {key: spoiled(value, leaf, wrong, key) for key, value in metrics.items()}
+    if isinstance(metrics, list) and not is_count(metrics):
+        return [spoiled(value, leaf, wrong, name) for value in metrics]
+    return wrong(metrics) if name == leaf and (is_count(metrics) or type(metrics) in (int, float)) else metrics
+
+
+@experiments
+def test_every_exact_prediction_holds_and_some_wrong_number_violates_it(
+    name: str, committed: dict[str, list[Record]]
+) -> None:
+    experiment, settings = catalogue.load(name), catalogue.settings(name, "cpu")
+
+    def exact(record: Record) -> dict[str, str]:
+        return {p.id: judge_exact(p).verdict for p in experiment.predictions(settings, [record]) if p.kind == "exact"}
+
+    alike = {str(r.cell.but(seed=0).identity()): r for r in committed[name]}
+    safe: set[str] = set()
+    seen: set[str] = set()
+    for record in alike.values():
+        untouched = exact(record)
+        assert set(untouched.values()) <= {"holds"}
+        safe |= set(untouched)
+        metrics: Any = record.raw["metrics"]
+        for leaf, wrong in product(sorted(leaves(metrics)), WRONG):
+            if set(untouched) <= seen:
+                break
+            raw: Any = {**record.raw, "metrics": spoiled(metrics, leaf, WRONG[wrong])}
+            try:
+                found = exact(experiment.record(record.cell, raw))
+            except (ValueError, ZeroDivisionError, OverflowError):
+                continue  # refused
+            seen |= {id_ for id_, verdict in found.items() if verdict == "violated"}
+    assert safe - seen == set(), "no wrong number is seen by these"
+
+
+# ------------------------------------------------------------ figures
+
+
+@experiments
+def test_figures_are_drawn_and_a_violation_is_loud(name: str, committed: dict[str, list[Record]]) -> None:
+    pytest.importorskip("matplotlib")
+    from empirical.engine.figures import plots
+
+    rows: Any = [{**row, "verdict": "violated"} for row in catalogue.judge_all([name], "cpu")]
+    drawn = plots([name])
+    loud = []
+    for plot in drawn:
+        assert plot.draw([], []) is None
+        figure = plot.draw(committed[name], rows)
+        assert figure is not None
+        assert (plot.draw.__doc__ or "").strip(), "no caption"
+        titles = [axis.get_title(loc="left") for axis in figure.axes]
+        texts = [t.get_text() for axis in figure.axes for t in axis.texts]
+        loud += [text for text in titles + texts if "VIOLATED" in text]
+    assert loud or not drawn
+
+
+# ------------------------------------------------------------ what the engine refuses
+
+RUN = """
+from empirical.engine.experiment import Experiment, Kind
+from empirical.engine.settings import Cell, Table
+class Settings(Table):
+    xs: tuple[int, ...]
+def run(cell: Cell, device: str) -> dict[str, int]:
+    return {{}}
+def cells(settings):
+    return [Cell(seed=x) for x in settings.xs]
+{experiment}
+"""
+MEMBERS = {
+    "purpose": '"nothing"', "order": "1", "protocol": "1", "settings": "Settings", "cells": "cells",
+    "kinds": "[Kind(run)]", "predictions": "lambda settings, records: []",
+}  # fmt: skip
+
+
+def planted(folder: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import empirical.experiments
+
+    (folder / name).mkdir()
+    (folder / name / "__init__.py").write_text("", encoding="utf-8")
+    (folder / name / "run.py").write_text(RUN.format(experiment=text), encoding="utf-8")
+    (folder / name / "settings.toml").write_text("[common]\nxs = [1]\n[smoke]\n[cpu]\n[gpu]\n", encoding="utf-8")
+    monkeypatch.setattr(empirical.experiments, "__path__", [*empirical.experiments.__path__, str(folder)])
+
+
+def with_members(**changes: str | None) -> str:
+    given = {k: v for k, v in {**MEMBERS, **changes}.items() if v is not None}
+    return f"experiment = Experiment({', '.join(f'{k}={v}' for k, v in given.items())})"
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("", r"run.py: expected an object `experiment`, got NoneType"),
+        ("experiment = 3", r"run.py: expected an object `experiment`, got int"),
+        (with_members(ordre="2"), r"run.py: .*'ordre'"),
+        (with_members(kinds="[Kind(run, takes_metod=len)]"), r"run.py: .*'takes_metod'"),
+        (with_members(kinds="[Kind(lambda cell, device: {})]"), r"expected annotations \(cell: a Cell"),
+        *((with_members(**{member: None}), rf"run.py: .*'{member}'") for member in MEMBERS),
+    ],
+)
+def test_a_misspelt_or_missing_member_is_one_line_that_names_it(
+    text: str, named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"planted_{abs(hash(text))}"
+    planted(tmp_path, name, text, monkeypatch)
+    with pytest.raises(ValueError, match=named) as caught:
+        catalogue.load(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_is_an_experiment_and_its_order_is_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planted(tmp_path, "planted_first", with_members(order="0"), monkeypatch)
+    assert catalogue.names() == ["planted_first", *NAMES]
+    assert isinstance(catalogue.load("planted_first"), Experiment)
+    assert [c.seed for c in catalogue.cells("planted_first", "cpu")] == [1]
+    (tmp_path / "planted_first" / "settings.toml").unlink()
+    assert catalogue.names() == NAMES
