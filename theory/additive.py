@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from theory.facts import counting_threshold
-from theory.numerics import EPS, Array, integer, matrix, real, require, vector
+from theory.numerics import EPS, Array, integer, matrix, numbers_of, real, require, vector
 
 Pattern = tuple[int, ...]
 _MOST_PATTERNS = 20_000
@@ -552,7 +552,7 @@ def composed_share(logits: ArrayLike, margin: float = 0.0) -> Fraction:
 
     Source: claim additive_limit (the quantity that it bounds).
     """
-    array = np.asarray(logits, dtype=np.float64)
+    array = numbers_of(logits, "logits", "an n x m^n x m array of real numbers")
     require(array.ndim == 3, "logits", "an n x m^n x m array", f"{array.ndim} dimensions")
     n, tables, m = array.shape
     require(array.size > 0 and tables == m**n, "logits", "an n x m^n x m array", array.shape)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from theory.numerics import Array, integer, matrix, one_of, rank_tolerance, real, require, vector
+from theory.numerics import Array, integer, matrix, numbers_of, one_of, rank_tolerance, real, require, vector
 
 
 class Core(NamedTuple):
@@ -74,7 +74,7 @@ class LowRank:
 
     def apply(self, x: ArrayLike) -> Array:
         """``scale * B @ (A @ x)`` for a vector (in,) or columns (in, N)."""
-        columns = np.asarray(x, dtype=np.float64)
+        columns = numbers_of(x, "x", "a real vector or matrix")
         columns = vector(columns, "x") if columns.ndim == 1 else matrix(columns, "x")
         require(columns.shape[0] == self.shape[1], "x", f"{self.shape[1]} rows", f"{columns.shape[0]} rows")
         if self.columns >= min(self.shape):  # no larger than its factors, and what cancels between them does so once
@@ -88,7 +88,7 @@ class LowRank:
         row have equal norms, makes ``||B|| ||A||``, and with it the rounding error, as small as a diagonal T can up to
         a factor r. The scale is split between the two; a zero column or row silences its partner.
         """
-        b_norm, a_norm = _column_norms(self.B), _column_norms(self.A.T)
+        b_norm, a_norm = column_norms(self.B), column_norms(self.A.T)
         used = (b_norm > 0) & (a_norm > 0)
         root_b, root_a = np.sqrt(np.where(used, b_norm, 1.0)), np.sqrt(np.where(used, a_norm, 1.0))
         root = math.sqrt(abs(self.scale))
@@ -138,7 +138,7 @@ class LowRank:
             return 0.0
         if kind == "spectral":
             return float(values[0])
-        return float(np.linalg.norm(values)) if kind == "frobenius" else float(values.sum())
+        return float(column_norms(values[:, None])[0]) if kind == "frobenius" else float(values.sum())
 
     def truncate(self, r: int) -> LowRank:
         """Best approximation of rank at most `r` in every unitarily invariant norm (Eckart-Young); scale 1.
@@ -230,7 +230,7 @@ def _same_shape(updates: Sequence[LowRank]) -> None:
     require(len(shapes) == 1, "updates", "equal shapes (out, in)", sorted(shapes))
 
 
-def _column_norms(columns: Array) -> Array:
+def column_norms(columns: Array) -> Array:
     """Column norms; scaled first where squaring would overflow or underflow."""
     norms: Array = np.sqrt(np.einsum("ij,ij->j", columns, columns))
     if columns.size and not np.all((norms > 1e-140) & (norms < 1e140)):

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from theory.lowrank import LowRank
-from theory.numerics import Array, exact, matrix, one_of, real, require, vector
+from theory.lowrank import LowRank, column_norms
+from theory.numerics import Array, exact, integer, matrix, one_of, real, require, vector
 
 
 class MergedRank(NamedTuple):
@@ -34,7 +34,9 @@ def merged_rank(updates: Sequence[LowRank]) -> MergedRank:
 
     Returns:
         rank of the sum, bound (sum of the ranks), and whether column spaces are independent and row spaces are
-        independent, which holds exactly when rank equals bound. Ranks are numerical, see :meth:`LowRank.rank`.
+        independent, which holds exactly when rank equals bound. Ranks are numerical, see :meth:`LowRank.rank`; whether
+        spaces are independent does not depend on how large the updates are, and decides where the rank of the sum
+        would count a small update as rounding of a large one.
 
     Raises:
         ValueError: no updates or different shapes.
@@ -47,7 +49,7 @@ def merged_rank(updates: Sequence[LowRank]) -> MergedRank:
     rows = np.vstack([u.row_basis() for u in updates])
     bound = sum(ranks)
     independent = _rank_of_unit_columns(columns) == bound and _rank_of_unit_columns(rows.T) == bound
-    return MergedRank(total.rank(), bound, independent)
+    return MergedRank(bound if independent else min(total.rank(), bound - 1), bound, independent)
 
 
 def _rank_of_unit_columns(basis: Array) -> int:
@@ -74,17 +76,55 @@ def factor_average_error(updates: Sequence[LowRank], weights: Sequence[float], c
 
     Source: claim factor_average; peft 0.21 ``add_weighted_adapter`` for ``"sqrt"``.
     """
-    averaged = factor_average(updates, weights, convention)
+    left, right, scale = _coefficients(updates, weights, convention)
     wanted = LowRank.combine(updates, weights)
+    own = np.array([w * u.scale for w, u in zip(weights, updates, strict=True)])
+    found = _norms_by_grams(updates, [scale * np.outer(left, right) - np.diag(own), np.diag(own)])
+    if found:
+        return found[0] / found[1]
+    error = LowRank.combine([factor_average(updates, weights, convention), wanted], [1.0, -1.0])
     size, floor = wanted.norm("frobenius"), wanted.tolerance()
-    error = LowRank.combine([averaged, wanted], [1.0, -1.0])
     if size <= floor:
         return 0.0 if error.norm("frobenius") <= error.tolerance() else math.inf
     return error.norm("frobenius") / size
 
 
+def _norms_by_grams(updates: Sequence[LowRank], mixes: Sequence[Array]) -> list[float] | None:
+    """Frobenius norms of ``sum_ij mix[i, j] B_i A_j``, without a decomposition of the stacked factors.
+
+    Rounding moves a squared norm by at most about ``eps max(out, in)`` times the square of the sum of the terms' own
+    norms. None where it is less than 1e-4 of that square, so that too many digits would cancel (a norm that is given is
+    right to ``1e4 eps max(out, in)``, in practice to far less), or where it leaves the normal range.
+    """
+    k, r = len(updates), updates[0].columns
+    with np.errstate(over="ignore", invalid="ignore"):
+        tall, wide = np.hstack([u.B for u in updates]), np.vstack([u.A for u in updates])
+        left, right = (tall.T @ tall).reshape(k, r, k, r), (wide @ wide.T).reshape(k, r, k, r)
+        lengths = np.outer(np.sqrt(np.einsum("irir->i", left)), np.sqrt(np.einsum("irir->i", right)))
+        norms = []
+        for mix in mixes:
+            square = float(np.sum(np.einsum("iapb,pq->iaqb", left, mix) * np.einsum("ij,jaqb->iaqb", mix, right)))
+            terms = float(np.sum(np.abs(mix) * lengths))
+            if not (1e-280 < terms * terms < 1e280 and terms * terms <= 1e4 * square):
+                return None
+            norms.append(math.sqrt(square))
+    return norms
+
+
 def factor_average(updates: Sequence[LowRank], weights: Sequence[float], convention: str) -> LowRank:
     """The update that averaging B and A separately really gives; arguments as :func:`factor_average_error`."""
+    left, right, scale = _coefficients(updates, weights, convention)
+    return LowRank(
+        sum(c * u.B for c, u in zip(left, updates, strict=True)),
+        sum(c * u.A for c, u in zip(right, updates, strict=True)),
+        scale,
+    )
+
+
+def _coefficients(
+    updates: Sequence[LowRank], weights: Sequence[float], convention: str
+) -> tuple[list[float], list[float], float]:
+    """What averaging factors multiplies each B and each A with, and the common scale in front."""
     one_of(convention, "convention", ("sqrt", "plain"))
     shapes = {(u.shape, u.columns) for u in updates}
     require(len(shapes) == 1, "updates", "one or more of equal shape and number of columns", sorted(shapes))
@@ -93,22 +133,14 @@ def factor_average(updates: Sequence[LowRank], weights: Sequence[float], convent
     if convention == "plain":
         scales = {u.scale for u in updates}
         require(len(scales) == 1, "updates", "one common scale for the plain convention", sorted(scales))
-        left = right = values
-        scale = updates[0].scale
-    else:
-        strengths = [w * u.scale for w, u in zip(values, updates, strict=True)]
-        left = [math.sqrt(abs(x)) for x in strengths]
-        right = [math.copysign(math.sqrt(abs(x)), x) for x in strengths]
-        scale = 1.0
-    return LowRank(
-        sum(c * u.B for c, u in zip(left, updates, strict=True)),
-        sum(c * u.A for c, u in zip(right, updates, strict=True)),
-        scale,
-    )
+        return values, values, updates[0].scale
+    strengths = [w * u.scale for w, u in zip(values, updates, strict=True)]
+    left = [math.sqrt(abs(x)) for x in strengths]
+    return left, [math.copysign(math.sqrt(abs(x)), x) for x in strengths], 1.0
 
 
 def dilution_limit(gain: float | Fraction, deficit: float | Fraction, convention: str = "update") -> float:
-    """Largest number k of adapters whose uniform mean still answers a query of one of them.
+    """Largest number k of adapters whose uniform mean still prefers the right answer to a rival, at a query of one.
 
     Args:
         gain: logit of the right answer minus logit of a rival, from the query's own update alone.
@@ -120,7 +152,8 @@ def dilution_limit(gain: float | Fraction, deficit: float | Fraction, convention
 
     Returns:
         k as an int, exact for the floats or Fractions given; 0 if no k answers; ``math.inf`` if there is no largest:
-        deficit < 0 (the base answers by itself, so a mean of enough adapters does), or deficit = 0 < gain.
+        deficit < 0 (the base prefers it by itself, so a mean of enough adapters does; of few it may not where gain
+        < 0), or deficit = 0 < gain. The query is answered up to the least k over its rivals.
 
     Raises:
         ValueError: not finite, or unknown convention.
@@ -150,13 +183,17 @@ def interference_bound(updates: Sequence[LowRank], key: ArrayLike) -> list[float
 
     Source: claim interference (submultiplicativity of the spectral norm).
     """
-    k = vector(key, "key")
-    bounds = []
+    return [float(x) for x in _damage(updates, vector(key, "key")[:, None], "key")[:, 0]]
+
+
+def _damage(updates: Sequence[LowRank], keys: Array, name: str) -> Array:
+    """``s_j ||B_j||_2 ||A_j k||_2`` for every update (rows) and key (columns)."""
+    rows = []
     for u in updates:
-        require(u.shape[1] == k.size, "key", f"length {u.shape[1]}", k.size)
+        require(u.shape[1] == len(keys), name, f"length {u.shape[1]}", len(keys))
         spectral = float(np.linalg.norm(u.B, 2)) if u.B.size else 0.0
-        bounds.append(abs(u.scale) * spectral * float(np.linalg.norm(u.A @ k)))
-    return bounds
+        rows.append(abs(u.scale) * spectral * column_norms(u.A @ keys))
+    return np.array(rows).reshape(len(updates), keys.shape[1])
 
 
 def surviving_facts(
@@ -182,9 +219,8 @@ def surviving_facts(
     k, m = matrix(keys, "keys"), vector(margins, "margins")
     require(m.size == k.shape[1], "margins", f"{k.shape[1]} margins, one per key", m.size)
     require(len(owners) == m.size, "owners", f"{m.size} owners, one per key", len(owners))
-    survivors = []
-    for column, margin, owner in zip(k.T, m, owners, strict=True):
-        require(0 <= owner < len(updates), "owners", f"indices from 0 to {len(updates) - 1}", owner)
-        damage = sum(b for j, b in enumerate(interference_bound(updates, column)) if j != owner)
-        survivors.append(bool(margin > math.sqrt(2.0) * damage))
-    return survivors
+    own = np.array([integer(j, "owners", 0) for j in owners], dtype=np.int64)
+    require(own.max(initial=-1) < len(updates), "owners", f"indices from 0 to {len(updates) - 1}", own.max(initial=-1))
+    damage = _damage(updates, k, "keys")
+    damage[own, np.arange(len(own))] = 0.0
+    return [bool(x) for x in m > math.sqrt(2.0) * damage.sum(axis=0)]

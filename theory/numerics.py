@@ -22,7 +22,8 @@ def require(condition: bool, argument: str, expected: str, got: Any) -> None:
         raise ValueError(f"{argument}: expected {expected}, got {got}")
 
 
-def _numbers(value: ArrayLike, name: str, expected: str) -> Array:
+def numbers_of(value: ArrayLike, name: str, expected: str) -> Array:
+    """`value` as a float64 array; ``ValueError`` naming `name` if it does not hold real numbers only."""
     try:
         array = np.asarray(value)
     except (TypeError, ValueError, OverflowError) as error:  # ragged lists, objects
@@ -36,7 +37,7 @@ def matrix(value: ArrayLike, name: str) -> Array:
 
     Complex input is refused: no claim here speaks of it, and a cast would drop its imaginary part.
     """
-    array = _numbers(value, name, "a real matrix")
+    array = numbers_of(value, name, "a real matrix")
     require(array.ndim == 2, name, "a matrix (2 dimensions)", f"{array.ndim} dimensions")
     require(bool(np.isfinite(array).all()), name, "finite entries", "nan or inf")
     return array
@@ -44,7 +45,7 @@ def matrix(value: ArrayLike, name: str) -> Array:
 
 def vector(value: ArrayLike, name: str) -> Array:
     """`value` as a finite float64 vector; ``ValueError`` naming `name` if it is not one."""
-    array = _numbers(value, name, "a real vector")
+    array = numbers_of(value, name, "a real vector")
     require(array.ndim == 1, name, "a vector (1 dimension)", f"{array.ndim} dimensions")
     require(bool(np.isfinite(array).all()), name, "finite entries", "nan or inf")
     return array

@@ -160,6 +160,8 @@ def test_factors_cannot_be_changed_from_outside() -> None:
         (lambda: LowRank([[1.0]], [[1.0]]).rank(-1.0), "tol: expected a number >= 0"),
         (lambda: LowRank([[1.0]], [[1.0]]).norm("max"), "kind: expected one of"),
         (lambda: LowRank([[1.0]], [[1.0]]).apply([1.0, 2.0]), "x: expected 1 rows"),
+        (lambda: LowRank([[1.0]], [[1.0]]).apply([1j]), "x: expected a real vector or matrix, got dtype complex"),
+        (lambda: LowRank([[1.0]], [[1.0]]).apply(["one"]), "x: expected a real vector or matrix, got dtype <U3"),  # type: ignore[list-item]
         (lambda: LowRank.combine([], []), "updates: expected at least one"),
         (lambda: LowRank.combine([LowRank([[1.0]], [[1.0]])], [1.0, 2.0]), "weights: expected 1 weights"),
         (

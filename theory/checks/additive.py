@@ -317,6 +317,8 @@ def _additive_rejections() -> None:
     expect_rejected("logits", composed_share, np.zeros((2, 3, 2)))
     expect_rejected("logits", composed_share, np.zeros((0, 1, 2)))
     expect_rejected("logits", composed_share, np.full((1, 2, 2), np.nan))
+    for kind in (complex, str, object):
+        expect_rejected("logits", composed_share, np.zeros((1, 2, 2), dtype=kind))
     for margin in (-1.0, True):
         expect_rejected("margin", composed_share, np.zeros((1, 2, 2)), margin)
     expect_rejected("first", reachable_patterns, np.full((2, 2), np.nan))

@@ -121,6 +121,9 @@ def merge_rank_numeric() -> Figure:
     left, right = orthonormal(rng, 12, 12), orthonormal(rng, 12, 12)
     parts = [LowRank(left[:, i : i + 3], right[i : i + 3], 10.0 ** (i - 4)) for i in (0, 3, 6, 9)]
     expect(merged_rank(parts) == (12, 12, True), f"independent updates: {merged_rank(parts)}")
+    for size in (1e-13, 1e13, 1e-30):  # as independent as before, whatever the rounding of the larger one
+        apart = [parts[1], LowRank(parts[2].B, parts[2].A, parts[2].scale * size)]
+        expect(merged_rank(apart) == (6, 6, True), f"an update {size} times another: {merged_rank(apart)}")
     # dependent columns, independent rows: strictly below although the row spaces are independent
     shared = [LowRank(left[:, :2], right[:2]), LowRank(left[:, :2], right[2:4])]
     expect(merged_rank(shared) == (2, 4, False), f"shared column space: {merged_rank(shared)}")
@@ -182,7 +185,7 @@ def factor_average_symbolic(code: Code) -> None:
     expect(
         sympy.simplify(own_loss / (1 / count) - (count - 1) / count) == 0, "the plain error is not sqrt((k - 1) / k)"
     )
-    mixtures = [[Fraction(w) for w in ws] for ws in ((1, 1, 1), (4, -1, 0.25), (-9, 0, 1))]
+    mixtures = [[Fraction(w) for w in ws] for ws in ((1, 1, 1), (4, -1, 0.25), (-9, 0, 1), (9, 4, -0.25))]
     rng = stream(8, "factor_average")
     for convention, weights in product(("sqrt", "plain"), mixtures):
         factors = [(rng.integers(-3, 4, (m, r)), rng.integers(-3, 4, (r, n))) for _ in range(k)]
@@ -305,6 +308,19 @@ def factor_average_numeric() -> Figure:
     expect(factor_average_error(lonely, [4.0, 4.0], "sqrt") == 0.0, "opposite A cancel in both")
     lost = [LowRank(basis[:, :1], basis[:1], 1.0), LowRank(basis[:, :1], basis[:1], -1.0)]
     expect(factor_average_error(lost, [1.0, 4.0], "sqrt") < math.inf, "a non-zero wanted sum has a finite error")
+    b, *a = stream(4, "alike").standard_normal((7, 9, 3))
+    # nearly one B: plain weights that sum to one average them nearly to the mean, and the terms of the error cancel
+    alike = [LowRank(b + 1e-8 * x, y.T) for x, y in zip(a[:3], a[3:], strict=True)]
+    size = float(np.linalg.norm(sum(u.dense() for u in alike) / 3))
+    want = float(
+        np.linalg.norm(sum(u.B for u in alike) @ sum(u.A for u in alike) / 9 - sum(u.dense() for u in alike) / 3)
+    )
+    rounding = 16 * rank_tolerance((9, 9, 3), float(np.linalg.norm(b) * np.linalg.norm(a))) / size
+    expect_close(factor_average_error(alike, [1 / 3] * 3, "plain"), want / size, rounding, "adapters of nearly one B")
+    for size in (1e-170, 1e-90, 1e90, 1e150):  # squares beyond the range of float64
+        tiny = [LowRank(u.B, u.A, size) for u in pair]
+        expect_close(tiny[0].norm() / size, 1.0, 16 * EPS, f"norm of an update of size {size}")
+        expect_close(factor_average_error(tiny, [0.5, 0.5], "sqrt"), 1.0, 16 * EPS, f"orthogonal pair of size {size}")
     doomed = [LowRank(basis[:, :2], basis[:2]), LowRank(2.0 * basis[:, [1, 0]], -0.5 * basis[[1, 0]])]
     expect(factor_average_error(doomed, [1.0, 1.0], "sqrt") == math.inf, "wanted 0, got the cross terms")
     rng = stream(3, "factor_average")
@@ -508,6 +524,9 @@ def interference_numeric() -> Figure:
     away[7] = 1.0
     blind = LowRank(left, np.hstack([np.ones((3, 7)), np.zeros((3, 1))]))
     expect(interference_bound([blind], away) == [0.0], "a key that A does not read")
+    for size in (1e-170, 1e170):
+        far = interference_bound([witness], size * right[:, 0])[0] / size
+        expect_close(far, attained, 64 * EPS * attained, f"a key of size {size}")
     expect(interference_bound([LowRank(np.zeros((2, 0)), np.zeros((0, 8)))], away) == [0.0], "rank 0")
     # facts that must survive do survive the real sum, and the condition is attained: two logits, opposite changes
     keys = conditioned(rng, 8, 4, 10.0)
@@ -526,6 +545,8 @@ def interference_numeric() -> Figure:
     expect_rejected("margins", surviving_facts, [witness], keys, np.ones(3), [0] * 3)
     expect_rejected("margins", surviving_facts, [witness], keys, np.full(4, math.nan), [0] * 4)
     expect_rejected("owners", surviving_facts, [witness], keys, np.ones(4), [0] * 3)
+    for owner in (0.5, True, None):
+        expect_rejected("owners", surviving_facts, [witness], keys, np.ones(4), [0, 0, 0, owner])
     expect_rejected("owners", surviving_facts, [witness], keys, np.ones(4), [0, 0, 0, 1])
     expect_rejected("owners", surviving_facts, [witness], keys, np.ones(4), [0, 0, 0, -1])
     expect_rejected("key", surviving_facts, [witness], np.ones((5, 4)), np.ones(4), [0] * 4)
