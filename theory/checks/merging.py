@@ -311,10 +311,9 @@ def factor_average_numeric() -> Figure:
     b, *a = stream(4, "alike").standard_normal((7, 9, 3))
     # nearly one B: plain weights that sum to one average them nearly to the mean, and the terms of the error cancel
     alike = [LowRank(b + 1e-8 * x, y.T) for x, y in zip(a[:3], a[3:], strict=True)]
-    size = float(np.linalg.norm(sum(u.dense() for u in alike) / 3))
-    want = float(
-        np.linalg.norm(sum(u.B for u in alike) @ sum(u.A for u in alike) / 9 - sum(u.dense() for u in alike) / 3)
-    )
+    mean = np.mean([u.dense() for u in alike], axis=0)
+    averaged = np.mean([u.B for u in alike], axis=0) @ np.mean([u.A for u in alike], axis=0)
+    size, want = float(np.linalg.norm(mean)), float(np.linalg.norm(averaged - mean))
     rounding = 16 * rank_tolerance((9, 9, 3), float(np.linalg.norm(b) * np.linalg.norm(a))) / size
     expect_close(factor_average_error(alike, [1 / 3] * 3, "plain"), want / size, rounding, "adapters of nearly one B")
     for size in (1e-170, 1e-90, 1e90, 1e150):  # squares beyond the range of float64
