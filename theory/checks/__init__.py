@@ -1,7 +1,7 @@
 """Checks of the claims, one module per topic, and the small kit that they are written with.
 
-A check is a function marked ``@check("claim_id")`` and named in the registry under ``symbolic``, ``numeric`` or
-``adapters``. It returns a :class:`Figure` (the measured slack or attained gap) or None, and raises
+A check is a function marked ``@check("claim_id")`` and, in this package, named in the registry under ``symbolic`` or
+``numeric``. It returns a :class:`Figure` (the measured slack or attained gap) or None, and raises
 :class:`CheckFailed` when the claim does not hold. It must be deterministic and take a few seconds at most.
 
 A symbolic check takes one argument, ``code``: the public functions of its claim by name, and evaluates those; it
