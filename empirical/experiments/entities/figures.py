@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -15,18 +15,20 @@ from empirical.engine.drawing import (
     PURPLE,
     RED,
     Records,
+    Rows,
     cloud,
     finish,
     mean_mark,
     mean_rate,
     new_panels,
     panel_title,
-    rate,
     share_axis,
     verdict_suffix,
     world_mark,
 )
+from empirical.engine.records import Record
 from empirical.experiments.entities.predictions import MARGIN, pooled
+from empirical.experiments.entities.tables import BaseCell, Measured, WorldCell
 from empirical.tasks.entities import FAMILIES
 
 FAMILY_NAMES = {"F": "F: made up", "H": "H: made-up capital", "R": "R: real"}
@@ -34,10 +36,10 @@ FAMILY_NAMES = {"F": "F: made up", "H": "H: made-up capital", "R": "R: real"}
 JUDGED = {"F": "uncovered.every", "H": "law.H", "R": "covered"}
 
 
-def _worlds(records: Records) -> list[Mapping[str, Any]]:
+def _worlds(records: Records) -> list[Record[WorldCell, Measured]]:
     """The worlds of the first group that has any."""
-    found = [r for r in records if r["cell"]["kind"] == "world"]
-    return [r for r in found if r["cell"]["group"] == found[0]["cell"]["group"]]
+    found = [r for r in records if not isinstance(r.cell, BaseCell)]
+    return [r for r in found if r.cell.group == found[0].cell.group]
 
 
 def _conditions(axis: Axes, names: Sequence[str]) -> None:
@@ -45,22 +47,22 @@ def _conditions(axis: Axes, names: Sequence[str]) -> None:
     axis.set_xlim(-0.6, len(names) - 0.4)
 
 
-def direct_figure(records: Records, rows: Records) -> Figure | None:
+def direct_figure(records: Records, rows: Rows) -> Figure | None:
     """Direct and written-out questions by family and condition, with the chance of each."""
     worlds = _worlds(records)
     if not worlds:
         return None
-    group = worlds[0]["cell"]["group"]
-    names = list(worlds[0]["metrics"]["scores"])
+    group = worlds[0].cell.group
+    names = list(worlds[0].metrics.scores)
     figure, axes = new_panels(3, 1, (11.0, 3.9), sharey=True)
     for axis, family in zip(axes[0], ("F", "H", "R"), strict=True):
         for x, name in enumerate(names):
-            own = [w["metrics"] for w in worlds if name in w["metrics"]["scores"]]
-            chance = mean_rate([m["chance"][name][family] for m in own])
+            own = [w.metrics for w in worlds if name in w.metrics.scores]
+            chance = mean_rate([m.chance[name][family] for m in own])
             axis.plot([x - 0.36, x + 0.36], [chance + MARGIN] * 2, "k:", lw=1.1)
             axis.plot([x - 0.36, x + 0.36], [chance] * 2, "k-", lw=1.6)
-            cloud(axis, x - 0.14, [rate(m["scores"][name][f"direct_{family}"]) for m in own], BLUE, 0.1)
-            cloud(axis, x + 0.14, [rate(m["written"][name]["reached"][family]) for m in own], GREEN, 0.1, "^")
+            cloud(axis, x - 0.14, [m.scores[name][f"direct_{family}"].rate for m in own], BLUE, 0.1)
+            cloud(axis, x + 0.14, [m.written[name].reached[family].rate for m in own], GREEN, 0.1, "^")
         _conditions(axis, names)
         title = FAMILY_NAMES[family] + verdict_suffix(rows, f"{group}.{JUDGED[family]}")
         panel_title(axis, title)
@@ -71,12 +73,12 @@ def direct_figure(records: Records, rows: Records) -> Figure | None:
     return finish(figure, "Person → country → capital in a pretrained model", worlds, handles, 5)
 
 
-def retention_figure(records: Records, rows: Records) -> Figure | None:
+def retention_figure(records: Records, rows: Rows) -> Figure | None:
     """What every condition keeps: the taught one-hop facts, and what the base knew before."""
     worlds = _worlds(records)
     if not worlds:
         return None
-    names = list(worlds[0]["metrics"]["scores"])
+    names = list(worlds[0].metrics.scores)
     figure, axes = new_panels(2, 1, (9.6, 3.9), sharey=True)
     panels: tuple[tuple[str, tuple[tuple[str, tuple[str, ...], str, str], ...]], ...] = (
         ("Taught, asked in a new wording", (
@@ -92,8 +94,8 @@ def retention_figure(records: Records, rows: Records) -> Figure | None:
         for place, (label, cells, colour, marker) in enumerate(series):
             shift = 0.24 * (place - (len(series) - 1) / 2)
             for x, name in enumerate(names):
-                own = [w["metrics"] for w in worlds if name in w["metrics"]["scores"]]
-                cloud(axis, x + shift, [rate(pooled(m, name, *cells)) for m in own], colour, 0.08, marker)
+                own = [w.metrics for w in worlds if name in w.metrics.scores]
+                cloud(axis, x + shift, [pooled(m, name, *cells).rate for m in own], colour, 0.08, marker)
             handles.append(mean_mark(label, colour, marker))
         _conditions(axis, names)
         panel_title(axis, title)

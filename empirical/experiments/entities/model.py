@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from empirical.adapters.probes import load_tokenizer
+from empirical.engine.settings import Count
 from empirical.tasks.entities import REAL, SECOND, Country, Person, Question, direct, second_hop
 from empirical.tasks.sentences import Part, Ragged, ragged
 from empirical.training.adapter import Schedule, pretrain
@@ -151,14 +152,14 @@ class Reader:
 
 
 @torch.no_grad()
-def agreement(model: Any, texts: Ragged) -> list[int]:
-    """[k, n]: at how many of the answers of `texts` the model's most likely token is that answer."""
+def agreement(model: Any, texts: Ragged) -> Count:
+    """At how many of the answers of `texts` the model's most likely token is that answer."""
     device = next(model.parameters()).device
     rows, columns = (torch.as_tensor(i, device=device) for i in np.nonzero(texts.answers))
     tokens = torch.as_tensor(texts.tokens, device=device)
     hidden = model.model(input_ids=tokens[:, :-1], use_cache=False).last_hidden_state
     right = model.lm_head(hidden[rows, columns - 1]).argmax(dim=-1) == tokens[rows, columns]
-    return [int(right.sum()), len(right)]
+    return Count(int(right.sum()), len(right))
 
 
 class Base(NamedTuple):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from empirical.engine.judge import Prediction
-from empirical.engine.predictions import Book
+from empirical.engine.predictions import Predictions
+from empirical.engine.records import Record
+from empirical.engine.settings import Count
+from empirical.experiments.entities.tables import BaseCell, Knowledge, Measured, Settings, Steps
 from empirical.tasks.entities import FAMILIES
 from theory.composition import chain_of_thought
 
@@ -19,139 +22,141 @@ CONTROLS = {"composes": 0.5, "given": 0.5, "learnt": 0.8, "direct": 0.8, "kept":
 MARGIN = 0.10
 #: conditions that are no reuse of the two experts
 ALONE = ("base", "first", "second", "joint", "joint_bridge", "direct", "random")
+FIRST, TAUGHT = [f"first_{f}" for f in FAMILIES], ["second_H", "second_F"]
 
-Count = list[int]
 
-
-def predictions(config: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> list[Prediction]:
-    """What was said, and what the worlds of `results` showed."""
-    found = base_predictions([r["metrics"] for r in results if r["cell"]["kind"] == "base"])
-    for group in config["groups"]:
-        worlds = [r["metrics"] for r in results if r["cell"].get("group") == group["name"]]
+def predictions(settings: Settings, records: Sequence[Record[Any, Any]]) -> list[Prediction]:
+    """What was said, and what the worlds showed."""
+    found: list[Prediction] = [*_untouched([r.metrics for r in records if isinstance(r.cell, BaseCell)])]
+    for group in settings.groups:
+        worlds = [r.metrics for r in records if not isinstance(r.cell, BaseCell) and r.cell.group == group.name]
         if worlds:
-            found += world_predictions(group["name"], worlds)
+            found += Worlds(group.name, worlds)
     return found
 
 
-def base_predictions(worlds: Sequence[Mapping[str, Any]]) -> list[Prediction]:
+def _untouched(worlds: Sequence[Knowledge]) -> Predictions:
     """The untouched base: it reads a stated country off the text and composes; of new people it knows nothing."""
-    if not worlds:
-        return []
+    said = Predictions("base")
     says = "untouched base: the direct question after a sentence that states the country"
-    nothing = "untouched base: direct questions about new people, at most measured chance + margin"
-    chance = [w["new_chance"] + MARGIN for w in worlds]
-    return [
-        Prediction("base.given", "coverage_law", "control", "at_least", CONTROLS["given"], 0.0,
-                   [w["given"] for w in worlds], says),
-        Prediction("base.new", "coverage_law", "control", "at_most", chance, 0.0, [w["new"] for w in worlds], nothing),
-    ]  # fmt: skip
+    said.control("given", "coverage_law", says, of=[w.given for w in worlds], at_least=CONTROLS["given"])
+    says = "untouched base: direct questions about new people, at most measured chance + margin"
+    chance = [w.new_chance + MARGIN for w in worlds]
+    said.control("new", "coverage_law", says, of=[w.new for w in worlds], at_most=chance)
+    return said
 
 
-def pooled(world: Mapping[str, Any], condition: str, *cells: str) -> Count:
-    """[right, asked] over several cells of one condition."""
-    found = [world["scores"][condition][cell] for cell in cells]
-    return [sum(c[0] for c in found), sum(c[1] for c in found)]
+def pooled(world: Measured, condition: str, *cells: str) -> Count:
+    """Several cells of one condition together."""
+    return Count.total(world.scores[condition][cell] for cell in cells)
 
 
-def rate(count: Count) -> float:
-    """k / n, and 0 where nothing was asked."""
-    return count[0] / count[1] if count[1] else 0.0
-
-
-def allowed(world: Mapping[str, Any], conditions: Sequence[str], family: str = "F") -> float:
+def allowed(world: Measured, conditions: Sequence[str], family: str = "F") -> float:
     """Chance as measured by permuting the answers given, mean over the conditions, plus the margin."""
-    return sum(world["chance"][c][family] for c in conditions) / len(conditions) + MARGIN
+    return sum(world.chance[c][family] for c in conditions) / len(conditions) + MARGIN
 
 
-def reuses(world: Mapping[str, Any]) -> list[str]:
+def reuses(world: Measured) -> list[str]:
     """Conditions in which both experts were reused."""
-    return [c for c in world["scores"] if c not in ALONE]
+    return [c for c in world.scores if c not in ALONE]
 
 
-def world_predictions(group: str, worlds: Sequence[Mapping[str, Any]]) -> list[Prediction]:
+class Worlds(Predictions):
     """All predictions of one group of worlds."""
-    book = Book(group, [{"metrics": w} for w in worlds])
-    say = book.say
 
-    def counts(condition: str, *cells: str) -> list[Count]:
-        return [pooled(w, condition, *cells) for w in worlds]
+    def __init__(self, group: str, worlds: Sequence[Measured]) -> None:
+        super().__init__(group, [w.scores for w in worlds])
+        self.worlds = worlds
+        self.controls()
+        self.uncovered()
+        self.covered()
+        self.kept()
+        self.chain_bound()
+        for condition in ("sum", "joint"):
+            self.chain(condition)
 
-    first, taught = [f"first_{f}" for f in FAMILIES], ["second_H", "second_F"]
-    say("composes", "coverage_law", "control", "at_least", CONTROLS["composes"], counts("base", "famous_R"),
-        "the untouched base composes held-out wordings about famous people")  # fmt: skip
-    say("learnt.first", "coverage_law", "control", "at_least", CONTROLS["learnt"], counts("first", *first),
-        "first-hop expert alone: new people's countries in a new wording")  # fmt: skip
-    say("learnt.second", "coverage_law", "control", "at_least", CONTROLS["learnt"], counts("second", *taught),
-        "second-hop expert alone: made-up capitals in a new wording")  # fmt: skip
-    say("direct", "coverage_law", "control", "at_least", CONTROLS["direct"], counts("direct", "direct_F"),
-        "the direct expert answers the questions it was taught, in a new wording")  # fmt: skip
-    if all("random" in w["scores"] for w in worlds):
-        say("random", "coverage_law", "control", "at_most", [allowed(w, ["random"]) for w in worlds],
-            counts("random", "direct_F"), "random adapters compose nothing")  # fmt: skip
+    def together(self, condition: str, *cells: str) -> list[Count]:
+        """Several cells of one condition together, per world."""
+        return [pooled(w, condition, *cells) for w in self.worlds]
 
-    methods = [reuses(w) for w in worlds]
-    every = [
-        [sum(w["scores"][c]["direct_F"][i] for c in m) for i in (0, 1)] for w, m in zip(worlds, methods, strict=True)
-    ]
-    say("uncovered.sum", "coverage_law", "hypothesis", "at_most", [allowed(w, ["sum"]) for w in worlds],
-        counts("sum", "direct_F"), "F, sum: direct questions at most measured chance + margin")  # fmt: skip
-    say("uncovered.every", "coverage_law", "hypothesis", "at_most",
-        [allowed(w, m) for w, m in zip(worlds, methods, strict=True)], every,
-        "F, all methods of reuse: direct questions at most measured chance + margin")  # fmt: skip
-    say("uncovered.joint", "coverage_law", "hypothesis", "at_most", [allowed(w, ["joint"]) for w in worlds],
-        counts("joint", "direct_F"), "F, joint: direct questions at most measured chance + margin")  # fmt: skip
-    say("bridge_data", "coverage_law", "hypothesis", "equal", 0.0,
-        [rate(w["scores"]["joint_bridge"]["unseen_F"]) - rate(w["scores"]["joint"]["unseen_F"]) for w in worlds],
-        "F: direct examples of other people do not spread to the rest", MARGIN)  # fmt: skip
-    composes = all(rate(c) >= CONTROLS["composes"] for c in counts("base", "famous_R"))
-    if composes:
-        say("covered", "coverage_law", "hypothesis", "order", 0.0,
-            [rate(w["scores"]["sum"]["direct_R"]) - w["chance"]["sum"]["R"] for w in worlds],
-            "R, sum: above measured chance, since the base composes these countries")  # fmt: skip
-    laws = [w["predicted"]["law"]["value"] for w in worlds]
-    say("law.R", "coverage_law", "hypothesis", "equal", [law["lambda"] for law in laws], counts("sum", "direct_R"),
-        "R, sum: λ of the first-hop expert alone", MARGIN)  # fmt: skip
-    say("law.H", "coverage_law", "hypothesis", "equal", [law["low"] for law in laws], counts("sum", "direct_H"),
-        "H, sum: λ p₂ of the experts alone", MARGIN)  # fmt: skip
+    def controls(self) -> None:
+        """What must come out, or the worlds show nothing."""
+        say, claim, least = self.control, "coverage_law", CONTROLS
+        says = "the untouched base composes held-out wordings about famous people"
+        say("composes", claim, says, of=("base", "famous_R"), at_least=least["composes"])
+        says = "first-hop expert alone: new people's countries in a new wording"
+        say("learnt.first", claim, says, of=self.together("first", *FIRST), at_least=least["learnt"])
+        says = "second-hop expert alone: made-up capitals in a new wording"
+        say("learnt.second", claim, says, of=self.together("second", *TAUGHT), at_least=least["learnt"])
+        says = "the direct expert answers the questions it was taught, in a new wording"
+        say("direct", claim, says, of=("direct", "direct_F"), at_least=least["direct"])
+        if all("random" in w.scores for w in self.worlds):
+            chance = [allowed(w, ["random"]) for w in self.worlds]
+            says = "random adapters compose nothing"
+            say("random", claim, says, of=("random", "direct_F"), at_most=chance)
 
-    for name, cells in (("first", first), ("second", taught)):
-        say(f"retained.{name}", "interference", "hypothesis", "at_least", CONTROLS["kept"], counts("sum", *cells),
-            f"the sum keeps the {name} hops")  # fmt: skip
-    for name in ("first", "second", "sum"):
-        say(f"damage.{name}", "interference", "hypothesis", "at_least", CONTROLS["kept"], counts(name, "second_R"),
-            f"{name}: real capitals that the base named are kept")  # fmt: skip
-    return [*book.entries, *chains(group, worlds)]
+    def uncovered(self) -> None:
+        """F: no reuse composes facts of which the base knows neither."""
+        say, claim, worlds = self.hypothesis, "coverage_law", self.worlds
+        says = "direct questions at most measured chance + margin"
+        chance = {c: [allowed(w, [c]) for w in worlds] for c in ("sum", "joint")}
+        say("uncovered.sum", claim, f"F, sum: {says}", of=("sum", "direct_F"), at_most=chance["sum"])
+        methods = [reuses(w) for w in worlds]
+        every = [Count.total(w.scores[c]["direct_F"] for c in m) for w, m in zip(worlds, methods, strict=True)]
+        means = [allowed(w, m) for w, m in zip(worlds, methods, strict=True)]
+        say("uncovered.every", claim, f"F, all methods of reuse: {says}", of=every, at_most=means)
+        say("uncovered.joint", claim, f"F, joint: {says}", of=("joint", "direct_F"), at_most=chance["joint"])
+        says = "F: direct examples of other people do not spread to the rest"
+        data, joint = ("joint_bridge", "unseen_F"), ("joint", "unseen_F")
+        say("bridge_data", claim, says, of=data, equal=joint, within=MARGIN)
 
+    def covered(self) -> None:
+        """R and H: what the base composes, the sum composes as far as each expert alone."""
+        say, claim, worlds = self.hypothesis, "coverage_law", self.worlds
+        if all(c.rate >= CONTROLS["composes"] for c in self.counts("base", "famous_R")):
+            gains = [w.scores["sum"]["direct_R"].rate - w.chance["sum"]["R"] for w in worlds]
+            says = "R, sum: above measured chance, since the base composes these countries"
+            say("covered", claim, says, of=gains, above=0.0)
+        laws = [w.predicted.law.value for w in worlds]
+        says = "R, sum: λ of the first-hop expert alone"
+        say("law.R", claim, says, of=("sum", "direct_R"), equal=[law.retrieval for law in laws], within=MARGIN)
+        says = "H, sum: λ p₂ of the experts alone"
+        say("law.H", claim, says, of=("sum", "direct_H"), equal=[law.low for law in laws], within=MARGIN)
 
-def chains(group: str, worlds: Sequence[Mapping[str, Any]]) -> list[Prediction]:
-    """chain_of_thought: the bound in every world, condition and family; independence and bare one-hops for the sum."""
-    steps, reached = [], []
-    for world in worlds:
-        for written in world["written"].values():
-            for family in FAMILIES:
-                steps.append(written["predicted"]["value"][family])
-                reached.append(written["reached"][family])
-    # s1 + s2 - 1 and k / n are each a few roundings from exact
-    rounding = float(4 * np.finfo(np.float64).eps)
-    found = [
-        Prediction(f"{group}.chain.lower", "chain_of_thought", "exact", "at_least", [s["lower"] for s in steps],
-                   rounding, reached, "written out: at least s₁ + s₂ − 1 in every world, condition and family")
-    ]  # fmt: skip
-    for condition in ("sum", "joint"):
-        parts: dict[str, list[float]] = {"independent": [], "bare": []}
-        total: list[Count] = []
-        for world in worlds:
-            written = world["written"][condition]
-            step = {
-                s: rate([sum(written["predicted"]["value"][f][s][i] for f in FAMILIES) for i in (0, 1)])
-                for s in ("s1", "s2", "bare2")
-            }
-            parts["independent"].append(chain_of_thought(step["s1"], step["s2"]).independent)
-            parts["bare"].append(chain_of_thought(step["s1"], step["bare2"]).independent)
-            total.append([sum(written["reached"][f][i] for f in FAMILIES) for i in (0, 1)])
-        for name, says in (("independent", "s₁ s₂ of its own steps"), ("bare", "the product of the bare one-hops")):
-            found.append(
-                Prediction(f"{group}.chain.{condition}.{name}", "chain_of_thought", "hypothesis", "equal", parts[name],
-                           MARGIN, total, f"{condition}, written out: {says}")
-            )  # fmt: skip
-    return found
+    def kept(self) -> None:
+        """interference: what the sum keeps of each hop, and what every expert keeps of the base."""
+        for name, cells in (("first", FIRST), ("second", TAUGHT)):
+            says, kept = f"the sum keeps the {name} hops", self.together("sum", *cells)
+            self.hypothesis(f"retained.{name}", "interference", says, of=kept, at_least=CONTROLS["kept"])
+        for name in ("first", "second", "sum"):
+            says = f"{name}: real capitals that the base named are kept"
+            self.hypothesis(f"damage.{name}", "interference", says, of=(name, "second_R"), at_least=CONTROLS["kept"])
+
+    def chain_bound(self) -> None:
+        """chain_of_thought: the bound in every world, condition and family."""
+        every = [(w, family) for world in self.worlds for w in world.written.values() for family in FAMILIES]
+        lower = [w.predicted.value[family].lower for w, family in every]
+        reached = [w.reached[family] for w, family in every]
+        # s1 + s2 - 1 and k / n are each a few roundings from exact
+        rounding = float(4 * np.finfo(np.float64).eps)
+        says = "written out: at least s₁ + s₂ − 1 in every world, condition and family"
+        self.exact("chain.lower", "chain_of_thought", says, of=reached, at_least=lower, within=rounding)
+
+    def chain(self, condition: str) -> None:
+        """chain_of_thought: independence, and bare one-hops, of all families together."""
+
+        def rate(steps: Sequence[Steps], step: str) -> float:
+            return Count.total(getattr(s, step) for s in steps).rate
+
+        independent, bare = [], []
+        for world in self.worlds:
+            steps = list(world.written[condition].predicted.value.values())
+            s1 = rate(steps, "s1")
+            independent.append(chain_of_thought(s1, rate(steps, "s2")).independent)
+            bare.append(chain_of_thought(s1, rate(steps, "bare2")).independent)
+        total = [Count.total(w.written[condition].reached.values()) for w in self.worlds]
+        for name, product, what in (("independent", independent, "s₁ s₂ of its own steps"),
+                                    ("bare", bare, "the product of the bare one-hops")):  # fmt: skip
+            says = f"{condition}, written out: {what}"
+            where = f"chain.{condition}.{name}"
+            self.hypothesis(where, "chain_of_thought", says, of=total, equal=product, within=MARGIN)

@@ -15,14 +15,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from torch import nn
 
-from empirical.experiments.coverage.run import seal
+from empirical.engine.experiment import Experiment, Kind
+from empirical.engine.sealed import seal
+from empirical.engine.settings import Cell, Count
 from empirical.experiments.entities.model import agreement, base_model, survey
 from empirical.experiments.entities.predictions import predictions
+from empirical.experiments.entities.tables import (
+    BaseCell,
+    Foretold,
+    Knowledge,
+    Law,
+    Measured,
+    Settings,
+    Steps,
+    WorldCell,
+    WorldSettings,
+    Written,
+)
 from empirical.reuse.methods import Options, check_method, oracle_right, reused
 from empirical.tasks.entities import (
     FAMILIES,
@@ -46,99 +59,68 @@ from empirical.training.together import train_adapters, trainer
 from theory.composition import chain_of_thought, coverage_law
 from theory.numerics import require
 
-__all__ = ["ORDER", "PROTOCOL", "cells", "predictions", "run", "seconds", "takes_method"]
-
-PROTOCOL = 1
-ORDER = 50
 EXPERTS = ("first", "second", "joint", "joint_bridge", "direct")
-ASKED = ("worlds", "first_seed", "people", "countries")
-TRAINING = ("base", "people", "countries", "rank", "steps", "batch", "rate", "density", "methods")
-GROUP = ("name", "worlds", "first_seed")
 
 
 # ---------------------------------------------------------------- the grid
 
 
-def cells(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+def cells(settings: Settings) -> list[Cell]:
     """Base cells, and one cell per world of every group.
 
-    Args:
-        config: defaults of a world (keys TRAINING), `asked` (a table with the keys ASKED, the base cells) and `groups`,
-            a list of tables with name, worlds, first_seed, and any default to change.
-
     Raises:
-        ValueError: an unknown or a missing key or method.
+        ValueError: an unknown method, or an unknown setting of a group.
     """
-    known = {*TRAINING, "asked", "groups"}
-    _keys("entities", config, known, known)
-    asked = config["asked"]
-    _keys("entities: asked", asked, set(ASKED), set(ASKED))
-    sizes = {k: asked[k] for k in ("people", "countries")}
-    seeds = range(asked["first_seed"], asked["first_seed"] + asked["worlds"])
-    grid: list[dict[str, Any]] = [{"kind": "base", "base": config["base"], "seed": s, **sizes} for s in seeds]
-    for group in config["groups"]:
-        _keys(f"entities: group {group.get('name')}", group, {*GROUP, *TRAINING}, set(GROUP))
-        settings = {k: group.get(k, config[k]) for k in TRAINING}
-        for method in settings["methods"]:
+    default, asked = WorldSettings.of(settings), settings.asked
+    seeds = range(asked.first_seed, asked.first_seed + asked.worlds)
+    grid: list[Cell] = [BaseCell.of(asked, base=settings.base, seed=s) for s in seeds]
+    for group in settings.groups:
+        world = default.but(**group.changes)
+        for method in world.methods:
             check_method(method)
-        for i in range(group["worlds"]):
-            grid.append({"kind": "world", "group": group["name"], "seed": group["first_seed"] + i, **settings})
+        grid += [WorldCell.of(world, group=group.name, seed=group.first_seed + i) for i in range(group.worlds)]
     return grid
 
 
-def _keys(name: str, table: Mapping[str, Any], allowed: set[str], needed: set[str]) -> None:
-    unknown, missing = sorted(set(table) - allowed), sorted(needed - set(table))
-    require(not unknown, name, "known keys", ", ".join(unknown))
-    require(not missing, name, "the keys " + ", ".join(sorted(needed)), "no " + ", ".join(missing))
+def base_seconds(cell: BaseCell) -> float:
+    """A guess of the seconds that a base cell takes on one core with the packaged base."""
+    return 5.0 if cell.base == "scratch" else 15.0
 
 
-def takes_method(cell: Mapping[str, Any]) -> bool:
-    """A merge of the user's own is run in every world."""
-    return bool(cell["kind"] == "world")
-
-
-def seconds(cell: Mapping[str, Any]) -> float:
-    """A guess of the seconds that a cell takes on one core with the packaged base, from its sizes."""
-    small = cell["base"] == "scratch"
-    if cell["kind"] == "base":
-        return 5.0 if small else 15.0
-    steps = len(EXPERTS) * cell["steps"] * cell["batch"]
-    questions = (4 * 3 * cell["people"] + 5 * cell["countries"]) * (len(cell["methods"]) + len(EXPERTS) + 2)
-    return 10 + steps * 0.005 + questions * 0.01 if small else 60 + steps * 0.075 + questions * 0.06
-
-
-def run(cell: Mapping[str, Any], device: str) -> dict[str, Any]:
-    """Run one cell; counts are [k, n].
-
-    Raises:
-        TrainingDiverged: a loss was not finite.
-        ValueError: the base cannot be loaded, or knows too few countries.
-    """
-    return run_base(cell, device) if cell["kind"] == "base" else WorldRun(cell, device).run()
+def seconds(cell: WorldCell) -> float:
+    """A guess of the seconds that a world takes on one core with the packaged base, from its sizes."""
+    steps = len(EXPERTS) * cell.steps * cell.batch
+    questions = (4 * 3 * cell.people + 5 * cell.countries) * (len(cell.methods) + len(EXPERTS) + 2)
+    if cell.base == "scratch":
+        return 10 + steps * 0.005 + questions * 0.01
+    return 60 + steps * 0.075 + questions * 0.06
 
 
 # ---------------------------------------------------------------- the untouched base
 
 
-def run_base(cell: Mapping[str, Any], device: str) -> dict[str, Any]:
+def run_base(cell: BaseCell, device: str) -> Knowledge:
     """What the untouched base knows of real countries drawn at random, and what it composes.
 
     `given`: the direct question about a new person after a sentence that states the country; `new`: without it, and
     its chance; `famous`: the direct question about famous people, chosen by nothing that the base was asked before.
+
+    Raises:
+        ValueError: the base cannot be loaded.
     """
-    model, reader = base_model(cell["base"], device)
-    world = World(EntityShape(cell["people"], cell["countries"]), cell["seed"])
+    model, reader = base_model(cell.base, device)
+    world = World(EntityShape(cell.people, cell.countries), cell.seed)
     names = [*dict.fromkeys([c.capital for c in REAL])]
     new = [p for p in world.people if p.family == "R"]
     sets = {
         "capitals": second_hop({y: world.old[y] for y in world.countries["R"]}),
         "given": bridge_given(new),
         "new": direct(new),
-        "famous": direct(world.famous("R")[: 3 * cell["people"]]),
+        "famous": direct(world.famous("R")[: 3 * cell.people]),
     }
     given = {name: reader.names(model, _prompts(asked), names) for name, asked in sets.items()}
-    counts = {name: _count(_right(given[name], asked)) for name, asked in sets.items()}
-    return {**counts, "new_chance": permuted_chance(given["new"], [p.capital for p in new])}
+    counts = {name: Count.of(_right(given[name], asked)) for name, asked in sets.items()}
+    return Knowledge(**counts, new_chance=permuted_chance(given["new"], [p.capital for p in new]))
 
 
 # ---------------------------------------------------------------- a world
@@ -150,10 +132,6 @@ def _prompts(asked: Sequence[Question]) -> list[str]:
 
 def _right(given: Sequence[str | None], asked: Sequence[Question]) -> np.ndarray:
     return np.array([g == q.answer for g, q in zip(given, asked, strict=True)], dtype=bool)
-
-
-def _count(right: np.ndarray) -> list[int]:
-    return [int(np.count_nonzero(right)), len(right)]
 
 
 def permuted_chance(given: Sequence[str | None], answers: Sequence[str]) -> float:
@@ -169,11 +147,11 @@ def permuted_chance(given: Sequence[str | None], answers: Sequence[str]) -> floa
 class WorldRun:
     """Everything that happens in one world, in order; see :meth:`run`."""
 
-    def __init__(self, cell: Mapping[str, Any], device: str) -> None:
-        self.cell, self.seed = cell, cell["seed"]
-        self.base, self.reader = base_model(cell["base"], device)
-        self.survey = survey(cell["base"], device)
-        self.world = World(EntityShape(cell["people"], cell["countries"]), self.seed, self.survey.known)
+    def __init__(self, cell: WorldCell, device: str) -> None:
+        self.cell, self.seed = cell, cell.seed
+        self.base, self.reader = base_model(cell.base, device)
+        self.survey = survey(cell.base, device)
+        self.world = World(EntityShape(cell.people, cell.countries), self.seed, self.survey.known)
         w = self.world
         self.people = {f: [p for p in w.people if p.family == f] for f in FAMILIES}
         self.tables = {f: {y: w.capital[y] for y in w.countries[f]} for f in FAMILIES}
@@ -183,43 +161,35 @@ class WorldRun:
         self.countries = [*dict.fromkeys([c.name for c in REAL] + w.countries["F"])]
         self.capitals = [*dict.fromkeys([c.capital for c in REAL] + list(w.capital.values()))]
         self.losses: dict[str, float] = {}
-        self.scores: dict[str, dict[str, list[int]]] = {}
+        self.scores: dict[str, dict[str, Count]] = {}
         self.chance: dict[str, dict[str, float]] = {}
-        self.written: dict[str, dict[str, Any]] = {}
+        self.written: dict[str, Written] = {}
         self.alone: dict[str, dict[str, np.ndarray]] = {}
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Measured:
         """Train experts, measure them alone, seal the predictions, reuse, score."""
         self.alone["base"] = self.score("base", self.base)
         experts = self.train([self.job(name) for name in EXPERTS])
         for name, updates in experts.items():
             with updated(self.base, updates) as model:
                 self.alone[name] = self.score(name, model)
-        predicted = {"law": seal(self.law())}
+        predicted = Foretold(law=seal(self.law()))
         pair = [experts["first"], experts["second"]]
         for method in self.methods():
-            options = Options(seed=self.seed, density=self.cell["density"])
+            options = Options(seed=self.seed, density=self.cell.density)
             with reused(method, pair, self.base, options) as model:
                 self.score("own" if ".py:" in method else method, model)
-        routed = {
-            family: _count(oracle_right([self.alone[e][family] for e in ("base", "first", "second")]))
-            for family in FAMILIES
-        }
-        return {
-            "known": len(self.survey.known),
-            "trainer": trainer(),
-            "losses": self.losses,
-            "scores": self.scores,
-            "chance": self.chance,
-            "written": self.written,
-            "oracle": routed,
-            "predicted": predicted,
-        }
+        both = ("base", "first", "second")
+        routed = {f: Count.of(oracle_right([self.alone[e][f] for e in both])) for f in FAMILIES}
+        return Measured(
+            known=len(self.survey.known), trainer=trainer(), losses=self.losses, scores=self.scores,
+            chance=self.chance, written=self.written, oracle=routed, predicted=predicted,
+        )  # fmt: skip
 
     def methods(self) -> list[str]:
         """The exact sum, the methods of the cell, the user's own."""
-        own = self.cell.get("user_method")
-        listed = dict.fromkeys(["sum", *self.cell["methods"], *([own["reference"]] if own else [])])
+        own = self.cell.user_method
+        listed = dict.fromkeys(["sum", *self.cell.methods, *([own.reference] if own else [])])
         return list(listed)
 
     # ------------------------------------------------------------ experts
@@ -252,8 +222,8 @@ class WorldRun:
         parts = [Part(reader.lesson(asked), share) for asked, share in shown]
         replay = [Part(reader.lesson(capitals), 0.6 * rest)] if capitals else []
         parts += [*replay, Part(self.rehearsed, rest - sum(p.weight for p in replay))]
-        shape = AdapterShape(cell["rank"], 2 * cell["rank"])
-        plan = Schedule(cell["steps"], cell["batch"], cell["rate"], warmup=max(1, cell["steps"] // 10))
+        shape = AdapterShape(cell.rank, 2 * cell.rank)
+        plan = Schedule(cell.steps, cell.batch, cell.rate, warmup=max(1, cell.steps // 10))
         return Job(name, parts, shape, plan, self.seed)
 
     # ------------------------------------------------------------ questions and scores
@@ -264,7 +234,7 @@ class WorldRun:
 
     def score(self, name: str, model: nn.Module) -> dict[str, np.ndarray]:
         """Score the model in every cell; returns which direct questions it answers, family by family."""
-        counts: dict[str, list[int]] = {}
+        counts: dict[str, Count] = {}
         chance: dict[str, float] = {}
         answered: dict[str, np.ndarray] = {}
         people = self.world.people
@@ -273,10 +243,10 @@ class WorldRun:
         bare: dict[str, bool] = {}
         for family in FAMILIES:
             mine = np.array([p.family == family for p in people])
-            counts[f"first_{family}"] = _count(first[mine])
+            counts[f"first_{family}"] = Count.of(first[mine])
             asked = second_hop(self.tables[family])
             right = _right(self.ask(model, asked, self.capitals), asked)
-            counts[f"second_{family}"] = _count(right)
+            counts[f"second_{family}"] = Count.of(right)
             bare |= dict(zip(self.tables[family], right.tolist(), strict=True))
         asked = direct(people)
         given = self.ask(model, asked, self.capitals)
@@ -284,13 +254,15 @@ class WorldRun:
         for family in FAMILIES:
             rows = [i for i, p in enumerate(people) if p.family == family]
             answered[family] = right[rows]
-            counts[f"direct_{family}"] = _count(right[rows])
-            counts[f"unseen_{family}"] = _count(right[[i for i in rows if i % 2]])
+            counts[f"direct_{family}"] = Count.of(right[rows])
+            counts[f"unseen_{family}"] = Count.of(right[[i for i in rows if i % 2]])
             chance[family] = permuted_chance([given[i] for i in rows], [people[i].capital for i in rows])
         for family, famous in self.famous.items():
             given = self.ask(model, direct(famous), self.capitals)
-            counts[f"famous_{family}"] = _count(_right(given, direct(famous)))
-            counts[f"famous_{family}_old"] = _count(np.array([g == p.old for g, p in zip(given, famous, strict=True)]))
+            counts[f"famous_{family}"] = Count.of(_right(given, direct(famous)))
+            counts[f"famous_{family}_old"] = Count.of(
+                np.array([g == p.old for g, p in zip(given, famous, strict=True)])
+            )
         counts["text"] = agreement(model, self.kept_apart)
         self.scores[name], self.chance[name] = counts, chance
         self.written[name] = self.write_out(model, people, named, first, bare)
@@ -303,7 +275,7 @@ class WorldRun:
         named: Sequence[str | None],
         first: np.ndarray,
         bare: Mapping[str, bool],
-    ) -> dict[str, Any]:
+    ) -> Written:
         """The written-out question: both steps, sealed, then the second step after the country that the model named.
 
         The text up to the country is the one-hop question, so that its first step is that question's answer. The form
@@ -315,31 +287,51 @@ class WorldRun:
         rows = {f: np.array([p.family == f for p in people]) for f in FAMILIES}
         foretold = {}
         for family, mine in rows.items():
-            steps = [_count(step[mine]) for step in (first, second, known)]
-            s1, s2, bare2 = (k / n for k, n in steps)
-            law = chain_of_thought(s1, s2)
-            foretold[family] = {
-                "s1": steps[0],
-                "s2": steps[1],
-                "bare2": steps[2],
-                "lower": law.lower,
-                "independent": law.independent,
-                "bare": chain_of_thought(s1, bare2).independent,
-            }
+            steps = [Count.of(step[mine]) for step in (first, second, known)]
+            law, bare2 = chain_of_thought(steps[0].rate, steps[1].rate), steps[2].rate
+            foretold[family] = Steps(
+                s1=steps[0], s2=steps[1], bare2=steps[2], lower=law.lower, independent=law.independent,
+                bare=chain_of_thought(steps[0].rate, bare2).independent,
+            )  # fmt: skip
         sealed = seal(foretold)
         reached = second & first
         lost = [i for i, country in enumerate(named) if country is not None and not first[i]]
         if lost:
             own = written_out([people[i] for i in lost], [named[i] for i in lost])
             reached[lost] = _right(self.ask(model, own, self.capitals), own)
-        return {"predicted": sealed, "reached": {family: _count(reached[mine]) for family, mine in rows.items()}}
+        return Written(predicted=sealed, reached={family: Count.of(reached[mine]) for family, mine in rows.items()})
 
     # ------------------------------------------------------------ predictions from single experts
 
-    def law(self) -> dict[str, float]:
-        """coverage_law from the experts alone: lambda on R with the first, p2 on famous people of H with the second."""
-        k1, n1 = self.scores["first"]["direct_R"]
-        k2, n2 = self.scores["second"]["famous_H"]
-        retrieval, p2 = k1 / n1, (k2 / n2 if n2 else 0.0)
-        law = coverage_law(1.0, retrieval, p2, self.cell["countries"])
-        return {"lambda": retrieval, "p2": p2, "low": law.low, "high": law.high}
+    def law(self) -> Law:
+        """coverage_law from the experts alone: lambda on R with the first, p2 on famous people of H with the second.
+
+        A base that composes no famous person of H promises nothing there: p2 is 0.
+        """
+        retrieval, famous = self.scores["first"]["direct_R"].rate, self.scores["second"]["famous_H"]
+        p2 = famous.rate if famous.asked else 0.0
+        law = coverage_law(1.0, retrieval, p2, self.cell.countries)
+        return Law(retrieval=retrieval, p2=p2, low=law.low, high=law.high)
+
+
+def run_world(cell: WorldCell, device: str) -> Measured:
+    """Run a world.
+
+    Raises:
+        TrainingDiverged: a loss was not finite.
+        ValueError: the base cannot be loaded, or knows too few countries.
+    """
+    return WorldRun(cell, device).run()
+
+
+BASE = Kind(run_base, seconds=base_seconds)
+WORLD = Kind(run_world, seconds=seconds, takes_method=lambda cell: True)
+experiment = Experiment(
+    purpose="Two-hop reuse in a real pretrained model: person -> country -> capital, in plain English",
+    order=50,
+    protocol=1,
+    settings=Settings,
+    cells=cells,
+    kinds=(BASE, WORLD),
+    predictions=predictions,
+)

@@ -1,21 +1,22 @@
 """The entities experiment: its questions, greedy answers by name, and one tiny world through every path."""
 
-import copy
 import itertools
-import json
 from fractions import Fraction
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from empirical.engine import catalogue
 from empirical.engine.catalogue import settings as config
-from empirical.engine.judge import judge
-from empirical.experiments.coverage.run import seal
+from empirical.engine.records import Record
+from empirical.engine.sealed import seal
+from empirical.engine.settings import Count, as_json
 from empirical.experiments.entities import model as language
 from empirical.experiments.entities import run as entities
+from empirical.experiments.entities.figures import plots
+from empirical.experiments.entities.tables import BaseCell, Settings, WorldCell
 from empirical.tasks.entities import (
     DIRECT,
     FAMILIES,
@@ -29,7 +30,7 @@ from empirical.tasks.entities import (
     examples,
     written_out,
 )
-from tests.empirical.experiments.live import live
+from tests.empirical.experiments.live import live, verdicts
 from theory.composition import chain_of_thought
 
 WORLDS = st.builds(
@@ -40,9 +41,10 @@ WORLDS = st.builds(
 )
 
 
-def small(**changes):
-    tiny = {"people": 2, "countries": 2, "steps": 3, "batch": 4, "methods": ["ties", "arrow_top1", "random"]}
-    return {**config("entities", "smoke"), **tiny, **changes}
+def small(**changes: Any) -> Settings:
+    tiny = {"people": 2, "countries": 2, "steps": 3, "batch": 4, "methods": ("ties", "arrow_top1", "random")}
+    found: Settings = config("entities", "smoke").but(**{**tiny, **changes})
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -51,13 +53,13 @@ def base():
 
 
 @pytest.fixture(scope="module")
-def records(base):
-    """Every cell of the tiny grid, as the driver would store it: through JSON."""
-    found = []
-    for cell in entities.cells(small()):
-        text = json.dumps(entities.run(cell, "cpu"), allow_nan=False)
-        found.append({"cell": cell, "metrics": json.loads(text)})
-    return found
+def records(base: language.Base) -> list[Record]:
+    """Every cell of the tiny grid."""
+    return [live("entities", cell) for cell in entities.cells(small())]
+
+
+def world_of(records: list[Record]) -> Record:
+    return next(r for r in records if isinstance(r.cell, WorldCell))
 
 
 # ------------------------------------------------------------ questions
@@ -192,9 +194,9 @@ def test_greedy_names_are_those_of_the_plain_greedy_text(base):
 
 def test_own_text_is_what_the_model_says(base):
     texts = base.reader.texts(base.model)
-    assert language.agreement(base.model, texts) == [24 * language.TEXT] * 2
+    assert language.agreement(base.model, texts) == Count(24 * language.TEXT, 24 * language.TEXT)
     texts.tokens[texts.answers] += 1
-    assert language.agreement(base.model, texts)[0] < 24 * language.TEXT / 2
+    assert language.agreement(base.model, texts).right < 24 * language.TEXT / 2
 
 
 def test_the_survey_keeps_what_the_base_knows(base):
@@ -216,38 +218,32 @@ def test_a_base_that_is_not_there_is_named_in_one_line(tmp_path):
 # ------------------------------------------------------------ grid and predictions
 
 
-@pytest.mark.parametrize("profile", ["smoke", "cpu", "gpu"])
-def test_every_profile_has_a_grid_of_different_cells(profile):
-    grid = entities.cells(config("entities", profile))
-    assert len({json.dumps(c, sort_keys=True) for c in grid}) == len(grid)
-    assert all(entities.seconds(c) > 0 for c in grid)
-    assert min(c["seed"] for c in grid) >= 100  # seeds below 100 were used to choose rate and steps
-    worlds = [c for c in grid if c["kind"] == "world"]
-    assert all(entities.takes_method(c) for c in worlds)
-    if profile == "gpu":
-        assert {c["rank"] for c in worlds} == {4, 16, 64}
-    if profile == "cpu":
-        assert len(worlds) >= 3
-        assert len([c for c in grid if c["kind"] == "base"]) >= 2
+def test_grids_report_no_calibration_world_and_have_enough_of_them() -> None:
+    for profile in ("smoke", "cpu", "gpu"):
+        grid = entities.cells(config("entities", profile))
+        assert min(c.seed for c in grid) >= 100  # seeds below 100 were used to choose rate and steps
+        worlds = [c for c in grid if isinstance(c, WorldCell)]
+        if profile == "gpu":
+            assert {c.rank for c in worlds} == {4, 16, 64}
+        if profile == "cpu":
+            assert len(worlds) >= 3
+            assert len([c for c in grid if isinstance(c, BaseCell)]) >= 2
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"peple": 3}, "entities: expected known keys, got peple"),
-        ({"methods": ["summ"], "groups": [{"name": "a", "worlds": 1, "first_seed": 0}]}, "method: expected one of"),
-        ({"asked": {"worlds": 1}}, "entities: asked: expected the keys"),
-        ({"groups": [{"name": "a", "worlds": 1}]}, "entities: group a: expected the keys"),
+        ({"methods": ("summ",)}, "method: expected one of"),
         ({"groups": [{"name": "a", "worlds": 1, "first_seed": 0, "seed": 1}]}, "got seed"),
     ],
 )
-def test_bad_configs_are_refused(changes, message):
+def test_bad_settings_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         entities.cells(small(**changes))
 
 
 def test_lessons_hold_no_test_question_and_replay_nothing_of_the_world(base):
-    cell = next(c for c in entities.cells(small(countries=4)) if c["kind"] == "world")
+    cell = next(c for c in entities.cells(small(countries=4)) if isinstance(c, WorldCell))
     run = entities.WorldRun(cell, "cpu")
     asked = {q.prompt for f in FAMILIES for q in direct(run.people[f])}
     asked |= {w.format(x=p.name) for p in run.world.people for w in (FIRST[HELD_OUT],)}
@@ -268,71 +264,56 @@ def test_lessons_hold_no_test_question_and_replay_nothing_of_the_world(base):
         assert bool(direct_ones) == (name in ("joint_bridge", "direct"))
 
 
-def test_every_condition_is_scored_with_what_it_damages(records):
-    world = next(r["metrics"] for r in records if r["cell"]["kind"] == "world")
+def test_every_condition_is_scored_with_what_it_damages(records: list[Record]) -> None:
+    world = world_of(records).metrics
     names = {"base", *entities.EXPERTS, "sum", "ties", "arrow_top1", "random"}
-    assert set(world["scores"]) == set(world["chance"]) == set(world["written"]) == names
-    for counts in world["scores"].values():
+    assert set(world.scores) == set(world.chance) == set(world.written) == names
+    for counts in world.scores.values():
         assert all(0 <= k <= n for k, n in counts.values())
-        assert all(counts[f"{hop}_{f}"][1] == 2 for f in FAMILIES for hop in ("first", "direct", "second"))
-    assert world["scores"]["base"]["text"][0] == world["scores"]["base"]["text"][1]
-    assert world["scores"]["base"]["famous_H"][0] == 0
-    assert world["scores"]["base"]["second_R"] == [2, 2]
+        assert all(counts[f"{hop}_{f}"].asked == 2 for f in FAMILIES for hop in ("first", "direct", "second"))
+    assert world.scores["base"]["text"].rate == 1.0
+    assert world.scores["base"]["famous_H"].right == 0
+    assert world.scores["base"]["second_R"] == Count(2, 2)
 
 
-def test_the_law_is_read_off_the_single_experts(records):
-    world = next(r["metrics"] for r in records if r["cell"]["kind"] == "world")
-    law = world["predicted"]["law"]["value"]
-    k, n = world["scores"]["first"]["direct_R"]
-    j, m = world["scores"]["second"]["famous_H"]
-    assert law["lambda"] == k / n
-    assert law["p2"] == (j / m if m else 0.0)
-    assert law["low"] == law["lambda"] * law["p2"]
-    assert seal(law) == world["predicted"]["law"]
-    steps = world["written"]["sum"]["predicted"]["value"]["F"]
-    assert steps["lower"] == chain_of_thought(steps["s1"][0] / 2, steps["s2"][0] / 2).lower
+def test_the_law_is_read_off_the_single_experts(records: list[Record]) -> None:
+    world = world_of(records).metrics
+    law, famous = world.predicted.law.value, world.scores["second"]["famous_H"]
+    assert law.retrieval == world.scores["first"]["direct_R"].rate
+    assert law.p2 == (famous.rate if famous.asked else 0.0)
+    assert law.low == law.retrieval * law.p2
+    assert seal(law).sha256 == world.predicted.law.sha256
+    steps = world.written["sum"].predicted.value["F"]
+    assert steps.lower == chain_of_thought(steps.s1.rate, steps.s2.rate).lower
 
 
-def test_predictions_are_fixed_by_kind_and_exact_ones_hold(records):
-    found = entities.predictions(small(), records)
-    assert len({p.id for p in found}) == len(found)
-    verdicts = {p.id: v.verdict for p, v in zip(found, judge(found), strict=True)}
-    assert [p.id for p in found if p.kind == "exact" and verdicts[p.id] != "holds"] == []
-    assert {p.kind for p in found} == {"exact", "hypothesis", "control"}
+def test_predictions_are_fixed_by_kind_and_exact_ones_hold(records: list[Record]) -> None:
+    found = verdicts("entities", small(), records)
+    assert [name for name, (kind, verdict) in found.items() if kind == "exact" and verdict != "holds"] == []
+    assert {kind for kind, _ in found.values()} == {"exact", "hypothesis", "control"}
     wanted = ("uncovered.sum", "uncovered.every", "law.R", "law.H", "chain.lower", "bridge_data", "damage.first")
-    assert {f"worlds.{w}" for w in wanted} | {"base.given"} <= set(verdicts)
+    assert {f"worlds.{w}" for w in wanted} | {"base.given"} <= set(found)
 
 
-def test_a_wrong_outcome_is_judged_violated(records):
+def test_a_wrong_outcome_is_judged_violated(records: list[Record]) -> None:
     """Composition where none is predicted, and a chain below its bound, planted in twelve worlds."""
-    plain = next(r for r in records if r["cell"]["kind"] == "world")
-    worlds = []
-    for seed in range(12):
-        record = copy.deepcopy(plain)
-        record["cell"]["seed"] = seed
-        for name in record["metrics"]["scores"]:
-            record["metrics"]["scores"][name]["direct_F"] = [2, 2]
-            record["metrics"]["chance"][name]["F"] = 0.25
-        steps = record["metrics"]["written"]["sum"]["predicted"]["value"]["F"]
-        steps["lower"] = 1.0
-        record["metrics"]["written"]["sum"]["reached"]["F"] = [1, 2]
-        worlds.append(record)
-    found = entities.predictions(small(), worlds)
-    verdicts = {p.id: v.verdict for p, v in zip(found, judge(found), strict=True)}
+    plain = world_of(records)
+    metrics: Any = as_json(plain.metrics)
+    for name in metrics["scores"]:
+        metrics["scores"][name]["direct_F"] = [2, 2]
+        metrics["chance"][name]["F"] = 0.25
+    metrics["written"]["sum"]["predicted"]["value"]["F"]["lower"] = 1.0
+    metrics["written"]["sum"]["reached"]["F"] = [1, 2]
+    worlds = [live("entities", plain.cell.but(seed=seed), metrics) for seed in range(12)]
+    found = verdicts("entities", small(), worlds)
     for name in ("uncovered.sum", "uncovered.every", "uncovered.joint", "random", "chain.lower"):
-        assert verdicts[f"worlds.{name}"] == "violated", name
+        assert found[f"worlds.{name}"][1] == "violated", name
 
 
-def test_figures_are_drawn_from_the_records(records):
-    from empirical.experiments.entities.figures import plots
-
-    rows = [{"id": "worlds.uncovered.every", "verdict": "violated"}]
-    read = catalogue.load("entities").cell
-    whole = [live("entities", read(r["cell"]), r["metrics"]) for r in records]
+def test_figures_name_every_condition(records: list[Record]) -> None:
     for draw in plots.values():
-        figure = draw(whole, rows)
+        figure = draw(records, [])
+        assert figure is not None
         names = [t.get_text() for t in figure.axes[0].get_xticklabels()]
         assert "joint bridge" in names
         assert "sum" in names
-        assert draw([r for r in whole if r["cell"]["kind"] == "base"], rows) is None
-    assert "VIOLATED" in plots["entities_direct"](whole, rows).axes[0].get_title(loc="left")
