@@ -181,8 +181,7 @@ def _merge(options: argparse.Namespace) -> int:
 
 
 def _fold(options: argparse.Namespace) -> int:
-    from empirical.adapters.fold import fold
-    from empirical.adapters.merge import IdentityFailed
+    from empirical.adapters.fold import FoldFailed, fold
 
     try:
         made = fold(
@@ -195,7 +194,7 @@ def _fold(options: argparse.Namespace) -> int:
             force=options.force,
             same_base=options.same_base,
         )
-    except IdentityFailed as error:
+    except FoldFailed as error:
         print(f"lora-limits: {error}", file=sys.stderr)
         return 1
     terms = " + ".join(f"{w:g} x {n}" for w, n in zip(made.weights, made.adapters, strict=True))

@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from empirical.adapters.files import Adapter, module_names, settle
+from empirical.adapters.checkpoint import PLAIN, Checkpoint
+from empirical.adapters.files import Adapter, settle
+from empirical.adapters.names import skeleton
 from empirical.training.bases import load_base, no_bars
 
 #: in place of a folder or hub id: the model that the optional package brings
@@ -64,59 +66,42 @@ def check_shapes(adapters: Sequence[Adapter], model: Any) -> None:
 
 
 class BaseWeights:
-    """Norms of the base's weights, read one at a time from safetensors or taken from a loaded model."""
+    """Norms of the base's weights, read one at a time from its files or taken from a loaded model."""
 
-    def __init__(self, model: Any = None, files: dict[str, Path] | None = None) -> None:
+    def __init__(self, model: Any = None, checkpoint: Checkpoint | None = None, skeleton: Any = None) -> None:
         self.model = model
-        self.files = files or {}
-        modules = dict(model.named_modules()) if model is not None else {}
-        self.modules = {n: m for n, m in modules.items() if hasattr(m, "weight")}
-        self.names = sorted(self.modules) or sorted(
-            k.removesuffix(".weight") for k in self.files if k.endswith(".weight")
-        )
+        self.checkpoint = checkpoint
+        known = model if model is not None else skeleton
+        self.modules = {} if known is None else {n: m for n, m in known.named_modules() if hasattr(m, "weight")}
+        self.names = sorted(self.modules)
+        self.keys: dict[str, str] = {}
+        if checkpoint is not None:
+            places = checkpoint.parameters(skeleton).items()
+            self.keys = {parameter: key for key, (parameter, pattern) in places if pattern is None}
 
     @classmethod
     def of(cls, base: Any, adapters: Sequence[Adapter], loaded: bool) -> BaseWeights:
-        """Without loading the model where its checkpoint names its weights as the modules are named.
+        """Without loading the model where its files are safetensors; names and sizes are checked in any case.
 
         Args:
             base: as :func:`load_model` takes it, or None.
-            adapters: whose modules are wanted.
+            adapters: whose modules are wanted; their names become those of the base.
             loaded: load the model in any case.
         """
         if base is None:
             return cls()
-        wanted = {n + ".weight" for n in module_names(adapters)}
-        if not loaded and isinstance(base, (str, os.PathLike)) and Path(base).is_dir():
-            files = _checkpoint(Path(base))
-            if wanted <= set(files):
-                return cls(files=files)
+        if not loaded and isinstance(base, (str, os.PathLike)) and any(Path(base).glob("*.safetensors")):
+            model = skeleton(base)
+            check_shapes(adapters, model)
+            return cls(checkpoint=Checkpoint(Path(base)), skeleton=model)
         model = load_model(base)
         check_shapes(adapters, model)
         return cls(model)
 
     def norm(self, module: str) -> float | None:
-        """Frobenius norm of a module's weight; None where the base is not given or stores no such weight."""
-        if module in self.modules:
-            return float(self.modules[module].weight.detach().double().norm())
-        path = self.files.get(module + ".weight")
-        if path is None:
-            return None
-        from safetensors import safe_open
-
-        with safe_open(str(path), framework="pt", device="cpu") as handle:
-            return float(handle.get_tensor(module + ".weight").float().norm())
-
-
-def _checkpoint(folder: Path) -> dict[str, Path]:
-    from safetensors import SafetensorError, safe_open
-
-    found: dict[str, Path] = {}
-    for path in sorted(folder.glob("model*.safetensors")):
-        try:
-            with safe_open(str(path), framework="pt", device="cpu") as handle:
-                found |= dict.fromkeys(handle.keys(), path)
-        except (SafetensorError, OSError) as error:
-            got = str(error).splitlines()[0][:120]
-            raise ValueError(f"base: expected whole safetensors files, got {path.name}: {got}") from error
-    return found
+        """Frobenius norm of a module's weight; None without one in plain numbers (quantised, fused, no base)."""
+        if self.checkpoint is not None:
+            key = self.keys.get(module + ".weight")
+            return None if key is None else self.checkpoint.norm(key)
+        weight = getattr(self.modules.get(module), "weight", None)
+        return float(weight.detach().double().norm()) if weight is not None and weight.dtype in PLAIN else None

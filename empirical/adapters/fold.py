@@ -21,14 +21,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from empirical.adapters.checkpoint import INDEX, Checkpoint
 from empirical.adapters.files import Adapter, Draft, Module, check_output, check_weights, module_names, read_all
-from empirical.adapters.merge import FORMATS, OUTPUT, IdentityFailed
+from empirical.adapters.merge import FORMATS, OUTPUT
 from empirical.adapters.names import skeleton
 from theory.adapters import merge_rounding_bound
 from theory.lowrank import LowRank
 from theory.numerics import one_of, require, stream
 
-INDEX, WHOLE = "model.safetensors.index.json", "model.safetensors"
 #: formats that weights can be folded in; others are codes of a quantisation
 _FLOATS = {v: k for k, v in OUTPUT.items()}
 _CODES = {
@@ -39,6 +39,10 @@ _CODES = {
 _ROWS, _INPUTS = 64, 4
 #: what is not taken along: the weights themselves, in any form
 _WEIGHTS = (".safetensors", ".bin", ".index.json", ".pt", ".pth", ".h5", ".msgpack", ".gguf", ".onnx", ".ot")
+
+
+class FoldFailed(RuntimeError):
+    """A folded weight does not compute what base and adapters do; nothing was published."""
 
 
 @dataclass(frozen=True)
@@ -66,54 +70,6 @@ class FoldReport:
     def tightest(self) -> FoldedModule:
         """The module whose measured difference comes closest to its bound."""
         return max(self.modules, key=lambda m: m.measured / m.bound if m.bound else 0.0)
-
-
-class Checkpoint:
-    """The safetensors files of a base: which holds which tensor, and its format, without reading a number.
-
-    Raises:
-        ValueError: no such files, a broken one, or a quantised base.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        from safetensors import SafetensorError, safe_open
-
-        self.folder = folder
-        require((folder / "config.json").is_file(), "base", "a model folder with config.json", str(folder))
-        self.config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        quantised = self.config.get("quantization_config") or {}
-        method = quantised.get("quant_method", "of an unknown kind") if isinstance(quantised, dict) else quantised
-        require(
-            not quantised, "base", "plain weights (fold into the model that was quantised, then quantise)",
-            f"a quantised base ({method})",
-        )  # fmt: skip
-        index = folder / INDEX
-        names = [WHOLE]
-        if index.is_file():
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        self.files = [folder / n for n in names]
-        self.place: dict[str, Path] = {}
-        for path in self.files:
-            require(
-                path.is_file(), "base", f"weights in safetensors ({path.name})", "none (save_pretrained writes them)"
-            )
-            try:
-                with safe_open(str(path), framework="pt", device="cpu") as handle:
-                    self.place |= dict.fromkeys(handle.keys(), path)
-            except (SafetensorError, OSError) as error:
-                got = (str(error).splitlines() or [""])[0][:120]
-                raise ValueError(f"base: expected whole safetensors files, got {path.name}: {got}") from error
-
-    def parameters(self, model: Any) -> dict[str, tuple[str, str | None]]:
-        """Key in the files -> (parameter of the model, pattern of the conversion that computes it or None)."""
-        from transformers.conversion_mapping import get_model_conversion_mapping
-        from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
-
-        steps = get_model_conversion_mapping(model)
-        renamings = [s for s in steps if isinstance(s, WeightRenaming)]
-        converters = [s for s in steps if isinstance(s, WeightConverter)]
-        prefix, known = getattr(model, "base_model_prefix", ""), model.state_dict()
-        return {key: rename_source_key(key, renamings, converters, prefix, known) for key in self.place}
 
 
 class Writer:
@@ -177,7 +133,7 @@ def fold(
     Raises:
         ValueError: what cannot be folded, in one line; nothing is written.
         OSError: what the operating system refuses; nothing is left behind.
-        IdentityFailed: a folded tensor is not within its bound; nothing is published.
+        FoldFailed: a folded tensor is not within its bound; nothing is published.
 
     Source: claim adapter_algebra.
     """
@@ -185,6 +141,10 @@ def fold(
         one_of(dtype, "dtype", tuple(OUTPUT))
     folder = _local(base)
     checkpoint = Checkpoint(folder)
+    require(
+        checkpoint.quantised is None, "base", "plain weights (fold into the model that was quantised, then quantise)",
+        f"a quantised base ({checkpoint.quantised})",
+    )  # fmt: skip
     check_output(Path(output), [folder], force, "config.json")
     model = skeleton(folder)
     adapters = read_all(paths, same_base, model)
@@ -207,7 +167,7 @@ def fold(
         (draft.folder / "README.md").write_text(_card(report, base), encoding="utf-8")
         worst = report.tightest
         if not worst.measured <= worst.bound:
-            raise IdentityFailed(
+            raise FoldFailed(
                 f"fold: {worst.name}: expected outputs within {worst.bound:.3g} of the sum of the parts, got "
                 f"{worst.measured:.3g}; nothing was written"
             )

@@ -164,12 +164,20 @@ def _disturbance(adapters: Sequence[Adapter], owner: int, other: int, keys: Mapp
 
 
 def _encode(tokenizer: Any, prompt: str, answer: str) -> tuple[torch.Tensor, int]:
-    """Tokens of the prompt, and the first token of the answer as it follows a blank (or the prompt's own)."""
-    ids = tokenizer(prompt)["input_ids"]
-    text = answer if answer.startswith(" ") or prompt.endswith(" ") else " " + answer
-    follow = tokenizer(text, add_special_tokens=False)["input_ids"]
-    require(bool(ids) and bool(follow), "probe", "a prompt and an answer with tokens", repr((prompt, answer)))
-    return torch.tensor([ids]), int(follow[0])
+    """Tokens of the prompt, and the one that follows them where the answer is written behind it.
+
+    Raises:
+        ValueError: the last token of the prompt changes when the answer follows, so no token begins the answer.
+    """
+    joint = prompt + (answer if answer[:1].isspace() or prompt[-1:].isspace() else " " + answer)
+    # a blank at the end of a prompt belongs to the token of the answer
+    ids, whole = (list(tokenizer(text)["input_ids"]) for text in (prompt.rstrip(" "), joint))
+    while ids and whole and ids[-1] == whole[-1] and ids[-1] in tokenizer.all_special_ids:
+        ids, whole = ids[:-1], whole[:-1]  # an end of text that the tokenizer appends
+    apart = 0 < len(ids) < len(whole) and whole[: len(ids)] == ids
+    expected = "an answer that begins with a token of its own (end the prompt at a word or a line)"
+    require(apart, "probe", expected, repr((prompt, answer)))
+    return torch.tensor([ids]), int(whole[len(ids)])
 
 
 def _margin(logits: torch.Tensor, token: int) -> float:

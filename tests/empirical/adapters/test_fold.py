@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from empirical.adapters.base import quiet
-from empirical.adapters.fold import INDEX, FoldReport, fold
-from empirical.adapters.merge import IdentityFailed
+from empirical.adapters.checkpoint import INDEX
+from empirical.adapters.fold import FoldFailed, FoldReport, fold
 from empirical.adapters.through_peft import randomize
 
 Save = Callable[..., Path]
@@ -183,7 +183,7 @@ def test_a_wrong_fold_is_noticed(
         return right(self, *arguments, alpha=alpha * {"scale": 1.001, "missing": 0.0, "expert": 1.001}[fault])
 
     monkeypatch.setattr(torch.Tensor, "addmm_", wrong)
-    with pytest.raises(IdentityFailed, match="nothing was written"):
+    with pytest.raises(FoldFailed, match="nothing was written"):
         fold([a], base, tmp_path / "c")
     assert not (tmp_path / "c").exists()
 

@@ -1,0 +1,70 @@
+"""A base on disk as transformers saves it: which file holds which tensor, and which parameter of the model that is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from theory.numerics import require
+
+INDEX, WHOLE = "model.safetensors.index.json", "model.safetensors"
+#: formats whose numbers are the weights themselves; others are codes of a quantisation
+PLAIN = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+class Checkpoint:
+    """The safetensors files of a base: which holds which tensor, and its format, without reading a number.
+
+    Raises:
+        ValueError: no such files, or a broken one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from safetensors import SafetensorError, safe_open
+
+        self.folder = folder
+        require((folder / "config.json").is_file(), "base", "a model folder with config.json", str(folder))
+        self.config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        said = self.config.get("quantization_config") or None
+        #: method of the quantisation, None of plain weights
+        self.quantised = None if said is None else str(dict(said).get("quant_method", "of an unknown kind"))
+        index = folder / INDEX
+        names = [WHOLE]
+        if index.is_file():
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        self.files = [folder / n for n in names]
+        self.place: dict[str, Path] = {}
+        for path in self.files:
+            require(
+                path.is_file(), "base", f"weights in safetensors ({path.name})", "none (save_pretrained writes them)"
+            )
+            try:
+                with safe_open(str(path), framework="pt", device="cpu") as handle:
+                    self.place |= dict.fromkeys(handle.keys(), path)
+            except (SafetensorError, OSError) as error:
+                got = (str(error).splitlines() or [""])[0][:120]
+                raise ValueError(f"base: expected whole safetensors files, got {path.name}: {got}") from error
+
+    def parameters(self, model: Any) -> dict[str, tuple[str, str | None]]:
+        """Key in the files -> (parameter of the model, pattern of the conversion that computes it or None)."""
+        from transformers.conversion_mapping import get_model_conversion_mapping
+        from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+
+        steps = get_model_conversion_mapping(model)
+        renamings = [s for s in steps if isinstance(s, WeightRenaming)]
+        converters = [s for s in steps if isinstance(s, WeightConverter)]
+        prefix, known = getattr(model, "base_model_prefix", ""), model.state_dict()
+        return {key: rename_source_key(key, renamings, converters, prefix, known) for key in self.place}
+
+    def norm(self, key: str) -> float | None:
+        """Frobenius norm of a tensor; None of one that is no plain floating-point weight."""
+        from safetensors import safe_open
+
+        with safe_open(str(self.place[key]), framework="pt", device="cpu") as handle:
+            tensor = handle.get_tensor(key)
+        if self.quantised is not None or tensor.dtype not in PLAIN:
+            return None
+        return float(tensor.float().norm())

@@ -1,0 +1,114 @@
+"""What is said about a base is about the weights that it computes with, and about the tokens that it reads."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from empirical.adapters.audit import audit
+from empirical.adapters.base import quiet
+from empirical.adapters.probes import _encode
+
+Save = Callable[..., Path]
+Base = Callable[..., Any]
+
+
+def quantised(base: Path, kind: str) -> None:
+    """Codes in place of the weights, and scales beside them, as transformers stores them."""
+    tensors: dict[str, torch.Tensor] = {}
+    for key, value in load_file(base / "model.safetensors").items():
+        if not key.endswith("_proj.weight"):
+            tensors[key] = value
+        elif kind == "int8":
+            tensors[key] = (value / value.abs().max() * 127).to(torch.int8)
+        else:
+            tensors[key] = (value / value.abs().max() * 448).to(torch.float8_e4m3fn)
+            tensors[key + "_scale_inv"] = (value.abs().max() / 448).reshape(1, 1)
+    save_file(tensors, str(base / "model.safetensors"))
+    if kind == "fp8":
+        config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+        said = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}
+        (base / "config.json").write_text(json.dumps(config | {"quantization_config": said}), encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", ["fp8", "int8", "codes alone"])
+def test_norms_of_codes_are_not_given(kind: str, save_adapter: Save, tiny_base: Base, tmp_path: Path) -> None:
+    a = save_adapter("a", seed=1, targets=["q_proj"])
+    model = tiny_base("llama")
+    with quiet():
+        model.save_pretrained(tmp_path / "base")
+    plain = audit([a], base=tmp_path / "base")
+    weight = model.get_parameter("model.layers.0.self_attn.q_proj.weight")
+    assert plain.modules[0].base_norm == pytest.approx(float(weight.double().norm()), rel=1e-6)
+    quantised(tmp_path / "base", kind)
+    found = audit([a], base=tmp_path / "base")
+    assert {m.base_norm for m in found.modules} == {None}
+    assert found.total.adapters[0].relative_norm is None
+
+
+def test_a_base_of_another_shape_is_refused(save_adapter: Save, tiny_base: Base, tmp_path: Path) -> None:
+    import transformers
+
+    a = save_adapter("a", seed=1, targets=["v_proj"])
+    config = tiny_base("llama").config
+    config.num_key_value_heads, config.head_dim = 1, 4
+    with quiet():
+        transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "other")
+        tiny_base("gpt2").save_pretrained(tmp_path / "gpt2")
+    for name, named in (("other", "factors for"), ("gpt2", "a module of the base")):
+        with pytest.raises(ValueError, match=named):
+            audit([a], base=tmp_path / name)
+
+
+def sentencepiece(end: bool) -> Any:
+    """A tokenizer of the kind of Llama 2: a blank before the first word; with `end`, one that closes texts."""
+    import transformers
+    from tokenizers import Tokenizer, decoders, models, normalizers, processors
+
+    words = ["▁Paris", "▁Rome", "▁The", "▁capital", "▁of", "▁France", "▁is", "▁"]
+    ids: dict[str, int] = {"<unk>": 0, "<s>": 1, "</s>": 2}
+    merges: list[tuple[str, str]] = []
+    for letter in sorted(set("".join(words))):
+        ids.setdefault(letter, len(ids))
+    for word in words:
+        for i in range(1, len(word)):
+            if (word[:i], word[i]) not in merges:
+                merges.append((word[:i], word[i]))
+            ids.setdefault(word[: i + 1], len(ids))
+    raw = Tokenizer(models.BPE(vocab=ids, merges=merges, unk_token="<unk>"))
+    raw.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    raw.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse()])
+    if end:
+        raw.post_processor = processors.TemplateProcessing(
+            single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+        )
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=raw, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
+    )
+
+
+@pytest.mark.parametrize("end", [False, True])
+@pytest.mark.parametrize("prompt", ["The capital of France is", "The capital of France is "])
+def test_the_probed_token_is_the_one_that_follows(end: bool, prompt: str) -> None:
+    tokenizer = sentencepiece(end)
+    tokens, token = _encode(tokenizer, prompt, "Paris")
+    assert tokenizer.convert_ids_to_tokens(token) == "▁Paris"
+    words = tokenizer.convert_ids_to_tokens(tokens[0].tolist())
+    assert words == (["<s>"] if end else []) + ["▁The", "▁capital", "▁of", "▁France", "▁is"]
+
+
+def test_an_answer_that_melts_into_the_prompt_is_refused() -> None:
+    class Whole:
+        """One token for any text."""
+
+        all_special_ids = ()
+
+        def __call__(self, text: str) -> dict[str, list[int]]:
+            return {"input_ids": [len(text)]}
+
+    with pytest.raises(ValueError, match="a token of its own"):
+        _encode(Whole(), "The capital of France is", "Paris")
