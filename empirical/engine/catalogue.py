@@ -11,14 +11,11 @@ import importlib
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from pydantic import ConfigDict
-
 import empirical.experiments
-from empirical.engine.experiment import Experiment, Kind
-from empirical.engine.judge import Prediction, Row, as_row, judge
+from empirical.engine.experiment import Experiment
+from empirical.engine.judge import Row, as_row, judge
 from empirical.engine.records import RESULTS, Record, Store, canonical
 from empirical.engine.settings import Cell, UserMethod, read
 from theory.numerics import one_of, require
@@ -53,42 +50,12 @@ def load(name: str) -> Experiment[Any]:
         module = importlib.import_module(f"empirical.experiments.{name}.run")
     except TypeError as error:  # of Experiment or Kind, about an argument
         raise ValueError(f"{name}/run.py: expected the members of an experiment, got: {error}") from error
-    found = getattr(module, "experiment", None) or _untyped(module)
+    found = getattr(module, "experiment", None)
     require(isinstance(found, Experiment), f"{name}/run.py", "an object `experiment`", type(found).__name__)
     assert isinstance(found, Experiment)
     for kind in found.kinds:
         assert kind.cell  # its annotations are read
     return found
-
-
-class _Untyped(Cell):
-    """A cell of an experiment whose cells are still dictionaries."""
-
-    model_config = ConfigDict(extra="allow")
-
-
-def _untyped(module: ModuleType) -> Any:
-    if not hasattr(module, "PROTOCOL"):
-        return None
-
-    def run(cell: _Untyped, device: str) -> dict[str, Any]:
-        found: dict[str, Any] = module.run(cell.identity(), device)
-        return found
-
-    def cells(settings: dict[str, Any]) -> list[_Untyped]:
-        return [_Untyped(**cell) for cell in module.cells(settings)]
-
-    def predictions(settings: dict[str, Any], records: Sequence[Record[Any, Any]]) -> list[Prediction]:
-        found: list[Prediction] = module.predictions(settings, records)
-        return found
-
-    kind = Kind(
-        run,
-        lambda cell: module.seconds(cell.identity()),
-        lambda cell: hasattr(module, "takes_method") and module.takes_method(cell.identity()),
-    )
-    purpose = str(module.__doc__).split("\n\n")[0].replace("\n", " ").removesuffix(".")
-    return Experiment(purpose, module.ORDER, module.PROTOCOL, dict[str, Any], cells, [kind], predictions)
 
 
 def settings(name: str, profile: str) -> Any:

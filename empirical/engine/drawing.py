@@ -16,9 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from empirical.engine.judge import Row
+from empirical.engine.records import Record
 
 #: records of one experiment, or of one kind of its cells
-Records = Sequence[Any]
+Records = Sequence[Record[Any, Any]]
 Rows = Sequence[Row]
 
 BLUE, RED, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
@@ -37,11 +38,6 @@ class Plot(NamedTuple):
     name: str
     experiment: str
     draw: Callable[[Any, Rows], Figure | None]
-
-
-def rate(count: Sequence[float]) -> float:
-    """k / n; NaN where nothing was asked."""
-    return count[0] / count[1] if count[1] else math.nan
 
 
 def mean_rate(values: Sequence[float]) -> float:

@@ -18,7 +18,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from empirical.engine.records import canonical
 from empirical.engine.settings import Count
@@ -53,7 +53,7 @@ class Prediction:
     relation: str
     predicted: float | Sequence[float]
     margin: float
-    worlds: Sequence[Any]
+    worlds: Sequence[Outcome]
     says: str
 
     def __post_init__(self) -> None:

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,37 @@ def upward_imports(root: Path) -> list[str]:
     return found
 
 
+def sideways_imports(root: Path) -> list[str]:
+    """Experiments that import another one, and the engine where it imports any: it finds them by their folders."""
+    room = "empirical.experiments"
+    found = []
+    for path in sorted((root / "empirical").rglob("*.py")):
+        inside = path.relative_to(root / "empirical").parts
+        if inside[0] in ("engine", "experiments"):
+            own = inside[1] if inside[0] == "experiments" else ""
+            for name in imported(ast.parse(path.read_text(encoding="utf-8"))):
+                parts = name.removeprefix(f"{room}.").split(".")
+                if name.startswith(f"{room}.") and parts[0] not in (own, "__path__"):
+                    found.append(f"{path.relative_to(root)}: {name}")
+    return found
+
+
+def circles(folder: Path, package: str) -> list[str]:
+    """A circle of imports between the modules of a package, those inside functions left out."""
+    graph = {}
+    for path in folder.glob("*.py"):
+        body = [
+            n for n in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(n, (ast.Import, ast.ImportFrom))
+        ]
+        names = imported(ast.Module(list(body), []))
+        graph[path.stem] = {n.removeprefix(f"{package}.").split(".")[0] for n in names if n.startswith(f"{package}.")}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
 def upward_names(root: Path) -> list[str]:
     """Lines of ``theory`` that name what stands above it: a command that starts it, or a reference in the registry."""
     files = sorted(path for kind in ("*.py", "*.toml") for path in (root / "theory").rglob(kind))
@@ -74,6 +106,23 @@ def test_an_upward_name_is_noticed(tmp_path: Path, file: str, line: str) -> None
     (tmp_path / "theory").mkdir()
     (tmp_path / "theory" / file).write_text(line + "\n", encoding="utf-8")
     assert upward_names(tmp_path)
+
+
+def test_experiments_stand_alone_and_the_engine_has_no_circle(tmp_path: Path) -> None:
+    assert sideways_imports(ROOT) == []
+    assert circles(ROOT / "empirical" / "engine", "empirical.engine") == []
+    planted = {
+        "experiments/one/run.py": "from empirical.experiments.two.run import seal\n",
+        "engine/a.py": "from empirical.experiments.one import run\nfrom empirical.engine import b\n",
+        "engine/b.py": "from empirical.engine.a import run\n",
+    }
+    for name, text in planted.items():
+        path = tmp_path / "empirical" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    seen = {line.partition(":")[0].removeprefix("empirical/") for line in sideways_imports(tmp_path)}
+    assert seen == {"experiments/one/run.py", "engine/a.py"}
+    assert set(circles(tmp_path / "empirical" / "engine", "empirical.engine")) == {"a", "b"}
 
 
 def test_heavy_imports_stay_inside_functions() -> None:

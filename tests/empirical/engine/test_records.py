@@ -10,15 +10,6 @@ from empirical.ladder import experiments_of
 from theory.claims import load
 
 PAIRS = sorted({(p.parent.parent.name, p.parent.name) for p in RESULTS.glob("*/*/*.json")})
-#: cells that take about a second, one per experiment: they are run again here
-LIVE = {
-    "coverage": {"kind": "stack", "placement": "early_late"},
-    "rank_threshold": {},
-    "one_layer": {},
-    "word_problems": {"group": "live"},
-    "entities": {"kind": "base"},
-    "update_spectrum": {"kind": "linear"},
-}
 
 
 def test_there_are_results_on_a_cpu_for_every_experiment_that_a_claim_names() -> None:
@@ -107,10 +98,9 @@ def moved(committed: Any, again: Any, worlds: list[Any]) -> list[str]:
 
 @pytest.mark.parametrize("name", sorted({name for name, _ in PAIRS}))
 def test_a_small_cell_comes_back_when_it_is_run_again(name: str) -> None:
-    records = [r for r in engine.records(name, "cpu") if LIVE.get(name, {}).items() <= r["cell"].items()]
-    record = min(records, key=lambda r: float(r["seconds"]))
-    seedless = {k: v for k, v in record["cell"].items() if k != "seed"}
-    worlds = [r["metrics"] for r in records if {k: v for k, v in r["cell"].items() if k != "seed"} == seedless]
+    records = engine.records(name, "cpu")
+    record = min(records, key=lambda r: r.seconds)
+    worlds = [r.raw["metrics"] for r in records if r.cell.but(seed=0) == record.cell.but(seed=0)]
     assert len(worlds) >= 2
     again = engine.load(name).run(record.cell, "cpu")
     assert leaves(again)

@@ -1,6 +1,7 @@
 """What every experiment keeps to, whichever the engine finds: its settings, grids, records, predictions and figures."""
 
 import copy
+import re
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
@@ -13,10 +14,12 @@ from empirical.engine.experiment import Experiment
 from empirical.engine.judge import judge_exact
 from empirical.engine.records import Record, cell_hash
 from empirical.engine.settings import Table, as_json, read
+from tests.empirical.experiments.live import live, verdicts
 from theory.claims import load as load_claims
+from theory.provenance import ROOT
 
 NAMES = catalogue.names()
-experiments = pytest.mark.parametrize("name", [n for n in NAMES if catalogue.load(n).settings != dict[str, Any]])
+experiments = pytest.mark.parametrize("name", NAMES)
 
 
 @pytest.fixture(scope="module")
@@ -212,6 +215,18 @@ def planted(folder: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatch)
     (folder / name / "run.py").write_text(RUN.format(experiment=text), encoding="utf-8")
     (folder / name / "settings.toml").write_text("[common]\nxs = [1]\n[smoke]\n[cpu]\n[gpu]\n", encoding="utf-8")
     monkeypatch.setattr(empirical.experiments, "__path__", [*empirical.experiments.__path__, str(folder)])
+
+
+def test_the_experiment_of_the_guide_runs_as_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guide = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Adding an experiment")[2]
+    toml, code = (re.search(rf"```{kind}\n(.*?)```", guide, re.S) for kind in ("toml", "python"))
+    assert toml is not None
+    assert code is not None
+    planted(tmp_path, "coins", "", monkeypatch)
+    (tmp_path / "coins" / "run.py").write_text(code[1], encoding="utf-8")
+    (tmp_path / "coins" / "settings.toml").write_text(toml[1], encoding="utf-8")
+    records = [live("coins", cell) for cell in catalogue.cells("coins", "cpu")]
+    assert verdicts("coins", catalogue.settings("coins", "cpu"), records) == {"half": ("hypothesis", "holds")}
 
 
 def with_members(**changes: str | None) -> str:
