@@ -13,7 +13,7 @@
    exchange_fails c == the credit c y q (say correct a b) is never given at all four points of two
                       places in a table and in its swap
    shortfall c y1 y2 q == what the four points miss of the 3 (or 4) that they could be
-   count_vectors Z k == the vectors of counts {ffun Z -> 'I_k.+1} that sum to k
+   count_vectors Z k == the vectors of counts {ffun Z -> 'I_k.+1} that sum to k (facts.v)
    rights a b q    == the set of bridges that are answered right at table q
    table_weight mu q == the probability of table q when its values are independent, each of law mu
    complete_homogeneous mu k == the sum over multisets of k values of the products of their mu
@@ -325,40 +325,6 @@ have := additive_limit a b Y_gt1 Z_gt0; rewrite card_ord; apply: leq_trans.
 apply/leq_mul/leq_sum_credit => // y q /correct_byP ok; apply/correctP=> z zq.
 by have := ok z zq; rewrite addr0 /a /b mulmxDr mxE [X in _ < X]mxE.
 Qed.
-
-Section CountVectors.
-Variable Z : finType.
-Local Open Scope nat_scope.
-
-(* One vector of counts for each multiset of k values. *)
-Definition count_vectors k := [set c : {ffun Z -> 'I_k.+1} | \sum_z c z == k].
-
-Lemma card_count_vectors k : #|count_vectors k| <= 'C((k + #|Z|).-1, k).
-Proof.
-have [z0 _ | Z0] := pickP Z; last first.
-  have [-> | k_gt0] := posnP k.
-    apply: leq_trans (max_card _) _.
-    by rewrite card_ffun card_ord (eq_card0 Z0).
-  rewrite eq_card0 // => c; rewrite inE big_pred0 // eq_sym.
-  by apply/negbTE; rewrite -lt0n.
-have [m Zm] : exists m, #|Z| = m.+1.
-  by exists #|Z|.-1; rewrite prednK //; apply/card_gt0P; exists z0.
-have size_enum : size (enum Z) = m.+1 by rewrite -cardE.
-pose t (c : {ffun Z -> 'I_k.+1}) := [tuple c (nth z0 (enum Z) i) | i < m.+1].
-have t_inj : injective t.
-  move=> c c' cc'; apply/ffunP => z.
-  have lt_z : index z (enum Z) < m.+1 by rewrite -size_enum index_mem mem_enum.
-  have := congr1 (fun s => tnth s (Ordinal lt_z)) cc'.
-  by rewrite !tnth_mktuple /= nth_index ?mem_enum.
-rewrite -(card_imset _ t_inj) Zm addnS /= -(bin_sub (leq_addr _ _)) addKn addnC.
-rewrite -card_ord_partitions; apply/subset_leq_card/subsetP=> _ /imsetP[c c_k ->].
-move: c_k; rewrite /count_vectors !inE => c_k; rewrite big_tuple (eq_bigr (fun i : 'I_m.+1 => c (nth z0 (enum Z) i) : nat)).
-  rewrite -(big_mkord xpredT (fun i => c (nth z0 (enum Z) i) : nat)) -size_enum.
-  by rewrite -(big_nth z0 xpredT (fun z => c z : nat)) big_enum /= (eq_bigl xpredT).
-by move=> i _; rewrite tnth_mktuple.
-Qed.
-
-End CountVectors.
 
 Section Patterns.
 Variables (R : realFieldType) (Y Z : finType).

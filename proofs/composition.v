@@ -526,6 +526,43 @@ have := scaled_limit_sign_needed y q; move=> /correct_byP/(_ z z_qy).
 by rewrite addr0 !logitE.
 Qed.
 
+(* Nor do non-negative features hold a late joint edit of two facts to the limit: with keys (1, 0) and
+   (1, 1), at feature (q 1, q 0) it reads q 1 - q 0 for its first fact. The second hop writes feature and
+   offsets early, from the table alone; the first hop writes the bridge at the first key and 0 at the
+   second, phi2 is a ReLU of two slots. All 8 answers are right. *)
+Example layer_order_late_joint_edit
+    (phi2 := fun h : 'cV[rat]_(2 + 2) => \col_(i < 2) Num.max 0 (h (lshift 2 i) 0))
+    (E := row_mx 0 1%:M : 'M[rat]_(2, 2 + 2))
+    (K := \matrix_(i < 2, j < 2) (i <= j)%:R : 'M[rat]_2)
+    (first := fun y : 'I_2 => delta_mx (rshift 2 y) 0 : 'M[rat]_(2 + 2, 2))
+    (U2 := fun q : {ffun 'I_2 -> 'I_2} =>
+       col_mx (\col_i (q (rev_ord i) : nat)%:R) (\col_z ((q 0 == z)%:R / 2%:R)) : 'cV[rat]_(2 + 2)) :
+  right_count (fun y q => stack (fun=> 1%:M) phi2 E 0 (0 + U2 q) (0 + joint_edit 0 K (first y))) = (2 * 2 ^ 2)%N.
+Proof.
+pose Ki : 'M[rat]_2 := \matrix_(i, j) ((i == j)%:R - (i < j)%:R).
+have KKi : K *m Ki = 1%:M.
+  by apply/matrixP => -[[|[|//]] ?] [[|[|//]] ?]; rewrite !mxE !big_ord_recl big_ord0 !mxE; apply/eqP.
+have rankK : \rank K = 2%N by apply/eqP/row_freeP; exists Ki.
+have read (x : 'cV[rat]_2) : key_inv K *m x = Ki *m x.
+  by rewrite -[x in LHS]mul1mx -KKi !mulmxA key_invK ?mul1mx.
+have ER n (M : 'M[rat]_(2 + 2, n)) : E *m M = dsubmx M by rewrite -[in LHS](vsubmxK M) mul_row_col mul0mx mul1mx add0r.
+rewrite right_count_all ?card_ord // => y q z z_qy.
+have logitE z' : stack (fun=> 1%:M) phi2 E 0 (0 + U2 q) (0 + joint_edit 0 K (first y)) z' 0 =
+    ((q 1 : nat)%:R - (q 0 : nat)%:R) * (y == z')%:R + (q 0 == z')%:R / 2%:R.
+  have featureE : phi2 (hidden (fun=> 1%:M) 0 (0 + U2 q)) = \col_i (q (rev_ord i) : nat)%:R.
+    apply/colP => i; rewrite mxE /hidden !add0r mulmx1 col_mxEu mxE.
+    by apply/max_idPr; rewrite ler0n.
+  rewrite /stack featureE /hidden !add0r mulmx1 mulmxDr ER col_mxKd mxE addrC.
+  rewrite /joint_edit mul0mx subr0 -mulmxA read mulmxA ER.
+  congr (_ + _); last by rewrite mxE.
+  have r0 : rev_ord ord0 = 1 :> 'I_2 by apply: val_inj.
+  have r1 : rev_ord (lift ord0 ord0) = 0 :> 'I_2 by apply: val_inj.
+  rewrite [LHS]mxE big_ord_recl big_ord1 !mxE !big_ord_recl !big_ord0 !mxE r0 r1 eq_rshift [z' == y]eq_sym /=.
+  by rewrite !andbT !andbF !mul0r !addr0 ?subr0 ?sub0r ?mul1r ?mulN1r mulrC.
+have := scaled_limit_sign_needed y q; move=> /correct_byP/(_ z z_qy).
+by rewrite addr0 !logitE.
+Qed.
+
 Section FewWritings.
 Variables Y Z W : finType.
 

@@ -9,6 +9,8 @@
    D            == the wanted change of the outputs there, one column per fact
    mp_inv K     == the Moore-Penrose inverse K^+
    A i j        == in margin_rank: the change of the logit of right class i at fact j
+   count_vectors Z k == the vectors of counts {ffun Z -> 'I_k.+1} that sum to k
+   entrywise_power A k == the matrix of the k-th powers of the entries of A
    circle t     == the point ((1 - t^2)/(1 + t^2), 2 t/(1 + t^2)) of the unit circle
    circle_code N == N such points, one per row
    bad_words b  == the number of words of r signs at a bad number of agreements with a given one
@@ -452,6 +454,122 @@ by rewrite sumr_const card_ord natrM -mulrA [X in _ <= X]mulr_natl.
 Qed.
 
 End MarginRank.
+
+Section CountVectors.
+Variable Z : finType.
+Local Open Scope nat_scope.
+
+(* One vector of counts for each multiset of k values. *)
+Definition count_vectors k := [set c : {ffun Z -> 'I_k.+1} | \sum_z c z == k].
+
+Lemma card_count_vectors k : #|count_vectors k| <= 'C((k + #|Z|).-1, k).
+Proof.
+have [z0 _ | Z0] := pickP Z; last first.
+  have [-> | k_gt0] := posnP k.
+    apply: leq_trans (max_card _) _.
+    by rewrite card_ffun card_ord (eq_card0 Z0).
+  rewrite eq_card0 // => c; rewrite inE big_pred0 // eq_sym.
+  by apply/negbTE; rewrite -lt0n.
+have [m Zm] : exists m, #|Z| = m.+1.
+  by exists #|Z|.-1; rewrite prednK //; apply/card_gt0P; exists z0.
+have size_enum : size (enum Z) = m.+1 by rewrite -cardE.
+pose t (c : {ffun Z -> 'I_k.+1}) := [tuple c (nth z0 (enum Z) i) | i < m.+1].
+have t_inj : injective t.
+  move=> c c' cc'; apply/ffunP => z.
+  have lt_z : index z (enum Z) < m.+1 by rewrite -size_enum index_mem mem_enum.
+  have := congr1 (fun s => tnth s (Ordinal lt_z)) cc'.
+  by rewrite !tnth_mktuple /= nth_index ?mem_enum.
+rewrite -(card_imset _ t_inj) Zm addnS /= -(bin_sub (leq_addr _ _)) addKn addnC.
+rewrite -card_ord_partitions; apply/subset_leq_card/subsetP=> _ /imsetP[c c_k ->].
+move: c_k; rewrite /count_vectors !inE => c_k; rewrite big_tuple (eq_bigr (fun i : 'I_m.+1 => c (nth z0 (enum Z) i) : nat)).
+  rewrite -(big_mkord xpredT (fun i => c (nth z0 (enum Z) i) : nat)) -size_enum.
+  by rewrite -(big_nth z0 xpredT (fun z => c z : nat)) big_enum /= (eq_bigl xpredT).
+by move=> i _; rewrite tnth_mktuple.
+Qed.
+
+End CountVectors.
+
+Section EntrywisePower.
+Variable R : realFieldType.
+
+Definition entrywise_power m n (A : 'M[R]_(m, n)) (k : nat) : 'M[R]_(m, n) := \matrix_(i, j) A i j ^+ k.
+
+(* One monomial of degree k in the coordinates for each vector of exponents. *)
+Lemma monomials r k (F : 'I_r -> R) : (\sum_l F l) ^+ k =
+  \sum_(c in count_vectors [finType of 'I_r] k)
+    (\prod_l F l ^+ c l) *+ #|[pred f : {ffun 'I_k -> 'I_r} | [forall l, #|[pred t | f t == l]| == c l]]|.
+Proof.
+pose cnt (f : {ffun 'I_k -> 'I_r}) : {ffun 'I_r -> 'I_k.+1} := [ffun l => inord #|[pred t | f t == l]|].
+have cntE f l : cnt f l = #|[pred t | f t == l]| :> nat.
+  by rewrite ffunE inordK // ltnS -[X in (_ <= X)%N](card_ord k) max_card.
+rewrite -[in LHS](card_ord k) -prodr_const bigA_distr_bigA /=.
+rewrite (partition_big cnt (mem (count_vectors [finType of 'I_r] k))) /= => [|f _]; last first.
+  rewrite inE (eq_bigr _ (fun l _ => cntE f l)) -[X in _ == X](card_ord k) -sum1_card.
+  by rewrite (partition_big f xpredT) //=; apply/eqP/eq_bigr => l _; rewrite sum1_card.
+apply: eq_bigr => c _; rewrite -sumr_const; apply: eq_big => [f | f /eqP <-].
+  rewrite inE; apply/eqP/forallP => [<- l | same]; first by rewrite cntE.
+  by apply/ffunP => l; apply: val_inj; rewrite /= cntE (eqP (same l)).
+rewrite (partition_big f xpredT) //=; apply: eq_bigr => l _; rewrite cntE -prodr_const.
+by apply: eq_bigr => t /eqP ->.
+Qed.
+
+(* margin_rank, the reason of the sharper floor (standard): the k-th powers of the entries of a matrix of
+   rank r are combinations of the C(r+k-1, k) monomials of degree k in r coordinates. *)
+Theorem rank_entrywise_power m n k (A : 'M[R]_(m, n)) :
+  (\rank (entrywise_power A k) <= 'C((\rank A + k).-1, k))%N.
+Proof.
+pose V := count_vectors [finType of 'I_(\rank A)] k.
+apply: leq_trans (_ : #|V| <= _)%N; last by have := card_count_vectors [finType of 'I_(\rank A)] k; rewrite card_ord addnC.
+have [C [B defA]] : exists C : 'M[R]_(m, \rank A), exists B : 'M[R]_(\rank A, n), A = C *m B.
+  by exists (col_base A), (row_base A); rewrite mulmx_base.
+pose number (c : {ffun 'I_(\rank A) -> 'I_k.+1}) :=
+  #|[pred f : {ffun 'I_k -> 'I_(\rank A)} | [forall l, #|[pred t | f t == l]| == c l]]|.
+pose c (a : 'I_#|V|) : {ffun 'I_(\rank A) -> 'I_k.+1} := enum_val a.
+pose M : 'M[R]_(m, #|V|) := \matrix_(i, a) ((\prod_l C i l ^+ c a l) *+ number (c a)).
+pose N : 'M[R]_(#|V|, n) := \matrix_(a, j) \prod_l B l j ^+ c a l.
+have -> : entrywise_power A k = M *m N; last exact: mulmx_max_rank.
+apply/matrixP => i j; rewrite !mxE {1}defA mxE monomials big_enum_val; apply: eq_bigr => a _.
+rewrite !mxE mulrnAl -big_split; congr (_ *+ _); apply: eq_bigr => l _.
+exact: exprMn.
+Qed.
+
+Lemma margin_rank_powers_ge N k (A : 'M[R]_N) (eps : R) :
+    (forall i, 1 <= A i i) -> (forall i j, i != j -> `|A i j| <= eps) ->
+  N%:R <= ('C((\rank A + k).-1, k))%:R * (1 + N.-1%:R * eps ^+ (2 * k)).
+Proof.
+move=> diag off; rewrite mulnC exprM.
+have diag_k i : 1 <= (entrywise_power A k) i i by rewrite mxE exprn_ege1.
+have off_k i j : i != j -> `|(entrywise_power A k) i j| <= eps ^+ k.
+  by move=> ij; rewrite mxE normrX; apply: ler_expn2r; rewrite ?nnegrE ?(le_trans _ (off _ _ ij)) ?off.
+apply: le_trans (margin_rank diag_k off_k) _; rewrite ler_wpmul2r ?ler_nat ?rank_entrywise_power //.
+by rewrite addr_ge0 ?ler01 // mulr_ge0 ?ler0n ?sqr_ge0.
+Qed.
+
+(* margin_rank (i), sharper (standard): a floor on the rank for every power k, k = 1 being the bound above. *)
+Theorem margin_rank_powers N k (A : 'M[R]_N) (eps : R) :
+  (forall i, A i i = 1) -> (forall i j, i != j -> `|A i j| <= eps) ->
+  N%:R <= ('C((\rank A + k).-1, k))%:R * (1 + N.-1%:R * eps ^+ (2 * k)).
+Proof. by move=> diag; apply: margin_rank_powers_ge => i; rewrite diag. Qed.
+
+(* margin_rank (i), sharper, as it is used: any keys, the right class rises by >= 1, the others move by
+   <= eps. *)
+Theorem margin_rank_powers_keys k c m n N (E : 'M[R]_(c, m)) (U : 'M[R]_(m, n)) (K : 'M[R]_(n, N))
+    (right : 'I_N -> 'I_c) (eps : R) :
+    (forall i, 1 <= (E *m U *m K) (right i) i) ->
+    (forall i j, i != j -> `|(E *m U *m K) (right i) j| <= eps) ->
+  N%:R <= ('C((\rank U + k).-1, k))%:R * (1 + N.-1%:R * eps ^+ (2 * k)).
+Proof.
+move=> rise others; pose A := rowsub right E *m U *m K.
+have AE i j : A i j = (E *m U *m K) (right i) j by rewrite /A !mul_rowsub_mx mxE.
+have rankA : (\rank A <= \rank U)%N by rewrite (leq_trans (mxrankM_maxl _ _)) ?mxrankM_maxr.
+have bound : N%:R <= ('C((\rank A + k).-1, k))%:R * (1 + N.-1%:R * eps ^+ (2 * k)).
+  by apply: margin_rank_powers_ge => [i | i j ij]; rewrite AE ?others.
+apply: le_trans bound _; apply: ler_wpmul2r.
+  by rewrite addr_ge0 ?ler01 // mulr_ge0 ?ler0n // exprM exprn_ge0 ?sqr_ge0.
+by rewrite ler_nat leq_bin2l // -!subn1 leq_sub2r // leq_add2r.
+Qed.
+
+End EntrywisePower.
 
 Section FactRank.
 Variable F : fieldType.

@@ -68,6 +68,11 @@ Qed.
 Lemma mxrank_scale_neq0 (c : F) (M : 'M[F]_(m, n)) : c != 0 -> \rank (c *: M) = \rank M.
 Proof. by move=> c0; rewrite (eqmx_scale M c0). Qed.
 
+(* Claim merge_rank, the bound by the ranks of the updates themselves. Standard. *)
+Theorem merge_rank_sum (w : 'I_k -> F) (U : 'I_k -> 'M[F]_(m, n)) :
+  (\rank (\sum_i w i *: U i)%R <= \sum_i \rank (U i))%N.
+Proof. by apply: leq_trans (mxrank_sum_leq _) _; apply: leq_sum => i _; apply: mxrank_scale. Qed.
+
 (* Claim merge_rank, the bound: a weighted sum has at most the sum of the ranks of the factors. Ours. *)
 Theorem merge_rank (r : 'I_k -> nat) (w : 'I_k -> F)
     (B : forall i, 'M[F]_(m, r i)) (A : forall i, 'M[F]_(r i, n)) :
@@ -683,9 +688,9 @@ End DilutionLimits.
 Example dilution_ten_five (k : nat) : (0 < k)%N -> (k%:R * 5%:R < 10%:R :> rat) = (k <= 1)%N.
 Proof. exact: dilution_limit. Qed.
 
-(* Opposite factors: with B 1 = - B 0 the factor average is 0, so it leaves the base's answer, whatever
-   the gain. *)
-Example dilution_factor_opposite (R : realFieldType) (m n r : nat) (W : 'M[R]_(m, n)) (q : R)
+(* Claim dilution, "dies at any gain": with B 1 = - B 0 the average of the two factors is 0 at any
+   weight, so it leaves the base's answer. Ours. *)
+Theorem dilution_factor_opposite (R : realFieldType) (m n r : nat) (W : 'M[R]_(m, n)) (q : R)
     (B : 'I_2 -> 'M[R]_(m, r)) (A : 'I_2 -> 'M[R]_(r, n)) :
   B 1 = - B 0 -> W + factor_merge (fun=> q) (fun=> q) B A = W.
 Proof.
@@ -897,6 +902,37 @@ by rewrite ler_wpmul2l ?sqr_ge0 ?has_reading.
 Qed.
 
 End SurvivalFactors.
+
+Section SurvivalOutputs.
+Variables (R : realFieldType) (m n k N : nat) (r : 'I_k -> nat) (w : 'I_k -> R).
+Variables (B : forall j, 'M[R]_(m, r j)) (A : forall j, 'M[R]_(r j, n)).
+Variables (h : 'I_N -> 'cV[R]_m) (key : 'I_N -> 'cV[R]_n) (right : 'I_N -> 'I_m) (owner : 'I_N -> 'I_k).
+
+(* Claim interference, as it is stated, the outputs of the adapted matrix being the logits (E = 1): two
+   answers' rows are root2 = sqrt 2 apart. Ours. *)
+Theorem interference_survival_root2 (root2 : R) (margin : 'I_N -> R) (spectral : 'I_k -> R)
+    (reading : 'I_N -> 'I_k -> R) :
+    0 <= root2 -> root2 ^+ 2 = 2%:R ->
+    (forall f z, z != right f ->
+       margin f <= gap (h f + w (owner f) *: (B (owner f) *m A (owner f) *m key f)) (right f) z) ->
+    (forall j (x : 'cV[R]_(r j)), frob2 (B j *m x) <= spectral j ^+ 2 * frob2 x) ->
+    (forall f j, j != owner f -> frob2 (A j *m key f) <= reading f j ^+ 2) ->
+    (forall j, 0 <= spectral j) -> (forall f j, 0 <= reading f j) ->
+    (forall f, root2 * (\sum_(j | j != owner f) `|w j| * spectral j * reading f j) < margin f) ->
+  forall f, best (h f + (\sum_j w j *: (B j *m A j)) *m key f) (right f).
+Proof.
+move=> root0 root2E has_margin has_spectral has_reading b0 a0 small f.
+rewrite -[X in best X]mul1mx.
+apply: (interference_survival_norm (margin := margin) (readout := fun=> root2) (spectral := spectral)
+  (reading := reading) (owner := owner)) => // {}f => [z z_right | z z_right |].
+- by rewrite mul1mx has_margin.
+- rewrite root2E /frob2 big_ord1 (bigD1 (right f)) //= (bigD1 z) //= big1 => [|i /andP[ir iz]].
+    by rewrite !mxE !eqxx (negbTE z_right) eq_sym (negbTE z_right) subr0 sub0r sqrrN expr1n addr0.
+  by rewrite !mxE eq_sym (negbTE ir) eq_sym (negbTE iz) subrr expr0n.
+apply: le_lt_trans (small f); rewrite mulr_sumr ler_sum // => j _.
+by rewrite mulrCA !mulrA.
+Qed.
+End SurvivalOutputs.
 
 Section SurvivalEdits.
 Variables (R : realFieldType) (m d n N : nat).

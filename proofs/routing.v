@@ -74,6 +74,22 @@ rewrite -big_split; apply: leq_sum => q _; rewrite -big_split; apply: leq_sum =>
 by case: (g1 y == q y).
 Qed.
 
+(* hard_routing with t further choices, none of which knows the table (ours). *)
+Theorem hard_routing_choices t (g1 : Y -> Z) (g2 : {ffun Y -> Z} -> Z) (others : 'I_t -> Y -> Z) :
+  \sum_(q : {ffun Y -> Z}) \sum_(y : Y) [|| g1 y == q y, g2 q == q y | [exists i, others i y == q y]]
+    <= t.+1 * (#|Y| * #|Z| ^ #|Y|.-1) + \sum_(q : {ffun Y -> Z}) max_load q.
+Proof.
+have others_right : \sum_(q : {ffun Y -> Z}) \sum_(y : Y) [exists i, others i y == q y] <= t * (#|Y| * #|Z| ^ #|Y|.-1).
+  apply: (@leq_trans (\sum_(q : {ffun Y -> Z}) \sum_(y : Y) \sum_i (others i y == q y))).
+    apply: leq_sum => q _; apply: leq_sum => y _.
+    by case: existsP => // -[i right]; rewrite (bigD1 i) //= right.
+  under eq_bigr do rewrite exchange_big; rewrite exchange_big /=.
+  by rewrite (eq_bigr _ (fun i _ => blind_to_table (others i))) sum_nat_const card_ord.
+rewrite mulSn -addnA addnCA; apply: leq_trans (leq_add others_right (hard_routing g1 g2)).
+rewrite -big_split; apply: leq_sum => q _; rewrite -big_split; apply: leq_sum => y _ /=.
+by case: (g1 y == q y); case: (g2 q == q y); case: [exists i, _].
+Qed.
+
 (* hard_routing for a router proper: [route y q] says whether adapter 1 answers. *)
 Theorem hard_routing_router (route : Y -> {ffun Y -> Z} -> bool) (g1 : Y -> Z) (g2 : {ffun Y -> Z} -> Z) :
   \sum_(q : {ffun Y -> Z}) \sum_(y : Y) ((if route y q then g1 y else g2 q) == q y)

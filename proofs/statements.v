@@ -210,6 +210,18 @@ Check @facts.margin_rank_keys_mean_square.
 Print Assumptions facts.margin_rank_keys_mean_square.
 
 (* margin_rank *)
+Check @facts.rank_entrywise_power.
+Print Assumptions facts.rank_entrywise_power.
+
+(* margin_rank *)
+Check @facts.margin_rank_powers.
+Print Assumptions facts.margin_rank_powers.
+
+(* margin_rank *)
+Check @facts.margin_rank_powers_keys.
+Print Assumptions facts.margin_rank_powers_keys.
+
+(* margin_rank *)
 Check @facts.margin_rank_attained.
 Print Assumptions facts.margin_rank_attained.
 
@@ -278,6 +290,10 @@ Check @merging.merge_rank.
 Print Assumptions merging.merge_rank.
 
 (* merge_rank *)
+Check @merging.merge_rank_sum.
+Print Assumptions merging.merge_rank_sum.
+
+(* merge_rank *)
 Check @merging.merge_rank_eq.
 Print Assumptions merging.merge_rank_eq.
 
@@ -342,6 +358,10 @@ Check @merging.dilution_factor_cross.
 Print Assumptions merging.dilution_factor_cross.
 
 (* dilution *)
+Check @merging.dilution_factor_opposite.
+Print Assumptions merging.dilution_factor_opposite.
+
+(* dilution *)
 Check @merging.dilution_limit.
 Print Assumptions merging.dilution_limit.
 
@@ -374,6 +394,10 @@ Check @merging.interference_survival_norm.
 Print Assumptions merging.interference_survival_norm.
 
 (* interference *)
+Check @merging.interference_survival_root2.
+Print Assumptions merging.interference_survival_root2.
+
+(* interference *)
 Check @merging.interference_edits.
 Print Assumptions merging.interference_edits.
 
@@ -396,6 +420,10 @@ Print Assumptions routing.blind_to_bridge_attained.
 (* hard_routing *)
 Check @routing.blind_to_table.
 Print Assumptions routing.blind_to_table.
+
+(* hard_routing *)
+Check @routing.hard_routing_choices.
+Print Assumptions routing.hard_routing_choices.
 
 (* hard_routing *)
 Check @routing.hard_routing_router.

@@ -362,6 +362,20 @@ def test_a_reading_of_both_signs_escapes() -> None:
     assert not within_limit(8, 2, 2)
 
 
+@pytest.mark.example("layer_order_late_joint_edit")
+def test_a_late_joint_edit_escapes_with_features_that_are_never_negative() -> None:
+    e, keys, none = Mat([[0, 0, 1, 0], [0, 0, 0, 1]]), Mat([[1, 1], [0, 1]]), zeros(4, 2)
+    logits: Logits = {}
+    for y, q in product(range(2), tables(2, 2)):
+        early = column([q[1], q[0], Fraction(q[0] == 0, 2), Fraction(q[0] == 1, 2)])
+        late = joint(none, keys, delta(4, 2, 2 + y, 0))
+        logits[y, q] = stack(
+            lambda h: eye(1), lambda h: h.part(slice(2), slice(1)).map(relu), e, zeros(4, 1), early, late
+        )
+    assert right_count(logits, 2, 2) == 8
+    assert not within_limit(8, 2, 2)
+
+
 def placements(n: int, m: int, f: Callable[[Fraction], Fraction]) -> dict[str, Logits]:
     """The stack with slots: prompt, bridges, answers, table cells; the three placements that compose."""
     size = 1 + n + m + n * m

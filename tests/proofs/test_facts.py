@@ -203,6 +203,35 @@ def test_margin_costs_rank() -> None:
         assert a.trace() ** 2 <= a.rank() * a.frob2()
 
 
+def entrywise_power(a: Mat, k: int) -> Mat:
+    return a.map(lambda x: x**k)
+
+
+@pytest.mark.theorem("rank_entrywise_power", "margin_rank_powers")
+def test_entrywise_powers() -> None:
+    for a, k in product(margin_instances(), range(5)):
+        n, monomials = a.m, math.comb(a.rank() + k - 1, k)
+        assert entrywise_power(a, k).rank() <= monomials
+        largest = max([abs(a[i, j]) for i in range(n) for j in range(n) if i != j], default=Fraction(0))
+        if all(a[i, i] == 1 for i in range(n)):
+            assert n <= monomials * (1 + (n - 1) * largest ** (2 * k))
+    rng = stream(8, "powers")
+    for r, k in ((1, 3), (2, 2), (2, 3), (3, 2)):
+        a = whole(rng, 7, r, 4) @ whole(rng, r, 6, 4)
+        assert entrywise_power(a, k).rank() == math.comb(r + k - 1, k)
+    # three lines of the plane at 60 degrees: the rank in place of the monomials is too small at k = 2
+    lines = Mat(
+        [
+            [1, Fraction(1, 2), Fraction(-1, 2)],
+            [Fraction(1, 2), 1, Fraction(1, 2)],
+            [Fraction(-1, 2), Fraction(1, 2), 1],
+        ]
+    )
+    assert lines.rank() == 2
+    assert 2 * (1 + 2 * Fraction(1, 2) ** 2) == 3  # attained at k = 1
+    assert 2 * (1 + 2 * Fraction(1, 2) ** 4) < 3 <= math.comb(3, 2) * (1 + 2 * Fraction(1, 2) ** 4)
+
+
 @pytest.mark.theorem("margin_rank", "margin_rank_attained")
 @pytest.mark.example("margin_rank_no_rise", "margin_rank_no_bound")
 def test_floor_is_the_ceiling_of_the_statement() -> None:
@@ -237,6 +266,7 @@ def margin_premises(logits: Mat, right: tuple[int, ...], eps: Fraction) -> tuple
 
 
 @pytest.mark.theorem("margin_rank_shared", "margin_rank_keys", "margin_rank_keys_mean_square")
+@pytest.mark.theorem("margin_rank_powers_keys")
 @pytest.mark.example("margin_rank_two_answers")
 def test_answers_count_not_facts() -> None:
     rng = stream(6, "margins")
@@ -255,7 +285,9 @@ def test_answers_count_not_facts() -> None:
                 assert answers <= u.rank() * (1 + (answers - 1) * eps**2)
                 assert margin_rank_floor(answers, float(eps)) <= u.rank()
             if rises and apart and answers == facts:
-                assert facts <= u.rank() * (1 + (facts - 1) * eps**2)
+                for power in range(4):
+                    monomials = math.comb(u.rank() + power - 1, power)
+                    assert facts <= monomials * (1 + (facts - 1) * eps ** (2 * power))
         if rises and facts > 1:
             square = sum(logits[right[i], j] ** 2 for i in range(facts) for j in range(facts) if i != j)
             assert facts <= u.rank() * (1 + (facts - 1) * square / (facts * (facts - 1)))

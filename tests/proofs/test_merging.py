@@ -75,7 +75,7 @@ def test_rank_of_a_sum_over_a_finite_field() -> None:
         )
 
 
-@pytest.mark.theorem("merge_rank", "merge_rank_eq", "merge_rank_factors", "merge_rank_truncate")
+@pytest.mark.theorem("merge_rank", "merge_rank_sum", "merge_rank_eq", "merge_rank_factors", "merge_rank_truncate")
 def test_merged_rank_of_the_code() -> None:
     rng = stream(1, "ranks")
     seen = set()
@@ -87,7 +87,7 @@ def test_merged_rank_of_the_code() -> None:
             merged = total([w * u for w, u in zip(weights, updates, strict=True)])
             summed = sum(u.rank() for u in updates)
             independent = row_direct(updates) and col_direct(updates)
-            assert merged.rank() <= sum(ranks)
+            assert merged.rank() <= summed <= sum(ranks)
             assert (merged.rank() == summed) == independent
             if all(b.rank() == a.rank() == r for b, a, r in zip(left, right, ranks, strict=True)):
                 assert (merged.rank() == sum(ranks)) == (row_direct(right) and col_direct(left))
@@ -326,7 +326,8 @@ def test_limit_is_the_number_of_the_statement() -> None:
 
 
 @pytest.mark.theorem("dilution_factor", "dilution_factor_own")
-@pytest.mark.example("dilution_factor_opposite", "dilution_works_needed", "dilution_overlap")
+@pytest.mark.theorem("dilution_factor_opposite")
+@pytest.mark.example("dilution_works_needed", "dilution_overlap")
 def test_average_of_factors() -> None:
     rng = stream(5, "dilution")
     seen, own_seen = set(), set()
@@ -432,7 +433,7 @@ def survival_instance(
 
 
 @pytest.mark.theorem("interference_survival", "interference_survival_logits")
-@pytest.mark.theorem("interference_survival_coherence", "interference_survival_norm")
+@pytest.mark.theorem("interference_survival_coherence", "interference_survival_norm", "interference_survival_root2")
 def test_facts_that_survive_a_sum() -> None:
     rng = stream(7, "survival")
     counted = dict.fromkeys(("survival", "logits", "coherence", "norm", "code"), 0)
@@ -457,7 +458,7 @@ def test_facts_that_survive_a_sum() -> None:
             * max(abs(gap(readout @ left[j].column(i), right[f], z)) for i in range(left[j].n) for z in rivals[f])
             for f, j in moved
         }
-        # rational upper bounds of the norms
+        # rational upper bounds of the norms; E = 1, so that two answers' rows are sqrt 2 apart
         norm = {(f, j): above(Fraction(2)) * above(left[j].frob2()) * above(reading[f, j].frob2()) for f, j in moved}
         for name, premise in (
             ("survival", beaten(margin, w, owner, lead)),

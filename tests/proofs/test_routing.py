@@ -76,6 +76,21 @@ def test_oracle_ceiling_is_the_right_side(n: int, m: int) -> None:
             assert Fraction(right, n * m**n) <= share
 
 
+@pytest.mark.theorem("hard_routing_choices")
+@pytest.mark.parametrize(("n", "m"), SIZES)
+def test_further_choices(n: int, m: int) -> None:
+    truths = tables(n, m)
+    for t, g2 in product(range(3), second_adapters(n, m)):
+        choices = [truths[(3 * i + 1) % len(truths)] for i in range(t + 1)]  # the first is adapter 1
+        right = sum(g2(q) == q[y] or any(g[y] == q[y] for g in choices) for q in truths for y in range(n))
+        assert right <= (t + 1) * n * m ** (n - 1) + loads(n, m)
+        assert abs(oracle_ceiling(n, m, t) - min(1, Fraction(t + 1, m) + Fraction(loads(n, m), n * m**n))) <= 1e-12
+    # m constants are right everywhere: each choice counts
+    constants = [(z,) * n for z in range(m)]
+    assert all(any(g[y] == q[y] for g in constants) for q in truths for y in range(n))
+    assert m * n * m ** (n - 1) == n * m**n
+
+
 @pytest.mark.theorem("hard_routing_strict", "hard_routing")
 def test_hard_routing_over_every_pair_of_adapters() -> None:
     truths = tables(2, 2)
