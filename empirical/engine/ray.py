@@ -16,6 +16,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from pydantic import JsonValue
+
 import empirical
 import theory
 from empirical.engine.estimate import MEMORY
@@ -87,7 +89,7 @@ class Ray:
         room = min(cpus, int(self.gpus() * self._per_gpu)) if device == "cuda" else cpus
         return max(1, min(room, self._most or room))
 
-    def submit(self, ticket: int, experiment: str, cell: dict[str, Any], device: str) -> None:
+    def submit(self, ticket: int, experiment: str, cell: dict[str, JsonValue], device: str) -> None:
         """Start a cell as a task: one CPU, memory, and with CUDA a share of a GPU. The driver counts the attempts."""
         gpu = int(1e4 / self._per_gpu) / 1e4 if device == "cuda" else 0  # Ray counts in steps of 1e-4
         # never more than there is for each, or Ray would wait for ever for a larger machine
@@ -145,7 +147,7 @@ def _pack(folder: Path, method: UserMethod | None) -> Path:
     return package
 
 
-def _work(experiment: str, cell: dict[str, Any], device: str) -> Outcome:
+def _work(experiment: str, cell: dict[str, JsonValue], device: str) -> Outcome:
     """On a worker: run a cell with the files that were sent."""
     import empirical.experiments
 
@@ -153,8 +155,8 @@ def _work(experiment: str, cell: dict[str, Any], device: str) -> Outcome:
     known = empirical.experiments.__path__
     # before the folders of this machine, which may hold another version, and after the experiments of the project
     known[1:1] = [str(p) for p in sorted(sent.glob("experiments/*")) if str(p) not in known]
-    if "user_method" in cell:
-        path, _, function = cell["user_method"]["reference"].rpartition(":")
-        reference = f"{sent / 'method' / Path(path).name}:{function}"
-        cell = {**cell, "user_method": {**cell["user_method"], "reference": reference}}
+    own = cell.get("user_method")
+    if isinstance(own, dict):
+        path, _, function = str(own["reference"]).rpartition(":")
+        cell = {**cell, "user_method": {**own, "reference": f"{sent / 'method' / Path(path).name}:{function}"}}
     return work(experiment, cell, device)
