@@ -207,8 +207,8 @@ class LowRank:
         Every matrix shrinks from out x in to at most (sum of columns) squared; sums and averages of factors commute
         with it.
         """
-        left: Array = np.asarray(np.linalg.qr(np.hstack([u.B for u in updates]), mode="r"))
-        right: Array = np.asarray(np.linalg.qr(np.vstack([u.A for u in updates]).T, mode="r"))
+        left = _triangle(np.hstack([u.B for u in updates]))
+        right = _triangle(np.vstack([u.A for u in updates]).T)
         ends = np.cumsum([0, *(u.columns for u in updates)])
         return [
             LowRank(left[:, i:j], right[:, i:j].T, u.scale)
@@ -266,6 +266,26 @@ def _thin_qr(columns: Array, scales: Array) -> tuple[Array, Array, Array]:
                 return tall, np.linalg.inv(second).T, (second.T @ first.T) * scales
     q, r = np.linalg.qr(columns * scales)
     return q, np.eye(q.shape[1]), r
+
+
+#: squared condition number up to which one Cholesky factor of the Gram matrix is as good as a triangle of Householder's
+_WELL = 1e3
+
+
+def _triangle(columns: Array) -> Array:
+    """R with ``R^T R == columns^T columns``: by Cholesky where columns are tall and well apart, else by Householder."""
+    rows, width = columns.shape
+    if 0 < 4 * width <= rows:
+        gram = columns.T @ columns
+        norms = np.sqrt(np.diag(gram))
+        if np.all((norms > 1e-140) & (norms < 1e140)):
+            cosines = gram / norms / norms[:, None]
+            try:
+                np.linalg.cholesky(cosines - np.eye(width) / _WELL)
+                return np.asarray(np.linalg.cholesky(cosines).T * norms)
+            except np.linalg.LinAlgError:
+                pass
+    return np.asarray(np.linalg.qr(columns, mode="r"))
 
 
 def _divide(columns: Array, lower: Array) -> Array:

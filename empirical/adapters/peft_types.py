@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch.overrides import TorchFunctionMode
 
 from empirical.adapters.files import Adapter
 from theory.adapters import adapter_scale
@@ -211,7 +212,17 @@ def pruned(factors: Factors, density: float) -> Factors:
     """Every factor trimmed by peft's own magnitude pruning, which ``ties`` and ``magnitude_prune`` start with."""
     from peft.utils.merge_utils import prune
 
-    return [(prune(a, density, "magnitude"), prune(b, density, "magnitude")) for a, b in factors]
+    with _Unsorted():
+        return [(prune(a, density, "magnitude"), prune(b, density, "magnitude")) for a, b in factors]
+
+
+class _Unsorted(TorchFunctionMode):
+    """The largest entries, in no order: peft makes a mask of them and needs none, and sorting is most of the work."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operation."""
+        kwargs = kwargs or {}
+        return func(*args, **(kwargs | {"sorted": False} if func is torch.topk else kwargs))
 
 
 def closed_error(how: Plan, values: np.ndarray[Any, Any]) -> float:
@@ -229,8 +240,23 @@ def distance(made: LowRank, wanted: LowRank, size: float) -> float:
 
     `size` is ``||wanted||_F^2``.
     """
+    if made.columns * sum(made.shape) > _LARGE:
+        own, common = (_quick_inner(made, other) for other in (made, wanted))
+        square = own - 2.0 * common + size
+        if square > 0.1 * max(size, own):  # six digits of each leave five
+            return math.sqrt(square)
     own = made.inner(made)
     square = own - 2.0 * made.inner(wanted) + size
     if square > 1e-6 * max(size, own):
         return math.sqrt(square)
     return LowRank.combine([made, wanted], [1.0, -1.0]).norm()
+
+
+#: entries of the factors from which single precision is tried first
+_LARGE = 1 << 19
+
+
+def _quick_inner(one: LowRank, two: LowRank) -> float:
+    """Inner product, summed in float32."""
+    b1, a1, b2, a2 = (x.astype(np.float32) for x in (one.B, one.A, two.B, two.A))
+    return float(one.scale * two.scale * np.sum((b1.T @ b2).astype(np.float64) * (a1 @ a2.T)))

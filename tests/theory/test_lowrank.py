@@ -175,3 +175,19 @@ def test_bad_input_names_argument_expected_and_got(make: object, named: str) -> 
         make()  # type: ignore[operator]
     assert ", got " in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("close", [1.0, 1e-2, 1e-9, 0.0])
+def test_compressed_updates_keep_their_products(close: float) -> None:
+    """By Cholesky where columns are well apart, by Householder where they nearly coincide: the same numbers."""
+    rng = np.random.default_rng(3)
+    b, a = rng.standard_normal((90, 4)), rng.standard_normal((4, 70))
+    b[:, 1] = b[:, 0] + close * b[:, 1]
+    updates = [LowRank(b, a, 0.5), LowRank(rng.standard_normal((90, 3)), rng.standard_normal((3, 70)), -2.0)]
+    small = LowRank.compress(updates)
+    for one, two in zip(updates, small, strict=True):
+        assert two.singular_values() == pytest.approx(
+            np.linalg.svd(one.dense(), compute_uv=False)[: one.columns], abs=1e-12
+        )
+        for other, less in zip(updates, small, strict=True):
+            assert two.inner(less) == pytest.approx(float(np.sum(one.dense() * other.dense())), rel=1e-10)
