@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from empirical.adapters.base import PACKAGED, quiet
 from empirical.adapters.files import Adapter
 from empirical.adapters.identity import with_adapters
 from empirical.adapters.report import Answered, Probe, Probes
-from empirical.training.bases import PACKAGED_MODEL
+from empirical.training.bases import packaged_file
 from theory.merging import dilution_limit, interference_bound
 from theory.numerics import require
 
@@ -54,10 +53,8 @@ def load_tokenizer(base: Any) -> Any:
     try:
         with quiet():
             if str(base) == PACKAGED:
-                distribution = metadata.distribution(PACKAGED_MODEL)
-                file = next(f for f in distribution.files or [] if f.name.endswith(".gguf"))
-                path = Path(str(distribution.locate_file(file)))
-                return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+                file = packaged_file()
+                return AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
             return AutoTokenizer.from_pretrained(str(base))
     except Exception as error:  # every way in which loading can fail
         raise ValueError(f"probe: expected a base with a tokenizer, got {type(error).__name__} for {base}") from error
