@@ -19,6 +19,7 @@
    complete_homogeneous mu k == the sum over multisets of k values of the products of their mu
    injective_tables Y Z == the tables that give every bridge another answer
    permuted s q    == the table q read in another order of its places
+   step_pattern Y k == the table that gives one answer at the first k places, the other one elsewhere
    order_weight a q == the sum of a y (q y): what an order of a table's values weighs
    put (g, q)      == the table q with g in its places in S; restrict S q == its values there
    patterns_ceiling h n m == the right side of counting_mean for h hypotheses: the number of
@@ -1396,6 +1397,98 @@ Qed.
 
 End Optimum.
 
+(* ---- Two answers ---- *)
+
+Section TwoValues.
+Variables (R : realFieldType) (Y : finType).
+Implicit Types (y : Y) (q g : {ffun Y -> bool}) (a : Y -> bool -> R) (b : {ffun Y -> bool} -> bool -> R).
+
+(* The first k bridges get one answer, the others the other. *)
+Definition step_pattern (k : nat) : {ffun Y -> bool} := [ffun y => (k <= enum_rank y)%N].
+
+Lemma correct_bool a b y q :
+  correct a b y q = (a y (~~ q y) + b q (~~ q y) < a y (q y) + b q (q y)).
+Proof.
+apply/correctP/idP => [ok | lt z]; first by apply: ok; case: (q y).
+by case: (q y) lt => lt; case: z.
+Qed.
+
+(* An order of the bridges along which s never falls. *)
+Lemma order_along (s : Y -> R) : exists t : {perm Y},
+  forall y y', s y < s y' -> (enum_rank (t y) < enum_rank (t y'))%N.
+Proof.
+pose r := sort (fun y y' => s y <= s y') (enum Y).
+have in_r y : y \in r by rewrite mem_sort mem_enum.
+have size_r : size r = #|Y| by rewrite size_sort -cardE.
+have lt_pos y : (index y r < #|Y|)%N by rewrite -size_r index_mem.
+have pos_inj : injective (fun y => enum_val (Ordinal (lt_pos y))).
+  move=> y y' /enum_val_inj[eq_pos]; by rewrite -(nth_index y (in_r y)) eq_pos nth_index.
+exists (perm pos_inj) => y y' lt_s; rewrite !permE !enum_valK /= ltnNge; apply/negP.
+rewrite leq_eqVlt => /orP[/eqP eq_pos | lt_pos'].
+  by move: lt_s; rewrite -(nth_index y (in_r y)) -eq_pos nth_index ?ltxx.
+have r_sorted : sorted (fun y y' => s y <= s y') r by apply: sort_sorted => x x'; apply: le_total.
+have trans : transitive (fun y y' => s y <= s y') by move=> x x' x''; apply: le_trans.
+by have := sorted_ltn_index trans r_sorted y' y (in_r y') (in_r y) lt_pos'; rewrite leNgt lt_s.
+Qed.
+
+Lemma agree_permuted (t : {perm Y}) g q : agree (permuted t g) (permuted t q) = agree g q.
+Proof.
+rewrite !agreeE [RHS](reindex_inj (@perm_inj _ t)).
+by apply: eq_bigr => y _; rewrite !ffunE.
+Qed.
+
+Lemma permuted_inj (t : {perm Y}) : injective (fun q => permuted t q : {ffun Y -> bool}).
+Proof.
+move=> q q' /ffunP same; apply/ffunP => y.
+by have := same (t^-1%g y); rewrite !ffunE permKV.
+Qed.
+
+(* additive_limit, the optimum at m = 2 (ours): no additive merge answers more than the best of n + 1
+   thresholds along one order of the bridges, chosen per table. The agreement with threshold k is the
+   number of bridges with the second answer plus a walk of n fair steps after k, so that the mean share
+   is 1/2 + E[max S_k] / n. *)
+Theorem additive_two_values a b :
+  (\sum_(q : {ffun Y -> bool}) \sum_y correct a b y q
+     <= \sum_(q : {ffun Y -> bool}) \max_(k < #|Y|.+1) agree (step_pattern k) q)%N.
+Proof.
+have [t order] := order_along (fun y => a y true - a y false).
+rewrite [leqRHS](reindex_inj (@permuted_inj (t^-1)%g)); apply: leq_sum => q _.
+pose theta := b q false - b q true.
+have correctE y : correct a b y q = if q y then theta < a y true - a y false else a y true - a y false < theta.
+  rewrite correct_bool /theta; case: (q y) => /=.
+    by rewrite ltr_subl_addr addrAC ltr_subr_addr [b q false + _]addrC.
+  by rewrite ltr_subr_addr addrAC ltr_subl_addr [b q false + _]addrC.
+pose k := \max_(y | a y true - a y false < theta) (enum_rank (t y)).+1.
+have lt_k : (k < #|Y|.+1)%N by rewrite ltnS; apply/bigmax_leqP => y _; apply: ltn_ord.
+apply: leq_trans (leq_bigmax (Ordinal lt_k)); rewrite /= -(agree_permuted t) agreeE.
+apply: leq_sum => y _; rewrite correctE !ffunE permK.
+case: (q y).
+  case above: (theta < _) => //; rewrite (_ : (k <= _)%N = true) //.
+  by apply/bigmax_leqP => y' below; apply: order; apply: lt_trans below above.
+case below: (_ < theta) => //; rewrite (_ : (k <= _)%N = false) //; apply/negbTE; rewrite -ltnNge.
+exact: (leq_bigmax_cond (F := fun y => (enum_rank (t y)).+1)).
+Qed.
+
+(* Slopes by rank, and the best threshold for each table. *)
+Definition slopes (y : Y) (z : bool) : R := if z then (2 * enum_rank y)%:R else 0.
+
+(* additive_limit, the optimum at m = 2 (ours): slopes by rank attain it. *)
+Theorem additive_two_values_attained : exists b : {ffun Y -> bool} -> bool -> R,
+  (\sum_(q : {ffun Y -> bool}) \max_(k < #|Y|.+1) agree (step_pattern k) q
+     <= \sum_(q : {ffun Y -> bool}) \sum_y correct slopes b y q)%N.
+Proof.
+pose best q : 'I_#|Y|.+1 := [arg max_(k > ord0) agree (step_pattern k) q].
+exists (fun q z => if z then 1 else (2 * best q)%:R); apply: leq_sum => q _.
+have -> : (\max_(k < #|Y|.+1) agree (step_pattern k) q = agree (step_pattern (best q)) q)%N.
+  exact: bigmax_eq_arg.
+rewrite agreeE; apply: leq_sum => y _; rewrite ffunE correct_bool /slopes.
+case: (q y) => /=; rewrite add0r -[1]/(1%:R) -natrD ltr_nat addn1.
+  by rewrite ltnS leq_pmul2l // eqb_id.
+by rewrite -add2n -mulnS leq_pmul2l // eqbF_neg -ltnNge.
+Qed.
+
+End TwoValues.
+
 (* ---- For fixed m the excess over 1/m vanishes ---- *)
 
 (* z ^+ (m w) - 1 grows slower than z ^+ (w + m) near z = 1, so that a threshold of (1/m + 1/w) n
@@ -1664,13 +1757,6 @@ Proof.
 rewrite pair_big (reindex (fun p : bool * bool => [ffun y : bool => if y then p.2 else p.1])) //=.
 exists (fun q => (q false, q true)) => [[u v] _ | q _]; first by rewrite !ffunE.
 by apply/ffunP=> -[]; rewrite ffunE.
-Qed.
-
-Lemma correct_bool (Y : finType) (a : Y -> bool -> rat) b y (q : {ffun Y -> bool}) :
-  correct a b y q = (a y (~~ q y) + b q (~~ q y) < a y (q y) + b q (q y)).
-Proof.
-apply/correctP/idP => [ok | lt z]; first by apply: ok; case: (q y).
-by case: (q y) lt => lt; case: z.
 Qed.
 
 Example seven_of_eight :

@@ -562,6 +562,14 @@ Check @additive.additive_optimum_patterns.
 Print Assumptions additive.additive_optimum_patterns.
 
 (* additive_limit *)
+Check @additive.additive_two_values.
+Print Assumptions additive.additive_two_values.
+
+(* additive_limit *)
+Check @additive.additive_two_values_attained.
+Print Assumptions additive.additive_two_values_attained.
+
+(* additive_limit *)
 Check @additive.patterns_ceiling_vanishes.
 Print Assumptions additive.patterns_ceiling_vanishes.
 

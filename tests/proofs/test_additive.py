@@ -304,6 +304,27 @@ def test_more_bridges_never_raise_the_best_share() -> None:
         assert all(sum(right.values()) <= best * n * m**n for _, right in additive_merges(n, m))
 
 
+@pytest.mark.theorem("additive_two_values", "additive_two_values_attained")
+@pytest.mark.parametrize("n", range(1, 6))
+def test_two_values(n: int) -> None:
+    steps = [tuple(int(y >= k) for y in range(n)) for k in range(n + 1)]
+    best = {q: max(agree(g, q) for g in steps) for q in tables(n, 2)}
+    optimum = sum(best.values())
+    assert all(sum(right.values()) <= optimum for _, right in additive_merges(n, 2))
+    slopes: First = [[0, 2 * y] for y in range(n)]
+    b = {q: [Fraction(2 * max(range(n + 1), key=lambda k, q=q: agree(steps[k], q))), Fraction(1)] for q in best}
+    assert right_counts(slopes, b, n, 2) == best
+    # the walk: one step up for each first answer among the first k bridges, one down for each second
+    walks = {q: max(sum(1 - 2 * z for z in q[:k]) for k in range(n + 1)) for q in best}
+    assert all(best[q] == sum(q) + walks[q] for q in best)
+    assert (
+        Fraction(optimum, n * 2**n)
+        == additive_optimum(n, 2)
+        == Fraction(1, 2) + Fraction(sum(walks.values()), n * 2**n)
+    )
+    assert n < 3 or optimum > sum(max(agree(g, q) for g in steps[1:]) for q in best)  # no threshold can be spared
+
+
 @pytest.mark.theorem("soft_routing_limit")
 def test_soft_routers() -> None:
     n, m = 3, 2
