@@ -108,7 +108,7 @@ def _audit(options: argparse.Namespace) -> int:
     from rich.progress import Progress
 
     from empirical.adapters.audit import Settings, audit
-    from empirical.adapters.files import write_text
+    from empirical.adapters.files import expanded, write_text
     from empirical.adapters.page import as_html
     from empirical.adapters.report import as_json
     from empirical.adapters.show import print_report
@@ -121,7 +121,7 @@ def _audit(options: argparse.Namespace) -> int:
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("modules", total=None)
         data = audit(
-            options.adapters,
+            expanded(options.adapters),
             options.weights,
             Settings(options.rank, options.density, options.dense, options.seed),
             base=options.base,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from empirical.adapters.library import FEW, duplicates, listed, worst_pairs
 from empirical.adapters.report import AuditReport, PairTotal, Probes, Sentence
 from theory.additive import additive_ceiling
 
@@ -23,7 +24,7 @@ def verdict(data: AuditReport) -> list[Sentence]:
     Args:
         data: what :func:`empirical.adapters.audit.audit` measured.
     """
-    lines = [_exact(data)]
+    lines = [_exact(data), *_dead(data), *_doubled(data)]
     if len(data.adapters) > 1:
         lines += [*_peft(data), _kept(data), *_overlap(data)]
     lines.append(_truncation(data))
@@ -91,9 +92,11 @@ def _peft(data: AuditReport) -> list[Sentence]:
 def _kept(data: AuditReport) -> Sentence:
     mean = data.total.mean
     k = mean.adapters
-    shares = ", ".join(
-        f"{a.name} {_percent(t.kept_by_mean)}" for a, t in zip(data.adapters, data.total.adapters, strict=True)
-    )
+    kept = [t.kept_by_mean for t in data.total.adapters]
+    shares = ", ".join(f"{a.name} {_percent(t)}" for a, t in zip(data.adapters, kept, strict=True))
+    if len(kept) > FEW:
+        known = [t for t in kept if t is not None]
+        shares = f"{_percent(min(known, default=None))} to {_percent(max(known, default=None))}"
     text = f"A uniform mean keeps 1/{k} of each update, plus what the others share with it (measured: {shares})"
     if mean.factor_error is not None:
         text += (
@@ -108,9 +111,36 @@ def _kept(data: AuditReport) -> Sentence:
     )  # fmt: skip
 
 
+def _dead(data: AuditReport) -> list[Sentence]:
+    dead = [a.name for a, t in zip(data.adapters, data.total.adapters, strict=True) if t.norm == 0.0]
+    if not dead:
+        return []
+    return [
+        Sentence(
+            "adapter_algebra", "warning",
+            f"{listed(dead)}: an update of zero, which changes nothing (saved before training, or a run that trained "
+            "nothing).",
+            "Read off the factors: B A = 0 in every module.",
+        )
+    ]  # fmt: skip
+
+
+def _doubled(data: AuditReport) -> list[Sentence]:
+    names = [a.name for a in data.adapters]
+    doubled = [f"{names[i]} = {names[j]}" for i, j in duplicates(data)]
+    if not doubled:
+        return []
+    return [
+        Sentence(
+            "merge_rank", "warning", f"The same update twice: {listed(doubled)}. A sum counts it twice.",
+            "Equal norms and a cosine of 1 over all modules, to rounding.",
+        )
+    ]  # fmt: skip
+
+
 def _overlap(data: AuditReport) -> list[Sentence]:
     names = [a.name for a in data.adapters]
-    return [_pair(names[p.first], names[p.second], p) for p in data.total.pairs]
+    return [_pair(names[p.first], names[p.second], p) for p in worst_pairs(data)]
 
 
 def _pair(one: str, two: str, pair: PairTotal) -> Sentence:

@@ -314,6 +314,16 @@ def adapters_below(folder: Path) -> list[Path]:
     return sorted(found, key=lambda p: natural(str(p)))
 
 
+def expanded(paths: Iterable[str | os.PathLike[str]]) -> list[str | os.PathLike[str]]:
+    """A folder that is no adapter and holds several stands for all of them."""
+    found: list[str | os.PathLike[str]] = []
+    for path in paths:
+        folder = Path(path)
+        below = adapters_below(folder) if folder.is_dir() and not (folder / CONFIG).is_file() else []
+        found += below if len(below) > 1 else [path]
+    return found
+
+
 def natural(name: str) -> list[tuple[int, int, str]]:
     """Sort key that puts layer 10 after layer 9."""
     return [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in re.split(r"(\d+)", name)]

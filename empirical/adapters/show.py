@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+from empirical.adapters.library import FEW, SHOWN, clusters, listed, worst_pairs
 from empirical.adapters.report import AuditReport, Probe
 
 # ---------------------------------------------------------------- numbers as text
@@ -57,20 +59,15 @@ def print_report(console: Any, data: AuditReport, every_module: bool = False) ->
     from rich.table import Table
 
     names = [escape(a.name) for a in data.adapters]
-    table = Table("adapter", "modules", "rank", "mean rank", "95% rank", "stable", "norm", "of base", "a mean keeps",
-                  title="adapters", title_justify="left", box=None, pad_edge=False)  # fmt: skip
-    for name, one, total in zip(names, data.adapters, data.total.adapters, strict=True):
-        table.add_row(
-            name, str(one.modules), span(one.ranks), number(total.mean_rank), number(total.mean_rank95),
-            number(total.mean_stable_rank), number(total.norm), percent(total.relative_norm),
-            percent(total.kept_by_mean),
-        )  # fmt: skip
-    console.print(table)
+    few = len(names) <= FEW
+    console.print(_adapter_table(data) if few else _library(data))
     if data.total.pairs:
         heads = ["pair", "common", "cosine", "keys shared (chance)", "outputs shared (chance)", "2nd on 1st's keys",
                  "1st on 2nd's"]  # fmt: skip
-        table = Table(*heads, title="\npairs", title_justify="left", box=None, pad_edge=False)
-        for p in data.total.pairs:
+        table = Table(
+            *heads, title="\npairs" if few else "\nworst pairs", title_justify="left", box=None, pad_edge=False
+        )
+        for p in worst_pairs(data):
             table.add_row(
                 f"{names[p.first]} + {names[p.second]}", str(p.common_modules), f"{p.cosine:+.3f}",
                 f"{percent(p.keys_share)} ({percent(p.keys_chance)})",
@@ -79,8 +76,8 @@ def print_report(console: Any, data: AuditReport, every_module: bool = False) ->
             )  # fmt: skip
         console.print(table)
     merge = data.total.merge
-    terms = " + ".join(f"{w:g} x {n}" for w, n in zip(data.options.weights, names, strict=True))
-    console.print(f"\nmerge: {terms}")
+    terms = [f"{w:g} x {n}" for w, n in zip(data.options.weights, names, strict=True)]
+    console.print(f"\nmerge: {' + '.join(terms) if few else listed(terms)}")
     console.print(
         f"  exact at rank {span([merge.smallest_rank, merge.largest_rank])}; "
         f"kept at rank {merge.kept_rank} it loses {percent(merge.truncation)}"
@@ -106,8 +103,46 @@ def print_report(console: Any, data: AuditReport, every_module: bool = False) ->
     for line in data.verdict:
         mark = {"fine": "+", "warning": "!", "limit": "x"}[line.level]
         table.add_row(mark, escape(line.text))
-        table.add_row("", f"[dim]{line.claim}: {escape(line.limits)}[/dim]")
+        if few:
+            table.add_row("", f"[dim]{line.claim}: {escape(line.limits)}[/dim]")
     console.print(table)
+
+
+def _adapter_table(data: AuditReport) -> Any:
+    from rich.markup import escape
+    from rich.table import Table
+
+    names = [escape(a.name) for a in data.adapters]
+    table = Table("adapter", "modules", "rank", "mean rank", "95% rank", "stable", "norm", "of base", "a mean keeps",
+                  title="adapters", title_justify="left", box=None, pad_edge=False)  # fmt: skip
+    for name, one, total in zip(names, data.adapters, data.total.adapters, strict=True):
+        table.add_row(
+            name, str(one.modules), span(one.ranks), number(total.mean_rank), number(total.mean_rank95),
+            number(total.mean_stable_rank), number(total.norm), percent(total.relative_norm),
+            percent(total.kept_by_mean),
+        )  # fmt: skip
+    return table
+
+
+def _library(data: AuditReport) -> str:
+    """Many adapters in a few lines: sizes, clusters, and what their sum would weigh."""
+    from rich.markup import escape
+
+    names = [escape(a.name) for a in data.adapters]
+    norms = [t.norm for t in data.total.adapters]
+    ranks = span(sorted({r for a in data.adapters for r in a.ranks}))
+    lines = [
+        f"{len(names)} adapters, {data.total.modules} modules, rank {ranks}, norm {number(min(norms))} to "
+        f"{number(max(norms))}",
+        f"their sum has norm {number(data.total.norm)}; at right angles it would have {number(math.hypot(*norms))}",
+    ]
+    found = clusters(data)
+    lines += [f"share more than half of what they read: {listed([names[i] for i in c])}" for c in found[:SHOWN]]
+    if len(found) > SHOWN:
+        lines.append(f"and {len(found) - SHOWN} more such groups")
+    if not found:
+        lines.append("no two share more than half of what they read")
+    return "\n".join(lines)
 
 
 def _module_table(data: AuditReport) -> Any:

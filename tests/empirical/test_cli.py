@@ -61,6 +61,31 @@ def test_merge_fold_and_export_from_the_command_line(
     assert not (tmp_path / "x").exists()
 
 
+def test_many_adapters_give_one_screen(save_adapter: Save, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from safetensors.torch import load_file, save_file
+
+    (tmp_path / "pool").mkdir()
+    for i in range(12):  # number 10 is number 3 again, and number 11 is dead
+        folder = save_adapter(f"pool/task{i:02d}", seed=3 if i == 10 else i, targets=["q_proj"])
+        if i == 11:
+            path = folder / "adapter_model.safetensors"
+            save_file({k: v * (0 if "lora_B" in k else 1) for k, v in load_file(path).items()}, str(path))
+    capsys.readouterr()
+    report = tmp_path / "r.json"
+    assert main(["audit", str(tmp_path / "pool"), "--json", str(report)]) == 0  # the folder stands for all in it
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) < 60
+    assert "12 adapters, 2 modules, rank 4" in out
+    assert "share more than half of what they read: task03, task10" in out
+    text = " ".join(out.split())
+    assert "task11: an update of zero, which changes nothing" in text
+    assert "The same update twice: task03 = task10." in text
+    assert len(json.loads(report.read_text(encoding="utf-8"))["total"]["pairs"]) == 66
+    dead = str(tmp_path / "pool" / "task11")
+    assert main(["audit", dead]) == 0
+    assert "task11: an update of zero" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize(
     ("extra", "named"),
     [
