@@ -340,7 +340,7 @@ def _drawn(
         yield _points(artist, scales), "trace"
     elif isinstance(artist, PolyCollection):
         for path in artist.get_paths():
-            yield _area(path.vertices, _colour(artist.get_facecolor()[0])), "trace"  # type: ignore[index]
+            yield _area(path.vertices, _colour(artist.get_facecolor()[0])), "trace"
     else:
         raise PlotError(f"{name}: expected lines, bars, areas and points, got {type(artist).__name__}")
 

@@ -385,7 +385,7 @@ def storage_bound(
     """
     unit, tiny = FORMATS[dtype]
     if sizes is None:
-        sizes = tuple(torch.linalg.vector_norm(x.double(), dim=i) for i, x in enumerate((b, a)))  # type: ignore[assignment]
+        sizes = tuple(torch.linalg.vector_norm(x.double(), dim=i) for i, x in enumerate((b, a)))
     assert sizes is not None
     b_size, a_size = sizes
     (rows, r), columns = b.shape, a.shape[1]

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypedDict
 
@@ -196,12 +196,13 @@ def judge_exact(prediction: Prediction) -> Verdict:
     """Every world must agree; `margin` is the rounding that is allowed."""
     rates, targets = prediction.rates(), prediction.targets()
     slack = prediction.margin
-    fits = {
+    known: dict[str, Callable[[float, float], bool]] = {
         "at_most": lambda r, t: r <= t + slack,
         "at_least": lambda r, t: r >= t - slack,
         "equal": lambda r, t: abs(r - t) <= slack,
         "order": lambda r, t: r > t - slack,
-    }[prediction.relation]
+    }
+    fits = known[prediction.relation]
     held = bool(rates) and all(fits(r, t) for r, t in zip(rates, targets, strict=True))
     mean = math.fsum(rates) / len(rates) if rates else math.nan
     interval = (min(rates), max(rates)) if rates else (math.nan, math.nan)

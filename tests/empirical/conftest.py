@@ -24,13 +24,15 @@ def tiny_base() -> Callable[..., Any]:
             return small_base(architecture, dtype, tied)
         from transformers import BertConfig, BertForMaskedLM
 
+        eager: dict[str, Any] = {"attn_implementation": "eager"}
         config = BertConfig(
             vocab_size=61, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
-            max_position_embeddings=32, initializer_range=0.2, attn_implementation="eager", tie_word_embeddings=tied,
+            max_position_embeddings=32, initializer_range=0.2, tie_word_embeddings=tied, **eager,
         )  # fmt: skip
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return BertForMaskedLM(config).to(dtype).eval().requires_grad_(False)
+            model: Any = BertForMaskedLM(config)
+            return model.to(dtype).eval().requires_grad_(False)
 
     return build
 
@@ -44,7 +46,7 @@ def save_adapter(tiny_base: Callable[..., Any], tmp_path: Path) -> Callable[...,
         architecture: str = "llama",
         seed: int = 0,
         r: int = 4,
-        alpha: float = 8.0,
+        alpha: Any = 8.0,
         targets: Any = "all-linear",
         dtype: torch.dtype | None = None,
         embedding_copies: bool = False,

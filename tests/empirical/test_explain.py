@@ -46,12 +46,12 @@ def test_what_explain_points_at_is_there(claim: str, tmp_path: Path) -> None:
     assert (ROOT / functions).is_file()
     tested = set()
     for pointer in marked:
-        file, line, test, those = re.fullmatch(r"(\S+):(\d+) (\w+) \((.*)\)", pointer).groups()  # type: ignore[union-attr]
+        file, line, test, those = re.fullmatch(r"(\S+):(\d+) (\w+) \((.*)\)", pointer).groups()
         assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8").splitlines()[int(line) - 1]
         tested |= set(those.split(", "))
     assert tested == set(theorems)
     (pointer,) = found["in the paper"]
-    file, line, section, label = re.fullmatch(r"(\S+):(\d+), section (\S+), label (\S+)", pointer).groups()  # type: ignore[union-attr]
+    file, line, section, label = re.fullmatch(r"(\S+):(\d+), section (\S+), label (\S+)", pointer).groups()
     text = (ROOT / file).read_text(encoding="utf-8")
     assert f"\\claim{{{claim}}}" in text.splitlines()[int(line) - 1]
     assert f"\\label{{{section}}}" in text
@@ -72,7 +72,7 @@ def test_a_prediction_is_shown_with_its_experiment(tmp_path: Path) -> None:
 def test_the_table_of_claims_points_at_the_files_that_hold_the_theorems() -> None:
     for claim in CLAIMS.values():
         (line,) = (line for line in markdown(CLAIMS).splitlines() if line.startswith(f"| `{claim.id}` |"))
-        count, stem = re.search(r"(\d+) in `proofs/(\w+)`", line).groups()  # type: ignore[union-attr]
+        count, stem = re.search(r"(\d+) in `proofs/(\w+)`", line).groups()
         assert sum(HELD[name] == [stem] for name in claim.theorems) == int(count)
         for module, name in re.findall(r"`([a-z_]+)\.(\w+)[.\w]*`", line):
             source = (ROOT / "theory" / f"{module}.py").read_text(encoding="utf-8")

@@ -3,6 +3,7 @@
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -132,7 +133,7 @@ class Toy:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.cache = folder, folder / "cache"
-        lists = {"code": (), "symbolic": (), "numeric": (), "assumptions": ()}
+        lists: dict[str, Any] = {"code": (), "symbolic": (), "numeric": (), "assumptions": ()}
         claim = Claim("toy", "merging", "t", "theorem", "s", source="ours", theorems={"toy": "all"}, **lists)
         self.claims = {"toy": claim}
         shutil.copy(PROOFS / "Makefile", folder)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -199,7 +200,11 @@ def strong():
 
 
 def planted_claim(check: str) -> Claim:
-    references = {"code": ("planted_bound:bound",), "symbolic": (), "numeric": (f"planted_bound:{check}",)}
+    references: dict[str, Any] = {
+        "code": ("planted_bound:bound",),
+        "symbolic": (),
+        "numeric": (f"planted_bound:{check}",),
+    }
     return Claim("planted", "merging", "t", "theorem", "s", (), "ours", **references)
 
 

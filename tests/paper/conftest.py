@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 
+from empirical.engine.records import RESULTS
 from empirical.ladder import LAYERS, SOURCES
 from paper import evidence
 from paper.evidence import Evidence, Run
@@ -35,14 +36,14 @@ def verified(parts: dict[str, dict[str, str]]) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def judged() -> Judged:
-    return evidence.judge_everything(evidence.RESULTS)
+    return evidence.judge_everything(RESULTS)
 
 
 @pytest.fixture(scope="session")
 def gathered(tmp_path_factory: pytest.TempPathFactory, judged: Judged) -> Evidence:
     from empirical.engine.catalogue import judged_profile
 
-    claims, profile = load(), judged_profile(evidence.RESULTS)
+    claims, profile = load(), judged_profile(RESULTS)
     parts: dict[str, dict[str, str]] = {}
     for (_, under), run in judged.items():
         for row in run.rows:
@@ -51,6 +52,6 @@ def gathered(tmp_path_factory: pytest.TempPathFactory, judged: Judged) -> Eviden
     path = tmp_path_factory.mktemp("build") / "verification.json"
     path.write_text(json.dumps(verified(parts)), encoding="utf-8")
     found = evidence.read_verification(Path(path), claims)
-    evidence.check_measured(found, claims, judged, evidence.RESULTS)
+    evidence.check_measured(found, claims, judged, RESULTS)
     runs, unfinished = evidence.sort_runs(judged)
     return Evidence(claims, found, evidence.read_statements(evidence.STATEMENTS, claims), runs, unfinished)

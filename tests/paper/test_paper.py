@@ -13,6 +13,7 @@ import pytest
 
 from empirical.engine import catalogue
 from empirical.engine.judge import Row
+from empirical.engine.records import RESULTS
 from paper import evidence, lint, render, words
 from paper.evidence import Evidence, EvidenceError
 from paper.generate import RequestError, answers, generate
@@ -170,7 +171,7 @@ def test_a_missing_stale_or_damaged_verification_is_named(tmp_path: Path, change
 
 def test_verdicts_of_other_results_are_stale(judged: Judged) -> None:
     with pytest.raises(EvidenceError, match=r"verification\.json: expected the verdicts of the present results"):
-        evidence.check_measured(verified({}), load(), judged, evidence.RESULTS)
+        evidence.check_measured(verified({}), load(), judged, RESULTS)
 
 
 def test_missing_or_foreign_statements_are_named(tmp_path: Path) -> None:
@@ -185,7 +186,7 @@ def test_missing_or_foreign_statements_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["0123456789abcdef.json", "damaged"])
 def test_a_foreign_or_damaged_record_is_named(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "rank_threshold" / "cpu"
-    shutil.copytree(evidence.RESULTS / "rank_threshold" / "cpu", folder)
+    shutil.copytree(RESULTS / "rank_threshold" / "cpu", folder)
     broken = min(folder.glob("*.json")) if name == "damaged" else folder / name
     broken.write_text("{}", encoding="utf-8")
     with pytest.raises(EvidenceError, match=broken.name):

@@ -340,7 +340,7 @@ def test_soft_routers() -> None:
             for y in range(n)
             for q in tables(n, m)
         }
-        found = count(lambda y, q, z, f=f: f[y, q][z], n, m)  # type: ignore[misc]
+        found = count(lambda y, q, z, f=f: f[y, q][z], n, m)
         assert three_bridges(found, n, m)
         assert part_three(found, n, m)
 

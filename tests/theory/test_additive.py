@@ -81,6 +81,7 @@ def test_composed_share_counts_strict_answers_only() -> None:
 
 
 def test_interaction_split_keeps_shapes_and_takes_no_queries() -> None:
-    empty = interaction_split(*[np.zeros((0, 3))] * 4, [])
+    none = np.zeros((0, 3))
+    empty = interaction_split(none, none, none, none, [])
     assert empty.additive.shape == (0, 3)
     assert empty.certified.shape == (0,)

@@ -161,7 +161,7 @@ def test_factors_cannot_be_changed_from_outside() -> None:
         (lambda: LowRank([[1.0]], [[1.0]]).norm("max"), "kind: expected one of"),
         (lambda: LowRank([[1.0]], [[1.0]]).apply([1.0, 2.0]), "x: expected 1 rows"),
         (lambda: LowRank([[1.0]], [[1.0]]).apply([1j]), "x: expected a real vector or matrix, got dtype complex"),
-        (lambda: LowRank([[1.0]], [[1.0]]).apply(["one"]), "x: expected a real vector or matrix, got dtype <U3"),  # type: ignore[list-item]
+        (lambda: LowRank([[1.0]], [[1.0]]).apply(["one"]), "x: expected a real vector or matrix, got dtype <U3"),
         (lambda: LowRank.combine([], []), "updates: expected at least one"),
         (lambda: LowRank.combine([LowRank([[1.0]], [[1.0]])], [1.0, 2.0]), "weights: expected 1 weights"),
         (
@@ -172,7 +172,7 @@ def test_factors_cannot_be_changed_from_outside() -> None:
 )
 def test_bad_input_names_argument_expected_and_got(make: object, named: str) -> None:
     with pytest.raises(ValueError, match=named) as caught:
-        make()  # type: ignore[operator]
+        make()
     assert ", got " in str(caught.value)
     assert "\n" not in str(caught.value)
 

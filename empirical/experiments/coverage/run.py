@@ -300,7 +300,8 @@ class WorldRun:
     @property
     def shown(self) -> np.ndarray:
         """Changed questions about every other new person: the bridge data that joint training may see."""
-        return self.new.changed & (self.new.person % 2 == 0)
+        shown: np.ndarray = self.new.changed & (self.new.person % 2 == 0)
+        return shown
 
     # ------------------------------------------------------------ questions and scores
 
@@ -317,7 +318,8 @@ class WorldRun:
         if not len(sentences.tokens):
             return np.zeros(0, dtype=bool)
         found = self.ask(model, sentences).argmax(dim=1).cpu().numpy()
-        return found == sentences.tokens[:, sentences.answers[-1]]
+        right: np.ndarray = found == sentences.tokens[:, sentences.answers[-1]]
+        return right
 
     def score(self, name: str, model: nn.Module) -> Answers:
         """Score the model in every cell; the counts go to `scores`."""
@@ -529,12 +531,14 @@ def strictly_right(logits: np.ndarray, answers: np.ndarray) -> np.ndarray:
     own = logits[np.arange(len(logits)), answers]
     rivals = logits.copy()
     rivals[np.arange(len(logits)), answers] = -np.inf
-    return own > rivals.max(axis=1)
+    right: np.ndarray = own > rivals.max(axis=1)
+    return right
 
 
 def coefficients(K: np.ndarray, psi: np.ndarray) -> np.ndarray:
     """``K^+ psi`` for many columns psi at once (theory.composition.bridge_alignment, one decomposition for all)."""
-    return np.linalg.pinv(K, rcond=4 * np.finfo(np.float64).eps * max(K.shape)) @ psi
+    found: np.ndarray = np.linalg.pinv(K, rcond=4 * np.finfo(np.float64).eps * max(K.shape)) @ psi
+    return found
 
 
 @contextmanager

@@ -143,6 +143,10 @@ def two_hop_seconds(cell: TwoHopCell) -> float:
 class Constructed(nn.Module):
     """The first layers of :class:`theory.composition.OneLayer` in torch: prompts (N, t) -> features (N, k)."""
 
+    embedding: torch.Tensor
+    value: torch.Tensor
+    hidden: torch.Tensor
+
     def __init__(self, model: OneLayer) -> None:
         super().__init__()
         for name in ("embedding", "value", "hidden"):
@@ -150,9 +154,9 @@ class Constructed(nn.Module):
 
     def forward(self, prompts: torch.Tensor) -> torch.Tensor:
         """Features that the readout sees at the last token."""
-        e = self.embedding.T[prompts]  # type: ignore[operator, index]
-        h = e[:, :-1].sum(dim=1) @ self.value.T + e[:, -1]  # type: ignore[operator, index]
-        return torch.relu(h @ self.hidden.T)  # type: ignore[operator]
+        e = self.embedding.T[prompts]
+        h = e[:, :-1].sum(dim=1) @ self.value.T + e[:, -1]
+        return torch.relu(h @ self.hidden.T)
 
 
 class Transformer(nn.Module):

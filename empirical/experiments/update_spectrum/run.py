@@ -336,7 +336,8 @@ def _values(update: Array) -> Array:
     the decays depend on.
     """
     side = update if update.shape[0] <= update.shape[1] else update.T
-    return np.sqrt(np.maximum(np.linalg.eigvalsh(side @ side.T)[::-1], 0.0))
+    values: Array = np.sqrt(np.maximum(np.linalg.eigvalsh(side @ side.T)[::-1], 0.0))
+    return values
 
 
 class Whole(NamedTuple):

@@ -38,11 +38,13 @@ def test_the_numbers_are_those_of_dense_algebra(save_adapter: Save) -> None:
     data = audit([a, b], [0.7, -1.3], Settings(rank=2))
     parts = [read_adapter(a), read_adapter(b)]
     assert len(data.modules) == 14
-    near = {"rel": 1e-9, "abs": 1e-9}  # sizes below 100, float64 rounding and conditions below 1e6
+    near: dict[str, Any] = {"rel": 1e-9, "abs": 1e-9}  # sizes below 100, float64 rounding and conditions below 1e6
     for m in data.modules:
         dense = [p.update(m.name).dense() if m.name in p.modules else None for p in parts]
         for p in m.parts:
-            values = np.linalg.svd(dense[p.adapter], compute_uv=False)
+            whole = dense[p.adapter]
+            assert whole is not None
+            values = np.linalg.svd(whole, compute_uv=False)
             assert p.norm == pytest.approx(np.linalg.norm(values), **near)
             assert p.spectral_norm == pytest.approx(values[0], **near)
             assert p.stable_rank == pytest.approx((values**2).sum() / values[0] ** 2, **near)

@@ -85,7 +85,7 @@ def test_embeddings_read_tokens_and_write_the_width(save_adapter: Save) -> None:
 
 
 def test_fields_that_do_not_change_the_update_are_taken(tmp_path: Path) -> None:
-    fine = {
+    fine: dict[str, Any] = {
         "inference_mode": True, "lora_dropout": 0.1, "init_lora_weights": "gaussian", "eva_config": {"rho": 2.0},
         "bias": "none", "revision": None, "qalora_group_size": 16, "merge_weights": False, "enable_lora": None,
         "corda_config": {}, "modules_to_save": None, "use_rslora": None, "fan_in_fan_out": None, "rank_pattern": None,
@@ -237,6 +237,7 @@ def test_truncated_and_flipped_files_give_one_line_or_a_merge(
     for place, value in flips:
         data[int(place * (len(data) - 1))] = value
     path.write_bytes(bytes(data[: int(cut * len(data)) if cut < 0.9 else len(data)]))
+    said: str | None
     try:
         merge([folder], None, root / "made")
     except ValueError as error:

@@ -120,10 +120,11 @@ def qwen_moe() -> Any:
     """A tiny mixture whose experts lie one by one in the files and fused in the model."""
     import transformers
 
+    heads: dict[str, Any] = {"head_dim": 8}
     config = transformers.Qwen3MoeConfig(
         vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=8, moe_intermediate_size=16, num_experts=4, num_experts_per_tok=2,
-        bos_token_id=None, eos_token_id=None, pad_token_id=None,
+        num_key_value_heads=2, moe_intermediate_size=16, num_experts=4, num_experts_per_tok=2,
+        bos_token_id=None, eos_token_id=None, pad_token_id=None, **heads,
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(0)
@@ -202,7 +203,7 @@ def test_what_cannot_be_folded_is_refused_in_one_line(save_adapter: Save, tiny_b
     for path in raw.glob("*.safetensors"):
         save_file({k: v.to(torch.float8_e4m3fn) for k, v in load_file(path).items()}, str(path))
     other = stored(tiny_base("gpt2"), tmp_path / "other")
-    cases = [
+    cases: list[tuple[Path, dict[str, Any], str]] = [
         (codes, {}, "quantised base .fp8"), (bare, {}, "weights in safetensors"), (raw, {}, "plain format"),
         (other, {}, "a module of the base"), (tmp_path / "missing", {}, "a model folder"),
         (base, {"dtype": "int8"}, "dtype"), (base, {"weights": [1.0, 2.0]}, "weights"),

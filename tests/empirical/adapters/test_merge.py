@@ -124,10 +124,10 @@ def test_rounding_stays_within_its_bound(dtype: str, save_adapter: Save, tiny_ba
 def test_the_bound_notices_a_coarser_format() -> None:
     rng = np.random.default_rng(0)
     b, a = (torch.from_numpy(rng.standard_normal(size)) for size in ((40, 3), (3, 30)))
-    coarse = [x.to(torch.bfloat16) for x in (b, a)]
-    off = float((coarse[0].double() @ coarse[1].double() - b @ a).norm())
-    assert off <= storage_bound(*coarse, "bfloat16")
-    assert off > storage_bound(*coarse, "float16")
+    coarse_b, coarse_a = (x.to(torch.bfloat16) for x in (b, a))
+    off = float((coarse_b.double() @ coarse_a.double() - b @ a).norm())
+    assert off <= storage_bound(coarse_b, coarse_a, "bfloat16")
+    assert off > storage_bound(coarse_b, coarse_a, "float16")
 
 
 def test_a_wrong_merge_is_noticed_and_nothing_is_published(

@@ -181,7 +181,7 @@ def test_experts_from_before_they_were_fused_meet_those_after(tmp_path: Path) ->
 
     from empirical.adapters.base import quiet
 
-    none = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+    none: dict[str, Any] = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
     config = transformers.MixtralConfig(
         vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4,
         num_key_value_heads=2, num_local_experts=4, **none,

@@ -307,7 +307,7 @@ def test_guesses_are_scaled_by_what_was_measured_kind_by_kind() -> None:
 
 
 def test_records_of_another_device_do_not_count_as_measured_here() -> None:
-    records = [
+    records: Any = [
         (job("a", 1.0), {"device": "mine", "seconds": 2.0}),
         (job("a", 1.0), {"device": "yours", "seconds": 9.0}),
     ]

@@ -1,5 +1,6 @@
 """The figures: files are there, what they call predicted is what theory says, nothing to draw is one line."""
 
+import importlib.util
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -45,8 +46,8 @@ def world(group: str, seed: int, c: float) -> Record:
               for bridge, n in (("covered", covered), ("uncovered", asked - covered))}  # fmt: skip
     conditions = ("first_early", "first_0", "first_1", "second_late", "rows", "sum:placed", "sum:rows", "joint")
     known = c > 0
-    law = coverage_law(c, LAMBDA * known, P2 * known, VALUES)
-    law = Law(retrieval=LAMBDA * known, p2=P2 * known, covered=LAMBDA * P2 * known, low=law.low, high=law.high)
+    bounds = coverage_law(c, LAMBDA * known, P2 * known, VALUES)
+    law = Law(retrieval=LAMBDA * known, p2=P2 * known, covered=LAMBDA * P2 * known, low=bounds.low, high=bounds.high)
     aligned = Alignment.model_construct(
         alpha_covered=0.8 - seed / 1e3, alpha_covered_confidence=0.6, kappa_covered=None, kappa_covered_confidence=None
     )
@@ -86,7 +87,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Record]]
             )  # fmt: skip
         else:
             metrics = rank_threshold.Memory(stored=10, refuted=11, ratio=0.6)
-        store.put(cell, as_json(metrics), 1.0, "CPU: a test")
+        found: Any = as_json(metrics)
+        store.put(cell, found, 1.0, "CPU: a test")
     return folder, catalogue.records("rank_threshold", "smoke", folder)
 
 
@@ -126,7 +128,7 @@ def test_placement_and_alignment_show_prediction_and_verdict(coverage: list[Reco
     assert figure is not None
     assert line(figure, "law.placed")[1] == pytest.approx([LAMBDA * P2] * 2)
     assert len(figure.axes) == 5, "the layer scan has a panel where it was run"
-    rows = [{"id": "headline.alpha.placed", "verdict": "violated"}]
+    rows: Any = [{"id": "headline.alpha.placed", "verdict": "violated"}]
     figure = coverage_figures.alignment_figure(coverage, rows)
     assert figure is not None
     assert set(line(figure, "tells.alpha.placed")[1]) == {TELLS}
@@ -154,7 +156,11 @@ def test_floor_margin_and_law_are_those_of_the_theory(small: tuple[Path, list[Re
 def test_the_ceiling_is_that_of_the_sizes() -> None:
     hops = {"first": [9, 10], "second": [9, 10], "two_hop": [2, 10], "second_old": [0, 10]}
     metrics = {"two_hop": {"scores": {"sum 0": hops}}, "adversary": {"small": {}, "large": [[20, 60]]}}
-    cells = {c.kind: c for c in catalogue.cells("one_layer", "smoke") if getattr(c, "writing", "closed") == "closed"}
+    cells = {
+        getattr(c, "kind", ""): c
+        for c in catalogue.cells("one_layer", "smoke")
+        if getattr(c, "writing", "closed") == "closed"
+    }
     records = [live("one_layer", cells[kind], found) for kind, found in metrics.items()]
     figure = one_layer_figures.one_layer_figure(records, [])
     assert figure is not None
@@ -194,7 +200,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(
 
 
 def test_a_run_goes_on_without_matplotlib(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    there = run.importlib.util.find_spec
-    monkeypatch.setattr(run.importlib.util, "find_spec", lambda name: None if name == "matplotlib" else there(name))
+    there = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "matplotlib" else there(name))
     said = list(run._figures(["coverage"], "cpu", tmp_path, None, tmp_path / "out"))
     assert said == ["no figures: matplotlib is not installed"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from empirical.engine import catalogue
+from empirical.engine import catalogue, estimate
 from empirical.engine import ray as cluster
 from empirical.engine.ray import SHIPPED, Ray
 
@@ -204,6 +204,6 @@ def test_resources_are_declared(
     assert engine.slots(device) == slots
     engine.submit(0, "toy", {}, device)
     (asked,) = library.asked
-    assert asked == {"num_cpus": 1, "num_gpus": gpu, "memory": int(cluster.MEMORY[device]), "max_retries": 0}
+    assert asked == {"num_cpus": 1, "num_gpus": gpu, "memory": int(estimate.MEMORY[device]), "max_retries": 0}
     # as many as share a GPU have room on it
     assert 12 * asked["num_gpus"] <= 1

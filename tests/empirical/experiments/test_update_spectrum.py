@@ -14,7 +14,7 @@ from empirical.engine.judge import judge
 from empirical.engine.records import Record
 from empirical.engine.settings import Count, read
 from empirical.experiments.update_spectrum import run as update_spectrum
-from empirical.experiments.update_spectrum.predictions import needed_rank
+from empirical.experiments.update_spectrum.predictions import needed_rank, predictions
 from empirical.experiments.update_spectrum.tables import Cut, LinearCell, Score, Settings
 from empirical.tasks.sentences import collate
 from empirical.tasks.styles import CARD, OBJECTS, STYLES, WorldStyles, dressed, examples
@@ -207,7 +207,7 @@ def test_tiny_worlds_run_and_are_judged(records: list[Record]) -> None:
 
 
 def test_predictions_come_from_the_theory(records: list[Record]) -> None:
-    found = {p.id: p for p in update_spectrum.predictions(tiny(), records)}
+    found = {p.id: p for p in predictions(tiny(), records)}
     assert found["scratch.within"].predicted == saturation_point(5, 16)
     assert found["linear.within"].predicted == saturation_point(6, 8)
     linear = [r.metrics for r in records if isinstance(r.cell, LinearCell)]
@@ -242,7 +242,7 @@ def test_a_style_that_is_spread_more_than_facts_is_violated(records: list[Record
             record = spoilt(record, "conditions", "suffix", "r95", to=[16] * 14)
             record = spoilt(record, "conditions", "facts_10", "r95", to=[2] * 14)
         wrong.append(record)
-    alone = [p for p in update_spectrum.predictions(tiny(), wrong) if p.id == "scratch.style.suffix.facts"]
+    alone = [p for p in predictions(tiny(), wrong) if p.id == "scratch.style.suffix.facts"]
     assert [v.verdict for v in judge(alone)] == ["violated"]
 
 

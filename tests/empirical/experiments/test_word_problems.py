@@ -1,6 +1,7 @@
 """Word problems: one right answer each, splits that do not meet, and one tiny world through every path."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from empirical.experiments.word_problems import figures
 from empirical.experiments.word_problems import run as experiment
 from empirical.experiments.word_problems.tables import Settings
 from empirical.tasks import word_problems as task
-from empirical.tasks.sentences import Ragged
+from empirical.tasks.sentences import Ragged, Sentences
 from empirical.training.bases import BaseShape, scratch_base
 from tests.empirical.experiments.live import live, spoilt, verdicts
 from theory.composition import chain_of_thought, coverage_law
@@ -87,8 +88,9 @@ def test_every_question_has_one_right_answer(seed, cell, split):
         assert number == p.numbers[-1]
 
 
-def read_back(rows: Ragged):
+def read_back(rows: Sentences | Ragged) -> Iterator[tuple[list[str], list[str]]]:
     """(words of the whole row, words of the answer) of every row."""
+    assert isinstance(rows, Ragged)
     for i, length in enumerate(rows.lengths):
         words = [task.WORDS[t] for t in rows.tokens[i, :length]]
         yield words, [task.WORDS[t] for t in rows.tokens[i][rows.answers[i]]]
@@ -208,7 +210,7 @@ def test_bad_requests_are_refused(arguments, message):
 def test_the_two_groups_are_compared_world_by_world(profile: str) -> None:
     grid = experiment.cells(config("word_problems", profile))
     assert min(c.seed for c in grid) >= 100  # seeds below 100 were used for calibration
-    seeds = {g: {c.seed for c in grid if c.group == g} for g in ("composed", "single", "live")}
+    seeds = {g: {c.seed for c in grid if getattr(c, "group", None) == g} for g in ("composed", "single", "live")}
     assert seeds["composed"] >= seeds["single"] > set()
     assert profile != "cpu" or len(seeds["live"]) >= 2
 
@@ -327,6 +329,7 @@ def test_a_greedy_run_is_what_teacher_forcing_says():
             half[i, start : start + 2 * task.STEP] = written[i]
     right = experiment.answered(base, Ragged(half, rows.lengths, rows.answers)).all(axis=1)
     same = np.array([(half[i, s : s + 2 * task.STEP] == written[i]).all() for i, s in enumerate(starts)])
+    assert isinstance(right, np.ndarray)
     assert (right == same).all()
     assert right[1::2].all()
     assert not right[::2].all()

@@ -4,6 +4,8 @@ How far two float64 runs may be apart is not picked but measured on the sequenti
 moved by what rounding in another order can do to it, and what training makes of that is the tolerance (`deviations`).
 """
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch import nn
 
 from empirical.engine.catalogue import settings
 from empirical.experiments.coverage import run as coverage
+from empirical.experiments.coverage.tables import WorldCell
 from empirical.tasks.sentences import Part, Sentences, ragged
 from empirical.training.adapter import (
     AdapterShape,
@@ -72,7 +75,7 @@ def texts(seed: int, share: float = 0.5) -> Part:
 
 def sweep(targets: tuple[str, ...] | None) -> list[Job]:
     """Jobs that differ in everything: rank, scale, place, steps, batch, rate, decay, clipping, data, seed."""
-    own = {} if targets is None else {"targets": targets}
+    own: dict[str, Any] = {} if targets is None else {"targets": targets}
     first = (NEOX if targets else AdapterShape(1, 1).targets)[0]
     return [
         Job("all", [facts(0)], AdapterShape(4, 8, **own), Schedule(16, 16, 1e-2, warmup=4), 0),
@@ -166,7 +169,7 @@ def test_a_world_is_the_same_either_way(monkeypatch):
         **{"old_persons": 24, "new_persons": 8, "bridges": 6, "values": 4, "adapter_steps": 5, "adapter_batch": 16},
     }
     grid = coverage.cells(settings("coverage", "smoke").but(**small))
-    cell = next(c for c in grid if isinstance(c, coverage.WorldCell))
+    cell = next(c for c in grid if isinstance(c, WorldCell))
     run = coverage.WorldRun(cell, "cpu")
     run.base = run.base.double()
     names = ["first_all", "first_early", "second_late", "joint_bridge", "first_shuffled", "general", "second_1"]
@@ -237,7 +240,7 @@ def test_batches_are_stacked_with_their_own_means():
     groups = [next(job.data()) for job in sweep(None)]
     stacked = stack(groups, torch.device("cpu"))
     assert [s.tokens.shape[1] < 6 for s in stacked] == [True, False]
-    total = sum(s.weights.sum(dim=1) for s in stacked)
+    total = torch.stack([s.weights.sum(dim=1) for s in stacked]).sum(dim=0)
     assert torch.allclose(
         total, torch.ones(len(groups), dtype=torch.float64), rtol=0, atol=50 * EPS
     )  # 50 shares of one
@@ -308,7 +311,7 @@ def test_logits_that_are_not_the_heads_are_refused():
 
 
 def test_a_module_that_sees_its_inputs_in_another_order_is_refused():
-    base = llama()
+    base: Any = llama()
     layer = base.model.layers[0].mlp
     inside = layer.forward
     layer.forward = lambda x: inside(x.flatten(0, 1)).view(x.shape)  # as a mixture of experts hands tokens on
