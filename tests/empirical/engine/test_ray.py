@@ -138,7 +138,7 @@ def test_the_files_of_the_user_are_sent_along(toy: Any, tmp_path: Path, monkeypa
         monkeypatch.delitem(sys.modules, f"empirical.experiments.{name}", raising=False)
     seen: list[dict[str, Any]] = []
     monkeypatch.setattr(cluster, "work", lambda experiment, cell, device: seen.append(cell))
-    reference = {"reference": f"{mine}:merge", "sha256": "0"}
+    reference: Any = {"reference": f"{mine}:merge", "sha256": "0"}
     cluster._work("toy", {"x": 1, "user_method": reference}, "cpu")
     assert seen == [{"x": 1, "user_method": {"reference": f"{package}/method/mine.py:merge", "sha256": "0"}}]
     assert sys.modules[catalogue.load("toy").cells.__module__].__file__ == str(

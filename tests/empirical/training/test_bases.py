@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -141,7 +142,7 @@ def test_a_model_is_unpacked_once_and_whole(packed: Path, tmp_path: Path, monkey
 
     save, cache = LlamaForCausalLM.save_pretrained, tmp_path / "cache"
 
-    def full(model: object, folder: Path) -> None:
+    def full(model: Any, folder: Path) -> None:
         save(model, folder)
         raise OSError("disk full")
 
