@@ -312,7 +312,10 @@ def test_two_values(n: int) -> None:
     optimum = sum(best.values())
     assert all(sum(right.values()) <= optimum for _, right in additive_merges(n, 2))
     slopes: First = [[0, 2 * y] for y in range(n)]
-    b = {q: [Fraction(2 * max(range(n + 1), key=lambda k, q=q: agree(steps[k], q))), Fraction(1)] for q in best}
+    b = {
+        q: [Fraction(2 * max(range(n + 1), key=[agree(step, q) for step in steps].__getitem__)), Fraction(1)]
+        for q in best
+    }
     assert right_counts(slopes, b, n, 2) == best
     # the walk: one step up for each first answer among the first k bridges, one down for each second
     walks = {q: max(sum(1 - 2 * z for z in q[:k]) for k in range(n + 1)) for q in best}
