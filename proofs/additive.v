@@ -19,6 +19,7 @@
    complete_homogeneous mu k == the sum over multisets of k values of the products of their mu
    injective_tables Y Z == the tables that give every bridge another answer
    permuted s q    == the table q read in another order of its places
+   monotones Y Z   == the tables in which a later place never has an earlier value
    step_pattern Y k == the table that gives one answer at the first k places, the other one elsewhere
    order_weight a q == the sum of a y (q y): what an order of a table's values weighs
    put (g, q)      == the table q with g in its places in S; restrict S q == its values there
@@ -968,6 +969,12 @@ have bin2 : (2 * 'C(m, 2) + m = m ^ 2)%N.
 by rewrite !binS bin1 -bin2; ring.
 Qed.
 
+Lemma bound_three m : (3 * m * (2 * m ^ 3 + m ^ 2) = (2 * m + 1) * (3 * m ^ 3))%N.
+Proof.
+rewrite [RHS]mulnCA -mulnA; congr (_ * _)%N.
+by rewrite mulnDl mulnDr mul1n -[in RHS]mulnA mulnCA -!expnS.
+Qed.
+
 (* additive_limit, part 1, three bridges or more (ours): at most 2/3 + 1/(3m), from the two moments at
    n = 3 and the lightest orders. *)
 Theorem additive_limit_three a b :
@@ -985,8 +992,7 @@ have total : (\sum_(q : {ffun Y' -> Z}) \sum_y correct a b y q <= 2 * #|Z| ^ 3 +
   by rewrite [('C(_, _) + _)%N]addnC addnA.
 rewrite Y3; move: (\sum_q _)%N #|Z| total => N m total.
 apply: leq_trans (_ : 3 * m * (2 * m ^ 3 + m ^ 2) <= _)%N; first by rewrite leq_mul2l total orbT.
-apply/eq_leq; rewrite [RHS]mulnCA -mulnA; congr (_ * _)%N.
-by rewrite mulnDl mulnDr mul1n -[in RHS]mulnA mulnCA -!expnS.
+by rewrite bound_three.
 Qed.
 
 End Three.
@@ -1325,18 +1331,26 @@ have [le_gz|lt_zg|/place_inj eq_zg] := ltngtP (place (g y)) (place z).
 by rewrite eq_zg eqxx in zg.
 Qed.
 
-(* additive_limit, part 2 (ours): sharp for all n and m. Logits that are products of the places of
-   bridge and answer reach every monotone pattern, and there are C(n+m-1, n) of them. *)
-Theorem additive_patterns_attained :
-  exists (a : Y -> Z -> R) (gs : seq {ffun Y -> Z}),
-    [/\ uniq gs, forall g, g \in gs -> exists b, reaches a b g
-      & size gs = 'C((#|Y| + #|Z|).-1, #|Y|)].
+Definition monotones := [set g : {ffun Y -> Z} |
+  [forall y, forall y', (place y <= place y')%N ==> (place (g y) <= place (g y'))%N]].
+
+Lemma monotonesP g : reflect (monotone g) (g \in monotones).
 Proof.
-exists products; have [z0 _ | Z0] := pickP Z; last first.
-  exists (enum {ffun Y -> Z}); split=> [|g _|]; first exact: enum_uniq.
-    by exists (fun _ => 0) => y z; have := Z0 z.
-  rewrite -cardE card_ffun (eq_card0 Z0) addn0.
-  by case: #|Y| => [|n]; rewrite ?bin0 // exp0n // bin_small.
+rewrite inE; apply: (iffP forallP) => [mono y y' le_y | mono y].
+  exact: (implyP (forallP (mono y) y') le_y).
+by apply/forallP => y'; apply/implyP/mono.
+Qed.
+
+Lemma place_rank (T : finType) (x : T) : place x = enum_rank x :> nat.
+Proof. by rewrite -{1}[x]enum_rankK (enum_val_nth x) /place index_uniq ?enum_uniq // -cardE. Qed.
+
+Lemma card_monotones : ('C((#|Y| + #|Z|).-1, #|Y|) <= #|monotones|)%N.
+Proof.
+have [z0 _ | Z0] := pickP Z; last first.
+  case Yn: #|Y| => [|n]; last by rewrite (eq_card0 Z0) addn0 bin_small.
+  rewrite bin0 card_gt0; apply/set0Pn.
+  have noY y : False by move: Yn; rewrite (cardD1 y).
+  by exists [ffun y => False_rect Z (noY y)]; apply/monotonesP => y; have := noY y.
 have [m Zm] : exists m, #|Z| = m.+1.
   by exists #|Z|.-1; rewrite prednK //; apply/card_gt0P; exists z0.
 have size_enum : size (enum Z) = m.+1 by rewrite -cardE.
@@ -1347,16 +1361,25 @@ have place_g t y : place (g t y) = tnth t (enum_rank y).
 have g_inj : injective g.
   move=> t t' gtt'; apply: eq_from_tnth => i; apply: val_inj.
   by have := place_g t (enum_val i); rewrite gtt' place_g enum_valK => /esym.
-have place_rank y : place y = enum_rank y :> nat.
-  by rewrite -{1}[y]enum_rankK (enum_val_nth y) /place index_uniq ?enum_uniq // -cardE.
-exists [seq g t | t <- enum T]; split.
-- by rewrite map_inj_uniq ?enum_uniq.
-- move=> g' /mapP[t]; rewrite mem_enum inE => sorted_t ->; exists (tariff (g t)).
-  apply: reaches_monotone => y y'; rewrite !place_rank !place_g => le_yy'.
-  have := sorted_leq_nth leq_trans leqnn 0%N sorted_t (enum_rank y) (enum_rank y').
-  rewrite !inE size_map size_tuple !ltn_ord => /(_ isT isT le_yy').
-  by rewrite !(nth_map ord0) ?size_tuple // -!tnth_nth.
-by rewrite size_map -cardE card_sorted_tuples Zm addnS.
+rewrite Zm addnS -card_sorted_tuples -(card_imset _ g_inj).
+apply/subset_leq_card/subsetP => _ /imsetP[t + ->]; rewrite inE => sorted_t.
+apply/monotonesP => y y'; rewrite !place_g !place_rank => le_yy'.
+have := sorted_leq_nth leq_trans leqnn 0%N sorted_t (enum_rank y) (enum_rank y').
+rewrite !inE size_map size_tuple !ltn_ord => /(_ isT isT le_yy').
+by rewrite !(nth_map ord0) ?size_tuple // -!tnth_nth.
+Qed.
+
+(* additive_limit, part 2 (ours): sharp for all n and m. Logits that are products of the places of
+   bridge and answer reach every monotone pattern, and there are C(n+m-1, n) of them. *)
+Theorem additive_patterns_attained :
+  exists (a : Y -> Z -> R) (gs : seq {ffun Y -> Z}),
+    [/\ uniq gs, forall g, g \in gs -> exists b, reaches a b g
+      & size gs = 'C((#|Y| + #|Z|).-1, #|Y|)].
+Proof.
+exists products, (take 'C((#|Y| + #|Z|).-1, #|Y|) (enum monotones)); split=> [|g /mem_take|].
+- exact/take_uniq/enum_uniq.
+- by rewrite mem_enum => /monotonesP mono; exists (tariff g); apply: reaches_monotone.
+by rewrite size_takel // -cardE card_monotones.
 Qed.
 
 End AttainedPatterns.
@@ -1396,6 +1419,114 @@ by exists b; apply: leq_sum => q _; apply: b_of.
 Qed.
 
 End Optimum.
+
+(* ---- Three bridges: attained ---- *)
+
+Section AttainedThree.
+Variables (R : realFieldType) (Y Z : finType).
+Implicit Types (y : Y) (z : Z) (q g : {ffun Y -> Z}).
+
+(* Two places in order are met by a monotone table. *)
+Lemma monotone_pair q y y' : (place y < place y')%N -> (place (q y) <= place (q y'))%N ->
+  exists2 g, g \in monotones Y Z & (1 < agree g q)%N.
+Proof.
+move=> lt_y le_q; exists [ffun x => if (place x <= place y)%N then q y else q y'].
+  apply/monotonesP => x x' le_x; rewrite !ffunE.
+  by case: (leqP (place x') _) => [le_x' | _]; rewrite ?(leq_trans le_x le_x') //; case: ifP.
+have y'y : y' != y by apply: contraTneq lt_y => ->; rewrite ltnn.
+rewrite /agree (cardsD1 y) inE ffunE leqnn eqxx (cardsD1 y') !inE y'y ffunE [(place y' <= _)%N]leqNgt lt_y eqxx.
+by rewrite addnA leq_addr.
+Qed.
+
+Definition decreasing q := [forall y, forall y', (place y < place y')%N ==> (place (q y') < place (q y))%N].
+
+Definition flip (y : Y) : Y := enum_val (rev_ord (enum_rank y)).
+Lemma flip_inj : injective flip.
+Proof. by move=> y y' /enum_val_inj/rev_ord_inj/enum_rank_inj. Qed.
+
+Lemma flip_place y y' : (place y < place y')%N -> (place (flip y') < place (flip y))%N.
+Proof.
+rewrite !place_rank !enum_valK /= => lt_y; rewrite ltn_sub2l //.
+exact: leq_ltn_trans lt_y (ltn_ord _).
+Qed.
+
+Lemma card_decreasing : (0 < #|Y|)%N -> (#|[set q | decreasing q]| <= 'C(#|Z|, #|Y|))%N.
+Proof.
+move=> Y_gt0; pose t := perm flip_inj.
+have up q y y' : decreasing q -> (place y < place y')%N -> (place (permuted t q y) < place (permuted t q y'))%N.
+  move=> /forallP dec lt_y; rewrite !ffunE !permE.
+  by have /forallP/(_ (flip y))/implyP := dec (flip y'); apply; apply: flip_place.
+have le_inj : (#|[set q | decreasing q]| * #|Y|`! <= #|injective_tables Y Z|)%N.
+  have := additive_moments_injective (@products R Y Z) (fun q => tariff R q) #|Y|.
+  rewrite binn mul1n => /(leq_trans _); apply; rewrite -sum_nat_const.
+  have t_inj : injective (permuted t : {ffun Y -> Z} -> _).
+    move=> q q' /ffunP same; apply/ffunP => y.
+    by have := same (t^-1%g y); rewrite !ffunE permKV.
+  rewrite -(big_imset (fun=> #|Y|`!) (h := permuted t) (in2W t_inj)) /= big_mkcond [leqRHS]big_mkcond.
+  apply: leq_sum => g _; case: imsetP => // -[q]; rewrite inE => dec ->.
+  have inj_q : permuted t q \in injective_tables Y Z.
+    rewrite inE; apply/injectiveP => y y' same; apply/eqP; apply: contraT => yy'.
+    have [lt_y | lt_y | /place_inj eq_y] := ltngtP (place y) (place y').
+    - by have := up q _ _ dec lt_y; rewrite same ltnn.
+    - by have := up q _ _ dec lt_y; rewrite same ltnn.
+    by rewrite eq_y eqxx in yy'.
+  have mono : monotone (permuted t q).
+    move=> y y'; rewrite leq_eqVlt => /orP[/eqP/place_inj -> // | lt_y]; exact: ltnW (up q _ _ dec lt_y).
+  rewrite inj_q -[X in (X <= _)%N]mul1n leq_mul2r; apply/orP; right.
+  have -> : (\sum_y correct (@products R Y Z) (fun q => tariff R q) y (permuted t q) = #|Y|)%N.
+    rewrite -sum1_card; apply: eq_bigr => y _.
+    suff -> : correct (@products R Y Z) (fun q => tariff R q) y (permuted t q) by [].
+    by apply/correctP => z; apply: reaches_monotone.
+  by rewrite binn.
+move: le_inj; rewrite card_inj_ffuns -bin_ffact leq_mul2r => /orP[|//].
+by rewrite eqn0Ngt fact_gt0.
+Qed.
+(* additive_limit, the optimum at n = 3 (ours): 2/3 + 1/(3m) is attained for every m, by products of the
+   places. A table with m values is met by a monotone one in one place, in two unless it falls from
+   place to place, and in all if it never falls. *)
+Theorem additive_limit_three_attained : #|Y| = 3%N ->
+  exists (a : Y -> Z -> R) (b : {ffun Y -> Z} -> Z -> R),
+    (3 * #|Z| * (\sum_(q : {ffun Y -> Z}) \sum_y correct a b y q)
+       = (2 * #|Z| + 1) * (#|Y| * #|Z| ^ #|Y|))%N.
+Proof.
+move=> Y3; have reach g : g \in monotones Y Z -> exists c : Z -> R, reaches (@products R Y Z) c g.
+  by move=> /monotonesP mono; exists (tariff R g); apply: reaches_monotone.
+have [b enough] := (additive_optimum_patterns (@products R Y Z)).2 _ reach.
+exists (@products R Y Z), b; apply/eqP; rewrite eqn_leq additive_limit_three ?Y3 //=.
+have [y0 _] : exists y0 : Y, true by have /card_gt0P[y0 _] : (0 < #|Y|)%N; [rewrite Y3 | exists y0].
+have least q : (1 + ~~ decreasing q + (q \in monotones Y Z) <= \max_(g in monotones Y Z) agree g q)%N.
+  have [mono | _] := boolP (q \in monotones Y Z).
+    apply: leq_trans (leq_bigmax_cond (F := fun g => agree g q) _ mono).
+    have -> : agree q q = 3%N by rewrite /agree -Y3 -cardsT; apply: eq_card => y; rewrite !inE eqxx.
+    by case: (~~ _).
+  rewrite addn0; have [dec | ] := boolP (decreasing q).
+    have mono : [ffun=> q y0] \in monotones Y Z by apply/monotonesP => y y' _; rewrite !ffunE.
+    apply: leq_trans (leq_bigmax_cond (F := fun g => agree g q) _ mono).
+    by rewrite card_gt0; apply/set0Pn; exists y0; rewrite inE ffunE eqxx.
+  move=> /forallPn[y /forallPn[y']]; rewrite negb_imply -leqNgt => /andP[lt_y le_q].
+  have [g mono two] := monotone_pair lt_y le_q.
+  exact: leq_trans two (leq_bigmax_cond (F := fun g => agree g q) _ mono).
+have from_least : (\sum_(q : {ffun Y -> Z}) (1 + ~~ decreasing q + (q \in monotones Y Z)) <= _)%N :=
+  leq_trans (leq_sum _ (fun q _ => least q)) enough.
+have sum_set (A : {set {ffun Y -> Z}}) : (\sum_q (q \in A) = #|A|)%N.
+  by rewrite -sum1_card [RHS]big_mkcond; apply: eq_bigr => q _; case: (q \in A).
+have dec_le : (#|[set q | decreasing q]| <= 'C(#|Z|, 3))%N by rewrite -Y3 card_decreasing ?Y3.
+have mono_ge : ('C(#|Z|, 3) + #|Z| ^ 2 <= #|monotones Y Z|)%N.
+  by rewrite -bin_three -[3%N]Y3 -[X in 'C(X, _)]/(3 + #|Z|).-1 -Y3 card_monotones.
+have not_dec : (\sum_(q : {ffun Y -> Z}) ~~ decreasing q + #|[set q | decreasing q]| = #|Z| ^ 3)%N.
+  rewrite -sum_set -big_split /= -Y3 -card_ffun -sum1_card; apply: eq_bigr => q _.
+  by rewrite inE; case: decreasing.
+move: from_least; rewrite !big_split /= sum1_card card_ffun Y3 sum_set.
+move: (\sum_q _)%N #|[set q | _]| #|monotones Y Z| (\sum_q _)%N not_dec dec_le mono_ge.
+move=> T d M D not_dec dec_le mono_ge from_least.
+have total : (2 * #|Z| ^ 3 + #|Z| ^ 2 <= T)%N.
+  rewrite -(leq_add2r d); apply: leq_trans (leq_add from_least (leqnn d)).
+  rewrite [leqRHS]addnAC -[(_ + D + d)%N]addnA not_dec addnn -mul2n -addnA leq_add2l.
+  by apply: leq_trans mono_ge; rewrite addnC leq_add2r.
+rewrite -(bound_three #|Z|); rewrite leq_mul2l total orbT //.
+Qed.
+
+End AttainedThree.
 
 (* ---- Two answers ---- *)
 

@@ -562,6 +562,10 @@ Check @additive.additive_optimum_patterns.
 Print Assumptions additive.additive_optimum_patterns.
 
 (* additive_limit *)
+Check @additive.additive_limit_three_attained.
+Print Assumptions additive.additive_limit_three_attained.
+
+(* additive_limit *)
 Check @additive.additive_two_values.
 Print Assumptions additive.additive_two_values.
 

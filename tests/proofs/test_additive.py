@@ -274,6 +274,7 @@ def test_moments_of_other_tables(n: int, m: int) -> None:
 
 
 @pytest.mark.theorem("additive_lightest_order", "additive_lightest_distinct", "additive_limit_three")
+@pytest.mark.theorem("additive_limit_three_attained")
 @pytest.mark.parametrize(("n", "m"), [*SIZES, (3, 4)])
 def test_lightest_orders(n: int, m: int) -> None:
     multisets = list(combinations_with_replacement(range(m), n))
