@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from pathlib import Path
@@ -45,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="lora-limits",
         description="Limits of reusing LoRA adapters, for people who have some: audit, merge, fold, export.",
         epilog="Exit status: 0 done; 1 a merged adapter does not compute what its parts do (nothing is written then); "
-        "2 bad input (one line, nothing is written).",
+        "2 bad input (one line, nothing is written); 3 the test of a merged adapter could not decide.",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="versions of lora-limits and what it works with")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -63,7 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     merge = commands.add_parser(
         "merge",
         help="one adapter that computes the weighted sum",
-        epilog="Exit status: 0 done; 1 the identity test failed, nothing is written; 2 bad input, nothing is written.",
+        epilog="Exit status: 0 done; 1 the identity test failed, nothing is written; 2 bad input, nothing is written; "
+        "3 written, but the identity test could not decide.",
     )
     _adapter_options(merge)
     merge.add_argument("-o", "--output", required=True, metavar="DIR", help="folder to write")
@@ -75,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     merge.add_argument(
         "--compact", action="store_true", help="ranks by module, for loaders that read rank_pattern (one rank, padded)"
     )
+    merge.add_argument("--json", metavar="FILE", help="what was done as JSON; - for standard output alone")
     merge.add_argument("--force", action="store_true", help="overwrite an adapter folder")
     fold = commands.add_parser(
         "fold",
@@ -159,8 +162,14 @@ def _merge(options: argparse.Namespace) -> int:
             seed=options.seed,
         )
     except IdentityFailed as error:
-        print(f"lora-limits: {error}", file=sys.stderr)
+        _merge_json(options.json, error.report)
+        print(f"lora-limits: merge: {error}", file=sys.stderr)
         return 1
+    _merge_json(options.json, made)
+    identity = made.identity
+    undecided = identity is not None and identity.verdict == "undecided"
+    if options.json == "-":
+        return 3 if undecided else 0
     ranks = [m.r for m in made.modules]
     span = str(ranks[0]) if min(ranks) == max(ranks) else f"{min(ranks)} to {max(ranks)}"
     print(f"{made.output}: " + " + ".join(f"{w:g} x {n}" for w, n in zip(made.weights, made.adapters, strict=True)))
@@ -170,14 +179,21 @@ def _merge(options: argparse.Namespace) -> int:
     print(f"  rounding to {made.dtype}: {made.rounding:.2g} of the norm of the sum, bound {made.bound:.2g}")
     for note in made.notes:
         print(f"  {note}")
-    if made.identity is None:
+    if identity is None:
         print("  identity test: not run (--base)")
-    elif made.method == "svd":
-        print(f"  against the sum of the parts: logits differ by at most {made.identity['gap']:.3g}, the adapters move "
-              f"them by {made.identity['moved']:.3g}")  # fmt: skip
     else:
-        print(f"  identity test passed: {made.identity['text']}")
-    return 0
+        print(f"  identity test {identity.verdict}: {identity.text}")
+    return 3 if undecided else 0
+
+
+def _merge_json(path: str | None, report: Any) -> None:
+    from empirical.adapters.files import write_text
+
+    text = json.dumps(report.as_dict(), indent=1, allow_nan=False) + "\n"
+    if path == "-":
+        print(text, end="")
+    elif path is not None:
+        write_text(path, text)
 
 
 def _fold(options: argparse.Namespace) -> int:

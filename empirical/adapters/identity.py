@@ -1,47 +1,130 @@
-"""The identity test: a merged adapter against its parts, active together, on real logits, with a derived bound.
+"""The identity test: does the merged adapter compute what its parts compute together? Three questions, each sharp.
 
-Both runs go through peft, in float64 where the base is small enough. Their difference has two sources, and the bound
-has a term for each:
+* *Storage.* Every number in the file is the exact factor's, rounded once to the format of the file: within half a unit
+  in the last place, entry by entry. The exact factors are computed anew, in float64.
+* *Products.* With exact factors, what the merged adapter adds to a module's output is what the weighted parts add
+  there, through peft's own forward pass of that module in float64, on activations of the base; random ones where no
+  input reaches the module. The bound is that of float64 sums, far below what the adapters do.
+* *Logits.* The whole model gives the same logits with exact factors as with the parts, each within a bound of its own,
+  estimated by Monte Carlo arithmetic (:class:`Noise`).
 
-* the stored factors: in module m the merged update is off by at most rho_m in Frobenius norm (rounding to the output
-  format, and the truncation of an inexact merge), so its output moves by at most ``rho_m ||x||``; to first order a
-  logit moves by at most ``sum_m sum_t ||d logit / d output|| rho_m ||x_t||`` over the tokens t;
-* the rounding of the two runs, by :class:`empirical.adapters.rounding.RoundingTrace`.
-
-Terms of second order are left out.
+What 16 bits cost is thereby measured apart and cannot hide a fault. The answer is "passed" only if every comparison
+would have noticed a change of the adapters by one per cent; "failed" if one does not hold; else "undecided".
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from empirical.adapters.base import quiet
-from empirical.adapters.files import Adapter
-from empirical.adapters.rounding import UNIT, Local, RoundingTrace, sum_unit
+from empirical.adapters.files import Adapter, read_adapter
+from empirical.adapters.inputs import candidates, outputs, spelled_out, towers
+from empirical.adapters.names import factor_key
+from empirical.adapters.rounding import EXACT, LIKELY, UNIT
 from empirical.training.bases import generator
-from theory.numerics import require
 
 #: largest base that is run in float64, parameters; above it float32
 DOUBLE_LIMIT = 1_000_000_000
-TOKENS = 8
+#: rows of activations that are kept per module
+ROWS = 32
+#: a bound is decisive below this share of the adapters' own effect: half of a change by one per cent
+DECISIVE = 0.005
+#: runs with noise, and how much larger than rounding it is, so that it stands out from the rounding of these runs
+RUNS, LOUDER = 3, 16.0
+#: operations that sum products; the number of terms is the last size of their first operand
+_SUMS = {
+    "linear", "matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "addmm", "baddbmm", "einsum", "conv1d", "conv2d",
+    "conv3d", "scaled_dot_product_attention", "layer_norm", "group_norm", "mean", "sum", "cumsum",
+}  # fmt: skip
+
+Verdict = Literal["passed", "failed", "undecided"]
 
 
-class _Written(Protocol):
+@dataclass(frozen=True)
+class Product:
+    """What the merged adapter and the weighted parts add to the output of one module, in Frobenius norm.
+
+    Of a bare parameter, which acts inside of a larger module, it is the update itself that is compared.
+
+    Attributes:
+        gap: of the difference, with exact factors; `bound`: what float64 sums allow.
+        effect: of the strongest part alone.
+        cut: the norm of what method svd left out there; the bound allows for it.
+        seeded: on random activations, because no input reached the module.
+    """
+
+    module: str
+    gap: float
+    bound: float
+    effect: float
+    cut: float
+    seeded: bool
+
+
+@dataclass(frozen=True)
+class Logits:
+    """The outputs of the model, merged against parts.
+
+    Attributes:
+        count: outputs compared. `gap`, `bound`: at the one that comes closest to its bound, or oversteps it most.
+        moved: how far the adapters move the outputs from the base, at most.
+        stored: how far storing the factors in the format of the file moves them, at most.
+        dtype: of the runs.
+    """
+
+    count: int
+    gap: float
+    bound: float
+    moved: float
+    stored: float
+    dtype: str
+
+
+@dataclass(frozen=True)
+class IdentityReport:
+    """Outcome of the identity test; `reasons` say what failed or could not be decided."""
+
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    products: tuple[Product, ...]
+    logits: Logits | None
+
     @property
-    def name(self) -> str: ...
-    @property
-    def norm(self) -> float: ...
-    @property
-    def truncation(self) -> float: ...
-    @property
-    def bound(self) -> float: ...
+    def text(self) -> str:
+        """One sentence with the measured numbers."""
+        worst = max(self.products, key=lambda p: p.gap / p.effect if p.effect else 0.0, default=None)
+        said = list(self.reasons)
+        if worst is not None:
+            gap, bound = _share(worst.gap, worst.effect), _share(worst.bound, worst.effect)
+            said.append(f"{len(self.products)} modules: at most {gap} of what the adapters do there, bound {bound}")
+        seeded = sum(p.seeded for p in self.products)
+        if seeded:
+            said.append(f"{seeded} of them on random activations, since no input reached them")
+        if self.logits is not None:
+            x = self.logits
+            said.append(
+                f"{x.count} outputs: closest to its bound {x.bound:.2g} is {x.gap:.2g}; the adapters move them by "
+                f"{x.moved:.3g}, storing by {x.stored:.2g}"
+            )
+        return "; ".join(said)
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{part / whole:.1e}" if whole else f"{part:.1e} (of nothing)"
+
+
+# ---------------------------------------------------------------- adapters in peft
 
 
 def with_adapters(model: Any, folders: Sequence[Path], names: Sequence[str]) -> Any:
@@ -55,185 +138,383 @@ def with_adapters(model: Any, folders: Sequence[Path], names: Sequence[str]) -> 
     return wrapped.eval().requires_grad_(False)
 
 
-def activate(wrapped: Any, names: Sequence[str], weights: Sequence[float] | None = None) -> None:
-    """Switch on these adapters together, each scaled by its weight on top of peft's own scale."""
+def lora_layers(wrapped: Any) -> dict[str, Any]:
+    """Adapted layers by the names of their modules in the base."""
     from peft.tuners.lora import LoraLayer
 
-    wrapped.base_model.set_adapter(list(names))
-    for layer in wrapped.modules():
-        if isinstance(layer, LoraLayer) and weights is not None:
-            for name, weight in zip(names, weights, strict=True):
-                if name in layer.scaling:
-                    layer.scaling[name] *= weight
-    wrapped.requires_grad_(False)
+    named = wrapped.named_modules()
+    return {n.removeprefix("base_model.model."): m for n, m in named if isinstance(m, LoraLayer)}
 
 
-def outputs(model: Any, tokens: torch.Tensor) -> torch.Tensor:
-    """Logits (positions x vocabulary), or the last hidden states of a model without a head."""
-    result = model(input_ids=tokens)
-    logits = getattr(result, "logits", None)
-    found: torch.Tensor = logits if logits is not None else result[0]
-    return found.reshape(-1, found.shape[-1])
+def holds(layer: Any, name: str) -> bool:
+    """Whether the layer has factors of this adapter."""
+    return name in layer.lora_A or name in layer.lora_embedding_A
+
+
+def factors(layer: Any, name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """peft's parameters A and B of one adapter."""
+    if name in layer.lora_A:
+        return layer.lora_A[name].weight, layer.lora_B[name].weight
+    return layer.lora_embedding_A[name], layer.lora_embedding_B[name]
+
+
+def idle(layer: Any, name: str) -> bool:
+    """Whether an adapter adds nothing there because a factor is zero, as where its file has none for the layer."""
+    return not all(bool(f.any()) for f in factors(layer, name))
+
+
+@contextlib.contextmanager
+def active(layers: Sequence[Any], weights: Mapping[str, float]) -> Iterator[None]:
+    """These adapters switched on together, each times its weight on top of peft's own scale; no other."""
+    before = [dict(layer.scaling) for layer in layers]
+    try:
+        for layer in layers:
+            chosen = [n for n in weights if holds(layer, n)]
+            layer.set_adapter(chosen)
+            for name in chosen:
+                layer.scaling[name] *= weights[name]
+        yield
+    finally:
+        for layer, scaling in zip(layers, before, strict=True):
+            layer.scaling.update(scaling)
+
+
+# ---------------------------------------------------------------- storage
+
+
+def misstored(stored: torch.Tensor, exact: torch.Tensor) -> bool:
+    """Whether an entry of `stored` is not `exact` (float64) rounded to its format, by more than half a last place."""
+    if stored.shape != exact.shape:
+        return True
+    unit, tiny = UNIT[stored.dtype], torch.finfo(stored.dtype).smallest_normal  # below it, steps have one size
+    return not bool(((stored.double() - exact).abs() <= unit * exact.abs().clamp_min(tiny)).all())
+
+
+# ---------------------------------------------------------------- products
+
+
+def _size(x: torch.Tensor) -> float:
+    """Frobenius norm of rows of activations; those of an embedding are one-hot."""
+    return float(x.norm()) if x.dtype.is_floating_point else math.sqrt(len(x))
+
+
+class _Silent(nn.Module):
+    """In place of a layer's base: adds nothing, and answers for it where peft asks for something else."""
+
+    def __init__(self, base: nn.Module, layer: Any) -> None:
+        super().__init__()
+        self._base, self._width = (base,), layer.out_features
+        if hasattr(layer, "parameter_name"):
+            setattr(self, layer.parameter_name, torch.zeros((), dtype=torch.float64))
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self._base[0], name)
+
+    def forward(self, x: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        """Zeros of the shape of the base's output."""
+        shape = x.shape[:-1] if x.dtype.is_floating_point else x.shape
+        return torch.zeros(*shape, self._width, dtype=torch.float64)
+
+
+def _added(layer: Any, weights: Mapping[str, float], x: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """What adapters add to the output of a silent float64 layer, and the norm of what that may be off by.
+
+    The products of a row x err by at most ``(in + r) u s ||B|| ||A|| ||x||``, u the unit roundoff, and factors that a
+    decomposition made by a few times ``max(out, in) u`` of the same. An adapter on a bare parameter acts inside of a
+    larger module: there it is the update itself that is added.
+    """
+    bare = hasattr(layer, "parameter_name")
+    names = [n for n in weights if holds(layer, n)]
+    bound = 0.0
+    with active([layer], weights), torch.no_grad():
+        if bare:
+            added = sum((layer.get_delta_weight(n) for n in names), torch.zeros((), dtype=torch.float64))
+        else:
+            added = layer(x)
+        for name in names:
+            a, b = factors(layer, name)
+            size = abs(layer.scaling[name]) * float(a.norm() * b.norm()) * (1.0 if bare else _size(x))
+            bound += 4 * (a.numel() // len(a) + len(b)) * UNIT[torch.float64] * size
+    return added, bound
+
+
+# ---------------------------------------------------------------- whole runs
+
+
+class Activations:
+    """While open, a run leaves up to :data:`ROWS` rows of input per layer, in float64."""
+
+    def __init__(self, layers: Mapping[str, Any]) -> None:
+        self.layers = layers
+        self.found: dict[str, torch.Tensor] = {}
+
+    def __enter__(self) -> Activations:
+        self._handles = [
+            layer.register_forward_pre_hook(self._reader(name), with_kwargs=True)
+            for name, layer in self.layers.items()
+            if not hasattr(layer, "parameter_name")
+        ]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _reader(self, name: str) -> Callable[..., None]:
+        def read(module: Any, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+            x = (*inputs, *named.values())[0].detach()
+            rows = x.double().reshape(-1, x.shape[-1]) if x.dtype.is_floating_point else x.reshape(-1)
+            seen = self.found.get(name, rows[:0])
+            self.found[name] = torch.cat([seen, rows[: ROWS - len(seen)]])
+
+        return read
+
+
+class Noise(TorchFunctionMode):
+    """Monte Carlo arithmetic: every operation of a run is off by random errors, larger than rounding by `LOUDER`.
+
+    An entry is off by its unit roundoff, a sum of n products by sqrt(n) units of the size of its row (the errors of
+    partial sums, if they are independent); signs are random. How far this moves an output is how far rounding moves it,
+    times `LOUDER` (Parker, Monte Carlo Arithmetic, 1997).
+    """
+
+    def __init__(self, draw: torch.Generator) -> None:
+        super().__init__()
+        self.draw = draw
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operation and disturb its result."""
+        out = func(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", "")
+        plain = isinstance(out, torch.Tensor) and out.dtype in UNIT and out.dim() > 0
+        if not plain or name in EXACT or name == "requires_grad_" or name.startswith("__get"):
+            return out
+        size = out.abs()
+        if name in _SUMS:
+            first = args[0] if isinstance(args[0], torch.Tensor) else args[1]
+            row = size.square().mean(-1, keepdim=True).sqrt()
+            size = torch.maximum(size, row).mul_(math.sqrt(max(first.shape[-1] if first.dim() else 1, 1)))
+        size.clamp_(max=torch.finfo(out.dtype).max)  # a mask of -inf stays what it is
+        signs = torch.empty_like(out).bernoulli_(0.5, generator=self.draw).mul_(2.0).sub_(1.0)
+        return size.mul_(signs).mul_(LOUDER * UNIT[out.dtype]).add_(out)
+
+
+def rounding(run: Callable[[], torch.Tensor], plain: torch.Tensor, seed: int) -> torch.Tensor:
+    """For every output of `run`, how far two runs that only round differently may be apart; `plain` is one of them.
+
+    It is `LIKELY` standard deviations. To an output's own response to noise that of its row is added, since few runs
+    may miss one by chance.
+    """
+    squares = torch.zeros_like(plain)
+    for i in range(RUNS):
+        with Noise(generator(seed, "noise", i)):
+            squares += (run() - plain).square() / RUNS
+    return LIKELY * math.sqrt(2.0) / LOUDER * (squares + squares.mean(-1, keepdim=True)).sqrt()
+
+
+# ---------------------------------------------------------------- the test
+
+
+class Intended(NamedTuple):
+    """Factors of the merged adapter in one layer, float64, before they were rounded; `cut`: the norm left out."""
+
+    A: torch.Tensor
+    B: torch.Tensor
+    cut: float = 0.0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The merged adapter, loaded by peft as "merged", beside its parts.
+
+    Attributes:
+        model: the base with all of them in it.
+        weights: of the parts, by peft's names.
+        intended: factors by layer.
+        seed: of inputs and noise.
+    """
+
+    model: Any
+    weights: Mapping[str, float]
+    intended: Callable[[str], Intended]
+    seed: int
+
+    @cached_property
+    def layers(self) -> dict[str, Any]:
+        """Layers of the merged adapter by the names of their modules in the base."""
+        return {n: x for n, x in lora_layers(self.model).items() if holds(x, "merged")}
+
+    def missing(self) -> list[str]:
+        """Layers that a part changes and the merged adapter does not have."""
+        others = {n: x for n, x in lora_layers(self.model).items() if n not in self.layers}
+        return [n for n, x in others.items() if any(holds(x, p) and not idle(x, p) for p in self.weights)]
+
+    def product(self, name: str, intended: Intended, x: torch.Tensor | None) -> Product:
+        """One module, with the intended factors, on rows of activations `x` (None where no input reached it)."""
+        layer = self.layers[name]
+        base = layer.get_base_layer()
+        alone: Any = copy.deepcopy(layer, {id(base): _Silent(base, layer)}).double()
+        for mine, other in zip(factors(alone, "merged"), intended[:2], strict=True):
+            mine.data = other
+        draw = generator(self.seed, "identity", name)
+        if "merged" in alone.lora_embedding_A:
+            random = torch.randint(alone.in_features, (ROWS,), generator=draw)
+        else:
+            random = torch.randn(ROWS, alone.in_features, generator=draw, dtype=torch.float64)
+        for rows in (random,) if x is None else (x, random):
+            merged, own_bound = _added(alone, {"merged": 1.0}, rows)
+            wanted, bound = _added(alone, self.weights, rows)
+            effect = max(float(_added(alone, {n: w}, rows)[0].norm()) for n, w in self.weights.items())
+            if effect > 0.0:
+                break  # else these activations show nothing: they are zero, or the parts are
+        bare = hasattr(layer, "parameter_name")
+        bound += own_bound + intended.cut * (1.0 if bare else _size(rows))
+        gap = float((merged - wanted).norm())
+        return Product(name, gap, bound, effect, intended.cut, rows is random and not bare)
+
+    def run(self) -> tuple[dict[str, torch.Tensor], Logits]:
+        """Activations of the base by layer, and the outputs of the whole model compared.
+
+        Raises:
+            Exception: whatever the model raises on each input that it might take.
+        """
+        base = self.model.base_model.model
+        last: Exception | None = None
+        with torch.no_grad(), quiet():
+            for given in candidates(base, generator(self.seed, "identity")):
+                ready = {k: v.to(base.dtype) if v.dtype.is_floating_point else v for k, v in given.items()}
+                try:
+                    with Activations(self.layers) as seen:
+                        self._outputs(ready, {})
+                except Exception as error:  # another input may do
+                    last = last or error
+                    continue
+                return seen.found, self._logits(ready)
+        assert last is not None
+        raise last
+
+    def _outputs(self, given: dict[str, torch.Tensor], weights: Mapping[str, float]) -> torch.Tensor:
+        with active(list(lora_layers(self.model).values()), weights):
+            return outputs(self.model.base_model.model(**given)).double()
+
+    def _logits(self, given: dict[str, torch.Tensor]) -> Logits:
+        plain, wanted, stored = (self._outputs(given, w) for w in ({}, self.weights, {"merged": 1.0}))
+        kept = {n: [f.data for f in factors(x, "merged")] for n, x in self.layers.items()}
+        for name, layer in self.layers.items():
+            for mine, other in zip(factors(layer, "merged"), self.intended(name)[:2], strict=True):
+                mine.data = other.to(mine.dtype)
+        gap = (self._outputs(given, {"merged": 1.0}) - wanted).abs()
+        for name, layer in self.layers.items():
+            for mine, before in zip(factors(layer, "merged"), kept[name], strict=True):
+                mine.data = before
+        bound = rounding(lambda: self._outputs(given, self.weights), wanted, self.seed)
+        worst = int((gap - bound).argmax())
+        moved, shift = (float((x - wanted).abs().max()) for x in (plain, stored))
+        dtype = str(self.model.base_model.model.dtype).removeprefix("torch.")
+        return Logits(gap.numel(), float(gap.flatten()[worst]), float(bound.flatten()[worst]), moved, shift, dtype)
+
+    def tower_activations(self) -> dict[str, torch.Tensor]:
+        """Of parts that take another input than the whole model, run alone where they can be."""
+        found: dict[str, torch.Tensor] = {}
+        for number, tower in enumerate(towers(self.model.base_model.model)):
+            for given in candidates(tower, generator(self.seed, "tower", number)):
+                with contextlib.suppress(Exception), torch.no_grad(), quiet(), Activations(self.layers) as seen:
+                    with active(list(lora_layers(self.model).values()), {}):
+                        tower(**{k: v.to(tower.dtype) if v.dtype.is_floating_point else v for k, v in given.items()})
+                    found |= seen.found
+                    break
+        return found
+
+    def judge(self, folder: Path) -> IdentityReport:
+        """The verdict on the adapter in `folder`, from which "merged" was loaded."""
+        missing = self.missing()
+        if missing:
+            return IdentityReport(
+                "failed", (f"{missing[0]}: a part changes it, the merged adapter does not",), (), None
+            )
+        failed, undecided, products = [], [], []
+        logits = None
+        seen: dict[str, torch.Tensor] = {}
+        try:
+            seen, logits = self.run()
+        except Exception as error:  # every way in which a model can refuse to run
+            undecided.append(f"the base could not be run: {_first(error)}")
+        if len(seen) < len(self.layers):
+            seen = self.tower_activations() | seen
+        made = read_adapter(folder)
+        for name, layer in self.layers.items():
+            intended = self.intended(name)
+            keys = (factor_key(name, "embedding_" * ("merged" in layer.lora_embedding_A) + k) for k in "AB")
+            if any(misstored(made.tensor(k), x) for k, x in zip(keys, intended[:2], strict=True)):
+                failed.append(f"{name}: expected the factors of the sum in the file, rounded once, got others")
+            p = self.product(name, intended, seen.get(name))
+            products.append(p)
+            if not p.gap <= p.bound:
+                failed.append(f"{name}: expected the sum of the parts within {p.bound:.2g}, got {p.gap:.2g} off it")
+            elif not p.cut and not p.bound <= DECISIVE * p.effect:
+                undecided.append(f"{name}: the bound {p.bound:.2g} is not small beside the effect {p.effect:.2g}")
+        made.close()
+        if logits is not None and not logits.gap <= logits.bound and not any(p.cut for p in products):
+            failed.append(f"outputs: expected the parts' within {logits.bound:.2g}, got {logits.gap:.2g} off them")
+        verdict: Verdict = "failed" if failed else "undecided" if undecided else "passed"
+        return IdentityReport(verdict, tuple(failed or undecided), tuple(products), logits)
 
 
 def identity_test(
     model: Any,
-    adapters: Sequence[Adapter],
+    parts: Sequence[Adapter],
     weights: Sequence[float],
     folder: Path,
-    written: Sequence[_Written],
+    intended: Callable[[str], Intended],
     seed: int,
-) -> dict[str, Any]:
-    """Compare the logits of the merged adapter in `folder` with the weighted sum of the parts, all through peft.
+) -> IdentityReport:
+    """Whether the adapter in `folder` computes the weighted sum of the parts, everything through peft.
 
-    Returns:
-        ``gap`` (largest difference of a logit), ``bound`` on that logit, ``holds``, ``moved`` (how far the adapters
-        move the logits from the base; a test with a bound above that would not notice a missing adapter), ``decisive``
-        (bound below moved), ``dtype`` of the runs, ``derived`` (False where an operation of this architecture has no
-        known rounding and a multiple of the largest logit stands in), ``text``.
-
-    Raises:
-        ValueError: peft does not load what was written.
+    Args:
+        model: the base; it is changed to float64 or float32 and wrapped.
+        parts: adapters on disk; `weights`: one each.
+        folder: the merged adapter.
+        intended: its factors by peft's layer. Where something was cut off on purpose, products may differ by as much,
+            and outputs are measured, not judged.
+        seed: of the inputs.
     """
-    from peft.tuners.lora import LoraLayer
-
+    names = {f"part{i}": w for i, w in enumerate(weights)}
     double = sum(p.numel() for p in model.parameters()) <= DOUBLE_LIMIT
-    model = model.double() if double else model.float()
-    with contextlib.suppress(AttributeError, ValueError):
-        model.set_attn_implementation("eager")  # named steps, whose rounding can be traced
-    vocabulary = int(getattr(model.config, "vocab_size", 0) or model.get_input_embeddings().weight.shape[0])
-    tokens = torch.randint(vocabulary, (1, TOKENS), generator=generator(seed, "identity"))
-    with torch.no_grad():
-        plain = outputs(model, tokens).double()
-    names = [f"part{i}" for i in range(len(adapters))]
-    wrapped = with_adapters(model, [*(a.path for a in adapters), folder], [*names, "merged"])
-    wrapped = wrapped.double() if double else wrapped.float()
-    layers = {n.removeprefix("base_model.model."): m for n, m in wrapped.named_modules() if isinstance(m, LoraLayer)}
-    has = {n for n, m in layers.items() if "merged" in m.lora_A or "merged" in m.lora_embedding_A}
-    expected = {m.name for m in written}
-    require(has == expected, "merged adapter", f"{len(expected)} modules once peft has loaded it", len(has))
-    activate(wrapped, ["merged"])
-    with torch.no_grad():
-        merged = outputs(wrapped, tokens).double()
-    activate(wrapped, names, weights)
-    reach = {m.name: m.bound + m.truncation + 1e-14 * m.norm for m in written}
-    wanted, bound_of, derived = _watched(wrapped, layers, names, tokens, reach)
-    gap = (merged - wanted).abs()
-    worst = int(gap.argmax())
-    index = (worst // gap.shape[1], worst % gap.shape[1])
-    bound = bound_of(index)
-    largest = float(gap.max())
-    moved = float((wanted - plain).abs().max())
-    return {
-        "gap": largest,
-        "bound": bound,
-        "holds": bool(math.isfinite(largest) and largest <= bound),
-        "moved": moved,
-        "decisive": bound < moved,
-        "logits": gap.numel(),
-        "dtype": "float64" if double else "float32",
-        "derived": derived,
-        "text": f"{gap.numel()} logits: merged and weighted sum differ by at most {largest:.3g}, bound {bound:.3g}; "
-        f"the adapters move them by {moved:.3g}",
-    }
-
-
-def _watched(
-    wrapped: Any, layers: dict[str, Any], names: Sequence[str], tokens: torch.Tensor, reach: dict[str, float]
-) -> tuple[torch.Tensor, Any, bool]:
-    """Logits of the parts, and a function from an index to the bound on the merged adapter's difference there."""
-    sizes: dict[int, torch.Tensor] = {}
-    gaps: dict[nn.Module, Any] = {}
-
-    def watch(name: str, layer: Any) -> Any:
-        def gap(module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> Local:
-            sizes[len(trace.results)] = reach.get(name, 0.0) * _norms(inputs[0], output)
-            error = _two_ways(layer, [*names], inputs[0], output)
-            return Local(error, error)
-
-        return gap
-
-    for name, layer in layers.items():
-        gaps[layer] = watch(name, layer)
-    trace = RoundingTrace(wrapped, gaps)
-    derived = True
     try:
-        with quiet(), trace.watching():
-            logits = outputs(wrapped, tokens)
-    except ValueError:  # an operation whose rounding is not known: only the stored factors are bounded
-        derived = False
-        trace = _Plain(wrapped, gaps)
-        sizes.clear()
-        with quiet(), trace.watching():
-            logits = outputs(wrapped, tokens)
-
-    def bound(index: tuple[int, ...]) -> float:
-        gradients = torch.autograd.grad(logits[index], trace.results, retain_graph=True, allow_unused=True)
-        total = 0.0
-        for i, (gradient, error) in enumerate(zip(gradients, trace.errors, strict=True)):
-            if gradient is None:
-                continue
-            slope = gradient.double().abs()
-            total += float((slope * error.certain.double()).sum())
-            if i in sizes:
-                total += float((slope.norm(dim=-1) * sizes[i]).sum())
-        if not derived:
-            total += 2.0**20 * UNIT[logits.dtype] * float(logits.detach().abs().max())
-        return total
-
-    return logits.detach().double(), bound, derived
+        wrapped = with_adapters(spelled_out(model), [p.path for p in parts], list(names))
+    except Exception as error:  # every way in which peft can fail
+        return IdentityReport("undecided", (f"peft could not load the parts: {_first(error)}",), (), None)
+    try:
+        with quiet():
+            wrapped.load_adapter(str(folder), adapter_name="merged")
+    except Exception as error:
+        return IdentityReport("failed", (f"peft does not load the merged adapter: {_first(error)}",), (), None)
+    for name, part in zip(names, parts, strict=True):
+        lost = supply(lora_layers(wrapped), name, part)
+        if lost:
+            return IdentityReport("undecided", (f"{part.name}: peft does not load {lost[0]}",), (), None)
+    wrapped = (wrapped.double() if double else wrapped.float()).eval().requires_grad_(False)
+    return Comparison(wrapped, names, intended, seed).judge(folder)
 
 
-class _Plain(RoundingTrace):
-    """Watches the adapted layers only."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        fresh = not self.inside and getattr(func, "__name__", "") == "embedding"
-        if fresh and isinstance(out, torch.Tensor) and not out.requires_grad:
-            return out.requires_grad_()
-        return out
-
-
-def _norms(x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-    """Euclidean norms of the inputs per token; 1 for the one-hot inputs of an embedding."""
-    if not x.dtype.is_floating_point:
-        return torch.ones(output.shape[:-1], dtype=torch.float64)
-    norms: torch.Tensor = x.detach().double().norm(dim=-1)
-    return norms
+def supply(layers: Mapping[str, Any], name: str, part: Adapter) -> list[str]:
+    """Hand peft the factors that it passed over, because the file has another name for them; what has no layer."""
+    lost = []
+    for module in part.modules.values():
+        layer = layers.get(module.name)
+        if module.parameter is not None:
+            continue  # read by peft under the names of its wrappers, or not at all
+        if layer is None or not holds(layer, name):
+            lost.append(module.name)
+        elif idle(layer, name):
+            for mine, stored in zip(factors(layer, name), part.factors(module.name), strict=True):
+                mine.data = stored.to(mine.dtype)
+    return lost
 
 
-def _two_ways(layer: Any, names: Sequence[str], x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-    """Most that rounding makes the layer's outputs differ between the parts and the merged adapter, entry by entry."""
-    base = layer.get_base_layer()
-    unit, inner = UNIT[output.dtype], sum_unit(output.dtype)
-    weight = base.weight.detach().double().abs()
-    shape = output.detach()
-    terms = 1
-    if not x.dtype.is_floating_point:
-        base_size = torch.zeros_like(shape, dtype=torch.float64)  # looked up alike in both runs
-    else:
-        a = x.detach().double().abs()
-        terms = a.shape[-1]
-        conv = weight.shape[0] == terms and (weight.shape[1] != terms or type(base).__name__ == "Conv1D")
-        base_size = a @ (weight if conv else weight.T)
-        if getattr(base, "bias", None) is not None:
-            base_size = base_size + base.bias.detach().double().abs()
-    side = torch.zeros_like(base_size)
-    ranks = 0
-    for name in [*names, "merged"]:
-        if name in layer.lora_A:
-            f_a, f_b = (f.weight.detach().double().abs() for f in (layer.lora_A[name], layer.lora_B[name]))
-            side = side + abs(layer.scaling[name]) * (x.detach().double().abs() @ f_a.T @ f_b.T)
-        elif name in layer.lora_embedding_A:
-            f_a, f_b = (f[name].detach().double().abs() for f in (layer.lora_embedding_A, layer.lora_embedding_B))
-            side = side + abs(layer.scaling[name]) * (f_a.T[x] @ f_b.T)
-        else:
-            continue
-        ranks = max(ranks, f_a.shape[0])
-    k = len(names)
-    on_base = 2.0 * math.expm1((terms + 1) * math.log1p(inner) + (k + 3) * math.log1p(unit))
-    on_side = math.expm1((terms + ranks) * math.log1p(inner) + (k + 4) * math.log1p(unit))
-    # adding the side paths to an embedding's row rounds the row too
-    rows = 2.0 * (k + 1) * unit * output.detach().double().abs()
-    return on_base * base_size + on_side * side + rows
+def _first(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{type(error).__name__}: {lines[0][:160]}"

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from empirical.adapters.base import load_model
 from empirical.adapters.files import (
     Adapter,
     Draft,
@@ -30,6 +31,7 @@ from empirical.adapters.files import (
     read_all,
     write_adapter,
 )
+from empirical.adapters.identity import IdentityReport, Intended, identity_test
 from empirical.adapters.names import factor_key
 from theory.adapters import adapter_scale
 from theory.lowrank import LowRank
@@ -74,10 +76,6 @@ class Written:
         )
 
 
-class IdentityFailed(RuntimeError):
-    """The merged adapter does not compute what its parts do; nothing was published."""
-
-
 @dataclass(frozen=True)
 class MergedModule:
     """One module of a merged adapter.
@@ -114,19 +112,40 @@ class MergeReport:
     rounding: float
     bound: float
     notes: list[str] = field(default_factory=list)
-    identity: dict[str, Any] | None = None
+    identity: IdentityReport | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data."""
         return asdict(self)
 
 
+class IdentityFailed(RuntimeError):
+    """The merged adapter does not compute what its parts do; nothing was published.
+
+    Attributes:
+        report: what was measured.
+    """
+
+    def __init__(self, report: MergeReport) -> None:
+        self.report = report
+        reasons = report.identity.reasons if report.identity else ()
+        more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+        super().__init__(f"identity test failed, nothing was written: {''.join(reasons[:1])}{more}")
+
+
 class Stored(NamedTuple):
-    """Factors as they will be written, and what they are off by."""
+    """Factors as they will be written, what they are off by, and `exact`: before they were rounded."""
 
     A: torch.Tensor
     B: torch.Tensor
     facts: MergedModule
+    exact: Stack | None = None
+
+    def padded(self, rank: int) -> Stored:
+        """With zeros up to this rank."""
+        more = rank - self.facts.r
+        pad = torch.nn.functional.pad
+        return Stored(pad(self.A, (0, 0, 0, more)), pad(self.B, (0, more)), replace(self.facts, r=rank))
 
 
 def merge(
@@ -150,13 +169,13 @@ def merge(
         weights: one per adapter, negative allowed; by default 1 each (the plain sum).
         output: folder to write. It appears whole or not at all.
         how: exactly, unless said otherwise, and in float32.
-        base: folder or hub id of the base, ``"packaged"``, or a loaded model: the logits are then compared (on random
-            tokens of `seed`) and nothing is published unless they agree to the derived bound.
+        base: folder or hub id of the base, ``"packaged"``, or a loaded model: what was made is then held against its
+            parts (:mod:`empirical.adapters.identity`, on random inputs of `seed`), and published unless that fails.
         same_base: take bases of different names for one and the same.
 
     Raises:
         ValueError: what cannot be merged, in one line; nothing is written.
-        IdentityFailed: the logits do not agree; nothing is published.
+        IdentityFailed: it does not compute what its parts do; nothing is published.
 
     Source: claims merge_rank, eckart_young, adapter_algebra.
     """
@@ -164,8 +183,6 @@ def merge(
     target = Path(output)
     model = None
     if base is not None:
-        from empirical.adapters.base import load_model
-
         check_output(target, [Path(p) for p in paths if Path(p).is_dir()], how.force)
         model = load_model(base)
     adapters = read_all(paths, same_base, model, repair=len(paths) == 1)
@@ -175,10 +192,11 @@ def merge(
     made = []
     for name in module_names(adapters):
         stored, shape = merge_module(adapters, chosen, name, how.rank, how.dtype)
-        made.append((shape, stored))
+        made.append((shape, stored._replace(exact=None)))  # which would double the memory
     padded = _common_rank(made, how.compact)
     written = [stored.facts for _, stored in padded]
-    tensors = _tensors(padded, _nests(adapters, model)) | _copies(adapters, model, notes)
+    nests = _nests(adapters, model)
+    tensors = _tensors(padded, nests) | _copies(adapters, model, notes)
     config = merged_config(adapters, [(shape, stored.facts.r) for shape, stored in padded], model)
     whole = math.hypot(*(m.norm for m in written))
     report = MergeReport(
@@ -189,15 +207,22 @@ def merge(
     with Draft(target) as draft:
         write_adapter(draft.folder, config, tensors, _card(report, config))
         if model is not None:
-            from empirical.adapters.identity import identity_test
 
-            found = identity_test(model, adapters, chosen, draft.folder, written, seed)
-            report.identity = found
-            if how.method == "exact" and not found["holds"]:
-                raise IdentityFailed(
-                    f"identity test: expected logits within {found['bound']:.3g} of the weighted sum of the parts, "
-                    f"got {found['gap']:.3g}; nothing was written"
-                )
+            def exact(place: str) -> Intended:
+                group = []
+                for shape, kept in groups[place]:
+                    made, _ = merge_module(adapters, chosen, shape.name, how.rank, how.dtype)
+                    assert made.exact is not None
+                    group.append((shape, Stored(made.exact.A, made.exact.B, made.facts).padded(kept.facts.r)))
+                a, b = _tensors(group, nests).values()
+                return Intended(a.double(), b.double(), math.hypot(*(s.facts.truncation for _, s in group)))
+
+            groups: dict[str, list[tuple[Module, Stored]]] = {}
+            for shape, stored in padded:
+                groups.setdefault(_place(shape, nests), []).append((shape, stored))
+            report.identity = identity_test(model, adapters, chosen, draft.folder, exact, seed)
+            if report.identity.verdict == "failed":
+                raise IdentityFailed(report)
         draft.publish()
     for adapter in adapters:
         adapter.close()
@@ -366,7 +391,7 @@ def _store(stack: Stack, name: str, facts: Facts, dtype: str) -> Stored:
     sizes = stack.left.diagonal().sqrt(), stack.right.diagonal().sqrt()
     bound = storage_bound(as_b, as_a, dtype, sizes)
     made = MergedModule(name, b.shape[1], facts.ranks, facts.norm, facts.lost, rounding, bound, facts.rank)
-    return Stored(as_a, as_b, made)
+    return Stored(as_a, as_b, made, stack)
 
 
 def storage_bound(
@@ -407,12 +432,7 @@ def _common_rank(made: Sequence[tuple[Module, Stored]], compact: bool) -> list[t
         largest[group] = max(largest.get(group, 0), stored.facts.r)
     padded = []
     for group, (shape, stored) in zip(groups, made, strict=True):
-        more = largest[group] - stored.facts.r
-        if more:
-            pad = torch.nn.functional.pad
-            facts = replace(stored.facts, r=largest[group])
-            stored = Stored(pad(stored.A, (0, 0, 0, more)), pad(stored.B, (0, more)), facts)
-        padded.append((shape, stored))
+        padded.append((shape, stored.padded(largest[group])))
     return padded
 
 
@@ -434,6 +454,17 @@ def _nests(adapters: Sequence[Adapter], model: Any) -> dict[tuple[str, str], int
     return found
 
 
+def _wrapped(place: str, nest: int) -> str:
+    return place + ".base_layer" * nest
+
+
+def _place(shape: Module, nests: dict[tuple[str, str], int]) -> str:
+    """Where peft puts the layer that holds these factors."""
+    if shape.parameter is None or shape.name == shape.place:
+        return shape.name
+    return _wrapped(shape.place, nests[shape.place, shape.parameter])
+
+
 def _tensors(made: Sequence[tuple[Module, Stored]], nests: dict[tuple[str, str], int]) -> dict[str, torch.Tensor]:
     """Factors by the keys of peft; experts stacked, rows of A by expert and columns of B by rank."""
     tensors: dict[str, torch.Tensor] = {}
@@ -446,7 +477,7 @@ def _tensors(made: Sequence[tuple[Module, Stored]], nests: dict[tuple[str, str],
         for kind, tensor in zip(kinds, (stored.A, stored.B), strict=True):
             tensors[factor_key(shape.name, kind)] = tensor
     for (place, parameter), stack in experts.items():
-        where = place + ".base_layer" * nests[place, parameter]
+        where = _wrapped(place, nests[place, parameter])
         tensors[factor_key(where, "A")] = torch.cat([s.A for s in stack])
         tensors[factor_key(where, "B")] = torch.stack([s.B for s in stack], -1).flatten(1)
     return tensors

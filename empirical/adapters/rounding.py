@@ -28,7 +28,7 @@ from torch.overrides import TorchFunctionMode
 #: unit roundoff: of results, and of the sums inside matrix products
 UNIT = {torch.float64: 2.0**-53, torch.float32: 2.0**-24, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}
 #: moves or copies numbers
-_EXACT = {
+EXACT = {
     "__getitem__", "cat", "chunk", "clone", "contiguous", "detach", "dropout", "embedding", "expand", "flatten",
     "masked_fill", "neg", "permute", "reshape", "split", "squeeze", "transpose", "unsqueeze", "view", "where",
 }  # fmt: skip
@@ -123,7 +123,7 @@ class RoundingTrace(TorchFunctionMode):
             return out
         if name == "embedding" and not out.requires_grad:
             return out.requires_grad_()  # the first numbers that differ from run to run start here
-        if not out.requires_grad or name in _EXACT:
+        if not out.requires_grad or name in EXACT:
             return out
         with torch.no_grad(), torch._C.DisableTorchFunction():
             error = _local_error(name, args, kwargs, out)

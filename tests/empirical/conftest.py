@@ -12,27 +12,55 @@ from typing import Any
 import pytest
 import torch
 
+#: architecture -> (classes of configuration and model, sizes), beside those of the shipped checks
+_TEXT = {"vocab_size": 61, "initializer_range": 0.2}
+_FOUR = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48, "hidden_size": 32}
+_NONE = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+_IMAGE = {"image_size": 8, "patch_size": 4, "num_channels": 3}
+TINY: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "bert": ("BertConfig", "BertForMaskedLM", {**_TEXT, **_FOUR, "max_position_embeddings": 32}),
+    "vision": ("ViTConfig", "ViTForImageClassification", {**_FOUR, **_IMAGE, "initializer_range": 0.2}),
+    "encoder-decoder": (
+        "T5Config", "T5ForConditionalGeneration",
+        {"vocab_size": 61, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4, "pad_token_id": 0,
+         "decoder_start_token_id": 0},
+    ),
+    "experts": (
+        "MixtralConfig", "MixtralForCausalLM",
+        {**_TEXT, **_FOUR, **_NONE, "num_key_value_heads": 2, "num_local_experts": 4, "num_experts_per_tok": 2},
+    ),
+    "audio": (
+        "WhisperConfig", "WhisperForConditionalGeneration",
+        {"vocab_size": 61, "d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 4,
+         "decoder_attention_heads": 4, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "num_mel_bins": 8,
+         "max_source_positions": 20, "max_target_positions": 20, "pad_token_id": 0, "bos_token_id": 1,
+         "eos_token_id": 2, "decoder_start_token_id": 1, "suppress_tokens": None, "begin_suppress_tokens": None},
+    ),
+    "images and text": (
+        "LlavaConfig", "LlavaForConditionalGeneration",
+        {"text_config": {"model_type": "llama", **_TEXT, **_FOUR, **_NONE, "num_key_value_heads": 2},
+         "vision_config": {"model_type": "clip_vision_model", **_FOUR, **_IMAGE, "projection_dim": 32},
+         "image_token_index": 60},
+    ),
+}  # fmt: skip
+
 
 @pytest.fixture(scope="session")
 def tiny_base() -> Callable[..., Any]:
-    """Architecture -> a tiny random model: "llama", "gpt2" (Conv1D) or "bert" (an encoder with a masked-token head)."""
+    """Architecture -> a tiny random model: "llama", "gpt2" (Conv1D) or one of TINY."""
 
     def build(architecture: str, dtype: torch.dtype = torch.float32, tied: bool = False) -> Any:
+        import transformers
+
         from empirical.adapters.through_peft import small_base
 
-        if architecture != "bert":
+        if architecture not in TINY:
             return small_base(architecture, dtype, tied)
-        from transformers import BertConfig, BertForMaskedLM
-
-        eager: dict[str, Any] = {"attn_implementation": "eager"}
-        config = BertConfig(
-            vocab_size=61, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
-            max_position_embeddings=32, initializer_range=0.2, tie_word_embeddings=tied, **eager,
-        )  # fmt: skip
+        settings, model, sizes = TINY[architecture]
+        config = getattr(transformers, settings)(**sizes, tie_word_embeddings=tied)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            model: Any = BertForMaskedLM(config)
-            return model.to(dtype).eval().requires_grad_(False)
+            return getattr(transformers, model)(config).to(dtype).eval().requires_grad_(False)
 
     return build
 
@@ -59,7 +87,7 @@ def save_adapter(tiny_base: Callable[..., Any], tmp_path: Path) -> Callable[...,
         from empirical.adapters.base import quiet
         from empirical.adapters.through_peft import randomize
 
-        kind = {"bert": None}.get(architecture, "CAUSAL_LM")
+        kind = None if architecture in TINY else "CAUSAL_LM"
         config = LoraConfig(r=r, lora_alpha=alpha, target_modules=targets, task_type=kind, **options)
         with quiet():
             model: Any = get_peft_model(tiny_base(architecture), config)

@@ -33,14 +33,13 @@ def logits(base: Any, *folders: Path) -> torch.Tensor:
     from peft import PeftModel
 
     from empirical.adapters.base import quiet
-    from empirical.adapters.identity import activate
 
     names = [f"a{i}" for i in range(len(folders))]
     with quiet(), torch.no_grad():
         model: Any = PeftModel.from_pretrained(base, str(folders[0]), adapter_name=names[0])
         for folder, name in zip(folders[1:], names[1:], strict=True):
             model.load_adapter(str(folder), adapter_name=name)
-        activate(model, names)
+        model.base_model.set_adapter(names)
         found: torch.Tensor = model(input_ids=IDS).logits
         return found
 

@@ -1,0 +1,260 @@
+"""The identity test: it passes what is right, and every planted fault is caught on every kind of base."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from empirical.adapters import identity
+from empirical.adapters import merge as merging
+from empirical.adapters.files import SAFE, write_adapter
+from empirical.adapters.identity import Comparison, IdentityReport, Intended, misstored, rounding
+from empirical.adapters.inputs import candidates, outputs, spelled_out
+from empirical.adapters.merge import IdentityFailed, Written, merge
+from empirical.cli import main
+from empirical.training.bases import generator
+
+Save = Callable[..., Path]
+Base = Callable[..., Any]
+Tensors = dict[str, torch.Tensor]
+
+#: architecture -> which modules are adapted; of images and text, both towers
+BASES: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "vision": {},
+    "encoder-decoder": {},
+    "audio": {},
+    "experts": {"targets": ["q_proj", "gate"], "target_parameters": ["experts.gate_up_proj", "experts.down_proj"]},
+    "images and text": {"targets": ["q_proj", "linear_1"]},
+}
+
+
+def scaled(factor: float) -> Callable[[Tensors], None]:
+    def plant(tensors: Tensors) -> None:
+        for key in tensors:
+            if "lora_B" in key:
+                tensors[key] *= factor
+
+    return plant
+
+
+def pairs(tensors: Tensors) -> list[str]:
+    """Keys of A whose factors have the size of most others'."""
+    shapes = [
+        (tuple(v.shape), tuple(tensors[k.replace("lora_A", "lora_B")].shape))
+        for k, v in tensors.items()
+        if "lora_A" in k
+    ]
+    common = max(shapes, key=shapes.count)
+    keys = [k for k in tensors if "lora_A" in k]
+    return [k for k, s in zip(keys, shapes, strict=True) if s == common]
+
+
+def dropped(tensors: Tensors) -> None:
+    tensors[pairs(tensors)[-1].replace("lora_A", "lora_B")].zero_()
+
+
+def exchanged(tensors: Tensors) -> None:
+    one, two = pairs(tensors)[:2]
+    tensors[one], tensors[two] = tensors[two], tensors[one]
+
+
+def transposed(tensors: Tensors) -> None:
+    square = next(k for k, v in tensors.items() if v.shape[0] == v.shape[1])
+    tensors[square] = tensors[square].T.contiguous()
+
+
+FAULTS = {
+    "0": scaled(0.0), "-1x": scaled(-1.0), "0.99x": scaled(0.99), "1.01x": scaled(1.01), "0.5x": scaled(0.5),
+    "1.5x": scaled(1.5), "dropped": dropped, "exchanged": exchanged, "transposed": transposed,
+}  # fmt: skip
+
+
+@pytest.fixture
+def parts(save_adapter: Save) -> Callable[[str], list[Path]]:
+    """Two adapters for a base; of ranks that make factors of the merge square."""
+
+    def make(architecture: str) -> list[Path]:
+        return [save_adapter(f"{architecture}{i}", architecture, i, r=16, **BASES[architecture]) for i in (1, 2)]
+
+    return make
+
+
+@pytest.mark.parametrize("architecture", BASES)
+def test_what_is_right_passes_and_every_fault_is_seen(
+    architecture: str, parts: Any, tiny_base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One loaded model per base: faults in the file are seen in the file, faults of the sum in the products."""
+    kept: list[Comparison] = []
+    right = Comparison.judge
+
+    def judge(self: Comparison, folder: Path) -> IdentityReport:
+        kept.append(self)
+        return right(self, folder)
+
+    monkeypatch.setattr(Comparison, "judge", judge)
+    folders = parts(architecture)
+    for dtype in ("float32", "bfloat16", "float16"):
+        made = merge(folders, [0.7, -1.3], tmp_path / dtype, Written(dtype=dtype), base=tiny_base(architecture))
+        found = made.identity
+        assert found is not None
+        assert (found.verdict, found.reasons) == ("passed", ())
+        assert found.logits is not None
+        assert found.logits.bound < 1e-3 * found.logits.moved
+        # units of 2^-24 on one side, of 2^-11 and 2^-8 on the other
+        assert (found.logits.stored > 2.0**-17 * found.logits.moved) == (dtype != "float32")
+        assert all(p.gap <= p.bound < 1e-9 * p.effect for p in found.products)
+        # all are reached but the projector, which wants images and text at once
+        assert all(p.seeded == ("linear_1" in p.module) for p in found.products)
+    whole = kept[0]
+    exact = {n: whole.intended(n) for n in whole.layers}
+    for name, fault in FAULTS.items():
+        for dtype in ("float32", "bfloat16", "float16"):
+            stored = load_file(tmp_path / dtype / SAFE)
+            before = {k: v.clone() for k, v in stored.items()}
+            fault(stored)
+            wrong = [k for k in stored if not torch.equal(stored[k], before[k])]
+            assert wrong, name
+            assert all(misstored(stored[k], _factor(exact, k)) for k in wrong), (name, dtype)
+            assert not any(misstored(before[k], _factor(exact, k)) for k in wrong), (name, dtype)
+        planted = {f"{n}.lora_{k}": getattr(x, k).clone() for n, x in exact.items() for k in "AB"}
+        fault(planted)
+        off = []
+        for n, x in exact.items():
+            p = whole.product(n, Intended(planted[f"{n}.lora_A"], planted[f"{n}.lora_B"], x.cut), None)
+            off.append(p.gap > p.bound)
+        count = {"dropped": 1, "transposed": 1, "exchanged": 2}.get(name, len(exact))
+        assert off.count(True) == count, name
+
+
+def _factor(exact: dict[str, Intended], key: str) -> torch.Tensor:
+    name, _, kind = key.removeprefix("base_model.model.").partition(".lora_")
+    factor: torch.Tensor = getattr(exact[name], kind[0])
+    return factor
+
+
+def plant_file(monkeypatch: pytest.MonkeyPatch, fault: Callable[[Tensors], None]) -> None:
+    """After it was computed, before it is tested."""
+    right = write_adapter
+
+    def wrong(folder: Path, config: Any, tensors: Tensors, card: str) -> None:
+        tensors = {k: v.clone() for k, v in tensors.items()}
+        fault(tensors)
+        right(folder, config, tensors, card)
+
+    monkeypatch.setattr(merging, "write_adapter", wrong)
+
+
+def plant_sum(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
+    """In the computation, so that the intended factors are wrong as well."""
+    right = merging.merge_module
+
+    def wrong(*arguments: Any) -> Any:
+        stored, shape = right(*arguments)
+        assert stored.exact is not None
+        exact = stored.exact._replace(B=stored.exact.B * factor)
+        return stored._replace(B=exact.B.to(stored.B.dtype), exact=exact), shape
+
+    monkeypatch.setattr(merging, "merge_module", wrong)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_stops_the_merge(
+    fault: str, dtype: str, parts: Any, tiny_base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = parts("llama")
+    plant_file(monkeypatch, FAULTS[fault])
+    with pytest.raises(IdentityFailed, match=r"nothing was written: .*expected the factors of the sum") as caught:
+        merge(folders, [0.7, -1.3], tmp_path / "c", Written(dtype=dtype), base=tiny_base("llama"))
+    assert caught.value.report.identity is not None
+    assert caught.value.report.identity.verdict == "failed"
+    assert sorted(tmp_path.iterdir()) == sorted(folders)
+
+
+@pytest.mark.parametrize("limit", [identity.DOUBLE_LIMIT, 0])
+def test_a_wrong_sum_is_seen_in_products_and_outputs(
+    limit: int, parts: Any, tiny_base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In float64, and in float32 as with bases that are too large for it."""
+    monkeypatch.setattr(identity, "DOUBLE_LIMIT", limit)
+    folders = parts("llama")
+    made = merge(folders, [0.7, -1.3], tmp_path / "c", base=tiny_base("llama"))
+    assert made.identity is not None
+    assert made.identity.verdict == "passed"
+    plant_sum(monkeypatch, 1.01)
+    with pytest.raises(IdentityFailed) as caught:
+        merge(folders, [0.7, -1.3], tmp_path / "d", base=tiny_base("llama"))
+    found = caught.value.report.identity
+    assert found is not None
+    assert [r.partition(":")[0] for r in found.reasons] == [*(p.module for p in found.products), "outputs"]
+
+
+def test_what_cannot_be_decided_says_so(
+    parts: Any, tiny_base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A base that does not run: the modules are compared all the same, the merge is written, the status is 3."""
+    folders = [str(f) for f in parts("llama")]
+    tiny_base("llama").save_pretrained(tmp_path / "base")
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr("transformers.models.llama.modeling_llama.LlamaModel.forward", broken)
+    common = ["--base", str(tmp_path / "base"), "--json", "-"]
+    assert main(["merge", *folders, "-o", str(tmp_path / "c"), *common]) == 3
+    report = json.loads(capsys.readouterr().out)["identity"]
+    assert report["verdict"] == "undecided"
+    assert report["reasons"] == ["the base could not be run: RuntimeError: no such kernel"]
+    assert (tmp_path / "c" / SAFE).is_file()
+    assert main(["merge", *folders, "-o", str(tmp_path / "d"), "--base", str(tmp_path / "base")]) == 3
+    assert "identity test undecided: the base could not be run" in capsys.readouterr().out
+    plant_sum(monkeypatch, 0.99)
+    assert main(["merge", *folders, "-o", str(tmp_path / "e"), *common]) == 1
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["identity"]["verdict"] == "failed"
+    assert "lora-limits: merge: identity test failed, nothing was written" in captured.err
+    assert not (tmp_path / "e").exists()
+
+
+def test_a_truncated_merge_may_differ_by_what_it_cut_off(parts: Any, tiny_base: Base, tmp_path: Path) -> None:
+    made = merge(parts("llama"), None, tmp_path / "c", Written("svd", 3), base=tiny_base("llama"))
+    assert made.identity is not None
+    assert made.identity.verdict == "passed"
+    assert all(0.0 < p.gap <= p.bound for p in made.identity.products)
+
+
+@pytest.mark.parametrize("architecture", BASES)
+def test_noise_foretells_rounding(architecture: str, tiny_base: Base) -> None:
+    """The float32 run is as far from the float64 run as its own noise says, output by output, and not much less."""
+    wide, narrow = (spelled_out(tiny_base(architecture, dtype)) for dtype in (torch.float64, torch.float32))
+    given = next(candidates(narrow, generator(1, "input")))
+
+    def run(model: Any) -> torch.Tensor:
+        ready = {k: v.to(model.dtype) if v.dtype.is_floating_point else v for k, v in given.items()}
+        with torch.no_grad():
+            return outputs(model(**ready)).double()
+
+    plain = run(narrow)
+    bound, gap = rounding(lambda: run(narrow), plain, 0), (run(wide) - plain).abs()
+    assert bool((gap <= bound).all())
+    # of LIKELY sqrt(2) standard deviations of errors that are all of the largest size, which real ones are not
+    assert float(bound.square().mean().sqrt()) <= 100 * float(gap.square().mean().sqrt())
+
+
+def test_stored_factors_are_rounded_once_and_no_more() -> None:
+    draw = torch.Generator().manual_seed(0)
+    exact = torch.randn(40, 30, generator=draw, dtype=torch.float64) * torch.exp2(
+        torch.randint(-30, 4, (40, 30), generator=draw)
+    )
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        stored = exact.to(dtype)
+        assert not misstored(stored, exact)
+        stored.view(torch.int16 if dtype.itemsize == 2 else torch.int32)[3, 4] += 1  # one unit in the last place
+        assert misstored(stored, exact)
+    assert misstored(exact[:, :3].float(), exact)
+    assert misstored(exact.float() * torch.inf, exact)
