@@ -608,18 +608,19 @@ Qed.
 
 End Moments.
 
-Section MomentLimits.
-Variables (R : realFieldType) (Y Z : finType) (a : Y -> Z -> R) (b : {ffun Y -> Z} -> Z -> R).
-Implicit Types (q : {ffun Y -> Z}) (k t : nat).
-
 (* additive_limit, part 3, without uniformity (ours): let the values of the table be independent with
    any law mu; the k-th binomial moment of the number of bridges answered right is at most C(n, k)
    times the complete homogeneous polynomial of mu, 'C(k+m-1, k) / m^k where mu is uniform. *)
-Theorem additive_moments_weighted (mu : Z -> R) k :
+Theorem additive_moments_weighted (R : realFieldType) (Y Z : finType) (mu : Z -> R)
+    (a : Y -> Z -> R) (b : {ffun Y -> Z} -> Z -> R) (k : nat) :
   (forall z, 0 <= mu z) -> \sum_z mu z = 1 ->
   \sum_(q : {ffun Y -> Z}) table_weight mu q * ('C(\sum_y correct a b y q, k))%:R
     <= ('C(#|Y|, k))%:R * complete_homogeneous mu k.
 Proof. by move=> mu_ge0 mu1; have := moments_weight a b mu_ge0 k; rewrite mu1 expr1n mulr1. Qed.
+
+Section MomentLimits.
+Variables (R : realFieldType) (Y Z : finType) (a : Y -> Z -> R) (b : {ffun Y -> Z} -> Z -> R).
+Implicit Types (q : {ffun Y -> Z}) (k t : nat).
 
 (* additive_limit, part 3, the moments behind it (ours): on each k-subset of the bridges one table at
    most is answered for each multiset of k values, whatever the values elsewhere. *)
