@@ -2,45 +2,48 @@
 
 The same two adapters, written to disk, one square module of width 4096: the audit and the exact merge read them from
 there; peft merges them with ``svd`` on a loaded layer; the dense audit decomposes the out x in updates. Ratios and the
-agreement of the numbers are printed and asserted. The shapes of a 7B model (32 layers, 7 modules) give seconds and
-memory, without a dense counterpart, which would take hours.
+agreement of the numbers are printed and asserted. The shapes of an 8B model (32 layers of 7 modules, and the
+head) give seconds and memory at ranks 16 and 128, without a dense counterpart, which would take hours.
 """
 
-import json
-import resource
+import subprocess
+import sys
 import time
 from pathlib import Path
 
-import numpy as np
+import pytest
 import torch
 from peft import LoraConfig, PeftModel
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from empirical.adapters.audit import audit
-from empirical.adapters.merge import merge
+from empirical.adapters.merge import Written, merge
 
 R, WIDTH = 16, 4096
 #: both sides agree to this, relative: peft and the dense audit work in float32
 AGREE = 1e-5
-SEVEN = {
-    "self_attn.q_proj": (4096, 4096), "self_attn.k_proj": (4096, 4096), "self_attn.v_proj": (4096, 4096),
-    "self_attn.o_proj": (4096, 4096), "mlp.gate_proj": (11008, 4096), "mlp.up_proj": (11008, 4096),
-    "mlp.down_proj": (4096, 11008),
+EIGHT = {
+    "self_attn.q_proj": (4096, 4096), "self_attn.k_proj": (1024, 4096), "self_attn.v_proj": (1024, 4096),
+    "self_attn.o_proj": (4096, 4096), "mlp.gate_proj": (14336, 4096), "mlp.up_proj": (14336, 4096),
+    "mlp.down_proj": (4096, 14336),
 }  # fmt: skip
 
 
-def write(folder: Path, shapes: dict[str, tuple[int, int]], seed: int) -> Path:
+def write(
+    folder: Path, shapes: dict[str, tuple[int, int]], seed: int, r: int = R, dtype: torch.dtype = torch.float32
+) -> Path:
     """An adapter with Gaussian factors of decaying strength."""
     draw = torch.Generator().manual_seed(seed)
-    decay = torch.exp(-0.1 * torch.arange(R))
+    decay = torch.exp(-0.1 * torch.arange(r) * R / r)
     tensors = {}
     for name, (out, inner) in shapes.items():
         stem = f"base_model.model.{name}."
-        tensors[stem + "lora_A.weight"] = torch.randn(R, inner, generator=draw) / inner**0.5 * decay[:, None]
-        tensors[stem + "lora_B.weight"] = torch.randn(out, R, generator=draw) / R**0.5
+        tensors[stem + "lora_A.weight"] = torch.randn(r, inner, generator=draw) / inner**0.5 * decay[:, None]
+        tensors[stem + "lora_B.weight"] = torch.randn(out, r, generator=draw) / r**0.5
     folder.mkdir()
+    tensors = {k: v.to(dtype) for k, v in tensors.items()}
     save_file(tensors, str(folder / "adapter_model.safetensors"))
-    config = LoraConfig(r=R, lora_alpha=2 * R, target_modules=sorted({n.rpartition(".")[2] for n in shapes}))
+    config = LoraConfig(r=r, lora_alpha=2 * r, target_modules=sorted({n.rpartition(".")[2] for n in shapes}))
     config.save_pretrained(str(folder))
     return folder
 
@@ -104,18 +107,40 @@ def test_one_wide_module(benchmark, tmp_path: Path) -> None:
     assert by_dense / audited >= 100
 
 
-def test_shapes_of_a_7b_model(benchmark, tmp_path: Path) -> None:
-    benchmark.group = "two rank-16 adapters on the shapes of a 7B model"
-    shapes = {f"model.layers.{i}.{name}": shape for i in range(32) for name, shape in SEVEN.items()}
-    folders = [write(tmp_path / f"a{i}", shapes, i) for i in range(2)]
+@pytest.mark.parametrize("rank", [16, 128])
+def test_shapes_of_an_8b_model(benchmark, rank: int, tmp_path: Path) -> None:
+    """Audit and exact merge of bfloat16 adapters, the merge beside reading and writing the same bytes."""
+    shapes = {f"model.layers.{i}.{name}": shape for i in range(32) for name, shape in EIGHT.items()}
+    shapes["lm_head"] = (128256, 4096)
+    folders = [write(tmp_path / f"a{i}", shapes, i, rank, torch.bfloat16) for i in range(2)]
     started = time.perf_counter()
-    data = benchmark.pedantic(audit, args=(folders,), rounds=1, iterations=1)
-    audited = time.perf_counter() - started
-    started = time.perf_counter()
-    made = merge(folders, output=tmp_path / "exact")
+    made = merge(folders, output=tmp_path / "exact", how=Written(dtype="bfloat16"))
     merged = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"\n7B shapes: audit {audited:.1f} s, exact merge {merged:.1f} s, peak memory of the process {peak:.2f} GiB")
-    assert len(data.modules) == len(made.modules) == 224
-    assert np.isfinite(data.total.norm)
-    assert json.loads((tmp_path / "exact" / "adapter_config.json").read_text())["r"] == 2 * R
+    started = time.perf_counter()
+    copies = [{k: v.clone() for k, v in load_file(f / "adapter_model.safetensors").items()} for f in folders]
+    save_file({f"{i}.{k}": v for i, c in enumerate(copies) for k, v in c.items()}, str(tmp_path / "copy.safetensors"))
+    copied = time.perf_counter() - started
+    del copies
+    benchmark.group = "two bfloat16 adapters on the shapes of an 8B model"
+    audited, peak = benchmark.pedantic(audited_alone, args=(folders,), rounds=1, iterations=1)
+    print(
+        f"\n8B shapes, rank {rank}: audit {audited:.1f} s, {peak:.2f} GiB; exact merge {merged:.1f} s, reading and "
+        f"writing the same bytes {copied:.1f} s, ratio {merged / copied:.2f}"
+    )
+    assert len(made.modules) == 225
+    assert {m.r for m in made.modules} == {2 * rank}
+    assert made.rounding == 0.0  # weights of 1 and a scale of 2
+
+
+def audited_alone(folders: list[Path]) -> tuple[float, float]:
+    """Seconds and peak memory (GiB) of an audit in a process of its own."""
+    code = (
+        "import sys, time, resource; from empirical.adapters.audit import audit; started = time.perf_counter(); "
+        "audit(sys.argv[1:]); print(time.perf_counter() - started, "
+        "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code, *map(str, folders)]
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root)
+    seconds, peak = done.stdout.split()[-2:]
+    return float(seconds), float(peak)
