@@ -107,7 +107,7 @@ def skeleton(base: Any, local: bool = False) -> nn.Module:
     try:
         with warnings.catch_warnings(), torch.device("meta"):
             warnings.simplefilter("ignore")
-            config = transformers.AutoConfig.from_pretrained(str(base), local_files_only=local)
+            config = transformers.AutoConfig.from_pretrained(str(base), local_files_only=local, trust_remote_code=False)
             names = getattr(config, "architectures", None) or []
             found = getattr(transformers, names[0], None) if names else None
             if found is not None:
