@@ -107,14 +107,14 @@ class IdentityReport:
         said = list(self.reasons)
         if worst is not None:
             gap, bound = _share(worst.gap, worst.effect), _share(worst.bound, worst.effect)
-            said.append(f"{len(self.products)} modules: at most {gap} of what the adapters do there, bound {bound}")
+            said.append(f"{len(self.products)} modules within {gap} of what the adapters do there (bound {bound})")
         seeded = sum(p.seeded for p in self.products)
         if seeded:
             said.append(f"{seeded} of them on random activations, since no input reached them")
         if self.logits is not None:
             x = self.logits
             said.append(
-                f"{x.count} outputs: closest to its bound {x.bound:.2g} is {x.gap:.2g}; the adapters move them by "
+                f"{x.count} outputs differ by at most {x.gap:.2g}, bound {x.bound:.2g}; the adapters move them by "
                 f"{x.moved:.3g}, storing by {x.stored:.2g}"
             )
         return "; ".join(said)
