@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 
 from theory.claims import Claim, RegistryError, load
@@ -59,7 +60,13 @@ def _statements(claims: dict[str, Claim], write: bool) -> int:
     failure = formal.build(folder)
     if failure:
         raise RegistryError(f"statements: expected the proofs to build, got: {failure}")
-    golden = formal.ask(folder, source)
+    try:
+        golden = formal.ask(folder, source)
+    except subprocess.CalledProcessError as error:
+        got = " ".join(error.stderr.split("Error:")[-1].split())
+        raise RegistryError(
+            f"statements: expected the theorems of claims.toml in proofs/<topic>.v, got: {got}"
+        ) from error
     write_text(folder / "statements.v", source)
     write_text(folder / "statements.v.out", golden)
     embed(ROOT / "README.md", "claims", markdown(claims))

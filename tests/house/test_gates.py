@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from theory.__main__ import main
 from theory.claims import Claim, load
 from theory.verify.mutants import Mutant, find, judge
 from theory.verify.run import Formal, Numeric, Symbolic, verify
@@ -240,3 +241,20 @@ def test_setup_without_python_gets_one_line_and_exit_two(tmp_path: Path) -> None
     )  # fmt: skip
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_theorem_that_no_proof_states_is_one_line_and_nothing_is_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ask(*_: object) -> str:
+        raise subprocess.CalledProcessError(
+            1, "coqc", stderr="File x, line 1:\nError: The reference merging.nope\nwas not found.\n"
+        )
+
+    for name, planted in (("missing_tools", lambda *_: None), ("build", lambda *_: None), ("ask", ask)):
+        monkeypatch.setattr(f"theory.verify.formal.{name}", planted)
+    monkeypatch.setattr("theory.__main__.write_text", lambda *_: pytest.fail("written"))
+    assert main(["statements", "--write"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "claims.toml" in line
+    assert "merging.nope was not found" in line

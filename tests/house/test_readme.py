@@ -19,7 +19,7 @@ def between(text: str, name: str) -> str:
 
 
 def test_the_table_of_claims_is_the_registry() -> None:
-    assert between(README, "claims") == markdown(load())
+    assert between(README, "claims") == markdown(load()), "the table is of another registry: make golden"
 
 
 def test_a_stale_table_is_noticed() -> None:
@@ -28,7 +28,7 @@ def test_a_stale_table_is_noticed() -> None:
 
 
 def test_the_table_of_experiments_is_what_the_committed_results_say() -> None:
-    assert between(README, "experiments") == summary.summary()
+    assert between(README, "experiments") == summary.summary(), "the table is of other results: make golden"
 
 
 def test_text_is_put_between_its_marks_and_nowhere_else(tmp_path: Path) -> None:
