@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 REGISTRY = Path(__file__).with_name("claims.toml")
-TOPICS = ("adapters", "approximation", "networks", "facts", "merging", "routing", "additive", "composition")
+TOPICS = (
+    "adapters", "approximation", "networks", "facts", "merging", "continual", "routing", "additive", "composition",
+)  # fmt: skip
 KINDS = ("theorem", "construction", "hypothesis")
 _REFERENCE = re.compile(r"[a-z_][\w.]*:[A-Za-z_][\w.]*")
 

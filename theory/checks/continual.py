@@ -1,0 +1,208 @@
+"""Checks of the topic continual: mean-merged rounds of heads on facts of their own, and what merging can hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+
+import numpy as np
+from hypothesis import strategies as st
+
+from theory.checks import (
+    Code,
+    Figure,
+    check,
+    expect,
+    expect_close,
+    expect_mutant_rejected,
+    expect_rejected,
+    for_all,
+)
+from theory.checks.strategies import conditions, exact_rank, seeds, with_spectrum
+from theory.continual import round_dilution, rounds_to_answer, telescoping_rank
+from theory.facts import least_rank
+from theory.numerics import EPS, stream
+
+# ---- round_dilution ----
+
+
+def _rounds(heads: int, rounds: int, seed: int) -> list[Fraction]:
+    """Shares written of one fact per head after so many rounds, by simulation: one output, unit keys, exact."""
+    rng = stream(seed, "rounds")
+    wanted = [Fraction(int(x)) for x in rng.integers(1, 9, heads)]
+    start = [Fraction(int(x), 3) for x in rng.integers(-4, 5, heads)]
+    merged = list(start)
+    for _ in range(rounds):  # each head fits its fact from the merged weights; the mean of the heads is merged
+        updates = [[wanted[h] - merged[h] if g == h else Fraction(0) for g in range(heads)] for h in range(heads)]
+        merged = [w + sum((u[g] for u in updates), Fraction(0)) / heads for g, w in enumerate(merged)]
+    moved = [(w - s, d - s) for w, s, d in zip(merged, start, wanted, strict=True)]
+    return [a / b for a, b in moved if b != 0]
+
+
+def _least_rounds(gain: Fraction, deficit: Fraction, heads: int, most: int = 400) -> float:
+    missing = Fraction(1)
+    for rounds in range(most):
+        if gain * (1 - missing) > deficit:
+            return rounds
+        missing *= Fraction(heads - 1, heads)
+    return math.inf
+
+
+@check("round_dilution")
+def round_dilution_symbolic(code: Code) -> None:
+    """Exact simulations of heads and rounds; the least number of rounds by trying them one after another."""
+    for heads in range(1, 6):
+        for rounds in range(6):
+            for share in _rounds(heads, rounds, 10 * heads + rounds):
+                expect(code.round_dilution(heads, rounds) == share, f"{heads} heads, {rounds} rounds: {share}")
+        expect(code.round_dilution(heads, 1) == Fraction(1, heads), f"one round of {heads} heads is no dilution")
+        for gain in (Fraction(5), Fraction(7, 3), Fraction(-1)):
+            for deficit in (Fraction(-1), Fraction(0), Fraction(1), Fraction(2), Fraction(22, 10), Fraction(7, 3)):
+                want = _least_rounds(gain, deficit, heads)
+                found = code.rounds_to_answer(gain, deficit, heads)
+                expect(found == want, f"{heads} heads, gain {gain}, deficit {deficit}: {want} rounds")
+    # heads that read one another's keys are no case of it: two heads with one key between them, both fitting 1
+    merged = Fraction(0)
+    for _ in range(2):
+        merged += (1 - merged + 1 - merged) / 2
+    expect(merged != code.round_dilution(2, 2), "two heads on one key write more")
+
+
+def _simulated(share: Callable[[int, int], Fraction]) -> float:
+    """Heads that write by least-norm edits on orthogonal keys, in floats; the largest error of the share."""
+    worst = [0.0]
+
+    def body(seed: int, heads: int, rounds: int, condition: float) -> None:
+        rng = stream(seed, "heads")
+        facts, out = 2, 3
+        spread = np.geomspace(1.0, 1.0 / condition, facts)
+        basis = with_spectrum(rng, heads * facts, heads * facts, np.ones(heads * facts))
+        keys = [basis[:, facts * h : facts * (h + 1)] * spread for h in range(heads)]
+        wanted = [rng.standard_normal((out, facts)) * spread for _ in range(heads)]
+        weights = np.zeros((out, heads * facts))
+        for _ in range(rounds):
+            edits = [least_rank(K, D - weights @ K).update for K, D in zip(keys, wanted, strict=True)]
+            weights = weights + sum(e.dense() for e in edits if e is not None) / heads
+        for K, D in zip(keys, wanted, strict=True):
+            error = float(np.abs(weights @ K - float(share(heads, rounds)) * D).max())
+            # each round solves with keys of this condition, and so errs by some eps times it and the size of D
+            allowed = 64 * (rounds + 1) * heads * condition * EPS * (1 + float(np.abs(D).max()))
+            expect(error <= allowed, f"{heads} heads, {rounds} rounds: off by {error:.3g}, allowed {allowed:.3g}")
+            worst[0] = max(worst[0], error)
+
+    for_all(body, 20, seed=seeds, heads=st.integers(1, 5), rounds=st.integers(0, 6), condition=conditions)
+    return worst[0]
+
+
+def _answers_body(rounds: Callable[[float, float, int], float]) -> None:
+    def body(gain: float, deficit: float, heads: int) -> None:
+        found = rounds(gain, deficit, heads)
+        if deficit < 0:
+            expect(found == 0, "the base answers it already")
+        elif gain <= deficit:
+            expect(found == math.inf, "no number of rounds will do")
+        else:
+            won, lost = Fraction(gain), Fraction(deficit)
+            at = int(found)
+            expect(won * round_dilution(heads, at) > lost, f"{at} rounds do not answer")
+            expect(not won * round_dilution(heads, at - 1) > lost, f"{at - 1} rounds answer already")
+
+    numbers = st.floats(-4, 40, allow_nan=False, width=32)
+    for_all(body, 60, gain=numbers, deficit=numbers, heads=st.integers(1, 60))
+    expect(rounds(14.4, 8.2, 4) == 3, "14.4 over 8.2 with 4 heads")
+    expect(rounds(10.0, 5.0, 32) == 22, "10 over 5 with 32 heads")
+    expect(rounds(0.1 * 3, 0.1, 2) == 1, "floats are taken as they are")
+    # beyond exact arithmetic one too many at worst: 1 - 1e-12 must be written by 1000 heads
+    slow = rounds(1.0, 1.0 - 1e-12, 1000)
+    left = math.log(1.0 - (1.0 - 1e-12)) / math.log1p(-1 / 1000)
+    expect(left < slow <= left + 3, f"{slow} rounds for {left:.6g}")
+
+
+@check("round_dilution")
+def round_dilution_numeric() -> Figure:
+    """Heads that write by least-norm edits, the least rounds for drawn gains, rejections, mutants."""
+    worst = _simulated(round_dilution)
+    for what, share in {
+        "one per cent up": lambda h, t: round_dilution(h, t) * Fraction(101, 100),
+        "one round less": lambda h, t: round_dilution(h, max(t - 1, 0)),
+        "dilution alone": lambda h, t: Fraction(1, h),
+    }.items():
+        expect_mutant_rejected(_simulated, share, what)
+    _answers_body(rounds_to_answer)
+    expect_mutant_rejected(_answers_body, lambda g, d, h: rounds_to_answer(g, d, h) + 1, "one round more")
+    for call in (lambda h: round_dilution(h, 1), lambda h: rounds_to_answer(2.0, 1.0, h)):
+        for none in (0, 1.5, True):
+            expect_rejected("heads", call, none)
+    expect_rejected("rounds", round_dilution, 2, -1)
+    for wrong in (math.nan, math.inf, "1"):
+        expect_rejected("gain", rounds_to_answer, wrong, 1.0, 2)
+        expect_rejected("deficit", rounds_to_answer, 1.0, wrong, 2)
+    return Figure("largest error of the share of a fact that was written", worst, "of its change")
+
+
+# ---- telescoping_merge ----
+
+
+def _merged_rank(heads: int, r: int, rounds: int, reset: bool, side: int, seed: int) -> int:
+    """Rank of what is merged when every head moves at random through whole matrices of rank r."""
+    rng = stream(seed, "telescoping")
+    merged = np.zeros((side, side), dtype=np.int64)
+    held = [np.zeros((side, side), dtype=np.int64) for _ in range(heads)]
+    for _ in range(rounds):
+        for h in range(heads):
+            new = rng.integers(-2, 3, (side, r)) @ rng.integers(-2, 3, (r, side))
+            merged += new if reset else new - held[h]
+            held[h] = new
+    return exact_rank(merged.tolist())
+
+
+def _telescoping_body(bound: Callable[[int, int, int, bool], int]) -> None:
+    """Never above the bound, and attained by one of a few draws where the matrix has room for it."""
+    for heads, r, rounds in ((1, 1, 0), (1, 2, 3), (2, 1, 1), (2, 1, 3), (3, 1, 2), (2, 2, 2), (2, 0, 2)):
+        for reset in (False, True):
+            most = bound(heads, r, rounds, reset)
+            side = heads * r * max(rounds, 1) + 1
+            ranks = [_merged_rank(heads, r, rounds, reset, side, seed) for seed in range(4)]
+            where = f"{heads} heads of rank {r}, {rounds} rounds, {'with' if reset else 'without'} reset"
+            expect(max(ranks) == most, f"{where}: ranks {ranks}, bound {most}")
+
+
+@check("telescoping_merge")
+def telescoping_merge_symbolic(code: Code) -> None:
+    """Ranks of whole matrices, exact: never above the bound, and attained."""
+    _telescoping_body(code.telescoping_rank)
+
+
+@check("telescoping_merge")
+def telescoping_merge_numeric() -> Figure:
+    """Drawn heads in floats through their singular values, rejections, mutants."""
+    worst = [0]
+
+    def body(seed: int, heads: int, r: int, rounds: int, reset: bool) -> None:
+        rng, side = stream(seed, "float"), 12
+        merged, held = np.zeros((side, side)), [np.zeros((side, side))] * heads
+        for _ in range(rounds):
+            fresh = [rng.standard_normal((side, r)) @ rng.standard_normal((r, side)) for _ in range(heads)]
+            merged = merged + sum(u if reset else u - old for u, old in zip(fresh, held, strict=True))
+            held = fresh
+        values = np.linalg.svd(merged, compute_uv=False)
+        # sums of heads * rounds matrices of norm about side: what telescopes leaves their rounding
+        found = int(np.count_nonzero(values > 64 * EPS * side * side * max(heads * rounds, 1)))
+        most = telescoping_rank(heads, r, rounds, reset)
+        expect(found == min(most, side), f"rank {found} for {heads, r, rounds, reset}, bound {most}")
+        worst[0] = max(worst[0], found)
+
+    few = st.integers(0, 2)
+    for_all(body, 30, seed=seeds, heads=st.integers(1, 3), r=few, rounds=st.integers(0, 4), reset=st.booleans())
+    for what, mutant in {
+        "no reset counted as reset": lambda h, r, t, reset: telescoping_rank(h, r, t, True),
+        "one more": lambda h, r, t, reset: telescoping_rank(h, r, t, reset) + 1,
+        "without the heads": lambda h, r, t, reset: telescoping_rank(1, r, t, reset),
+    }.items():
+        expect_mutant_rejected(_telescoping_body, mutant, what)
+    expect_rejected("heads", telescoping_rank, 0, 1, 1, True)
+    expect_rejected("r", telescoping_rank, 1, -1, 1, True)
+    expect_rejected("rounds", telescoping_rank, 1, 1, -1, True)
+    expect_close(telescoping_rank(3, 2, 50, False), 6, 0.0, "fifty rounds without reset")
+    return Figure("largest rank seen, equal to its bound", worst[0], "rank")
