@@ -15,7 +15,7 @@ Local Open Scope ring_scope.
 
 (* A uniform mean closes one H-th of what is left in each round, where each head fits its own facts from
    the merged weights and leaves the keys of the others alone. *)
-Lemma round_dilution (F : fieldType) (m n H : nat) (N : 'I_H -> nat)
+Theorem round_dilution (F : fieldType) (m n H : nat) (N : 'I_H -> nat)
     (K : forall h, 'M[F]_(n, N h)) (D : forall h, 'M[F]_(m, N h))
     (W : nat -> 'M[F]_(m, n)) (U : nat -> 'I_H -> 'M[F]_(m, n)) :
   H%:R != 0 :> F ->
@@ -32,7 +32,7 @@ Qed.
 
 (* Without reset the merges telescope: what H heads of rank r have left after any number of rounds is
    one sum of their last updates, of rank at most H r. *)
-Lemma telescoping_merge (F : fieldType) (m n H r : nat) (c : F)
+Theorem telescoping_merge (F : fieldType) (m n H r : nat) (c : F)
     (W : nat -> 'M[F]_(m, n)) (U : nat -> 'I_H -> 'M[F]_(m, n)) :
   (forall t h, (\rank (U t h) <= r)%N) -> (forall h, U 0%N h = 0) ->
   (forall t, W t.+1 = W t + c *: \sum_h (U t.+1 h - U t h)) ->
@@ -45,3 +45,9 @@ apply: leq_trans (mxrank_scale _ _) _; rewrite -[X in (_ <= X * _)%N]card_ord -s
 elim/big_rec2: _ => [|h s A _ le_A]; first by rewrite mxrank0.
 exact: leq_trans (mxrank_add _ _) (leq_add (thin _ _) le_A).
 Qed.
+
+(* The heads must leave one another's keys alone: two heads that both fit one fact of size 1 write it
+   whole in the first round, not half of it. *)
+Example round_dilution_shared_key :
+  1 - 2%:R^-1 * (1 + 1) = 0 :> rat /\ (1 - 2%:R^-1) ^+ 1 * (1 - 0) != 0 :> rat.
+Proof. by split; apply/eqP. Qed.

@@ -1,7 +1,7 @@
 (* Written from the registry by `python -m theory statements --write`; do not edit.
    What Coq prints for it is kept in statements.v.out and compared at every verification. *)
 From mathcomp Require Import all_ssreflect all_algebra.
-From LoraLimits Require Import lowrank adapters approximation networks facts merging routing additive composition.
+From LoraLimits Require Import lowrank adapters approximation networks facts merging continual routing additive composition.
 Set Printing Width 110.
 Local Open Scope ring_scope.
 
@@ -404,6 +404,14 @@ Print Assumptions merging.interference_edits.
 (* interference *)
 Check @merging.interference_edits_coherence.
 Print Assumptions merging.interference_edits_coherence.
+
+(* round_dilution *)
+Check @continual.round_dilution.
+Print Assumptions continual.round_dilution.
+
+(* telescoping_merge *)
+Check @continual.telescoping_merge.
+Print Assumptions continual.telescoping_merge.
 
 (* hard_routing *)
 Check @routing.hard_routing.

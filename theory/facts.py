@@ -80,27 +80,51 @@ def _thin_svd(a: Array, uncertain: float = 0.0) -> tuple[int, Array, Array, Arra
     return rank, left[:, :rank], values[:rank], right[:rank]
 
 
-def margin_rank_floor(n_answers: int, eps: float | Fraction) -> int:
+def margin_rank_floor(n_answers: int, eps: float | Fraction, powers: int = 100) -> int:
     """Least rank of an update that gives N facts with N distinct answers a margin, for any keys.
 
     Args:
         n_answers: N >= 1, the number of distinct right answers. Facts that share an answer count once.
         eps: largest change of another right answer's logit, relative to the rise of the fact's own right logit;
             eps >= 0.
+        powers: entrywise powers that are tried, >= 1. With 1 the root mean square of the changes will do for `eps`;
+            the others need the largest.
 
     Returns:
-        ``ceil(N / (1 + (N - 1) eps^2))``, at least 1. A float `eps` is first rounded up by one unit in the last place,
-        so that one that stands for 1/3 or 1/sqrt(5) never gives a rank above the true floor; a Fraction is exact.
+        the least r with ``C(r + k - 1, k) (1 + (N - 1) eps^(2k)) >= N`` for every k <= powers up to the first with
+        ``(N - 1) eps^(2k) <= 1``, at least 1: the bound for
+        the matrix of logit changes (k = 1), and for its entrywise powers, whose rank is at most C(r + k - 1, k). A
+        float `eps` is first rounded up by one unit in the last place, so that one that stands for 1/3 or 1/sqrt(5)
+        never gives a rank above the true floor; a Fraction is exact.
 
     Raises:
-        ValueError: n_answers < 1, or eps negative or not finite.
+        ValueError: n_answers or powers < 1, or eps negative or not finite.
 
-    Source: claim margin_rank: (tr M)^2 <= rank(M) ||M||_F^2 for the N x N matrix of logit changes.
+    Source: claim margin_rank: (tr M)^2 <= rank(M) ||M||_F^2 for the N x N matrix of logit changes and its entrywise
+    powers (Alon; as a floor for adapters ours).
     """
-    count, bound = integer(n_answers, "n_answers", 1), exact(eps, "eps")
+    count, bound, orders = integer(n_answers, "n_answers", 1), exact(eps, "eps"), integer(powers, "powers", 1)
     require(bound >= 0, "eps", "a number >= 0", eps)
     above = bound if isinstance(eps, Rational) else Fraction(min(math.nextafter(bound, math.inf), 1.0))
-    return math.ceil(count / (1 + (count - 1) * min(above, Fraction(1)) ** 2))
+    square = min(above, Fraction(1)) ** 2
+    floor, left = 1, Fraction(1)
+    for k in range(1, orders + 1):
+        left *= square
+        floor = max(floor, _least_power_rank(k, count / (1 + (count - 1) * left)))
+        if (count - 1) * left <= 1:  # higher powers can ask for twice as many facts at most, in larger spaces
+            break
+    return floor
+
+
+def _least_power_rank(k: int, wanted: Fraction) -> int:
+    """Least r >= 1 with ``C(r + k - 1, k) >= wanted``."""
+    low, high = 0, 1
+    while math.comb(high + k - 1, k) < wanted:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if math.comb(middle + k - 1, k) >= wanted else (middle, high)
+    return high
 
 
 def circle_update(n_answers: int) -> LowRank:

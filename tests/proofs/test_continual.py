@@ -55,3 +55,9 @@ def test_merges_without_reset_telescope(heads: int, r: int) -> None:
         ranks.append((weights - start).rank())
         assert ranks[-1] <= telescoping_rank(heads, r, rounds, reset=False) == heads * r
     assert max(ranks) == heads * r  # attained, so a smaller bound would be wrong
+
+
+@pytest.mark.example("round_dilution_shared_key")
+def test_two_heads_on_one_key_write_it_whole() -> None:
+    written = Fraction(1, 2) * (1 + 1)
+    assert 1 - written == 0 != 1 - round_dilution(2, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
-from itertools import combinations, permutations, product
+from itertools import combinations, permutations, product, takewhile
 from typing import Any
 
 import numpy as np
@@ -202,14 +202,6 @@ def _equiangular_28() -> list[list[int]]:
     return [list(v) for v in sorted(set(permutations((3, 3, -1, -1, -1, -1, -1, -1), 8)))]
 
 
-def _floor_exact(count: int, eps_squared: Fraction) -> int:
-    """Least integer R with R (1 + (N - 1) eps^2) >= N, by counting up from 1."""
-    rank = 1
-    while rank * (1 + (count - 1) * eps_squared) < count:
-        rank += 1
-    return rank
-
-
 @check("margin_rank")
 def margin_rank_symbolic(code: Code) -> None:
     """(tr M)^2 <= rank(M) ||M||_F^2 and where it is attained, the circle, and the moments behind random codes."""
@@ -238,6 +230,9 @@ def margin_rank_symbolic(code: Code) -> None:
     off = {abs(gram[i][j]) for i, j in combinations(range(28), 2)}
     expect(off == {8} and {gram[i][i] for i in range(28)} == {24}, "not equiangular")
     expect(exact_rank(gram) == 7 == code.margin_rank_floor(28, Fraction(1, 3)), "28 lines do not attain the floor")
+    for n, eps in ((6, Fraction(1, 3)), (50, Fraction(1, 4)), (1000, Fraction(1, 10)), (1000, Fraction(9, 10)), (7, 1)):
+        found = code.margin_rank_floor(n, eps)
+        expect(found == _floor_by_powers(n, eps), f"floor of {n} answers at {eps}: {found}")
     for n in range(2, 9):
         simplex = [[n - 1 if i == j else -1 for j in range(n)] for i in range(n)]
         expect(exact_rank(simplex) == n - 1 == code.margin_rank_floor(n, Fraction(1, n - 1)), f"simplex of {n}")
@@ -277,6 +272,16 @@ def _rational(matrix: Any) -> list[list[Fraction]]:
     return [[Fraction(str(x)) for x in row] for row in matrix.tolist()]
 
 
+def _floor_by_powers(n: int, eps: Fraction | int) -> int:
+    """The least rank that no entrywise power forbids, powers and ranks tried one after another."""
+
+    def allowed(r: int) -> bool:
+        powers = takewhile(lambda k: k == 1 or (n - 1) * eps ** (2 * k - 2) > 1, range(1, 101))
+        return all(math.comb(r + k - 1, k) * (1 + (n - 1) * Fraction(eps) ** (2 * k)) >= n for k in powers)
+
+    return next(r for r in range(1, n + 1) if allowed(r))
+
+
 def _margin_floor_body(floor: Callable[[int, float], int]) -> None:
     def planted(data: Any) -> None:
         # logit changes M = C U K of planted integer rank; classes as rows, the fact of class j as column j
@@ -295,9 +300,9 @@ def _margin_floor_body(floor: Callable[[int, float], int]) -> None:
 
     def formula(count: int, power: int, numerator: int) -> None:
         eps = Fraction(numerator, 2**power)  # dyadic: exact as a float, and never a tie except where eps^2 makes one
-        nudged = (eps + Fraction(1, 2**60)) ** 2
         got = floor(count, float(eps))
-        expect(got == _floor_exact(count, min(nudged, Fraction(1))), f"floor {got} at N {count}, eps {eps}")
+        nudged = min(eps + Fraction(1, 2**60), Fraction(1))
+        expect(got == _floor_by_powers(count, nudged), f"floor {got} at N {count}, eps {eps}")
 
     for_all(formula, 120, count=st.integers(1, 300), power=st.integers(0, 8), numerator=st.integers(0, 255))
     expect(floor(28, 1.0 / 3.0) == 7, "28 equiangular lines")
@@ -314,6 +319,10 @@ def margin_rank_numeric() -> Figure:
     expect_rejected("eps", margin_rank_floor, 3, -0.1)
     expect_rejected("eps", margin_rank_floor, 3, math.inf)
     expect_rejected("n_answers", margin_rank_floor, 0, 0.1)
+    expect_rejected("powers", margin_rank_floor, 3, 0.1, 0)
+    for n, eps in ((26, 0.5), (50_257, 0.1)):  # the first power alone, for which a root mean square will do
+        first = math.ceil(n / (1 + (n - 1) * Fraction(eps) ** 2))
+        expect(margin_rank_floor(n, eps, powers=1) == first < margin_rank_floor(n, eps), f"first power at {n, eps}")
 
     def circle(n: int) -> None:
         update = circle_update(n)

@@ -420,7 +420,7 @@ def _answers(said: Predictions, settings: AnswersSettings, worlds: Sequence[Answ
     n, enough, most = settings.facts, code_rank(settings), max(settings.ranks)
     ranks = [float(r) for w in worlds for r in w.ranks]
     # the bound's proof sums squares, so that the root mean square may stand for the largest change
-    floors = [float(margin_rank_floor(n, eps)) for w in worlds for eps in w.eps_mean_square]
+    floors = [float(margin_rank_floor(n, eps, powers=1)) for w in worlds for eps in w.eps_mean_square]
     right = [[r for r, count in zip(w.ranks, w.right, strict=True) if count.right == count.asked] for w in worlds]
     gains = [w.margin[w.ranks.index(most)] - w.margin[w.ranks.index(enough)] for w in worlds]
     claim = "margin_rank"

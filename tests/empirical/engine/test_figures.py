@@ -147,8 +147,8 @@ def test_floor_margin_and_law_are_those_of_the_theory(small: tuple[Path, list[Re
     answers = rank_threshold.ANSWERS.of(records)[0].cell
     ranks, bound = line(figure, "bound")
     for r, most in zip(ranks, bound, strict=True):
-        assert margin_rank_floor(answers.facts, (1 - most) * (1 + 1e-9)) <= np.ceil(r)
-        assert margin_rank_floor(answers.facts, (1 - most) * (1 - 1e-9)) > np.floor(r) or most == 0
+        assert margin_rank_floor(answers.facts, (1 - most) * (1 + 1e-9), powers=1) <= np.ceil(r)
+        assert margin_rank_floor(answers.facts, (1 - most) * (1 - 1e-9), powers=1) > np.floor(r) or most == 0
     assert set(line(figure, "codes")[0]) == {rank_threshold.code_rank(answers)}
     assert set(line(figure, "law")[1]) == {0.5}
 
