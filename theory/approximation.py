@@ -101,16 +101,19 @@ def deep_linear_adapters(weights: Sequence[ArrayLike], target: ArrayLike, r: int
 
     Returns:
         L updates, input first. ``(W_L + U_L) ... (W_1 + U_1)`` has spectral distance sigma_{rL+1}(target - product)
-        to the target, the least that updates of rank r can give. In float64 it differs from that by at most
-        ``c eps kappa (||T|| + prod ||W_l||)``, kappa a product of the condition numbers of the
-        (adapted) layers used. Layers that need no update get one without columns.
+        to the target, the least that updates of rank r can give. The product is formed and compared with what it
+        should be: the distance is off by at most twice what multiplying the layers out rounds,
+        ``4 eps d sum_l ||S_l|| ||W_l|| ||Q_{l-1}||`` over frozen and over adapted layers (S_l the product of those
+        above, Q_{l-1} of those below, d the largest size), plus ``4 eps d (||T|| + ||T - product||)``. Where no
+        update is needed all are without columns.
 
     Raises:
-        ValueError: no layers, shapes that do not fit, not finite and real, r not an integer >= 0; or, naming
-            ``weights[l]``, that layer and those above it have no product of full row rank (l >= 1), or that layer
-            and those below it, once adapted, have none of full column rank (l < L - 1). Both are asked only as far
-            as updates are needed, so W_1 may be singular, and hidden widths must be at least max(d_0, d_L). Layers so
-            ill-conditioned that no digit of the product would be certain are refused too.
+        ValueError: no layers, shapes that do not fit, not finite and real, r not an integer >= 0; or the product is
+            further off than that, or not one of its digits is certain, which names the worst conditioned layer. Square
+            layers do not come to that unless they are singular to working precision, or so many and so
+            ill-conditioned that rounding is above a tenth of ``||T|| + ||T - product||``. A singular W_1, and
+            rectangular layers, do if an adapted product W_l ... W_1 comes out singular; hidden widths of at least
+            max(d_0, d_L) with products W_L ... W_l of full row rank are what the construction asks for.
 
     Source: claim deep_linear; [Z] linear case, there for square layers.
     """

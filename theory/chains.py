@@ -6,17 +6,15 @@ matrices). Layers are listed input first, so the product of ``[W_1, ..., W_L]`` 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from itertools import accumulate
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
 
 from theory.lowrank import LowRank
-from theory.numerics import Array, rank_tolerance, require
-
-_AFTER = "this layer and those after it to have a product of full row rank {}"
-_BEFORE = "this layer and those before it, adapted, to have a product of full column rank {}"
+from theory.numerics import EPS, Array, rank_tolerance, require
 
 
 class Gap(NamedTuple):
@@ -43,7 +41,7 @@ class Adapted(NamedTuple):
     adapters: list[LowRank]
     #: sigma_{rL+1} of the gap, 0.0 where it is rounding
     floor: float
-    #: most by which float64 moves the product of the adapted layers, and with it the error, from its exact value
+    #: most by which the product of the adapted layers, and with it the error, differs from what exact arithmetic gives
     tolerance: float
 
 
@@ -74,127 +72,147 @@ def check_chain(weights: Sequence[Array], names: Sequence[str]) -> None:
             require(w.shape[1] == rows, names[i], f"{rows} columns, as the layer below has rows", w.shape[1])
 
 
+def rounding(weights: Sequence[Array]) -> float:
+    """Most by which float64 moves :func:`product`, in spectral norm and to first order in eps.
+
+    Multiplying layer l onto the product Q of those below is off by ``rank_tolerance(.., ||W_l|| ||Q||)``, which the
+    product S of those above stretches by at most ||S||. These are norms of products: far below a product of norms.
+    """
+    below = [spectral(q) for q in accumulate(weights[:-1], lambda q, w: w @ q)]
+    above = [1.0, *(spectral(s) for s in accumulate(weights[:1:-1], lambda s, w: s @ w))][::-1]
+    total = sum(s * spectral(w) * q for s, w, q in zip(above, weights[1:], below, strict=True)) if below else 0.0
+    return rank_tolerance((largest_size(weights),), total)
+
+
 def gap(weights: Sequence[Array], target: Array, uncertain: float = 0.0) -> Gap:
     """SVD of ``target - product(weights)``; `uncertain` is the absolute error with which `target` is known.
 
-    The product of L layers is computed within ``(L - 1) rank_tolerance(.., prod ||W_l||)``, the difference and its SVD
-    within ``rank_tolerance(.., ||T|| + prod ||W_l||)``: the sum of the two, and of `uncertain`, is the tolerance.
+    The tolerance is the sum of :func:`rounding` of the product, of that of the difference and its SVD, and of
+    `uncertain`.
     """
-    magnitude = math.prod(spectral(w) for w in weights)
-    tolerance = rank_tolerance((largest_size(weights),), spectral(target) + len(weights) * magnitude) + uncertain
     left, values, right = np.linalg.svd(target - product(weights), full_matrices=False)
+    own = rank_tolerance((largest_size(weights),), spectral(target) + float(values[0]))
+    tolerance = own + rounding(weights) + uncertain
     return Gap(left, np.where(values > tolerance, values, 0.0), right, tolerance)
 
 
 def adapt(weights: Sequence[Array], target: Array, r: int, names: Sequence[str], uncertain: float = 0.0) -> Adapted:
     """Adapters of rank at most r, one per layer, whose product comes within sigma_{rL+1} of `target`.
 
-    With S_l the product of the layers above l, Q_l that of the adapted layers up to l, and E_l = L_l R_l the l-th group
-    of r terms of the SVD of target - product, layer l takes ``U_l = B_l A_l``, ``B_l = S_l^+ L_l``,
-    ``A_l = R_l Q_{l-1}^+``. As S_l has full row rank and Q_{l-1} full column rank, S_l U_l Q_{l-1} = E_l, and the
-    products telescope. A layer whose group is empty takes an update without columns and needs nothing of the others.
+    With S_l the product of the layers above l and Q_l that of the adapted layers up to l, layer l takes a part
+    ``E_l = C_l F_l`` of rank at most r of what is left of ``E = LR_{rL}(target - product) = C F``, namely ``U_l = S_l^+
+    C_l F_l Q_{l-1}^+``: then S_l U_l Q_{l-1} = E_l, and the products telescope. Any parts do in exact arithmetic; these
+    keep the updates small.
 
-    Tolerance. The telescoping identity holds for the updates as computed, so only the residuals of
-    ``S_l B_l = L_l`` and ``A_l Q_{l-1} = R_l`` count. A solve by SVD leaves a residual of at most
-    ``g (||S|| ||B|| + ||L||)``, g = 4 eps d, d the largest size; the product S itself is off by at most
-    ``g`` times its number of factors times the product of their norms. Condition numbers enter through
-    ``||S|| ||B|| <= cond(S) ||L||``. Second-order terms are covered by the factor 4 in g.
+    Columns: C_l spans the directions of what is left that S_l^+ stretches least, so that a direction which many layers
+    write at great cost waits for a layer near the output. Equal costs go to the leading terms of the SVD.
 
-    What counts as singular. A prefix is accepted if it has full column rank beyond the rounding of its own product
-    and exact arithmetic is certain to agree: because S_l Q_l, known far better, has full column rank, or because
-    ``Q_l = W_l Q_{l-1} + B_l R_l``, whose error is a sum of terms X_j R_j with ||X_j|| <= m_j, keeps full rank under
-    every such error: sum_j m_j ||R_j Q_l^+|| < 1.
+    Rows: ``C_1 (F_1 + Z F_2) + (C_2 - C_1 Z) F_2`` is the same E for every Z. The adapted product is non-singular if
+    ``D_1 + Z D_2`` is, where ``D_1 = I + F_1 X``, ``D_2 = F_2 X`` and ``X = (W_l Q_{l-1})^+ S_l^+ C_1``. With polar
+    decompositions ``D_i = V_i H_i`` the choice ``Z = V_1 V_2^T`` makes it V_1 (H_1 + H_2), singular only if some x is
+    mapped to 0 by both: then the target itself is singular, and the rows that are left do not see what was lost.
+
+    Neither S_l nor Q_l is inverted as a whole: both are kept as an orthonormal basis times triangular factors, one per
+    layer, each as well conditioned as its layer.
+
+    Acceptance. The product of the adapted layers is formed once and compared with what it should be. A difference that
+    :func:`rounding` of this product and the tolerance of the gap explain is accepted; the three add up to `tolerance`.
 
     Raises:
-        ValueError: naming ``names[l]`` where a product is not of full rank beyond rounding, or where the layers are
-            so ill-conditioned that not one digit of the product would be certain.
+        ValueError: the product is off by more than that, or not one of its digits is certain. Names the layer that is
+            worst conditioned where it is needed: seen through those above it, or adapted, through those below.
     """
-    depth, rows, columns = len(weights), target.shape[0], target.shape[1]
+    depth = len(weights)
     found = gap(weights, target, uncertain)
-    g = rank_tolerance((largest_size(weights),), 1.0)
     kept = min(found.rank, r * depth)
-    used = math.ceil(kept / r) if kept else 0
-    norms = [spectral(w) for w in weights]
-    suffixes = [np.eye(rows)] * depth
-    for i in range(depth - 1, 0, -1):
-        suffixes[i - 1] = suffixes[i] @ weights[i]
-        if used:
-            uncertain = (depth - i) * g * math.prod(norms[i:])
-            _require_full_rank(suffixes[i - 1], rows, uncertain, names[i], _AFTER.format(rows))
-    adapters: list[LowRank] = []
-    prefix, halfway = np.eye(columns), product(weights)
-    exact = np.eye(columns)  # the prefix without left inverses
-    doubts: list[tuple[float, Array]] = []  # its (m_j, R_j)
-    doubt = 0.0
-    tolerance = found.tolerance
-    scale = spectral(target) + math.prod(norms)
-    magnitude = 1.0  # product of the norms of the adapted layers so far
+    values = found.values[:kept]
+    share = 1.0 / (1.0 + values / values[0]) if kept else values
+    columns, rows = found.left[:, :kept] * share, (values / share)[:, None] * found.right[:kept]
+    above = _above(weights) if kept else []
+    conditions = [(_regularity(factor), name) for (_, factor), name in zip(above, names[:0:-1], strict=False)]
+    basis = np.eye(target.shape[1])
+    adapters = []
     for i, w in enumerate(weights):
-        doubts = [(m * norms[i], right) for m, right in doubts]
-        rounding = norms[i] * spectral(exact)
-        if i < used:
-            if i:
-                _require_full_rank(prefix, columns, i * g * magnitude, names[i - 1], _BEFORE.format(columns))
-                certain = _rank(halfway, found.tolerance) == columns or doubt < 1
-                require(certain, names[i - 1], _BEFORE.format(columns), f"rank {columns - 1} to working precision")
-            group = slice(i * r, min((i + 1) * r, kept))
-            root = np.sqrt(found.values[group])
-            right = root[:, None] * found.right[group]
-            b, b_error, b_residual = _solve(
-                suffixes[i], found.left[:, group] * root, g, (depth - 1 - i) * g * math.prod(norms[i + 1 :])
-            )
-            a, _, a_residual = _solve(prefix.T, right.T, g, i * g * magnitude)
-            update = LowRank(b, a.T)
-            halfway = halfway + (found.left[:, group] * root) @ right
-            size = float(root[0])
-            tolerance += (b_residual + a_residual) * (size + a_residual)
-            exact = w @ exact + b @ right
-            # besides the solve, the gap itself is known within its tolerance, here and in the groups before
-            inexact = 2 * found.tolerance / float(np.linalg.svd(suffixes[i], compute_uv=False)[-1])
-            doubts += [(b_error, right), (inexact, np.eye(columns))]
-            rounding += spectral(b) * size
+        left = columns.shape[1]
+        take = -(-left // (depth - i))
+        if not left:
+            adapters.append(LowRank(np.zeros((w.shape[0], 0)), np.zeros((0, w.shape[1]))))
+            continue
+        b, a, through = _reach(columns, above[: depth - 1 - i]), rows, w @ basis
+        if take < left:
+            turn = np.linalg.svd(b, full_matrices=False)[2][::-1]
+            columns, rows = columns @ turn.T, turn @ rows
+            a, rows = rows[:take], rows[take:]
+            b = _reach(columns[:, :take], above[: depth - 1 - i])  # turning what was stretched would cancel
+            x = _solve(through, b)
+            mix = _orthogonal(np.eye(take) + a @ x) @ _orthogonal(rows @ x).T
+            a, columns = a + mix @ rows, columns[:, take:] - columns[:, :take] @ mix
         else:
-            update = LowRank(np.zeros((w.shape[0], 0)), np.zeros((0, w.shape[1])))
-            exact = w @ exact
-        doubts.append((g * rounding, np.eye(columns)))
-        doubt = _doubt(exact, doubts)
-        adapters.append(update)
-        adapted = w + update.dense()
-        prefix = adapted @ prefix
-        magnitude *= spectral(adapted)
-        if i < used:
-            off = tolerance + depth * g * magnitude * math.prod(norms[i + 1 :])
-            expected = "layers conditioned well enough for float64"
-            require(off <= scale / 10, names[i], expected, f"an error of {off:.2g} on a scale of {scale:.2g}")
-    tolerance += depth * g * magnitude + g * spectral(target)  # whoever multiplies the layers out rounds once more
-    return Adapted(adapters, found.floor(r * depth), tolerance)
+            columns = columns[:, left:]
+        adapters.append(LowRank(b, a @ basis.T))
+        if take < left:
+            basis, factor = np.linalg.qr(through + b @ a)
+            conditions.append((_regularity(factor), names[i]))
+            rows = _divide(rows, factor)
+    wanted = target - (found.left[:, kept:] * found.values[kept:]) @ found.right[kept:]
+    layers = [w + u.dense() for w, u in zip(weights, adapters, strict=True)]
+    off = float(np.linalg.norm(product(layers) - wanted))
+    allowed = rounding(layers) + found.tolerance
+    scale = spectral(target) + float(found.values.max())  # at least the norm of the frozen product
+    condition, name = min(conditions, key=itemgetter(0), default=(1.0, names[0]))
+    got = f"one of reciprocal condition {condition:.1g} and a product off by {off:.1g} where rounding is {allowed:.1g}"
+    cure = "put another layer in its place, or shorten the chain"
+    require(not kept or off <= allowed <= scale / 10, name, "a layer regular to working precision", f"{got}: {cure}")
+    return Adapted(adapters, found.floor(r * depth), off + allowed)
 
 
-def _doubt(prefix: Array, doubts: Sequence[tuple[float, Array]]) -> float:
-    """sum_j m_j ||R_j prefix^+||; infinite if the prefix has no full column rank as it stands."""
-    _, values, vt = np.linalg.svd(prefix, full_matrices=False)
-    if values.size < prefix.shape[1] or values[-1] == 0.0:
-        return math.inf
-    return sum(m * spectral(right @ vt.T / values) for m, right in doubts)
+def _regularity(factor: Array) -> float:
+    """Reciprocal condition number of a triangular matrix in the 1-norm, estimated by LAPACK; 0.0 if not square."""
+    from scipy.linalg.lapack import dtrcon
+
+    return float(dtrcon(factor)[0]) if factor.shape[0] == factor.shape[1] else 0.0
 
 
-def _rank(a: Array, uncertain: float) -> int:
-    return int(np.count_nonzero(np.linalg.svd(a, compute_uv=False) > uncertain))
+def _above(weights: Sequence[Array]) -> list[tuple[Array, Array]]:
+    """For the layers from the last down to the second: (O, R) with ``S_l = R_L^T ... R_{l+1}^T O^T``, O orthonormal."""
+    basis, found = np.eye(weights[-1].shape[0]), []
+    for w in weights[:0:-1]:
+        basis, factor = np.linalg.qr((basis.T @ w).T)
+        found.append((basis, factor))
+    return found
 
 
-def _require_full_rank(a: Array, rank: int, uncertain: float, name: str, expected: str) -> None:
-    got = _rank(a, uncertain)
-    require(got == rank, name, expected, f"rank {got}")
+def _reach(columns: Array, above: Sequence[tuple[Array, Array]]) -> Array:
+    """S^+ columns, for the layers of `above`."""
+    reach = columns.T
+    for _, factor in above:
+        reach = _divide(reach, factor)
+    return above[-1][0] @ reach.T if above else columns
 
 
-def _solve(a: Array, b: Array, g: float, off: float) -> tuple[Array, float, float]:
-    """Least-norm x with a x = b for `a` of full row rank, known within `off`: (x, bound of its error, of its residual).
+def _divide(rows: Array, factor: Array) -> Array:
+    """X with ``X factor = rows`` for a triangular factor; least squares where that is singular."""
+    from scipy.linalg import solve_triangular
 
-    `off` is 0 exactly where `a` is an identity.
-    """
-    if off == 0.0:
-        return b, 0.0, 0.0
-    u, values, vt = np.linalg.svd(a, full_matrices=False)
-    x = vt.T @ ((u.T @ b) / values[:, None])
-    size = spectral(x)
-    return x, (g * values[0] + off) / values[-1] * size, (g * values[0] + off) * size + g * spectral(b)
+    if _regularity(factor) > EPS:
+        solved: Array = solve_triangular(factor, rows.T, trans="T", check_finite=False).T
+        return solved
+    return np.linalg.lstsq(factor.T, rows.T, rcond=None)[0].T
+
+
+def _solve(a: Array, b: Array) -> Array:
+    """Least-squares solution, of least norm where `a` has no full column rank."""
+    from scipy.linalg import solve_triangular
+
+    basis, factor = np.linalg.qr(a)
+    if _regularity(factor) > EPS:
+        solved: Array = solve_triangular(factor, basis.T @ b, check_finite=False)
+        return solved
+    return np.linalg.lstsq(a, b, rcond=None)[0]
+
+
+def _orthogonal(a: Array) -> Array:
+    """The orthogonal factor of the polar decomposition."""
+    left, _, right = np.linalg.svd(a, full_matrices=False)
+    factor: Array = left @ right
+    return factor

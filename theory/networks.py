@@ -122,8 +122,8 @@ def relu_adapters(frozen: Sequence[ReluLayer], target: Sequence[ReluLayer], r: i
 
     Raises:
         ValueError: shapes that do not fit, not finite and real, fewer frozen than target layers, r or radius
-            negative; or, naming ``frozen[l]``, the layer at which a product within a block is not of full rank
-            (conditions of deep_linear in each block; none where each block has one layer).
+            negative; or, naming ``frozen[l]``, a layer that is not regular to working precision within its block
+            (as in deep_linear; nothing is asked where each block has one layer).
 
     Source: claim relu_network; [Z] construction.
     """
@@ -309,10 +309,8 @@ def transformer_adapters(frozen: TransformerWeights, target: TransformerWeights,
 
     Raises:
         ValueError: shapes that do not fit, not finite and real, r not an integer >= 0. Naming the matrix: a frozen
-            W1 or W2 (not the last) that is singular; a frozen Wk, Wo or Wout, which stand behind the matrix adapted
-            first, that is not of full row rank, or a Wq, Wv or last W2 that is not of full column rank once adapted
-            (a half-way product that is singular, as a target that is not generic can make it), both only where the
-            second matrix needs an update or the first does; a target b2 outside the range of its W2, or
+            W1 or W2 (not the last) that is singular to working precision; a frozen Wq, Wk, Wv, Wo, last W2 or Wout that
+            is, where its pair needs an update that it prevents; a target b2 outside the range of its W2, or
             ``Wbar_out bbar_2`` of the last block outside the range of the adapted Wout.
 
     Source: claim transformer; [Z] construction.

@@ -447,7 +447,7 @@ def exact_adaptation(
 @pytest.mark.theorem("transformer_calibrated", "transformer")
 def test_adapted_transformer_is_the_target() -> None:
     rng = stream(6, "transformer")
-    done = built = 0
+    done = 0
     while done < 6:
         d, heads, depth, r = [(2, 1, 1, 1), (2, 2, 2, 1), (2, 1, 3, 1)][done % 3]
         frozen, target = random_blocks(rng, d, heads, depth), random_blocks(rng, d, heads, depth)
@@ -484,15 +484,9 @@ def test_adapted_transformer_is_the_target() -> None:
         ]
         gaps.append((wanted @ target[-1].w2 - out @ frozen[-1].w2).rank())
         assert transformer_rank(source, goal) == max(-(-g // 2) for g in gaps)
-        try:
-            net = adapted_transformer(source, transformer_adapters(source, goal, r))
-        except ValueError as error:  # the theorem needs no half-way product to be invertible, the code does
-            assert "full column rank" in str(error)  # noqa: PT017
-            continue
-        built += 1
+        net = adapted_transformer(source, transformer_adapters(source, goal, r))
         entered = 0.1 * rng.standard_normal((d, 3))
         assert np.allclose(transformer_forward(net, entered), transformer_forward(goal, entered), rtol=1e-5, atol=1e-5)
-    assert built >= 2
 
 
 def test_forward_pass_is_the_block_of_the_statement() -> None:

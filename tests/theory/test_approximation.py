@@ -38,13 +38,24 @@ def test_a_target_that_needs_no_update_asks_nothing_of_the_layers() -> None:
     assert deep_linear_adapters([np.eye(2)], np.ones((2, 2)), 0)[0].columns == 0
 
 
+def test_no_product_on_the_way_has_to_be_regular() -> None:
+    eye = np.eye(2)
+    for target in (np.zeros((2, 2)), np.array([[0.0, 1.0], [-1.0, 0.0]]), np.diag([0.0, 1.5])):
+        made = deep_linear_adapters([eye, eye], target, 1)
+        assert [u.columns for u in made] == [1, 1]
+        assert (
+            np.abs((eye + made[1].dense()) @ (eye + made[0].dense()) - target).max() <= 32 * EPS
+        )  # products of size 2
+
+
 def test_errors_name_the_layer() -> None:
     eye, low, target = np.eye(3), np.diag([1.0, 1.0, 0.0]), np.diag([5.0, 4.0, 3.0])
-    with pytest.raises(ValueError, match=r"^weights\[1\]: expected this layer and those after it .* got rank 2$"):
+    irregular = "expected a layer regular to working precision, got one of reciprocal condition 0 and a product off by"
+    with pytest.raises(ValueError, match=rf"^weights\[1\]: {irregular} .* put another layer in its place"):
         deep_linear_adapters([eye, low, eye], target, 1)
-    with pytest.raises(ValueError, match=r"^weights\[0\]: expected this layer and those before it, adapted"):
-        deep_linear_adapters([eye, eye], np.diag([0.0, 1.2, 1.1]), 1)
-    with pytest.raises(ValueError, match=r"^weights\[0\]: .* full column rank 3, got rank 2"):  # too narrow inside
+    with pytest.raises(ValueError, match=rf"^weights\[0\]: {irregular}"):  # of rank 1 once adapted
+        deep_linear_adapters([np.zeros((3, 3)), eye], target, 1)
+    with pytest.raises(ValueError, match=rf"^weights\[0\]: {irregular}"):  # too narrow inside
         deep_linear_adapters([np.ones((2, 3)), np.eye(2)], np.array([[1.0, 5, 2], [0, 1, 7]]), 1)
     with pytest.raises(ValueError, match=r"^weights\[1\]: expected 3 columns"):
         deep_linear_adapters([eye, np.ones((2, 2))], target, 1)

@@ -81,7 +81,7 @@ def test_one_token_is_linear_up_to_the_relu() -> None:
 def test_errors_name_the_layer() -> None:
     eye, low, zero = np.eye(2), np.diag([1.0, 0.0]), np.zeros(2)
     target = [(np.diag([5.0, 3.0]), zero)]
-    with pytest.raises(ValueError, match=r"^frozen\[2\]: expected this layer and those after it .* got rank 1$"):
+    with pytest.raises(ValueError, match=r"^frozen\[2\]: expected a layer regular to working precision"):
         relu_adapters([(eye, zero), (eye, zero), (low, zero)], target, 1, 1.0)
     with pytest.raises(ValueError, match=r"^frozen: expected at least 2 layers, as the target has, got 1$"):
         relu_rank([(eye, zero)], target * 2)
@@ -94,7 +94,7 @@ def test_errors_name_the_layer() -> None:
         ValueError, match=r"^frozen\.blocks\[0\]\.W1: expected an invertible layer \(rank 2\), got rank 1$"
     ):
         transformer_adapters(net, net, 1)
-    frozen = TransformerWeights([Block([(eye, eye, eye, eye)], eye, zero, eye, zero)], eye)
-    odd = TransformerWeights([Block([(np.diag([0.0, 1.5]), eye, eye, eye)], eye, zero, eye, zero)], eye)
-    with pytest.raises(ValueError, match=r"^frozen\.blocks\[0\]\.heads\[0\] Wq: expected this layer .* adapted"):
+    frozen = TransformerWeights([Block([(eye, low, eye, eye)], eye, zero, eye, zero)], eye)
+    odd = TransformerWeights([Block([(eye, np.diag([3.0, 2.0]), eye, eye)], eye, zero, eye, zero)], eye)
+    with pytest.raises(ValueError, match=r"^frozen\.blocks\[0\]\.heads\[0\] Wk: expected a layer regular"):
         transformer_adapters(frozen, odd, 1)
