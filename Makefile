@@ -55,7 +55,7 @@ site: $(STAMP) coq ## build/site/index.html, the same material as one page; veri
 	@$(BIN)/python -m paper.site
 
 # one BLAS thread for NumPy, which is fastest for narrow factors; torch, and so peft, keeps all of its threads
-bench: $(STAMP) ## the kernels against peft's dense path, in one run
+bench: $(STAMP) ## the kernels against peft's dense path, the chains against one SVD, in one run
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest bench -s --benchmark-only --benchmark-columns=min,median,rounds
 
 bench-training: $(STAMP) ## many adapters at once against one by one with peft; takes the result into docs/training.md

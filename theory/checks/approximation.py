@@ -297,7 +297,7 @@ def _stated_tolerance(weights: Sequence[Array], target: Array, adapters: Sequenc
     """8 d eps (m + mbar + ||T|| + ||T - P||), term by term."""
 
     def total(layers: Sequence[Array]) -> float:
-        return sum(
+        return math.fsum(
             _norm(_chain(layers[at + 1 :], len(layers[-1]))) * _norm(layers[at]) * _norm(_chain(layers[:at], width))
             for at in range(1, len(layers))
         )
@@ -305,7 +305,8 @@ def _stated_tolerance(weights: Sequence[Array], target: Array, adapters: Sequenc
     width = weights[0].shape[1]
     adapted = [w + u.dense() for w, u in zip(weights, adapters, strict=True)]
     sums = total(weights) + total(adapted) + _norm(target) + _norm(target - _chain(weights, width))
-    return 8 * max(max(w.shape) for w in weights) * EPS * sums * (1 + 1e-9)  # the norms themselves are rounded
+    size = int(np.max([w.shape for w in weights]))
+    return 8 * size * EPS * sums * (1 + 1e-9)  # the norms themselves are rounded
 
 
 def _norm(a: Array) -> float:
