@@ -257,8 +257,8 @@ def test_reachable_products_over_a_finite_field() -> None:
     # from the identity rank 1 twice reaches 0, through no invertible half-way target; so does the code
     assert zero in {(one + u) @ (one + v) for u in by_rank[1] for v in by_rank[1]}
     assert not any(t.unit() for t in SMALL if (zero - t).rank() <= 1)
-    first, second = (np.eye(2) + u.dense() for u in deep_linear_adapters([np.eye(2), np.eye(2)], np.zeros((2, 2)), 1))
-    assert np.abs(second @ first).max() <= 1e-14
+    made = deep_linear_adapters([np.eye(2), np.eye(2)], np.zeros((2, 2)), 1)
+    assert np.abs((np.eye(2) + made[1].dense()) @ (np.eye(2) + made[0].dense())).max() <= 1e-14
     assert deep_linear_floor([np.eye(2), np.eye(2)], np.zeros((2, 2)), 1) == 0
 
 
