@@ -8,7 +8,7 @@ import sys
 
 from theory.claims import Claim, RegistryError, load
 from theory.console import OneLine, check_options, verification, verify_options
-from theory.provenance import ROOT, embed, write_text
+from theory.provenance import ROOT, cache_folder, embed, write_text
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,7 +61,7 @@ def _statements(claims: dict[str, Claim], write: bool) -> int:
     if failure:
         raise RegistryError(f"statements: expected the proofs to build, got: {failure}")
     try:
-        golden = formal.ask(folder, source)
+        golden, known = formal.ask(folder, source), formal.meanings(folder, cache_folder() / "coq")
     except subprocess.CalledProcessError as error:
         got = " ".join(error.stderr.split("Error:")[-1].split())
         raise RegistryError(
@@ -69,8 +69,10 @@ def _statements(claims: dict[str, Claim], write: bool) -> int:
         ) from error
     write_text(folder / "statements.v", source)
     write_text(folder / "statements.v.out", golden)
+    write_text(folder / "definitions.out", formal.definitions_file(known))
     embed(ROOT / "README.md", "claims", markdown(claims))
-    print("written: proofs/statements.v, proofs/statements.v.out, the table in README.md (review before committing)")
+    written = "statements.v, statements.v.out and definitions.out in proofs, the table in README.md"
+    print(f"written: {written} (review before committing)")
     return 0
 
 

@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 
 from theory.claims import Claim, load
+from theory.provenance import cache_folder
 from theory.verify.formal import (
     CLOSED,
     ask,
     build,
+    definitions_file,
+    meanings,
     missing_tools,
     parse,
     printed,
@@ -124,6 +127,67 @@ def test_a_golden_copy_of_another_statement_is_noticed(copy: Path) -> None:
     assert "not the reviewed one" in str(status["merge_rank"][1])
 
 
+MEANT = """
+Definition inner := {0}.
+Definition meant := inner.
+Definition kind := {1}.
+Notation hidden := (forall x : kind, x = x).
+Definition apart := {0}.
+Example shown : {0}. Proof. by []. Qed.
+{2}
+"""
+
+
+@needs_coq
+def test_a_changed_meaning_under_the_same_statement_is_noticed(tmp_path: Path) -> None:
+    """Through a definition, through one that a notation hides, and beside it, in the Examples; proofs go on to hold."""
+    statement, gone = "meant /\\ hidden", "Example gone : True. Proof. by []. Qed."
+    toy = Toy(tmp_path, statement, MEANT.format("True", "nat", gone))
+    assert toy.status() == ("pass", None)
+    toy.write(statement, "by [].", MEANT.format("True -> True", "bool", gone.replace("gone", "new")))
+    status, reason = toy.status()
+    assert status == "fail"
+    changed = "merging.gone, merging.inner, merging.kind, merging.new, merging.shown"
+    assert f"expected {changed} as reviewed in proofs/definitions.out" in str(reason)
+    assert "make golden" in str(reason)
+
+
+@needs_coq
+@pytest.mark.parametrize(
+    ("name", "reviewed", "other", "fails", "holds"),
+    [
+        ("networks.on_tokens", "const_mx 1", "const_mx 0", "transformer", "relu_network"),
+        (
+            "composition.twohop",
+            "V *m embed rel1 + embed rel2",
+            "V *m embed rel1",
+            "one_layer_composition",
+            "layer_order_last",
+        ),
+    ],
+)
+def test_a_definition_other_than_the_reviewed_one_fails_where_it_is_reached(
+    copy: Path, name: str, reviewed: str, other: str, fails: str, holds: str
+) -> None:
+    """Two changes that leave every statement's text as it is and every proof valid."""
+    text = (copy / "definitions.out").read_text(encoding="utf-8")
+    before, mark, after = text.partition(f"\n{name} = ")
+    assert mark
+    (copy / "definitions.out").write_text(before + mark + after.replace(reviewed, other, 1), encoding="utf-8")
+    status = theorem_status(copy, CLAIMS, [fails, holds])
+    assert status[holds] == ("pass", None)
+    assert status[fails][0] == "fail"
+    assert f"expected {name} as reviewed" in str(status[fails][1])
+
+
+@needs_coq
+def test_the_reviewed_definitions_are_those_that_are_reached() -> None:
+    known = meanings(PROOFS, cache_folder() / "coq")
+    assert definitions_file(known) == (PROOFS / "definitions.out").read_text(encoding="utf-8")
+    assert {f"{c.topic}.{t}" for c in CLAIMS.values() for t in c.theorems} <= known.keys()
+    assert {"networks.hq", "composition.slot", "facts.agree"} <= known.keys()
+
+
 def test_without_proofs_nothing_is_checked_and_nothing_fails(tmp_path: Path) -> None:
     assert {s for s, _ in theorem_status(tmp_path / "proofs", CLAIMS).values()} == {"not_checked"}
 
@@ -131,7 +195,7 @@ def test_without_proofs_nothing_is_checked_and_nothing_fails(tmp_path: Path) -> 
 class Toy:
     """A small development of its own, its one theorem reviewed, with a cache of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, statement: str = "True", before: str = "") -> None:
         self.folder, self.cache = folder, folder / "cache"
         lists: dict[str, Any] = {"code": (), "symbolic": (), "numeric": (), "assumptions": ()}
         claim = Claim("toy", "merging", "t", "theorem", "s", source="ours", theorems={"toy": "all"}, **lists)
@@ -139,11 +203,13 @@ class Toy:
         shutil.copy(PROOFS / "Makefile", folder)
         (folder / "lowrank.v").write_text("", encoding="utf-8")
         (folder / "_CoqProject").write_text("-R . LoraLimits\nlowrank.v\nmerging.v\n", encoding="utf-8")
-        self.write("True", "exact: I.")
+        self.write(statement, "by [].", before)
         source = statements_source(self.claims, folder)
         (folder / "statements.v").write_text(source, encoding="utf-8")
         assert build(folder) is None
         (folder / "statements.v.out").write_text(ask(folder, source), encoding="utf-8")
+        reviewed = definitions_file(meanings(folder, self.cache))
+        (folder / "definitions.out").write_text(reviewed, encoding="utf-8")
 
     def write(self, statement: str, proof: str, before: str = "") -> None:
         """Write the source of the theorem."""

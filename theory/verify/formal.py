@@ -1,9 +1,10 @@
 """The formal layer: are the registered theorems there, built, unchanged, and free of axioms?
 
 ``proofs/statements.v`` is written from the registry; ``proofs/statements.v.out`` is what Coq printed for it when it was
-last reviewed (the golden copy). A claim counts as proved only if the sources build, Coq prints the same again, and it
-says "Closed under the global context" under each theorem. Coq is asked only for the theorems that are wanted, and what
-it printed is kept under a hash of everything that it was made of.
+last reviewed (the golden copy). ``proofs/definitions.out`` holds likewise what every definition of the project reads
+that a registered statement reaches, and every Example. A claim counts as proved only if the sources build, Coq prints
+the same again, and it says "Closed under the global context" under each theorem. Coq is asked only for the theorems
+that are wanted, and what it printed is kept under a hash of everything that it was made of.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import subprocess
 import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from theory.claims import Claim
 from theory.provenance import ROOT, cache_folder, first_line, write_text
@@ -32,6 +33,7 @@ _HEADER = """\
    What Coq prints for it is kept in statements.v.out and compared at every verification. *)
 From mathcomp Require Import all_ssreflect all_algebra.
 """
+_SHOWN = ["Set Printing Width 110.", "Local Open Scope ring_scope."]
 
 
 class Printed(NamedTuple):
@@ -39,6 +41,19 @@ class Printed(NamedTuple):
 
     statement: str
     assumptions: str
+
+
+class Meaning(NamedTuple):
+    """What Coq prints for a theorem, an Example or a definition that one of them reaches.
+
+    Attributes:
+        review: how ``definitions.out`` shows it: kind, name, a digest of it with nothing hidden (no notation, no
+            implicit argument), and what it reads; the statement of a theorem stands in ``statements.v.out``.
+        uses: names of the project that stand in it, hidden or not, as ``file.name``.
+    """
+
+    review: str
+    uses: list[str]
 
 
 def missing_tools(folder: Path = ROOT / "proofs") -> str | None:
@@ -56,12 +71,12 @@ def missing_tools(folder: Path = ROOT / "proofs") -> str | None:
     return None
 
 
-def theorem_files(folder: Path) -> dict[str, list[str]]:
+def theorem_files(folder: Path, kind: str = "Theorem") -> dict[str, list[str]]:
     """Every ``Theorem`` in the sources: name -> stems of the files that state it (one, if all is well)."""
     found: dict[str, list[str]] = {}
     for path in sorted(folder.glob("*.v")):
         text = strip_comments(path.read_text(encoding="utf-8"))
-        for theorem in re.findall(r"^\s*(?:Local |Global |#\[[^]]*\]\s*)*Theorem\s+([\w']+)", text, re.MULTILINE):
+        for theorem in re.findall(rf"^\s*(?:Local |Global |#\[[^]]*\]\s*)*{kind}\s+([\w']+)", text, re.MULTILINE):
             found.setdefault(theorem, []).append(path.stem)
     return found
 
@@ -71,7 +86,7 @@ def statements_source(claims: Mapping[str, Claim], folder: Path, wanted: Collect
     files = theorem_files(folder)
     where = {t: files[t][0] if t in files else c.topic for c in claims.values() for t in c.theorems}
     lines = [_HEADER + f"From LoraLimits Require Import {' '.join(dict.fromkeys(['lowrank', *where.values()]))}."]
-    lines += ["Set Printing Width 110.", "Local Open Scope ring_scope."]
+    lines += _SHOWN
     for claim in claims.values():
         for theorem in (t for t in claim.theorems if wanted is None or t in wanted):
             name = f"{where[theorem]}.{theorem}"
@@ -163,21 +178,107 @@ def build(folder: Path) -> str | None:
     return " | ".join((done.stderr or done.stdout).strip().splitlines()[-6:])
 
 
+def _coqc(folder: Path, source: str, scratch: Path) -> str:
+    """What Coq prints for a text about the built proofs, run in `scratch`."""
+    options = ["-q", "-w", "-notation-overridden,-ambiguous-paths", "-R", str(folder.resolve()), "LoraLimits"]
+    (scratch / "statements.v").write_text(source, encoding="utf-8")
+    command = ["coqc", *options, "statements.v"]
+    return subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=True).stdout
+
+
 def ask(folder: Path, source: str) -> str:
     """What Coq prints for a text about the built proofs. Raises CalledProcessError if it does not compile."""
-    options = ["-q", "-w", "-notation-overridden,-ambiguous-paths", "-R", str(folder.resolve()), "LoraLimits"]
     with tempfile.TemporaryDirectory() as scratch:
-        (Path(scratch) / "statements.v").write_text(source, encoding="utf-8")
-        command = ["coqc", *options, "statements.v"]
-        return subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=True).stdout
+        return _coqc(folder, source, Path(scratch))
+
+
+def _modules(folder: Path) -> list[str]:
+    return [path.stem for path in sorted(folder.glob("*.v")) if path.name != "statements.v"]
+
+
+def meanings_source(modules: Collection[str], questions: Mapping[str, str]) -> str:
+    """Coq's text that puts each question twice, into the files ``name`` and ``name.full``, there with nothing hidden.
+
+    The modules are not imported: what is of the project is then printed as ``file.name``, and nothing else is.
+    """
+    lines = [_HEADER, f"From LoraLimits Require {' '.join(modules)}." if modules else "", *_SHOWN]
+    lines += [f'Redirect "{name}" {question}{name}.' for name, question in questions.items()]
+    lines.append("Set Printing All.")
+    lines += [f'Redirect "{name}.full" {question}{name}.' for name, question in questions.items()]
+    return "\n".join(lines) + "\n"
+
+
+def meanings(folder: Path, cache: Path) -> dict[str, Meaning]:
+    """Every theorem and every Example of the built proofs, and all definitions that their statements reach, by name.
+
+    Raises:
+        CalledProcessError: the sources are not built.
+    """
+    kept = cache / f"{sources_hash(folder)}.meanings.json"
+    found = {name: Meaning(*two) for name, two in _kept(kept).items()}
+    if found:
+        return found
+    modules = _modules(folder)
+    ours = re.compile(rf"(?<![\w.'])(?:LoraLimits\.)?((?:{'|'.join(modules)})\.[\w']+)")
+    kinds = {f"{stem}.{name}": kind for kind in ("Theorem", "Example")
+             for name, stems in theorem_files(folder, kind).items() for stem in stems}  # fmt: skip
+    while kinds:
+        questions = {name: "Print " if kind == "Definition" else "Check @" for name, kind in kinds.items()}
+        with tempfile.TemporaryDirectory() as scratch:
+            _coqc(folder, meanings_source(modules, questions), Path(scratch))
+            texts = {f.name: f.read_text(encoding="utf-8") for f in Path(scratch).glob("*.out")}
+        for name, kind in kinds.items():
+            full, shown = texts[f"{name}.full.out"], "" if kind == "Theorem" else texts[f"{name}.out"]
+            head = f"(* {kind} {name} {hashlib.sha256(full.encode()).hexdigest()[:16]} *)"
+            found[name] = Meaning(f"{head}\n{shown}".rstrip(), sorted({*ours.findall(full)} - {name}))
+        reached = {used for name in kinds for used in found[name].uses}
+        kinds = dict.fromkeys(sorted(reached - set(found)), "Definition")
+    write_text(kept, json.dumps(found, indent=1) + "\n")
+    return found
+
+
+def definitions_file(known: Mapping[str, Meaning]) -> str:
+    """The text of ``definitions.out``."""
+    return "\n\n".join(known[name].review for name in sorted(known)) + "\n"
+
+
+def unreviewed(theorem: str, known: Mapping[str, Meaning], golden: str) -> list[str]:
+    """What does not read as reviewed: the theorem, the Examples of its file, the definitions that these reach.
+
+    Args:
+        theorem: ``file.name``.
+        known: what Coq prints now.
+        golden: the text of ``definitions.out``.
+    """
+    file = theorem.partition(".")[0]
+    reviewed = set(re.split(r"\n\n(?=\(\* \w+ \S+ [0-9a-f]{16} \*\)$)", golden.rstrip(), flags=re.MULTILINE))
+    examples = [name for name in known if known[name].review.startswith(f"(* Example {file}.")]
+    reached, todo = set(), [theorem, *examples]
+    while todo:
+        name = todo.pop()
+        if name not in reached:
+            reached.add(name)
+            todo += known[name].uses
+    gone = {n for n in re.findall(rf"^\(\* Example ({file}\.\S+) ", golden, re.MULTILINE) if n not in known}
+    return sorted(gone | {name for name in reached if known[name].review not in reviewed})
 
 
 def sources_hash(folder: Path) -> str:
     """SHA-256 over all that decides what Coq prints: its version, how it is asked, every source but that."""
-    digest = hashlib.sha256(repr((first_line(["coqc", "--version"]), statements_source({}, folder))).encode())
+    asked = (first_line(["coqc", "--version"]), statements_source({}, folder), meanings_source([], {"": ""}))
+    digest = hashlib.sha256(repr(asked).encode())
     for path in sorted({*folder.glob("*.v"), folder / "_CoqProject"} - {folder / "statements.v"}):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+def _kept(path: Path) -> dict[str, list[Any]]:
+    """What a file of the cache holds: name -> two things; nothing, if it is damaged or not there."""
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): [first, second] for name, (first, second) in known.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
 
 
 def printed(folder: Path, claims: Mapping[str, Claim], wanted: Collection[str], cache: Path) -> dict[str, Printed]:
@@ -187,10 +288,7 @@ def printed(folder: Path, claims: Mapping[str, Claim], wanted: Collection[str], 
         CalledProcessError: what is asked does not compile.
     """
     kept = cache / f"{sources_hash(folder)}.json"
-    try:
-        known = {theorem: Printed(*two) for theorem, two in json.loads(kept.read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        known = {}
+    known = {theorem: Printed(*two) for theorem, two in _kept(kept).items()}
     lacking = set(wanted) - set(known)
     if lacking:
         known |= dict(parse(ask(folder, statements_source(claims, folder, lacking))))
@@ -217,20 +315,28 @@ def theorem_status(
     failure = "; ".join(problems) if problems else build(folder)
     if failure:
         return dict.fromkeys(names, ("fail", failure))
+    cache = cache or cache_folder() / "coq"
+    statements, definitions = (
+        path.read_text(encoding="utf-8") if path.exists() else ""
+        for path in (folder / "statements.v.out", folder / "definitions.out")
+    )
+    golden, files = dict(parse(statements)), theorem_files(folder)
+    status: dict[str, tuple[str, str | None]] = {}
     try:
-        found = printed(folder, claims, names, cache or cache_folder() / "coq")
+        found = printed(folder, claims, names, cache)
+        for theorem in names:
+            if theorem not in found:
+                reason: str | None = f"Coq printed nothing about {theorem}"
+            elif found[theorem].assumptions != CLOSED:
+                reason = f"{theorem} rests on {found[theorem].assumptions.splitlines()[:3]}"
+            elif golden.get(theorem) != found[theorem]:
+                reason = f"{theorem}: the statement is not the reviewed one (make golden, then review)"
+            elif changed := unreviewed(f"{files[theorem][0]}.{theorem}", meanings(folder, cache), definitions):
+                expected = f"expected {', '.join(changed)} as reviewed in proofs/definitions.out"
+                reason = f"{theorem}: {expected}, got another text (make golden, then review)"
+            else:
+                reason = None
+            status[theorem] = ("fail" if reason else "pass", reason)
     except subprocess.CalledProcessError as error:
         return dict.fromkeys(names, ("fail", " | ".join(error.stderr.strip().splitlines()[-3:])))
-    golden_file = folder / "statements.v.out"
-    golden = dict(parse(golden_file.read_text(encoding="utf-8"))) if golden_file.exists() else {}
-    status: dict[str, tuple[str, str | None]] = {}
-    for theorem in names:
-        if theorem not in found:
-            status[theorem] = ("fail", f"Coq printed nothing about {theorem}")
-        elif found[theorem].assumptions != CLOSED:
-            status[theorem] = ("fail", f"{theorem} rests on {found[theorem].assumptions.splitlines()[:3]}")
-        elif golden.get(theorem) != found[theorem]:
-            status[theorem] = ("fail", f"{theorem}: the statement is not the reviewed one (make golden, then review)")
-        else:
-            status[theorem] = ("pass", None)
     return status

@@ -28,7 +28,7 @@ from theory.verify.status import Result, Row, run_reference, summed, worst
 SCHEMA = 1
 PACKAGES = ("numpy", "scipy", "sympy", "hypothesis", "torch", "transformers", "peft")
 #: what the layers of this package are made of
-SOURCES = ("theory/**/*.py", "theory/claims.toml", "proofs/*.v", "proofs/statements.v.out")
+SOURCES = ("theory/**/*.py", "theory/claims.toml", "proofs/*.v", "proofs/*.out")
 
 Task = Callable[[], Any]
 
