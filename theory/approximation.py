@@ -271,12 +271,14 @@ def decay_error(decay: str, rate: float, r: int, n: int | None = None, norm: str
     one_of(norm, "norm", NORMS)
     if size is not None and rank >= size:
         return 0.0
-    if norm == "spectral":
-        return (rank + 1.0) ** -rate if decay == "power" else math.exp(-rate * rank)
-    _require_energy(decay, rate, size)
+    if norm == "frobenius":
+        _require_energy(decay, rate, size)
     import mpmath
 
     with mpmath.workdps(_DIGITS):
+        if norm == "spectral":
+            exact = mpmath.mpf(rate)
+            return float(mpmath.mpf(rank + 1) ** -exact if decay == "power" else mpmath.exp(-exact * rank))
         return float(mpmath.sqrt(_energy(decay, rate, rank + 1, size) / _energy(decay, rate, 1, size)))
 
 

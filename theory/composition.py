@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from theory.numerics import EPS, Array, integer, matrix, rank_tolerance, real, require, vector
+from theory.numerics import EPS, Array, integer, matrix, quotient, rank_tolerance, real, require, vector
 
 # ---- bridge_alignment ----
 
@@ -155,7 +155,7 @@ def coverage_law(c: float, retrieval: float, p2: float, m: int) -> CoverageLaw:
     for name, share in zip(("c", "retrieval", "p2"), shares, strict=True):
         require(0 <= share <= 1, name, "a share in [0, 1]", share)
     low = math.prod(shares)
-    return CoverageLaw(low, min(1.0, low + (1.0 - low) / integer(m, "m", 1)))
+    return CoverageLaw(low, min(1.0, low + quotient(1.0 - low, integer(m, "m", 1))))
 
 
 # ---- chain_of_thought ----

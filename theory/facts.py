@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from theory.lowrank import LowRank
-from theory.numerics import Array, exact, integer, matrix, rank_tolerance, real, require
+from theory.numerics import Array, exact, integer, matrix, quotient, rank_tolerance, real, require
 
 
 class LeastRank(NamedTuple):
@@ -153,7 +153,7 @@ def circle_margin(n_answers: int) -> float:
     Source: claim margin_rank (standard).
     """
     count = integer(n_answers, "n_answers", 2)
-    return 2.0 * math.sin(math.pi / count) ** 2
+    return 2.0 * math.sin(quotient(math.pi, count)) ** 2
 
 
 def random_code_eps(n_answers: int, r: int, failure: float = 1.0) -> float:
@@ -178,7 +178,7 @@ def random_code_eps(n_answers: int, r: int, failure: float = 1.0) -> float:
     count, dimension = integer(n_answers, "n_answers", 1), integer(r, "r", 1)
     chance = real(failure, "failure")
     require(0 < chance <= 1, "failure", "a probability in (0, 1]", failure)
-    return math.sqrt((4.0 * math.log(count) - 2.0 * math.log(chance)) / dimension)
+    return math.sqrt(quotient(4.0 * math.log(count) - 2.0 * math.log(chance), dimension))
 
 
 def counting_bound(log_hypotheses: float, n: int, m: int) -> float:

@@ -78,6 +78,11 @@ def exact(value: Any, name: str) -> Fraction:
     return Fraction(real(value, name))
 
 
+def quotient(value: float, count: int) -> float:
+    """``value / count`` for a count of any size, also beyond the range of floats; rounded once."""
+    return float(Fraction(value) / count)
+
+
 def one_of(value: Any, name: str, allowed: Sequence[str]) -> str:
     """`value` if it is one of `allowed`."""
     require(isinstance(value, str) and value in allowed, name, "one of " + ", ".join(allowed), repr(value))

@@ -37,6 +37,11 @@ def test_coverage_law_says_what_it_expected() -> None:
         coverage_law(0.5, 0.5, 1.5, 3)
 
 
+def test_coverage_law_with_more_values_than_a_float_counts() -> None:
+    low, high = coverage_law(0.5, 0.5, 0.5, 10**400)
+    assert low == high == 0.125
+
+
 def test_chain_of_thought_examples() -> None:
     assert chain_of_thought(1, 1) == (1.0, 1.0)
     assert chain_of_thought(0.5, 0.5) == (0.0, 0.25)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from theory.checks.strategies import seeds, sizes
 from theory.facts import (
     capacity_ceiling,
+    circle_margin,
     counting_bound,
     least_rank,
     margin_rank_floor,
@@ -79,6 +80,13 @@ def test_counting_bound_does_not_overflow() -> None:
     assert counting_bound(1e300, 10**5, 10) == 1.0
     assert counting_bound(0.0, 10**6, 3) == 1 / 3
     assert 0 < counting_bound(1e4, 10**5, 10**400) < 0.1
+
+
+def test_integers_beyond_the_range_of_floats() -> None:
+    huge = 10**400
+    assert circle_margin(huge) == 0.0
+    assert random_code_eps(3, huge) == 0.0
+    assert random_code_eps(huge, 3) == pytest.approx(math.sqrt(4 * 400 * math.log(10) / 3), rel=1e-14)
 
 
 def test_bits() -> None:
