@@ -568,7 +568,7 @@ Variables Y Z W : finType.
 
 (* The converse to placing the second hop early (ours): where what it writes at the two-hop prompt takes
    at most #|W| values over all tables, whatever reads it later recalls no more than #|W| tables do. *)
-Lemma few_writings_limit (written : {ffun Y -> Z} -> W) (answer : Y -> W -> Z) :
+Theorem few_writings_limit (written : {ffun Y -> Z} -> W) (answer : Y -> W -> Z) :
   (\sum_(q : {ffun Y -> Z}) \sum_y (answer y (written q) == q y)
      <= \sum_(1 <= k < #|Y|.+1)
           minn (#|Z| ^ #|Y|) (#|W| * (\sum_(k <= j < #|Y|.+1) 'C(#|Y|, j) * #|Z|.-1 ^ (#|Y| - j))))%N.

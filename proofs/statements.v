@@ -673,6 +673,10 @@ Print Assumptions composition.layer_order_compose_first_hop.
 Check @composition.layer_order_compose_frozen.
 Print Assumptions composition.layer_order_compose_frozen.
 
+(* few_writings_limit *)
+Check @composition.few_writings_limit.
+Print Assumptions composition.few_writings_limit.
+
 (* coverage_law *)
 Check @composition.coverage_law.
 Print Assumptions composition.coverage_law.

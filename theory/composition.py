@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from theory.facts import counting_bound
 from theory.numerics import EPS, Array, integer, matrix, quotient, rank_tolerance, real, require, vector
 
 # ---- bridge_alignment ----
@@ -120,6 +121,29 @@ def aligned_answer(L: ArrayLike, alpha: ArrayLike, logits: ArrayLike, bridge: in
     size = 2.0 * float(np.abs(changes).max() * np.abs(coefficients).sum()) + 2.0 * float(np.abs(base).max())
     certain = bool(coefficients[j] >= 0 and slack > (count + 3) * EPS * size)
     return AlignedAnswer(gain, crosstalk, deficit, slack, certain)
+
+
+# ---- few_writings_limit ----
+
+
+def few_writings_ceiling(writings: int, n: int, m: int) -> float:
+    """Most that composes where an early second hop writes few different things, whatever reads them later.
+
+    Args:
+        writings: G >= 1, how many different things it writes at the two-hop prompt over all tables. An adapter whose
+            output there is stored in so many bits has at most 2^bits.
+        n: bridges, n >= 1.
+        m: values, m >= 1.
+
+    Returns:
+        ``counting_bound(ln G, n, m)``: a ceiling on P[answer is q(p)] for independent uniform p and tables q.
+
+    Raises:
+        ValueError: an argument is no integer >= 1.
+
+    Source: claim few_writings_limit (ours, from capacity_bits).
+    """
+    return counting_bound(math.log(integer(writings, "writings", 1)), n, m)
 
 
 # ---- coverage_law ----

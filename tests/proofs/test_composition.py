@@ -1,5 +1,6 @@
 """The theorems on what composes, read literally, against the functions of :mod:`theory.composition`."""
 
+import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import product
@@ -22,8 +23,8 @@ from tests.proofs.exact import (
     zeros,
 )
 from theory.additive import additive_ceiling
-from theory.composition import aligned_answer, bridge_alignment, chain_of_thought, coverage_law
-from theory.numerics import stream
+from theory.composition import aligned_answer, bridge_alignment, chain_of_thought, coverage_law, few_writings_ceiling
+from theory.numerics import EPS, stream
 from theory.one_layer import OneLayer, joint_edit, one_layer_edit, summed_edits
 from theory.stack import place_edits, two_layer_stack
 
@@ -543,3 +544,21 @@ def test_semidefinite_forms_are_decided() -> None:
     )
     for form, weak, strict in forms:
         assert (definite(form, strictly=False), definite(form, strictly=True)) == (weak, strict)
+
+
+@pytest.mark.theorem("few_writings_limit")
+def test_few_writings_are_worth_as_many_tables() -> None:
+    rng = stream(21, "writings")
+    for n, m, writings in ((2, 2, 2), (3, 2, 3), (2, 3, 4), (3, 3, 1)):
+        truths = tables(n, m)
+        bound = sum(
+            min(m**n, writings * sum(math.comb(n, j) * (m - 1) ** (n - j) for j in range(k, n + 1)))
+            for k in range(1, n + 1)
+        )
+        assert abs(few_writings_ceiling(writings, n, m) - Fraction(bound, n * m**n)) <= (8 * n + 16) * EPS
+        for _ in range(40):
+            answer = rng.integers(0, m, (n, writings)).tolist()
+            # each table is written as what is read best; any other writing agrees less
+            best = sum(max(sum(answer[y][w] == q[y] for y in range(n)) for w in range(writings)) for q in truths)
+            assert best <= bound
+    assert few_writings_ceiling(1, 3, 3) < few_writings_ceiling(2, 3, 3)  # counting one writing less would be wrong

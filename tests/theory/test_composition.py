@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from theory.additive import additive_ceiling
-from theory.composition import aligned_answer, bridge_alignment, chain_of_thought, coverage_law
+from theory.composition import aligned_answer, bridge_alignment, chain_of_thought, coverage_law, few_writings_ceiling
 from theory.numerics import stream
 from theory.one_layer import one_layer_edit, one_layer_model
 
@@ -61,3 +61,11 @@ def test_a_late_joint_edit_of_two_facts_reads_with_both_signs_and_composes() -> 
         right += int((late + early > 0) == (q[p] == 0))
     assert right == 16
     assert additive_ceiling(2, 2) < 16 / 16
+
+
+def test_few_writings_ceiling_is_a_share_between_guessing_and_all() -> None:
+    assert few_writings_ceiling(1, 40, 10) == 0.1
+    assert few_writings_ceiling(2**4096, 100, 10) == 1.0
+    assert type(few_writings_ceiling(7, 5, 3)) is float
+    with pytest.raises(ValueError, match="writings: expected an integer >= 1, got 0"):
+        few_writings_ceiling(0, 5, 3)

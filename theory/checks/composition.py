@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ from theory.composition import (
     bridge_cosine,
     chain_of_thought,
     coverage_law,
+    few_writings_ceiling,
 )
 from theory.lowrank import LowRank
 from theory.numerics import EPS, Array, rank_tolerance, stream
@@ -642,6 +643,68 @@ def layer_order_numeric() -> Figure:
                        for q in product(range(2), repeat=2)] for p in range(2)])  # fmt: skip
     return Figure("composed with both on the last matrix, n = m = 2 (early then late: 1)",
                   float(composed_share(share, 1e-9)), "share")  # fmt: skip
+
+
+# ---- few_writings_limit ----
+
+
+def _best_reader(writings: int, n: int, m: int) -> Fraction:
+    """Best share right over every reader of so many writings, each table written as the one that is read best."""
+    tables = list(product(range(m), repeat=n))
+    agree = [[sum(map(int.__eq__, g, q)) for q in tables] for g in tables]
+    families = combinations(agree, min(writings, len(tables)))
+    return Fraction(max(sum(map(max, zip(*family, strict=True))) for family in families), n * len(tables))
+
+
+@check("few_writings_limit")
+def few_writings_symbolic(code: Code) -> Figure:
+    """Every reader of every small size, exact: never above the ceiling, and at it for one writing and for all."""
+    tightest = Fraction(0)
+    for n, m in ((2, 2), (3, 2), (2, 3)):
+        room = (8 * n + 16) * EPS  # a logarithm, n tails and their sum are rounded
+        for writings in range(1, m**n + 1):
+            best, ceiling = _best_reader(writings, n, m), code.few_writings_ceiling(writings, n, m)
+            expect(best <= Fraction(ceiling) + Fraction(room), f"{writings} writings reach {best}, ceiling {ceiling}")
+            counted = sum(
+                min(m**n, writings * sum(math.comb(n, j) * (m - 1) ** (n - j) for j in range(k, n + 1)))
+                for k in range(1, n + 1)
+            )
+            expect_close(ceiling, float(Fraction(counted, n * m**n)), room, f"ceiling of {writings} at {n, m}")
+            tightest = max(tightest, best / Fraction(ceiling)) if 1 < writings < m**n else tightest
+        for writings, share in ((1, Fraction(1, m)), (m**n, Fraction(1))):
+            expect(_best_reader(writings, n, m) == share, f"{writings} writings at {n, m}")
+            expect_close(code.few_writings_ceiling(writings, n, m), float(share), room, f"the end {writings} at {n, m}")
+    return Figure("best reader / ceiling, small sizes", float(tightest), "ratio")
+
+
+@check("few_writings_limit")
+def few_writings_numeric() -> Figure:
+    """An early second hop of the two-layer stack that rounds what it writes; numbers of any size; rejections."""
+    n, m, levels = 6, 3, 2
+    rng = stream(11, "writings")
+    reader, tables = rng.standard_normal((4, n, m)), list(product(range(m), repeat=n))
+    # it writes 4 numbers of the table, each rounded to one of two levels: 16 writings at most
+    numbers = np.array([[sum(w[y, z] for y, z in enumerate(q)) for w in reader] for q in tables])
+    written = (numbers > np.median(numbers, axis=0)).astype(int)
+    right = 0
+    for code in {tuple(row) for row in written.tolist()}:
+        mine = [q for q, row in zip(tables, written.tolist(), strict=True) if tuple(row) == code]
+        right += sum(
+            max(sum(q[y] == z for q in mine) for z in range(m)) for y in range(n)
+        )  # the best answers by bridge
+    share = right / (n * len(tables))
+    ceiling = few_writings_ceiling(levels**4, n, m)
+    expect(1 / m < share <= ceiling, f"share {share}, ceiling {ceiling}")
+    expect_mutant_rejected(
+        lambda bound: expect(share <= bound(levels**4, n, m), "above"), lambda g, *size: 1 / m, "guessing"
+    )
+    along = [few_writings_ceiling(g, 40, 10) for g in (1, 2, 10, 10**3, 10**9, 10**400)]
+    expect(along == sorted(along) and along[0] == 0.1 and along[-1] == 1.0, f"more writings, more at most: {along}")
+    for wrong in (0, 1.5, True):
+        expect_rejected("writings", few_writings_ceiling, wrong, 2, 2)
+    expect_rejected("n", few_writings_ceiling, 2, 0, 2)
+    expect_rejected("m", few_writings_ceiling, 2, 2, 0)
+    return Figure("ceiling less what a rounded writing reaches", ceiling - share, "share")
 
 
 # ---- coverage_law ----
