@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -322,6 +323,7 @@ def theorem_status(
     )
     golden, files = dict(parse(statements)), theorem_files(folder)
     status: dict[str, tuple[str, str | None]] = {}
+    meant = lru_cache(lambda: meanings(folder, cache))  # asked once, and only behind the other gates
     try:
         found = printed(folder, claims, names, cache)
         for theorem in names:
@@ -331,7 +333,7 @@ def theorem_status(
                 reason = f"{theorem} rests on {found[theorem].assumptions.splitlines()[:3]}"
             elif golden.get(theorem) != found[theorem]:
                 reason = f"{theorem}: the statement is not the reviewed one (make golden, then review)"
-            elif changed := unreviewed(f"{files[theorem][0]}.{theorem}", meanings(folder, cache), definitions):
+            elif changed := unreviewed(f"{files[theorem][0]}.{theorem}", meant(), definitions):
                 expected = f"expected {', '.join(changed)} as reviewed in proofs/definitions.out"
                 reason = f"{theorem}: {expected}, got another text (make golden, then review)"
             else:
