@@ -1,8 +1,9 @@
-"""What every test shares: Hypothesis without deadlines, and one BLAS thread per process."""
+"""What every test shares: Hypothesis without deadlines, and one thread per process: models are tiny here."""
 
 import os
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from hypothesis import HealthCheck, settings
 
