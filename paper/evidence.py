@@ -17,9 +17,10 @@ from empirical.engine.judge import Row
 from empirical.engine.records import RESULTS, Record, RecordError
 from empirical.ladder import LAYERS, SOURCES
 from theory.claims import REGISTRY, Claim, RegistryError, load
+from theory.checks import Figure
 from theory.provenance import ROOT
 from theory.verify.formal import Printed, parse
-from theory.verify.run import SCHEMA, sources_hash
+from theory.verify.run import SCHEMA, Verification, sources_hash
 
 VERIFICATION = ROOT / "build" / "verification.json"
 STATEMENTS = ROOT / "proofs" / "statements.v.out"
@@ -67,7 +68,7 @@ class Evidence:
     """Everything that paper and page are made of."""
 
     claims: Mapping[str, Claim]
-    verification: Mapping[str, Any]
+    verification: Verification
     #: theorem -> statement and assumptions, as Coq printed them
     statements: Mapping[str, Printed]
     #: experiment -> its finished runs, the one for the text first
@@ -90,11 +91,11 @@ class Evidence:
         """The runs of every experiment under every profile."""
         return [run for runs in self.runs.values() for run in runs]
 
-    def figure(self, claim: str) -> Mapping[str, Any] | None:
-        """What a check of the claim measured: name, value, unit."""
+    def figure(self, claim: str) -> Figure | None:
+        """What a check of the claim measured."""
         layers = self.verification["claims"][claim]
-        found: Mapping[str, Any] | None = layers["numeric"]["figure"] or layers["symbolic"]["figure"]
-        return found
+        found = layers["numeric"]["figure"] or layers["symbolic"]["figure"]
+        return Figure(**found) if found else None
 
     def rungs(self, claim: str) -> dict[str, str]:
         """Rung -> yes, part, no (not checked), fail or none (none planned)."""
@@ -121,7 +122,7 @@ def _shown(path: Path) -> str:
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.as_posix()
 
 
-def read_verification(path: Path, claims: Mapping[str, Claim]) -> dict[str, Any]:
+def read_verification(path: Path, claims: Mapping[str, Claim]) -> Verification:
     """``verification.json``, made of the sources that are there now.
 
     Raises:
@@ -131,7 +132,7 @@ def read_verification(path: Path, claims: Mapping[str, Claim]) -> dict[str, Any]
     if not path.exists():
         raise EvidenceError(f"{name}: expected what `make verify` writes, got no such file")
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found: Verification = json.loads(path.read_text(encoding="utf-8"))
         complete = found["schema"] == SCHEMA and all(set(layers) == set(LAYERS) for layers in found["claims"].values())
         made_of, about = found["environment"].get("sources"), set(found["claims"])
     except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
@@ -212,7 +213,7 @@ def sort_runs(judged: Mapping[tuple[str, str], Run]) -> tuple[dict[str, list[Run
 
 
 def check_measured(
-    verification: Mapping[str, Any], claims: Mapping[str, Claim], judged: Mapping[tuple[str, str], Run], results: Path
+    verification: Verification, claims: Mapping[str, Claim], judged: Mapping[tuple[str, str], Run], results: Path
 ) -> None:
     """The verdicts in the verification are those that the results give now.
 

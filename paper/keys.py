@@ -232,7 +232,7 @@ def _registry(evidence: Evidence) -> dict[str, Phrase]:
     for claim in claims.values():
         figure = evidence.figure(claim.id)
         if figure:
-            found[f"check.{claim.id}.value"] = Number(figure["value"])
+            found[f"check.{claim.id}.value"] = Number(figure.value)
         found[f"claim.{claim.id}.theorems"] = len(claim.theorems)
     return found
 

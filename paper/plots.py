@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict
 
 import numpy as np
 
@@ -27,13 +27,114 @@ DASHES = {"-": "solid", "--": "dash", ":": "dot", "-.": "dashdot"}
 STEPS = {"default": "linear", "steps": "vh", "steps-pre": "vh", "steps-post": "hv", "steps-mid": "hvh"}
 #: pixels of the page per point of a figure; a little larger than on paper
 PIXELS = 1.45
-HOVER = {"hovertemplate": "%{text}<extra></extra>"}
+HOVER = "%{text}<extra></extra>"
+#: what a trace has one of per point, as numbers
+NUMBERS: tuple[Literal["x", "y", "base", "width"], ...] = ("x", "y", "base", "width")
 #: marks up to this size, in points, are single worlds
 FAINT = 3.0
 
 
 class PlotError(ValueError):
     """A figure holds something that has no counterpart on the page; the message names figure and artist."""
+
+
+class Stroke(TypedDict, total=False):
+    """A line, or the edge of a mark, in plotly's words."""
+
+    color: str
+    dash: str
+    width: float
+    shape: str
+
+
+class Marker(TypedDict, total=False):
+    """Marks or bars; size and colour of all, or one per point."""
+
+    symbol: str
+    size: float | None | list[float | None]
+    color: str | list[str]
+    line: Stroke
+    pattern: dict[str, str | float]
+
+
+class Trace(TypedDict, total=False):
+    """Data; None in a list of numbers is a gap."""
+
+    type: Required[Literal["scatter", "bar"]]
+    x: Required[list[float | None]]
+    y: Required[list[float | None]]
+    base: list[float | None]
+    width: list[float | None]
+    text: list[str]
+    mode: str
+    line: Stroke
+    marker: Marker
+    fill: str
+    fillcolor: str
+    textposition: str
+    hoverinfo: str
+    hovertemplate: str
+    cliponaxis: bool
+
+
+class Shape(TypedDict, total=False):
+    """A line or a band across a panel."""
+
+    type: Required[Literal["line", "rect"]]
+    xref: str
+    yref: str
+    x0: float | None
+    y0: float | None
+    x1: float | None
+    y1: float | None
+    line: Stroke
+    fillcolor: str
+    layer: str
+
+
+class Note(TypedDict):
+    """A text in a panel."""
+
+    text: str
+    showarrow: bool
+    align: str
+    xanchor: str
+    yanchor: str
+    xshift: float
+    yshift: float
+    font: dict[str, str | float]
+    bgcolor: str
+    xref: str
+    yref: str
+    x: float | None
+    y: float | None
+
+
+class AxisLayout(TypedDict, total=False):
+    """An axis; its ticks are left to plotly where it has none of its own."""
+
+    title: dict[str, str]
+    range: list[float | None]
+    showgrid: bool
+    type: str
+    tickmode: str
+    tickvals: list[float]
+    ticktext: list[str]
+    tickangle: float
+    tickfont: dict[str, float]
+    dtick: float
+    exponentformat: str
+
+
+class Layout(TypedDict):
+    """What a panel has besides data."""
+
+    xaxis: AxisLayout
+    yaxis: AxisLayout
+    shapes: list[Shape]
+    annotations: list[Note]
+    height: int
+    barmode: str
 
 
 @dataclass(frozen=True)
@@ -59,8 +160,8 @@ class Panel:
     title: str
     loud: bool
     lines: Sequence[tuple[str, bool]]
-    data: Sequence[Mapping[str, Any]]
-    layout: Mapping[str, Any]
+    data: Sequence[Trace]
+    layout: Layout
 
 
 @dataclass(frozen=True)
@@ -164,11 +265,11 @@ def _panel(axis: Axes, figure: Figure, legend: Sequence[Entry], name: str) -> Pa
     from matplotlib.text import Annotation
 
     scales = _Scales(axis)
-    shapes: list[dict[str, Any]] = []
-    data: list[dict[str, Any]] = []
+    shapes: list[Shape] = []
+    data: list[Trace] = []
     for artist in _in_order(axis):
-        for made, where in _drawn(artist, axis, scales, legend, name):
-            if where == "shape":
+        for made in _drawn(artist, axis, scales, legend, name):
+            if made["type"] == "line" or made["type"] == "rect":
                 shapes.append(made)
             else:
                 _join(data, made)
@@ -182,7 +283,7 @@ def _panel(axis: Axes, figure: Figure, legend: Sequence[Entry], name: str) -> Pa
             notes.append(_annotation(note, x, y, axis, scales))
     spec = axis.get_subplotspec()
     height = float(figure.get_size_inches()[1]) / (spec.get_gridspec().nrows if spec else 1) * 96
-    layout = {
+    layout: Layout = {
         "xaxis": scales.layout("x"), "yaxis": scales.layout("y"), "shapes": shapes, "annotations": notes,
         "height": round(min(max(height, 300), 900)), "barmode": "overlay",
     }  # fmt: skip
@@ -191,18 +292,21 @@ def _panel(axis: Axes, figure: Figure, legend: Sequence[Entry], name: str) -> Pa
     return Panel(title, "VIOLATED" in title, lines, data, layout)
 
 
-def _join(data: list[dict[str, Any]], trace: dict[str, Any]) -> None:
+def _join(data: list[Trace], trace: Trace) -> None:
     """Add a trace; points and bars that look alike become one, which is faster to draw."""
-    each = ("x", "y", "text", "base", "width")
-    look = {k: v for k, v in trace.items() if k not in each}
-    if "lines" not in look.get("mode", ""):
+    if "lines" not in trace.get("mode", ""):
         for other in data:
-            if {k: v for k, v in other.items() if k not in each} == look:
-                for key in each:
+            if _look(other) == _look(trace):
+                for key in NUMBERS:
                     if key in trace:
-                        other[key] = [*other[key], *trace[key]]
+                        other[key].extend(trace[key])
+                other["text"].extend(trace["text"])
                 return
     data.append(trace)
+
+
+def _look(trace: Trace) -> dict[str, object]:
+    return {k: v for k, v in trace.items() if k not in (*NUMBERS, "text")}
 
 
 def _in_order(axis: Axes) -> Iterator[Any]:
@@ -254,10 +358,10 @@ class _Scales:
         """A coordinate for plotly's shapes and notes, which want the logarithm."""
         return math.log10(value) if self.log(which) else value
 
-    def layout(self, which: str) -> dict[str, Any]:
+    def layout(self, which: str) -> AxisLayout:
         low, high = self.limits(which)
         lines = self.of(which).get_gridlines()
-        found: dict[str, Any] = {
+        found: AxisLayout = {
             "title": {"text": _lines(_broken(self.label(which)))},
             "range": [_round(self.place(which, v)) for v in (low, high)],
             "showgrid": bool(lines) and bool(lines[0].get_visible()),
@@ -314,8 +418,8 @@ def _place(artist: Any, axis: Axes) -> tuple[str, str] | None:
 
 def _drawn(
     artist: Any, axis: Axes, scales: _Scales, legend: Sequence[Entry], name: str
-) -> Iterator[tuple[dict[str, Any], str]]:
-    """(what plotly needs, "shape" or "trace") for one artist."""
+) -> Iterator[Trace | Shape]:
+    """What plotly needs for one artist."""
     from matplotlib.collections import LineCollection, PathCollection, PolyCollection
     from matplotlib.lines import Line2D
     from matplotlib.patches import Rectangle
@@ -327,83 +431,85 @@ def _drawn(
         raise PlotError(f"{name}: expected {type(artist).__name__} in coordinates of the data or the panel")
     on_data = place == ("data", "data")
     if isinstance(artist, Line2D) and on_data:
-        yield _trace(artist, scales, legend), "trace"
+        yield _trace(artist, scales, legend)
     elif isinstance(artist, Line2D):
-        yield _rule(artist, place), "shape"
+        yield _rule(artist, place)
     elif isinstance(artist, Rectangle) and on_data:
-        yield _bar(artist, scales, legend), "trace"
+        yield _bar(artist, scales, legend)
     elif isinstance(artist, Rectangle):
-        yield _span(artist, place), "shape"
+        yield _span(artist, place)
     elif isinstance(artist, LineCollection):
-        yield _segments(artist), "trace"
+        yield _segments(artist)
     elif isinstance(artist, PathCollection):
-        yield _points(artist, scales), "trace"
+        yield _points(artist, scales)
     elif isinstance(artist, PolyCollection):
         for path in artist.get_paths():
-            yield _area(path.vertices, _colour(artist.get_facecolor()[0])), "trace"
+            yield _area(path.vertices, _colour(artist.get_facecolor()[0]))
     else:
         raise PlotError(f"{name}: expected lines, bars, areas and points, got {type(artist).__name__}")
 
 
-def _shape(kind: str, corners: Sequence[float], place: tuple[str, str], **style: Any) -> dict[str, Any]:
-    x0, y0, x1, y1 = corners
-    found: dict[str, Any] = {"type": kind, **style}
-    for which, kept, ends in (("x", place[0], (x0, x1)), ("y", place[1], (y0, y1))):
-        # shapes take data coordinates as they are, also on a logarithmic axis
-        found[f"{which}ref"] = which if kept == "data" else f"{which} domain"
-        found[f"{which}0"], found[f"{which}1"] = (_round(v) for v in ends)
-    return found
+def _shape(kind: Literal["line", "rect"], corners: Sequence[float], place: tuple[str, str], line: Stroke) -> Shape:
+    x0, y0, x1, y1 = (_round(v) for v in corners)
+    # shapes take data coordinates as they are, also on a logarithmic axis
+    return {"type": kind, "x0": x0, "y0": y0, "x1": x1, "y1": y1, "xref": _ref("x", place[0]),
+            "yref": _ref("y", place[1]), "line": line}  # fmt: skip
 
 
-def _rule(line: Line2D, place: tuple[str, str]) -> dict[str, Any]:
+def _ref(which: str, kept: str) -> str:
+    return which if kept == "data" else f"{which} domain"
+
+
+def _rule(line: Line2D, place: tuple[str, str]) -> Shape:
     """A line across the panel."""
     xs, ys = (np.asarray(v, dtype=float) for v in line.get_data(orig=False))
-    style = {"color": _colour(line.get_color(), line.get_alpha()), "dash": _dash(line),
-             "width": line.get_linewidth() * PIXELS}  # fmt: skip
-    return _shape("line", (xs[0], ys[0], xs[-1], ys[-1]), place, line=style)
+    style: Stroke = {"color": _colour(line.get_color(), line.get_alpha()), "dash": _dash(line),
+                     "width": line.get_linewidth() * PIXELS}  # fmt: skip
+    return _shape("line", (xs[0], ys[0], xs[-1], ys[-1]), place, style)
 
 
-def _span(box: Rectangle, place: tuple[str, str]) -> dict[str, Any]:
+def _span(box: Rectangle, place: tuple[str, str]) -> Shape:
     """A band across the panel."""
     x, y = box.get_xy()
     corners = (x, y, x + box.get_width(), y + box.get_height())
-    return _shape("rect", corners, place, fillcolor=_colour(box.get_facecolor()), line={"width": 0}, layer="below")
+    band = _shape("rect", corners, place, {"width": 0})
+    return {**band, "fillcolor": _colour(box.get_facecolor()), "layer": "below"}
 
 
-def _bar(box: Rectangle, scales: _Scales, legend: Sequence[Entry]) -> dict[str, Any]:
+def _bar(box: Rectangle, scales: _Scales, legend: Sequence[Entry]) -> Trace:
     (x, y), w, h = box.get_xy(), box.get_width(), box.get_height()
-    marker: dict[str, Any] = {"color": _colour(box.get_facecolor())}
+    marker: Marker = {"color": _colour(box.get_facecolor())}
     if box.get_hatch():
         marker["pattern"] = {"shape": "/", "fgcolor": "white", "size": 6, "solidity": 0.3, "fillmode": "overlay"}
     label = next((e.label for e in legend if e.box and e.colour == _hex(box.get_facecolor())), "")
     return {"type": "bar", "x": [_round(x + w / 2)], "base": [_round(y)], "y": [_round(h)], "width": [_round(w)],
             "marker": marker, "text": [_said(label, x + w / 2, y + h, scales)], "textposition": "none",
-            **HOVER}  # fmt: skip
+            "hovertemplate": HOVER}  # fmt: skip
 
 
-def _segments(lines: LineCollection) -> dict[str, Any]:
+def _segments(lines: LineCollection) -> Trace:
     xs: list[float | None] = []
     ys: list[float | None] = []
     for segment in lines.get_segments():
         xs += [*(_round(v) for v in segment[:, 0]), None]
         ys += [*(_round(v) for v in segment[:, 1]), None]
     width = float(np.atleast_1d(lines.get_linewidth())[0])
-    style = {"color": _colour(lines.get_colors()[0], lines.get_alpha()), "width": width * PIXELS}
+    style: Stroke = {"color": _colour(lines.get_colors()[0], lines.get_alpha()), "width": width * PIXELS}
     return {"type": "scatter", "mode": "lines", "x": xs, "y": ys, "line": style, "hoverinfo": "skip"}
 
 
-def _points(dots: PathCollection, scales: _Scales) -> dict[str, Any]:
+def _points(dots: PathCollection, scales: _Scales) -> Trace:
     places = np.asarray(dots.get_offsets(), dtype=float)
     sizes = np.sqrt(np.resize(dots.get_sizes(), len(places))) * PIXELS
     faces = np.resize(np.atleast_2d(dots.get_facecolor()), (len(places), 4))
     label = str(dots.get_label())
     said = [_said("" if label.startswith("_") else label, x, y, scales) for x, y in places]
-    marker = {"size": [_round(s) for s in sizes], "color": [_colour(tuple(f)) for f in faces]}
+    marker: Marker = {"size": [_round(s) for s in sizes], "color": [_colour(tuple(f)) for f in faces]}
     return {"type": "scatter", "mode": "markers", "x": [_round(v) for v in places[:, 0]],
-            "y": [_round(v) for v in places[:, 1]], "marker": marker, "text": said, **HOVER}  # fmt: skip
+            "y": [_round(v) for v in places[:, 1]], "marker": marker, "text": said, "hovertemplate": HOVER}  # fmt: skip
 
 
-def _area(corners: Any, colour: str) -> dict[str, Any]:
+def _area(corners: Any, colour: str) -> Trace:
     return {"type": "scatter", "mode": "lines", "fill": "toself", "x": [_round(v) for v in corners[:, 0]],
             "y": [_round(v) for v in corners[:, 1]], "line": {"width": 0}, "fillcolor": colour,
             "hoverinfo": "skip"}  # fmt: skip
@@ -417,15 +523,15 @@ def _said(label: str, x: float, y: float, scales: _Scales) -> str:
     return "<br>".join(parts)
 
 
-def _trace(line: Line2D, scales: _Scales, legend: Sequence[Entry]) -> dict[str, Any]:
+def _trace(line: Line2D, scales: _Scales, legend: Sequence[Entry]) -> Trace:
     xs, ys = (np.asarray(v, dtype=float) for v in line.get_data(orig=False))
     marker, dash = MARKERS.get(str(line.get_marker()), ""), _dash(line)
     label = _named(line, legend)
-    found: dict[str, Any] = {
+    found: Trace = {
         "type": "scatter", "mode": "+".join([*(["lines"] if dash != "none" else []), *(["markers"] if marker else [])]),
         "x": [_round(v) for v in xs], "y": [_round(v) for v in ys],
         "text": [_said(label, x, y, scales) for x, y in zip(xs, ys, strict=True)],
-        "cliponaxis": dash != "none", **HOVER,
+        "cliponaxis": dash != "none", "hovertemplate": HOVER,
     }  # fmt: skip
     if dash != "none":
         found["line"] = {"color": _colour(line.get_color(), line.get_alpha()), "dash": dash,
@@ -445,7 +551,7 @@ def _trace(line: Line2D, scales: _Scales, legend: Sequence[Entry]) -> dict[str, 
     return found
 
 
-def _annotation(note: Any, x: float, y: float, axis: Axes, scales: _Scales) -> dict[str, Any]:
+def _annotation(note: Any, x: float, y: float, axis: Axes, scales: _Scales) -> Note:
     from matplotlib.text import Annotation
 
     shift = (0.0, 0.0)
@@ -460,13 +566,11 @@ def _annotation(note: Any, x: float, y: float, axis: Axes, scales: _Scales) -> d
     if place is None:
         raise PlotError(f"{note.get_text()!r}: expected a note in coordinates of the data or the panel")
     align = {"left": "left", "center": "center", "right": "right"}[note.get_ha()]
-    found: dict[str, Any] = {
+    return {
         "text": _lines(note.get_text()), "showarrow": False, "align": align, "xanchor": align,
         "yanchor": {"top": "top", "center": "middle", "center_baseline": "middle"}.get(note.get_va(), "bottom"),
         "xshift": shift[0] * PIXELS, "yshift": shift[1] * PIXELS,
         "font": {"size": 11, "color": _hex(note.get_color())}, "bgcolor": "rgba(255,255,255,0.75)",
+        "xref": _ref("x", place[0]), "x": _round(scales.place("x", x) if place[0] == "data" else x),
+        "yref": _ref("y", place[1]), "y": _round(scales.place("y", y) if place[1] == "data" else y),
     }  # fmt: skip
-    for which, value, kept in (("x", x, place[0]), ("y", y, place[1])):
-        found[f"{which}ref"] = which if kept == "data" else f"{which} domain"
-        found[which] = _round(scales.place(which, value) if kept == "data" else value)
-    return found

@@ -21,6 +21,7 @@ from paper.keys import RUN_FIELDS, UnknownKey, cell_rates, dig, kind_of, select
 from paper.words import Code, Number, Phrase, joined
 from theory.claims import Claim
 from theory.verify.formal import CLOSED, Printed
+from theory.verify.status import ResultData
 
 #: a mark on a rung: sign, words
 MARKS = {"yes": ("●", "yes"), "part": ("◐", "in part"), "no": ("○", "not checked"), "fail": ("✗", "FAILED"),
@@ -38,7 +39,7 @@ class Standing:
     #: rung -> key of :data:`MARKS`
     marks: Mapping[str, str]
     #: the verification, layer by layer
-    layers: Mapping[str, Any]
+    layers: Mapping[str, ResultData]
     #: what a check measured; empty if nothing
     figure: Phrase
     #: the judged predictions of it
@@ -67,7 +68,7 @@ class Standing:
         return "\n".join([re.sub("^     : ", "  ", first), *(line.rstrip().removeprefix("     ") for line in others)])
 
     def _part(self, layer: str, name: str) -> str:
-        status: str = self.layers[layer]["parts"].get(name, self.layers[layer]["status"])
+        status = self.layers[layer]["parts"].get(name, self.layers[layer]["status"])
         return {"pass": "passed", "fail": "FAILED"}.get(status, status.replace("_", " "))
 
 
@@ -77,7 +78,7 @@ def standings(evidence: Evidence) -> dict[str, Standing]:
     found = {}
     for c in evidence.claims.values():
         figure = evidence.figure(c.id)
-        said = (figure["name"], ": ", Number(figure["value"]), " ", figure["unit"]) if figure else ""
+        said = (figure.name, ": ", Number(figure.value), " ", figure.unit) if figure else ""
         found[c.id] = Standing(
             c, evidence.rungs(c.id), evidence.verification["claims"][c.id], said,
             [row for row in rows if row["claim"] == c.id],

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Collection
 from importlib import metadata
-from typing import Any, NoReturn
+from typing import NoReturn, TypedDict
 
 from theory.claims import RegistryError
 
@@ -80,8 +80,16 @@ def verify_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--jobs", type=int, help="processes, by default one per core")
 
 
-def verification(options: argparse.Namespace, claims: Collection[str]) -> dict[str, Any]:
-    """The keywords `only`, `strict` and `jobs` of a verification.
+class VerifyOptions(TypedDict):
+    """The keywords of a verification: a claim or all, whether not checked counts as failed, how many processes."""
+
+    only: str | None
+    strict: bool
+    jobs: int | None
+
+
+def verification(options: argparse.Namespace, claims: Collection[str]) -> VerifyOptions:
+    """What the command line asks of a verification.
 
     Raises:
         RegistryError: no such claim, or no process.

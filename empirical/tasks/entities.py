@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from empirical.tasks.example import Example
 from theory.numerics import integer, one_of, require, stream
 
 FAMILIES = ("R", "H", "F")
@@ -266,12 +267,20 @@ def training_second(capital: dict[str, str]) -> list[Question]:
     return [q for w in range(len(SECOND) - 1) for q in second_hop(capital, w)]
 
 
-def examples(seed: int, people: int = 12, countries: int = 8) -> Iterator[dict[str, Any]]:
+class EntityExample(Example):
+    """A question about a person or a country; `hops` is 1 or 2."""
+
+    kind: str
+    family: str
+    hops: int
+
+
+def examples(seed: int, people: int = 12, countries: int = 8) -> Iterator[EntityExample]:
     """The world of a seed as data: every question in every wording, test split for the held-out one."""
     world = World(EntityShape(people, countries), seed)
     sets = {"first": FIRST, "second": SECOND, "direct": DIRECT, "written_out": DIRECT}
 
-    def rows(kind: str, family: str, hops: int, wording: int, asked: Sequence[Question]) -> Iterator[dict[str, Any]]:
+    def rows(kind: str, family: str, hops: int, wording: int, asked: Sequence[Question]) -> Iterator[EntityExample]:
         split = "test" if wording == len(sets[kind]) - 1 else "train"
         for i, (prompt, answer) in enumerate(asked):
             yield {"id": f"entities-{seed}-{kind}-{family}-{wording}-{i}", "task": "entities", "split": split,

@@ -1,7 +1,7 @@
 """The tasks as a benchmark: one JSON Lines file per split, and a data card.
 
-A task module takes part if it has ``examples(seed, ...)``, an iterator of dicts with at least id, task, split, prompt
-and answer, and ``CARD``, its data card in Markdown. Sizes are passed to those that have them as parameters.
+A task module takes part if it has ``examples(seed, ...)``, an iterator of :class:`~empirical.tasks.example.Example`,
+and ``CARD``, its data card in Markdown. Sizes are passed to those that have them as parameters.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TextIO
 
 import empirical.tasks
 from empirical.engine.records import RecordError
+from empirical.tasks.example import Example
 from theory.numerics import integer, one_of, require
 from theory.provenance import ROOT, build_folder
 
 DATA = build_folder() / "data"
 CARD = ROOT / "docs" / "data-card.md"
-FIELDS = ("id", "task", "split", "prompt", "answer")
+FIELDS = tuple(Example.__annotations__)
 INTRODUCTION = """\
 # Data card
 
@@ -46,7 +47,7 @@ def card() -> str:
     return "\n".join([INTRODUCTION, *("#" + module.CARD for module in tasks().values())])
 
 
-def rows(module: ModuleType, seed: int, sizes: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+def rows(module: ModuleType, seed: int, sizes: Mapping[str, int]) -> Iterator[Example]:
     """The examples of one task, checked.
 
     Raises:
@@ -86,7 +87,7 @@ def export(
         one_of(name, "task", tuple(known))
     for name in names or known:
         folder = out / name
-        partial: dict[str, Any] = {}
+        partial: dict[str, TextIO] = {}
         counts: dict[str, int] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)

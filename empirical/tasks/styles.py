@@ -10,10 +10,10 @@ differ in nothing else.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
+from empirical.tasks.example import Example
 from empirical.tasks.sentences import Ints, Part, Sentences
 from empirical.tasks.two_hop import World
 from theory.numerics import integer, one_of, require, stream
@@ -125,15 +125,21 @@ def dressed(word: str, style: str) -> str:
     return forms[one_of(style, "style", tuple(forms))]
 
 
-def examples(seed: int, facts: int = 128, train: int = 128, test: int = 128) -> Iterator[dict[str, Any]]:
+class StyleExample(Example):
+    """A question for an object in a style; `content` is the bare word, `choices` are all there are."""
+
+    kind: str
+    style: str
+    content: str
+    choices: list[str]
+
+
+def examples(seed: int, facts: int = 128, train: int = 128, test: int = 128) -> Iterator[StyleExample]:
     """Rows of English: `facts` facts, then `train` and `test` prompts in every style.
 
     Args:
         seed: of names, places and objects.
         facts, train, test: numbers of persons; each person has one prompt.
-
-    Yields:
-        id, task, split, kind, style, prompt, answer, content (the bare word) and choices.
 
     Raises:
         ValueError: a negative number, or more persons than there are names.
@@ -144,17 +150,19 @@ def examples(seed: int, facts: int = 128, train: int = 128, test: int = 128) -> 
     names = stream(seed, "styles", "names").permutation(people)
     places = stream(seed, "styles", "places").integers(len(PLACES), size=people)
     objects = stream(seed, "styles", "objects").integers(len(OBJECTS), size=people)
+
+    def row(name: str, split: str, kind: str, style: str, prompt: str, word: str) -> StyleExample:
+        return {"id": name, "task": "styles", "split": split, "kind": kind, "style": style, "prompt": prompt,
+                "answer": dressed(word, style), "content": word, "choices": list(OBJECTS)}  # fmt: skip
+
     for i in range(sum(sizes)):
         name = f"{FIRST_NAMES[names[i] // len(SURNAMES)]} {SURNAMES[names[i] % len(SURNAMES)]}"
         word, place = OBJECTS[objects[i]], PLACES[places[i]]
         question = f"In the {place}, {name} keeps a"
-        row = {"task": "styles", "content": word, "choices": list(OBJECTS)}
         if i < facts:
-            about = {"id": f"fact-{i}", "split": "train", "kind": "fact", "style": "plain", "prompt": question}
-            yield {**row, **about, "answer": dressed(word, "plain")}
+            yield row(f"fact-{i}", "train", "fact", "plain", question, word)
             continue
         split = "train" if i < facts + train else "test"
         prompt = f"{name} keeps a {word} in the {place}. {question}"
         for style in STYLES:
-            about = {"id": f"{style}-{i - facts}", "split": split, "kind": "style", "style": style, "prompt": prompt}
-            yield {**row, **about, "answer": dressed(word, style)}
+            yield row(f"{style}-{i - facts}", split, "style", style, prompt, word)

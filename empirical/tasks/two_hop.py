@@ -14,10 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import NotRequired
 
 import numpy as np
 
+from empirical.tasks.example import Example
 from empirical.tasks.sentences import Bools, Ints, Part, Sentences
 from theory.numerics import integer, one_of, real, require, stream
 
@@ -337,7 +338,17 @@ independently and uniformly, so a changed value may equal the old one.
 """
 
 
-def examples(seed: int) -> Iterator[dict[str, Any]]:
+class TwoHopExample(Example):
+    """A fact (1 hop) or a direct question (2 hops), of which alone the other fields say something."""
+
+    hops: int
+    bridge: NotRequired[str]
+    covered: NotRequired[bool]
+    changed: NotRequired[bool]
+    old_answer: NotRequired[str]
+
+
+def examples(seed: int) -> Iterator[TwoHopExample]:
     """One world of the default sizes as a benchmark: facts to learn from, and two-hop questions."""
     world = World(WorldShape(), seed)
     words = {
@@ -359,20 +370,20 @@ def examples(seed: int) -> Iterator[dict[str, Any]]:
     questions = {"pretraining": (composed.take(composed.covered), "old"), "test": (world.queries(world.new), "new")}
     count = 0
 
-    def row(split: str, line: list[int], **more: Any) -> dict[str, Any]:
+    def row(split: str, line: list[int], hops: int) -> TwoHopExample:
         nonlocal count
         count += 1
         prompt, answer = " ".join(words[t] for t in line[:-1]), words[line[-1]]
         name = f"two_hop-{seed}-{count - 1}"
-        return {"id": name, "task": "two_hop", "split": split, "prompt": prompt, "answer": answer, **more}
+        return {"id": name, "task": "two_hop", "split": split, "prompt": prompt, "answer": answer, "hops": hops}
 
     for split, groups in facts.items():
         for sentences in groups:
             for line in sentences.tokens.tolist():
-                yield row(split, line, hops=1)
+                yield row(split, line, 1)
     for split, (queries, table) in questions.items():
         for i, line in enumerate(world.direct(queries, table).tokens.tolist()):
-            yield row(
-                split, line, hops=2, bridge=f"bridge_{queries.bridge[i]}", covered=bool(queries.covered[i]),
-                changed=bool(queries.changed[i]), old_answer=f"value_{queries.old[i]}",
-            )  # fmt: skip
+            yield {
+                **row(split, line, 2), "bridge": f"bridge_{queries.bridge[i]}", "covered": bool(queries.covered[i]),
+                "changed": bool(queries.changed[i]), "old_answer": f"value_{queries.old[i]}",
+            }  # fmt: skip

@@ -19,10 +19,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from empirical.tasks.example import Example
 from empirical.tasks.sentences import Part, Ragged, ragged
 from theory.numerics import integer, one_of, require, stream
 
@@ -345,7 +346,17 @@ def plain(words: Sequence[str]) -> str:
     return re.sub(r"\b0(?=\d)", "", text)
 
 
-def examples(seed: int, train: int = 2000, test: int = 500) -> Iterator[dict[str, Any]]:
+class ProblemExample(Example):
+    """A problem with its worked steps; `cell` is one of :data:`CELLS`, `skills` has one per clause."""
+
+    cell: str
+    steps: str
+    skills: list[str]
+    lure: bool
+    hops: int
+
+
+def examples(seed: int, train: int = 2000, test: int = 500) -> Iterator[ProblemExample]:
     """The task as a benchmark: `train` and `test` problems per cell; lures occur in the test split only.
 
     Raises:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from theory.claims import Claim
 from theory.verify.status import Result, worst
+
+if TYPE_CHECKING:
+    from theory.checks import Figure
 
 MARKS = {
     "pass": "[green]yes[/]",
@@ -27,9 +30,9 @@ def mark(results: Mapping[str, Result]) -> str:
     return f"[green]{' + '.join(name for name, r in results.items() if r.status == 'pass')}[/]"
 
 
-def figure(measured: Mapping[str, Any] | None) -> str:
+def figure(measured: Figure | None) -> str:
     """What a check measured, in words."""
-    return f"{measured['name']}: {measured['value']:.3g} {measured['unit']}" if measured else ""
+    return f"{measured.name}: {measured.value:.3g} {measured.unit}" if measured else ""
 
 
 def print_ladder(

@@ -217,7 +217,7 @@ def _apply_guard(mutant: Mutant) -> None:
     index, operation = mutant.site
     node = _Sites(index, operation).visit(node)
     node.decorator_list = []
-    namespace: dict[str, Any] = {}
+    namespace: dict[str, FunctionType] = {}
     body = ast.parse("from __future__ import annotations")
     body.body.append(node)
     exec(compile(ast.fix_missing_locations(body), f"<{mutant}>", "exec"), dict(vars(module)), namespace)

@@ -19,11 +19,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 from theory.claims import Claim, RegistryError, resolve
 from theory.provenance import ROOT, build_folder, cache_folder, commit, first_line, shown, versions, write_text
-from theory.verify.status import Result, Row, run_reference, summed, worst
+from theory.verify.status import Result, ResultData, Row, run_reference, summed, worst
 
 SCHEMA = 1
 PACKAGES = ("numpy", "scipy", "sympy", "hypothesis", "torch", "transformers", "peft")
@@ -31,6 +31,28 @@ PACKAGES = ("numpy", "scipy", "sympy", "hypothesis", "torch", "transformers", "p
 SOURCES = ("theory/**/*.py", "theory/claims.toml", "proofs/*.v", "proofs/*.out")
 
 Task = Callable[[], Any]
+
+
+class Environment(TypedDict):
+    """What a verification depends on, how long it took (wall seconds), and the hash of its sources."""
+
+    python: str
+    platform: str
+    cores: int | None
+    packages: dict[str, str | None]
+    coq: str | None
+    commit: str | None
+    dirty: bool
+    seconds: float
+    sources: str
+
+
+class Verification(TypedDict):
+    """``verification.json``; `claims`: claim id -> layer -> its result."""
+
+    schema: int
+    environment: Environment
+    claims: dict[str, dict[str, ResultData]]
 
 
 class Layer(ABC):
@@ -127,7 +149,9 @@ def run_references(references: Sequence[str]) -> dict[str, Row]:
     return {reference: run_reference(reference) for reference in references}
 
 
-def _formal(folder: Path, claims: Mapping[str, Claim], wanted: Sequence[str]) -> tuple[dict[str, Any], float]:
+def _formal(
+    folder: Path, claims: Mapping[str, Claim], wanted: Sequence[str]
+) -> tuple[dict[str, tuple[str, str | None]], float]:
     from theory.verify.formal import theorem_status
 
     started = time.perf_counter()
@@ -156,8 +180,8 @@ def sources_hash(patterns: Sequence[str] = SOURCES, root: Path = ROOT) -> str:
     return digest.hexdigest()
 
 
-def environment() -> dict[str, Any]:
-    """What a verification depends on besides its sources."""
+def environment(seconds: float, sources: str) -> Environment:
+    """That of a verification which took so long and is made of these sources."""
     identity, dirty = commit()
     return {
         "python": platform.python_version(),
@@ -167,6 +191,8 @@ def environment() -> dict[str, Any]:
         "coq": first_line(["coqc", "--version"]),
         "commit": identity,
         "dirty": dirty,
+        "seconds": round(seconds, 1),
+        "sources": sources,
     }
 
 
@@ -200,9 +226,9 @@ def verify(
     wall = time.perf_counter() - started
     print_ladder(console, claims, results, {layer.name: layer.rung for layer in evidence}, details, busy, wall)
     if write is not None:
-        document = {
+        document: Verification = {
             "schema": SCHEMA,
-            "environment": environment() | {"seconds": round(wall, 1), "sources": made_of},
+            "environment": environment(wall, made_of),
             "claims": {c: {name: r.as_json() for name, r in of.items()} for c, of in results.items()},
         }
         write_text(write, json.dumps(document, indent=1) + "\n")

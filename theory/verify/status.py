@@ -6,10 +6,33 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from theory.claims import resolve
 from theory.console import install_hint
+
+if TYPE_CHECKING:
+    from theory.checks import Figure
+
+
+class FigureData(TypedDict):
+    """A :class:`theory.checks.Figure` as the verification's file holds it."""
+
+    name: str
+    value: float
+    unit: str
+
+
+class ResultData(TypedDict):
+    """A :class:`Result` as the verification's file holds it."""
+
+    status: str
+    part: str
+    figure: FigureData | None
+    seconds: float
+    parts: dict[str, str]
+    reason: str | None
+    expectations: int
 
 
 @dataclass
@@ -18,19 +41,20 @@ class Result:
 
     status: str
     part: str = "whole"
-    figure: dict[str, Any] | None = None
+    figure: Figure | None = None
     seconds: float = 0.0
     parts: dict[str, str] = field(default_factory=dict)
     reason: str | None = None
     #: how often the checks compared something; 0 for the other layers
     expectations: int = 0
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> ResultData:
         """Plain data in the order of the schema."""
+        f = self.figure
         return {
             "status": self.status,
             "part": self.part,
-            "figure": self.figure,
+            "figure": None if f is None else {"name": f.name, "value": f.value, "unit": f.unit},
             "seconds": round(self.seconds, 3),
             "parts": self.parts,
             "reason": self.reason,
@@ -39,12 +63,10 @@ class Result:
 
 
 class Row(NamedTuple):
-    """The outcome of one check: status, what it measured ({"name", "value", "unit"}), why it did not pass, seconds,
-    how often it compared something.
-    """
+    """The outcome of one check: status, what it measured, why it did not pass, seconds, how often it compared something."""
 
     status: str
-    figure: dict[str, Any] | None
+    figure: Figure | None
     reason: str | None
     seconds: float
     expectations: int
@@ -67,7 +89,7 @@ def run_reference(reference: str) -> Row:
     figure, status, reason, made = None, "pass", None, 0
     try:
         found = resolve(reference)()
-        figure = None if found is None else {"name": found.name, "value": float(found.value), "unit": found.unit}
+        figure = None if found is None else found._replace(value=float(found.value))
         made = expectations()
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]

@@ -43,7 +43,7 @@ from empirical.experiments.update_spectrum.tables import (
     StudyCell,
 )
 from empirical.tasks.sentences import Part, Ragged, Sentences, collate, ragged, shuffle_answers
-from empirical.tasks.styles import STYLES, WorldStyles, dressed, examples
+from empirical.tasks.styles import STYLES, StyleExample, WorldStyles, dressed, examples
 from empirical.tasks.two_hop import World, WorldShape
 from empirical.training.adapter import (
     AdapterShape,
@@ -212,12 +212,12 @@ def _pretrained(cell: PretrainedCell, device: str) -> tuple[nn.Module, list[str]
     seed, compare = cell.seed, cell.compare
     rows = list(examples(seed, max(cell.facts), compare, cell.held))
 
-    def encode(chosen: Sequence[Mapping[str, Any]], answers: Sequence[str]) -> Ragged:
+    def encode(chosen: Sequence[StyleExample], answers: Sequence[str]) -> Ragged:
         # prompt and answer meet at a space, in front of which the tokenizer always splits
         texts = ([r["prompt"] for r in chosen], list(answers))
         return ragged(*([tokenizer.encode(t, add_special_tokens=False) for t in side] for side in texts))
 
-    def shuffled(chosen: Sequence[Mapping[str, Any]], name: str) -> list[str]:
+    def shuffled(chosen: Sequence[StyleExample], name: str) -> list[str]:
         order = stream(seed, "spectrum", name).permutation(len(chosen))
         return [dressed(chosen[i]["content"], r["style"]) for i, r in zip(order, chosen, strict=True)]
 
