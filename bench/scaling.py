@@ -13,7 +13,7 @@ import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from pydantic import ConfigDict
@@ -66,10 +66,20 @@ def recorded(results: Path = RESULTS) -> dict[str, list[float]]:
     return found
 
 
-def measure(count: int = 300) -> dict[str, Any]:
-    """Time the driver's own work on records of ordinary size: milliseconds (median) to write and to read one."""
+class Driver(TypedDict):
+    """What the driver's own work takes: milliseconds (median) per record, on a device, over so many records."""
+
+    device: str
+    records: int
+    write_ms: float
+    read_ms: float
+
+
+def measure(count: int = 300) -> Driver:
+    """Time the driver's own work on records of ordinary size."""
     example = read(max(RESULTS.glob("*/cpu/*.json"), key=lambda path: path.stat().st_size))
-    took: dict[str, list[float]] = {"write": [], "read": []}
+    write: list[float] = []
+    reading: list[float] = []
     # in the checkout, since /tmp may be memory
     with tempfile.TemporaryDirectory(dir=build_folder()) as folder:
         store = Store(Path(folder), example["experiment"], example["protocol"], example["profile"])
@@ -79,12 +89,13 @@ def measure(count: int = 300) -> dict[str, Any]:
             store.put(cell, example["metrics"], 1.0, "measured", code=(None, True))
             written = time.perf_counter()
             store.get(cell)
-            took["write"].append(written - started)
-            took["read"].append(time.perf_counter() - written)
+            write.append(written - started)
+            reading.append(time.perf_counter() - written)
     return {
         "device": device_name("cpu"),
         "records": count,
-        **{f"{name}_ms": round(1e3 * float(np.median(times)), 3) for name, times in took.items()},
+        "write_ms": round(1e3 * float(np.median(write)), 3),
+        "read_ms": round(1e3 * float(np.median(reading)), 3),
     }
 
 
@@ -160,7 +171,7 @@ def cost() -> dict[str, float]:
     }  # fmt: skip
 
 
-def _sweep(each: Sequence[float], record_bytes: float, driver: dict[str, Any]) -> str:
+def _sweep(each: Sequence[float], record_bytes: float, driver: Driver) -> str:
     c = cost()
     hours = CELLS * c["seconds"] / 3600
     apart = int(GPU_MEMORY // (1.2 * c["base_bytes"]))

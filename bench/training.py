@@ -15,7 +15,7 @@ import os
 import statistics
 import time
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch
 
@@ -145,14 +145,46 @@ def _resident(field: str) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 2**10
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
+class Row(TypedDict):
+    """So many adapters at one size of batch: seconds a step of every repeat, tokens a second, MiB per way."""
+
+    adapters: int
+    batch: int
+    steps: int
+    peft_step_s: list[float]
+    together_step_s: list[float]
+    ratios: list[float]
+    ratio: float
+    tokens_per_s: float
+    matrix_share: float
+    peak_mib: dict[str, float]
+
+
+class Measured(TypedDict):
+    """All rows, and what they were measured with; `split`: size of batch -> kind of work -> its share of the time."""
+
+    device: str
+    threads: int
+    dtype: str
+    captured: bool
+    torch: str
+    repeats: int
+    load_before: float
+    load_after: float
+    matrix_flops: float
+    profiled_adapters: int
+    rows: list[Row]
+    split: dict[str, dict[str, float]]
+
+
+def measure(options: argparse.Namespace) -> Measured:
     """All of it as plain data."""
     load = os.getloadavg()[0]
     bench = Bench(options)
     bench.run("peft", 1, 8, 3)  # first touches
     rate = bench.matrix_rate()
     tokens = 2  # of a sentence of three, the last is never an input
-    rows = []
+    rows: list[Row] = []
     for batch in BATCHES:
         for count in QUICK if options.quick else COUNTS:
             steps = 4 if options.quick else max(4, min(60, 1600 // (count * (1 if batch == 8 else 4))))
@@ -184,7 +216,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def table(found: dict[str, Any]) -> str:
+def table(found: Measured) -> str:
     """The result in Markdown."""
     lines = [
         f"{found['device']}, {found['threads']} threads, {found['dtype']}, torch {found['torch']}, "
@@ -197,7 +229,7 @@ def table(found: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in found["rows"]:
-        peft, together = (1e3 * statistics.median(row[f"{m}_step_s"]) for m in MODES)
+        peft, together = (1e3 * statistics.median(row[k]) for k in ("peft_step_s", "together_step_s"))
         lines.append(
             f"| {row['batch']} | {row['adapters']} | {peft:.1f} | {together:.1f} | {row['ratio']:.2f} "
             f"({min(row['ratios']):.2f}-{max(row['ratios']):.2f}) | {row['tokens_per_s']:.0f} | "
@@ -211,7 +243,7 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def write(found: dict[str, Any]) -> None:
+def write(found: Measured) -> None:
     """Keep the result and put its table into the documentation."""
     kind = "cpu" if found["device"].startswith("CPU") else "cuda"
     results = ROOT / f"bench/results/training-{kind}.json"

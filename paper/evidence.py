@@ -16,8 +16,8 @@ from typing import Any
 from empirical.engine.judge import Row
 from empirical.engine.records import RESULTS, Record, RecordError
 from empirical.ladder import LAYERS, SOURCES
-from theory.claims import REGISTRY, Claim, RegistryError, load
 from theory.checks import Figure
+from theory.claims import REGISTRY, Claim, RegistryError, load
 from theory.provenance import ROOT
 from theory.verify.formal import Printed, parse
 from theory.verify.run import SCHEMA, Verification, sources_hash

@@ -7,7 +7,7 @@ which a narrow screen can stack; titles, legend and provenance are text.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict
 
@@ -51,7 +51,7 @@ class Marker(TypedDict, total=False):
     """Marks or bars; size and colour of all, or one per point."""
 
     symbol: str
-    size: float | None | list[float | None]
+    size: float | list[float | None] | None
     color: str | list[str]
     line: Stroke
     pattern: dict[str, str | float]
@@ -416,9 +416,7 @@ def _place(artist: Any, axis: Axes) -> tuple[str, str] | None:
     return None
 
 
-def _drawn(
-    artist: Any, axis: Axes, scales: _Scales, legend: Sequence[Entry], name: str
-) -> Iterator[Trace | Shape]:
+def _drawn(artist: Any, axis: Axes, scales: _Scales, legend: Sequence[Entry], name: str) -> Iterator[Trace | Shape]:
     """What plotly needs for one artist."""
     from matplotlib.collections import LineCollection, PathCollection, PolyCollection
     from matplotlib.lines import Line2D

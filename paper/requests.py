@@ -79,7 +79,7 @@ def requests(evidence: Evidence, values: Values, drawn: Mapping[str, Sequence[Fi
 
 def parts(evidence: Evidence) -> dict[str, str]:
     """Files that the paper inputs: stem -> what is in it."""
-    about: dict[str, Any] = {
+    about: dict[str, object] = {
         **tables.ladder(evidence), "evidence": evidence, "groups": tables.groups, "settings": tables.settings,
         "environments": tables.environments(evidence), "provenance": figures.provenance, "words": words,
     }  # fmt: skip

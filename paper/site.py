@@ -13,7 +13,6 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from empirical.engine.judge import KINDS
 from paper import figures, keys, render, tables
@@ -57,7 +56,7 @@ def page(evidence: Evidence) -> str:
         run.name: [convert(figure, name, says, f"{run.experiment}, profile {run.profile}")
                    for name, figure, says in figures.drawn(run)] for run in runs
     }  # fmt: skip
-    about: dict[str, Any] = {
+    about: dict[str, object] = {
         **tables.ladder(evidence), "evidence": evidence, "rows": rows, "drawn": drawn, "place": tables.strip,
         "verification": tables.verification(evidence), "environments": tables.environments(evidence),
         "experiments": list(dict.fromkeys((*evidence.runs, *evidence.unfinished))), "purpose": purpose,

@@ -93,7 +93,7 @@ def by_topic(evidence: Evidence) -> list[tuple[str, list[Standing]]]:
     return [(topic, list(mine)) for topic, mine in groupby(standings(evidence).values(), lambda s: s.claim.topic)]
 
 
-def ladder(evidence: Evidence) -> dict[str, Any]:
+def ladder(evidence: Evidence) -> dict[str, object]:
     """What the ladder, the graph and the list of claims are made of."""
     return {"topics": by_topic(evidence), "rungs": RUNGS, "marks": MARKS, "statements": evidence.statements,
             "graph": layout(evidence.claims), "closed": CLOSED}  # fmt: skip

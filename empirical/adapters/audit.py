@@ -186,9 +186,10 @@ def _base_name(base: Any) -> str | None:
 
 def _summary(adapter: Adapter) -> AdapterSummary:
     modules = adapter.modules.values()
+    base = adapter.raw.get("base_model_name_or_path")
     return AdapterSummary(
         name=adapter.name,
-        base=adapter.raw.get("base_model_name_or_path"),
+        base=None if base is None else str(base),
         ranks=tuple(sorted({m.r for m in modules})),
         scales=tuple(sorted({m.scale for m in modules})),
         rslora=bool(adapter.config.use_rslora),

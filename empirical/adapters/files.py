@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 
@@ -25,6 +25,9 @@ from empirical.adapters.names import PREFIX, converted, doubtful, factor, module
 from theory.adapters import adapter_scale
 from theory.lowrank import LowRank
 from theory.numerics import real, require
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 CONFIG, SAFE, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 #: formats of factors that are read; float64 is kept, the others are exact in float64
@@ -123,16 +126,16 @@ def _number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _no_twins(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
     keys = [k for k, _ in pairs]
     require(len(set(keys)) == len(keys), "configuration", "every key once", "a key twice")
     return dict(pairs)
 
 
-def _read_config(path: Path, name: str) -> dict[str, Any]:
+def _read_config(path: Path, name: str) -> dict[str, JsonValue]:
     try:
         require(path.stat().st_size <= _CONFIG_LIMIT, name, f"{CONFIG} of at most 4 MiB", "a larger one")
-        raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_no_twins)
+        raw: dict[str, JsonValue] = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_no_twins)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{name}: expected readable JSON in {CONFIG}, got {_brief(error)}") from error
     require(isinstance(raw, dict), name, f"an object in {CONFIG}", type(raw).__name__)
@@ -234,7 +237,7 @@ class Adapter:
 
     name: str
     path: Path
-    raw: dict[str, Any]
+    raw: dict[str, JsonValue]
     config: Any
     modules: dict[str, Module] = field(default_factory=dict)
     copies: dict[str, str] = field(default_factory=dict)

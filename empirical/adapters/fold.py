@@ -76,7 +76,7 @@ class Writer:
     """A safetensors file that is written one tensor after the other."""
 
     def __init__(self, path: Path, layout: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]) -> None:
-        head: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+        head: dict[str, dict[str, object]] = {"__metadata__": {"format": "pt"}}
         place = 0
         for key, (dtype, shape) in layout.items():
             size = dtype.itemsize * math.prod(shape)

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -32,7 +32,10 @@ from empirical.adapters.files import Adapter, read_adapter
 from empirical.adapters.inputs import candidates, outputs, spelled_out, towers
 from empirical.adapters.names import factor_key
 from empirical.adapters.rounding import EXACT, LIKELY, UNIT
-from empirical.training.bases import generator
+from empirical.training.bases import factors, generator, holds, lora_layers
+
+if TYPE_CHECKING:
+    from peft.tuners.lora import LoraLayer
 
 #: largest base that is run in float64, parameters; above it float32
 DOUBLE_LIMIT = 1_000_000_000
@@ -138,33 +141,13 @@ def with_adapters(model: Any, folders: Sequence[Path], names: Sequence[str]) -> 
     return wrapped.eval().requires_grad_(False)
 
 
-def lora_layers(wrapped: Any) -> dict[str, Any]:
-    """Adapted layers by the names of their modules in the base."""
-    from peft.tuners.lora import LoraLayer
-
-    named = wrapped.named_modules()
-    return {n.removeprefix("base_model.model."): m for n, m in named if isinstance(m, LoraLayer)}
-
-
-def holds(layer: Any, name: str) -> bool:
-    """Whether the layer has factors of this adapter."""
-    return name in layer.lora_A or name in layer.lora_embedding_A
-
-
-def factors(layer: Any, name: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """peft's parameters A and B of one adapter."""
-    if name in layer.lora_A:
-        return layer.lora_A[name].weight, layer.lora_B[name].weight
-    return layer.lora_embedding_A[name], layer.lora_embedding_B[name]
-
-
 def idle(layer: Any, name: str) -> bool:
     """Whether an adapter adds nothing there because a factor is zero, as where its file has none for the layer."""
     return not all(bool(f.any()) for f in factors(layer, name))
 
 
 @contextlib.contextmanager
-def active(layers: Sequence[Any], weights: Mapping[str, float]) -> Iterator[None]:
+def active(layers: Sequence[LoraLayer], weights: Mapping[str, float]) -> Iterator[None]:
     """These adapters switched on together, each times its weight on top of peft's own scale; no other."""
     before = [dict(layer.scaling) for layer in layers]
     try:
@@ -264,7 +247,7 @@ class Activations:
             handle.remove()
 
     def _reader(self, name: str) -> Callable[..., None]:
-        def read(module: Any, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        def read(module: nn.Module, inputs: tuple[torch.Tensor, ...], named: dict[str, torch.Tensor]) -> None:
             x = (*inputs, *named.values())[0].detach()
             rows = x.double().reshape(-1, x.shape[-1]) if x.dtype.is_floating_point else x.reshape(-1)
             seen = self.found.get(name, rows[:0])
@@ -343,7 +326,7 @@ class Comparison:
     seed: int
 
     @cached_property
-    def layers(self) -> dict[str, Any]:
+    def layers(self) -> dict[str, LoraLayer]:
         """Layers of the merged adapter by the names of their modules in the base."""
         return {n: x for n, x in lora_layers(self.model).items() if holds(x, "merged")}
 
@@ -356,7 +339,8 @@ class Comparison:
         """One module, with the intended factors, on rows of activations `x` (None where no input reached it)."""
         layer = self.layers[name]
         base = layer.get_base_layer()
-        alone: Any = copy.deepcopy(layer, {id(base): _Silent(base, layer)}).double()
+        alone: Any = copy.deepcopy(layer, {id(base): _Silent(base, layer)})
+        alone.double()
         for mine, other in zip(factors(alone, "merged"), intended[:2], strict=True):
             mine.data = other
         draw = generator(self.seed, "identity", name)
@@ -500,7 +484,7 @@ def identity_test(
     return Comparison(wrapped, names, intended, seed).judge(folder)
 
 
-def supply(layers: Mapping[str, Any], name: str, part: Adapter) -> list[str]:
+def supply(layers: Mapping[str, LoraLayer], name: str, part: Adapter) -> list[str]:
     """Hand peft the factors that it passed over, because the file has another name for them; what has no layer."""
     lost = []
     for module in part.modules.values():

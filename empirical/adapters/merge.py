@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -114,7 +114,7 @@ class MergeReport:
     notes: list[str] = field(default_factory=list)
     identity: IdentityReport | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Plain data."""
         return asdict(self)
 
@@ -486,7 +486,9 @@ def _tensors(made: Sequence[tuple[Module, Stored]], nests: dict[tuple[str, str],
 # ---------------------------------------------------------------- configuration of the result
 
 
-def merged_config(adapters: Sequence[Adapter], made: Sequence[tuple[Module, int]], model: Any = None) -> dict[str, Any]:
+def merged_config(
+    adapters: Sequence[Adapter], made: Sequence[tuple[Module, int]], model: Any = None
+) -> dict[str, object]:
     """A configuration with scale 1 in every module, that targets exactly the modules of `made` (with their ranks).
 
     Where all parts choose their modules in the same words, these words are kept; otherwise, and where a base is known
@@ -507,7 +509,7 @@ def merged_config(adapters: Sequence[Adapter], made: Sequence[tuple[Module, int]
     dropouts = {float(a.config.lora_dropout) for a in adapters}
     dropout = dropouts.pop() if len(dropouts) == 1 and not bare else 0.0
 
-    def build(selection: dict[str, Any]) -> Any:
+    def build(selection: Mapping[str, Any]) -> Any:
         return LoraConfig(
             r=r,
             lora_alpha=r,
@@ -554,7 +556,7 @@ def _first_of(adapters: Sequence[Adapter], key: str) -> Any:
     return next((a.raw[key] for a in adapters if a.raw.get(key)), None)
 
 
-def _card(report: MergeReport, config: dict[str, Any]) -> str:
+def _card(report: MergeReport, config: Mapping[str, object]) -> str:
     terms = " + ".join(f"{w:g} x {n}" for w, n in zip(report.weights, report.adapters, strict=True))
     kind = "exact weighted sum" if report.method == "exact" else "best approximation of the weighted sum at its rank"
     name = config.get("base_model_name_or_path")

@@ -20,12 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.lora import LoraLayer
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from empirical.adapters.rounding import UNIT, Local, Reach, RoundingTrace, lora_gap, sum_unit
-from empirical.training.bases import generator, load_base
+from empirical.training.bases import factors, generator, load_base, lora_layers, update_of
 from theory.adapters import adapter_scale, merge_rounding_bound, regauge
 from theory.checks import Figure, check, expect, expect_close, expect_mutant_rejected
 from theory.lowrank import LowRank
@@ -59,45 +58,24 @@ def expected_warnings() -> Iterator[None]:
 
 def small_base(architecture: str, dtype: torch.dtype = torch.float32, tied: bool = False) -> Any:
     """A small causal language model with random weights, large enough that all its layers matter."""
-    common: dict[str, Any] = {
-        "vocab_size": VOCABULARY,
-        "initializer_range": 0.2,
-        "tie_word_embeddings": tied,
-        "attn_implementation": "eager",
-        "bos_token_id": None,
-        "eos_token_id": None,
-        "pad_token_id": None,
-    }
-    model: Any
+    shapes = {
+        "llama": {"hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": 4,
+                  "num_key_value_heads": 2, "intermediate_size": 48, "max_position_embeddings": 32},
+        "gpt2": {"n_embd": WIDTH, "n_layer": LAYERS, "n_head": 4, "n_positions": 32},
+    }  # fmt: skip
+    config = AutoConfig.for_model(
+        architecture, **shapes[architecture], vocab_size=VOCABULARY, initializer_range=0.2, tie_word_embeddings=tied,
+        attn_implementation="eager", bos_token_id=None, eos_token_id=None, pad_token_id=None,
+    )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # the library draws from the global generator, which is put back
-        if architecture == "llama":
-            shape: dict[str, Any] = {"hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": 4}
-            llama = LlamaConfig(
-                **common, **shape, num_key_value_heads=2, intermediate_size=48, max_position_embeddings=32
-            )
-            model = LlamaForCausalLM(llama)
-        else:
-            gpt2 = GPT2Config(**common, n_embd=WIDTH, n_layer=LAYERS, n_head=4, n_positions=32)
-            model = GPT2LMHeadModel(gpt2)
+        model: Any = AutoModelForCausalLM.from_config(config)
     return model.to(dtype).eval().requires_grad_(False)
 
 
 def lora_config(r: int, alpha: Any, targets: Any = "all-linear", **options: Any) -> Any:
     """A plain LoRA configuration."""
     return LoraConfig(r=r, lora_alpha=alpha, target_modules=targets, task_type="CAUSAL_LM", **options)
-
-
-def lora_layers(model: nn.Module) -> dict[str, Any]:
-    """Adapted layers by name."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
-
-
-def factors(layer: Any, adapter: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """peft's (A, B) of one adapter: r x in and out x r, for an embedding r x vocabulary and width x r."""
-    if adapter in layer.lora_A:
-        return layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
-    return layer.lora_embedding_A[adapter], layer.lora_embedding_B[adapter]
 
 
 def randomize(model: nn.Module, adapter: str, seed: int, strength: float = 0.3) -> None:
@@ -140,13 +118,6 @@ def saved_and_loaded(base: nn.Module, configs: Mapping[str, Any], seed: int, fil
             same = all(torch.equal(x, y) for x, y in zip(factors(layer, name), kept, strict=True))
             expect(same, f"{key}: factors of {name} changed by saving and loading")
     return loaded.eval().requires_grad_(False)
-
-
-def update_of(layer: Any, adapter: str) -> LowRank:
-    """The update of one layer as (out x in) ``scale * B @ A``; for an embedding vocabulary x width, as its weight."""
-    a, b = (f.detach().double().numpy() for f in factors(layer, adapter))
-    scale = float(layer.scaling[adapter])
-    return LowRank(b, a, scale) if adapter in layer.lora_A else LowRank(a.T, b.T, scale)
 
 
 def delta(layer: Any, adapter: str) -> Array:
@@ -242,7 +213,8 @@ def layers_against_bound(model: Any, tokens: torch.Tensor, step: int = 1) -> flo
     def note(module: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
         seen[module] = (inputs[0][0], output[0])
 
-    handles = [layer.register_forward_hook(note) for layer in list(lora_layers(model).values())[::step]]
+    layers: list[Any] = list(lora_layers(model).values())
+    handles = [layer.register_forward_hook(note) for layer in layers[::step]]
     with torch.no_grad():
         logits_of(model, tokens)
     for handle in handles:
@@ -340,6 +312,7 @@ def adapter_algebra_tied() -> Figure:
 
 
 def _tied(model: Any, tokens: torch.Tensor) -> float:
+    layer: Any
     (layer,) = lora_layers(model).values()
     update, embedding = update_of(layer, "one"), layer.get_base_layer().weight.clone()
     head = model.get_output_embeddings()

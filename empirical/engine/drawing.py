@@ -24,7 +24,7 @@ Rows = Sequence[Row]
 
 BLUE, RED, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 SOFT = "#666666"
-STYLE: dict[str, Any] = {
+STYLE: dict[str, str | float] = {
     "font.size": 8.5, "axes.titlesize": 9, "axes.labelsize": 8.5, "legend.fontsize": 8, "xtick.labelsize": 8,
     "ytick.labelsize": 8, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
     "axes.axisbelow": True, "grid.color": "#e4e4e4", "grid.linewidth": 0.6, "lines.linewidth": 1.4,
@@ -60,8 +60,8 @@ def tally_suffix(verdicts: Sequence[str]) -> str:
 
 def panel_title(axis: Axes, text: str, **options: Any) -> None:
     """A panel's title; a violated prediction is as loud as it can be."""
-    loud: dict[str, Any] = {"color": RED, "fontweight": "bold"} if "VIOLATED" in text else {}
-    axis.set_title(text, loc="left", **loud, **options)
+    loud = {"color": RED, "fontweight": "bold"} if "VIOLATED" in text else {}
+    axis.set_title(text, loud, "left", **options)
 
 
 def provenance(records: Records) -> str:

@@ -31,7 +31,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THRE
 class Outcome(NamedTuple):
     """What came of one cell: metrics or an error, and where it ran."""
 
-    metrics: dict[str, Any] | None
+    metrics: dict[str, JsonValue] | None
     error: str | None
     #: wall time of the cell alone
     seconds: float

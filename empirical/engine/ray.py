@@ -63,10 +63,11 @@ class Ray:
             "excludes": ["results", "__pycache__"],
             "env_vars": ONE_THREAD | passed,
         }
-        local: dict[str, Any] = {} if address else {"num_cpus": workers, "include_dashboard": False}
         try:
+            # what a cluster has, it has already
             ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR,
-                     runtime_env=environment, **local)  # fmt: skip
+                     runtime_env=environment, num_cpus=None if address else workers,
+                     include_dashboard=None if address else False)  # fmt: skip
         except Exception as error:  # Ray raises Exception itself, among others
             self._folder.cleanup()
             where = f"a Ray cluster at {address}" if address else "Ray to start on this machine"

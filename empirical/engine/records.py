@@ -39,11 +39,11 @@ class RawRecord(TypedDict):
     """A record as its file holds it."""
 
     schema: int
-    cell: dict[str, Any]
+    cell: dict[str, JsonValue]
     experiment: str
     protocol: int
     profile: str
-    metrics: dict[str, Any]
+    metrics: dict[str, JsonValue]
     seconds: float
     device: str
     environment: dict[str, JsonValue]
@@ -190,7 +190,7 @@ class Store:
     def put(
         self,
         cell: Cell,
-        metrics: dict[str, Any],
+        metrics: dict[str, JsonValue],
         seconds: float,
         device: str,
         versions: dict[str, JsonValue] | None = None,

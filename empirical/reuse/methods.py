@@ -20,7 +20,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from empirical.training.bases import Update, Updates, check_updates, dense, updated, with_peft
+from empirical.training.bases import (
+    Update,
+    Updates,
+    check_updates,
+    dense,
+    factors,
+    holds,
+    lora_layers,
+    update_of,
+    updated,
+    with_peft,
+)
 from theory.lowrank import LowRank
 from theory.merging import factor_average
 from theory.numerics import Array, integer, one_of, require, stream
@@ -227,8 +238,6 @@ def peft_weighted(
     """
     from peft import LoraConfig
 
-    from empirical.training.adapter import lora_layers
-
     options = options or Options()
     padded = _like_adapters(adapters, combination)
     modules = dict(base.named_modules())
@@ -245,7 +254,7 @@ def peft_weighted(
     device = next(base.parameters()).device
     cuda = [device] if device.type == "cuda" else []
     given = [f"adapter_{i}" for i in range(len(padded))]
-    trimming: dict[str, Any] = {}
+    trimming: dict[str, float | int] = {}
     if combination in ("ties", "dare_linear", "dare_ties"):
         trimming["density"] = options.density
     if svd_rank is not None:
@@ -254,22 +263,17 @@ def peft_weighted(
         for name, config in zip(given[1:], configs[1:], strict=True):
             wrapped.add_adapter(name, config)
         for name, adapter in zip(given, padded, strict=True):
-            for module, layer in lora_layers(wrapped, name).items():
-                layer.lora_A[name].weight.copy_(torch.as_tensor(np.array(adapter[module].A)))
-                layer.lora_B[name].weight.copy_(torch.as_tensor(np.array(adapter[module].B)))
+            for module, layer in lora_layers(wrapped).items():
+                a, b = factors(layer, name)
+                a.copy_(torch.as_tensor(np.array(adapter[module].A)))
+                b.copy_(torch.as_tensor(np.array(adapter[module].B)))
                 layer.scaling[name] = adapter[module].scale
         torch.manual_seed(int(stream(options.seed, "reuse", combination).integers(2**63 - 1)))  # undone by fork_rng
         wrapped.base_model.add_weighted_adapter(
             given, list(weights), "merged", combination_type=combination, **trimming
         )
-        found = {
-            module: LowRank(
-                layer.lora_B["merged"].weight.cpu().numpy(),
-                layer.lora_A["merged"].weight.cpu().numpy(),
-                float(layer.scaling["merged"]),
-            )
-            for module, layer in lora_layers(wrapped, "merged").items()
-        }
+        found = {module: update_of(layer, "merged") for module, layer in lora_layers(wrapped).items()
+                 if holds(layer, "merged")}  # fmt: skip
     require(set(found) == set(names), combination, f"{len(names)} merged modules from peft", len(found))
     return found
 

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torch import nn
 
 from empirical.adapters.files import Draft, check_output, write_adapter
 from empirical.tasks.sentences import Batch, Part, batches
-from empirical.training.bases import Update, Updates, generator, with_peft
+from empirical.training.bases import Update, Updates, factors, generator, lora_layers, update_of, with_peft
 from theory.adapters import adapter_scale
 from theory.lowrank import LowRank
 from theory.numerics import integer, require, stream
@@ -39,6 +39,14 @@ class TrainingDiverged(RuntimeError):
         super().__init__(f"the loss is not finite: {config}")
         self.config = config
         self.finished = dict(finished or {})
+
+
+class AdamW(TypedDict):
+    """Keywords of ``torch.optim.AdamW``."""
+
+    lr: float
+    betas: tuple[float, float]
+    weight_decay: float
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,7 @@ class Schedule:
         integer(self.batch, "batch", 1)
         require(self.rate > 0, "rate", "a positive learning rate", self.rate)
 
-    def adamw(self) -> dict[str, Any]:
+    def adamw(self) -> AdamW:
         """What AdamW is told; the rate is set anew at every step."""
         return {"lr": self.rate, "betas": self.betas, "weight_decay": self.weight_decay}
 
@@ -102,7 +110,7 @@ class Job:
     schedule: Schedule
     seed: int
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, object]:
         """Everything but the sentences."""
         return {"name": self.name, "shape": asdict(self.shape), "schedule": asdict(self.schedule), "seed": self.seed}
 
@@ -222,29 +230,16 @@ def train_adapter(base: Any, job: Job) -> Trained:
     # peft draws its own initial A from the global generator; it is replaced below
     with torch.random.fork_rng(devices=[]), with_peft(base, peft_config(base, job.shape), job.name) as wrapped:
         draw = job.start()
-        layers = lora_layers(wrapped, job.name)
-        for module in layers.values():
-            a = module.lora_A[job.name].weight
+        layers = lora_layers(wrapped)
+        for layer in layers.values():
+            a, _ = factors(layer, job.name)
             with torch.no_grad():
                 a.copy_(job.initial(draw, a.shape[1]))
         parameters = [p for p in wrapped.parameters() if p.requires_grad]
         inner = wrapped.get_base_model()
         losses = descend(parameters, lambda g: answer_loss(inner, g), job.data(), job.schedule, job.describe())
-        updates = {name: _low_rank(module, job.name) for name, module in layers.items()}
+        updates = {name: update_of(layer, job.name) for name, layer in layers.items()}
     return Trained(updates, losses)
-
-
-def lora_layers(wrapped: Any, name: str) -> dict[str, Any]:
-    """The peft layers that hold adapter `name`, by the name their module has in the base."""
-    from peft.tuners.lora import LoraLayer
-
-    inner = wrapped.get_base_model()
-    return {k: m for k, m in inner.named_modules() if isinstance(m, LoraLayer) and name in m.lora_A}
-
-
-def _low_rank(module: Any, name: str) -> LowRank:
-    b, a = module.lora_B[name].weight, module.lora_A[name].weight
-    return LowRank(b.detach().cpu().numpy(), a.detach().cpu().numpy(), float(module.scaling[name]))
 
 
 def train_rows(base: Any, tokens: np.ndarray, parts: Sequence[Part], schedule: Schedule, seed: int) -> Trained:

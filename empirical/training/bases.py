@@ -13,7 +13,7 @@ from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -23,6 +23,9 @@ from torch import nn
 from theory.lowrank import LowRank
 from theory.numerics import integer, require, stream
 from theory.provenance import cache_folder, versions
+
+if TYPE_CHECKING:
+    from peft.tuners.lora import LoraLayer
 
 Update: TypeAlias = LowRank | NDArray[np.float64]
 Updates: TypeAlias = Mapping[str, Update]
@@ -150,6 +153,32 @@ def with_peft(base: nn.Module, config: Any, name: str) -> Iterator[Any]:
         base.requires_grad_(False)
         if hasattr(base, "peft_config"):
             del base.peft_config
+
+
+def lora_layers(wrapped: Any) -> dict[str, LoraLayer]:
+    """The layers of a base that peft wrapped which hold an adapter, by the names of their modules in the base."""
+    from peft.tuners.lora import LoraLayer
+
+    return {n: m for n, m in wrapped.get_base_model().named_modules() if isinstance(m, LoraLayer)}
+
+
+def holds(layer: LoraLayer, name: str) -> bool:
+    """Whether the layer has factors of this adapter."""
+    return name in layer.lora_A or name in layer.lora_embedding_A
+
+
+def factors(layer: Any, name: str) -> tuple[nn.Parameter, nn.Parameter]:
+    """peft's (A, B) of one adapter: r x in and out x r, for an embedding r x vocabulary and width x r."""
+    if name in layer.lora_A:
+        return layer.lora_A[name].weight, layer.lora_B[name].weight
+    return layer.lora_embedding_A[name], layer.lora_embedding_B[name]
+
+
+def update_of(layer: Any, name: str) -> LowRank:
+    """The update of one layer as (out x in) ``scale * B @ A``; for an embedding vocabulary x width, as its weight."""
+    a, b = (f.detach().cpu().double().numpy() for f in factors(layer, name))
+    scale = float(layer.scaling[name])
+    return LowRank(b, a, scale) if name in layer.lora_A else LowRank(a.T, b.T, scale)
 
 
 def linear_modules(model: nn.Module, layers: int | list[int] | None = None) -> list[str]:

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from empirical.training.adapter import Schedule, descend, lora_layers
-from empirical.training.bases import generator, with_peft
+from empirical.training.adapter import Schedule, descend
+from empirical.training.bases import factors, generator, lora_layers, update_of, with_peft
 from theory.lowrank import LowRank
 from theory.numerics import Array, require
 
@@ -64,15 +64,15 @@ def fit(
 
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=["readout"], lora_dropout=0.0, bias="none")
     with torch.random.fork_rng(devices=[]), with_peft(base, config, name) as wrapped:
-        layer = lora_layers(wrapped, name)["readout"]
-        a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
+        layer = lora_layers(wrapped)["readout"]
+        a, b = factors(layer, name)
         draw = generator(seed, "init", "adapter", name)
         with torch.no_grad():
             a.copy_((torch.rand(a.shape, generator=draw, dtype=a.dtype) * 2 - 1) / a.shape[1] ** 0.5)
         described = {"name": name, "rank": rank, "seed": seed, "schedule": asdict(schedule)}
         inner = wrapped.get_base_model()
         descend([a, b], lambda _: loss_of(inner(features)), repeat([]), schedule, described)
-        return LowRank(b.detach().cpu().numpy(), a.detach().cpu().numpy(), float(layer.scaling[name]))
+        return update_of(layer, name)
 
 
 def table(config: Mapping[str, Any], keys: set[str], experiment: str) -> None:

@@ -17,7 +17,7 @@ _TEXT = {"vocab_size": 61, "initializer_range": 0.2}
 _FOUR = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48, "hidden_size": 32}
 _NONE = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
 _IMAGE = {"image_size": 8, "patch_size": 4, "num_channels": 3}
-TINY: dict[str, tuple[str, str, dict[str, Any]]] = {
+TINY: dict[str, tuple[str, str, dict[str, object]]] = {
     "bert": ("BertConfig", "BertForMaskedLM", {**_TEXT, **_FOUR, "max_position_embeddings": 32}),
     "vision": ("ViTConfig", "ViTForImageClassification", {**_FOUR, **_IMAGE, "initializer_range": 0.2}),
     "encoder-decoder": (
@@ -189,7 +189,7 @@ class Toy:
         found = sorted(((results or self.results) / "toy" / "cpu").glob("*.json"))
         return {p.name: p.read_text(encoding="utf-8") for p in found}
 
-    def metrics(self, results: Path | None = None) -> dict[str, Any]:
+    def metrics(self, results: Path | None = None) -> dict[str, object]:
         """What was measured, by file name."""
         return {name: json.loads(text)["metrics"] for name, text in self.files(results).items()}
 

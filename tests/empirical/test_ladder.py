@@ -14,7 +14,7 @@ from theory.verify.status import Row
 CLAIMS = load()
 
 
-def row(kind: str, verdict: str, claim: str = "dilution") -> dict[str, Any]:
+def row(kind: str, verdict: str, claim: str = "dilution") -> dict[str, str]:
     return {"id": f"{kind}.{verdict}", "claim": claim, "kind": kind, "verdict": verdict}
 
 

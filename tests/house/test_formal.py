@@ -3,7 +3,6 @@
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -197,8 +196,8 @@ class Toy:
 
     def __init__(self, folder: Path, statement: str = "True", before: str = "") -> None:
         self.folder, self.cache = folder, folder / "cache"
-        lists: dict[str, Any] = {"code": (), "symbolic": (), "numeric": (), "assumptions": ()}
-        claim = Claim("toy", "merging", "t", "theorem", "s", source="ours", theorems={"toy": "all"}, **lists)
+        claim = Claim("toy", "merging", "t", "theorem", "s", source="ours", theorems={"toy": "all"}, code=(),
+                      symbolic=(), numeric=(), assumptions=())  # fmt: skip
         self.claims = {"toy": claim}
         shutil.copy(PROOFS / "Makefile", folder)
         (folder / "lowrank.v").write_text("", encoding="utf-8")

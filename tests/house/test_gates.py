@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -201,12 +200,8 @@ def strong():
 
 
 def planted_claim(check: str) -> Claim:
-    references: dict[str, Any] = {
-        "code": ("planted_bound:bound",),
-        "symbolic": (),
-        "numeric": (f"planted_bound:{check}",),
-    }
-    return Claim("planted", "merging", "t", "theorem", "s", (), "ours", **references)
+    return Claim("planted", "merging", "t", "theorem", "s", (), "ours", code=("planted_bound:bound",), symbolic=(),
+                 numeric=(f"planted_bound:{check}",))  # fmt: skip
 
 
 @pytest.mark.parametrize(("check", "survivors"), [("weak", 5), ("strong", 0)])

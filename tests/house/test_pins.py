@@ -21,9 +21,9 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def found() -> dict[str, Any]:
+def found() -> dict[str, dict[str, int | str]]:
     """Counts and digests, from the records that the engine reads and the statements that Coq printed."""
-    pins: dict[str, Any] = {}
+    pins: dict[str, dict[str, int | str]] = {}
     for folder in sorted(RESULTS.glob("*/*")):
         name, profile = folder.parent.name, folder.name
         store = engine.store_for(name, profile)

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,22 +13,25 @@ from empirical.ladder import LAYERS, SOURCES
 from paper import evidence
 from paper.evidence import Evidence, Run
 from theory.claims import load
-from theory.verify.run import sources_hash
+from theory.verify.run import Environment, Verification, sources_hash
+from theory.verify.status import ResultData
 
 Judged = dict[tuple[str, str], Run]
 
 
-def verified(parts: dict[str, dict[str, str]]) -> dict[str, Any]:
+def verified(parts: dict[str, dict[str, str]]) -> Verification:
     """A verification in which everything passed; `parts`: claim -> prediction -> verdict."""
 
-    def layer(claim: str, name: str) -> dict[str, Any]:
+    def layer(claim: str, name: str) -> ResultData:
         found = parts.get(claim, {}) if name == "empirical" else {}
         return {"status": "pass", "part": "whole", "figure": {"name": "gap", "value": 1e-16, "unit": "relative"},
-                "seconds": 0.1, "parts": found, "reason": None}  # fmt: skip
+                "seconds": 0.1, "parts": found, "reason": None, "expectations": 1}  # fmt: skip
 
-    environment = {"python": "3", "platform": "a test", "cores": 2, "packages": {"peft": "1", "torch": None},
-                   "coq": "The Coq Proof Assistant, version 8", "commit": "0123456789", "dirty": False, "seconds": 60.0,
-                   "sources": sources_hash(SOURCES)}  # fmt: skip
+    environment: Environment = {
+        "python": "3", "platform": "a test", "cores": 2, "packages": {"peft": "1", "torch": None},
+        "coq": "The Coq Proof Assistant, version 8", "commit": "0123456789", "dirty": False, "seconds": 60.0,
+        "sources": sources_hash(SOURCES),
+    }  # fmt: skip
     claims = {c: {name: layer(c, name) for name in LAYERS} for c in load()}
     return {"schema": 1, "environment": environment, "claims": claims}
 

@@ -1,7 +1,7 @@
 """LowRank against dense linear algebra and exact ranks, over all shapes, scales and conditionings."""
 
 import math
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -87,7 +87,7 @@ def test_inner_and_norms_agree_with_dense(data: st.DataObject) -> None:
     slack = rank_tolerance((*shape, u.columns, v.columns), sizes[0] * sizes[1])
     assert abs(u.inner(v) - float(np.sum(u.dense() * v.dense()))) <= slack
     dense = u.dense()
-    orders: dict[str, Any] = {"spectral": 2, "frobenius": "fro", "nuclear": "nuc"}
+    orders: dict[str, float | Literal["fro", "nuc"]] = {"spectral": 2, "frobenius": "fro", "nuclear": "nuc"}
     for kind, order in orders.items():
         assert abs(u.norm(kind) - float(np.linalg.norm(dense, order))) <= min(shape) * dense_tolerance(u)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -232,8 +231,8 @@ def alignment_figure(records: Records, rows: Rows) -> Figure | None:
         axis.set_title("\n" * (len(lines) + 1))  # room for the lines
         axis.text(0, 1.37, f"{names[score]}, {asked} 2nd hops", transform=axis.transAxes).set_in_layout(False)
         for i, text in enumerate(lines):
-            loud: dict[str, Any] = {"color": RED, "fontweight": "bold"} if "VIOLATED" in text else {"color": SOFT}
-            drawn = axis.text(0, 1.28 - 0.08 * i, text, transform=axis.transAxes, fontsize=7.5, **loud)
+            loud = {"color": RED, "fontweight": "bold"} if "VIOLATED" in text else {"color": SOFT}
+            drawn = axis.text(0, 1.28 - 0.08 * i, text, loud, transform=axis.transAxes, fontsize=7.5)
             drawn.set_in_layout(False)
         if not values:
             note = "no world with\n3 right, 3 wrong"

@@ -45,7 +45,7 @@ from empirical.experiments.one_layer.tables import (
     TwoHop,
     TwoHopCell,
 )
-from empirical.reuse.methods import MERGES, ROUTERS, Options, merged, peft_weighted, reused, weighted_sum
+from empirical.reuse.methods import MERGES, ROUTERS, Merge, Options, merged, peft_weighted, reused, weighted_sum
 from empirical.training.adapter import Schedule, descend
 from empirical.training.bases import BaseShape, Update, Updates, generator, scratch_base, updated
 from empirical.training.readout import Readout, fit
@@ -67,7 +67,7 @@ def _svd_full(adapters: Sequence[Updates], base: nn.Module, options: Options) ->
     return peft_weighted(adapters, base, "svd", [1.0] * len(adapters), options, svd_rank=sum(ranks))
 
 
-def _alone(prune: Callable[[Array, float, np.random.Generator], Array], name: str) -> Any:
+def _alone(prune: Callable[[Array, float, np.random.Generator], Array], name: str) -> Merge:
     def merge(adapters: Sequence[Updates], base: nn.Module, options: Options) -> Updates:
         rng = stream(options.seed, "one_layer", name)
         thin: list[dict[str, Update]] = [
@@ -91,7 +91,7 @@ def _magnitude(values: Array, density: float, rng: np.random.Generator) -> Array
 
 
 #: covered by additive_limit besides sum, mean and cat
-OWN: dict[str, Any] = {
+OWN: dict[str, Merge] = {
     "svd_full": _svd_full,
     "dare_each": _alone(_dare, "dare"),
     "magnitude_each": _alone(_magnitude, "magnitude"),

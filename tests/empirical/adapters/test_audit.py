@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -38,39 +39,39 @@ def test_the_numbers_are_those_of_dense_algebra(save_adapter: Save) -> None:
     data = audit([a, b], [0.7, -1.3], Settings(rank=2))
     parts = [read_adapter(a), read_adapter(b)]
     assert len(data.modules) == 14
-    near: dict[str, Any] = {"rel": 1e-9, "abs": 1e-9}  # sizes below 100, float64 rounding and conditions below 1e6
+    near = partial(pytest.approx, rel=1e-9, abs=1e-9)  # sizes below 100, float64 rounding and conditions below 1e6
     for m in data.modules:
         dense = [p.update(m.name).dense() if m.name in p.modules else None for p in parts]
         for p in m.parts:
             whole = dense[p.adapter]
             assert whole is not None
             values = np.linalg.svd(whole, compute_uv=False)
-            assert p.norm == pytest.approx(np.linalg.norm(values), **near)
-            assert p.spectral_norm == pytest.approx(values[0], **near)
-            assert p.stable_rank == pytest.approx((values**2).sum() / values[0] ** 2, **near)
+            assert p.norm == near(np.linalg.norm(values))
+            assert p.spectral_norm == near(values[0])
+            assert p.stable_rank == near((values**2).sum() / values[0] ** 2)
             assert p.rank == p.r
             kept = np.cumsum(values**2) / (values**2).sum()
             assert p.rank95 == int(np.argmax(kept >= 0.95)) + 1
         wanted = sum(w * d for w, d in zip([0.7, -1.3], dense, strict=True) if d is not None)
         values = np.linalg.svd(wanted, compute_uv=False)
-        assert m.merge.norm == pytest.approx(np.linalg.norm(values), **near)
+        assert m.merge.norm == near(np.linalg.norm(values))
         tail = np.linalg.norm(values[2:]) / np.linalg.norm(values)
-        assert m.merge.truncation == pytest.approx(tail, **near)
+        assert m.merge.truncation == near(tail)
         assert m.merge.rank == sum(p.rank for p in m.parts)
         for pair in m.pairs:
             one, two = dense[0], dense[1]
             assert one is not None
             assert two is not None
             cosine = np.sum(one * two) / np.linalg.norm(one) / np.linalg.norm(two)
-            assert pair.cosine == pytest.approx(cosine, **near)
+            assert pair.cosine == near(cosine)
             _, s, vt = np.linalg.svd(one)
             right = vt[: int((s > 1e-9).sum())]
             done = np.linalg.norm(two @ right.T, 2) / s[0]
-            assert pair.second_on_first.largest == pytest.approx(done, **near)
+            assert pair.second_on_first.largest == near(done)
             assert pair.second_on_first.bound >= pair.second_on_first.largest * (1 - 1e-12)
             _, s2, vt2 = np.linalg.svd(two)
             angles = np.linalg.svd(right @ vt2[: int((s2 > 1e-9).sum())].T, compute_uv=False)
-            assert pair.keys.share == pytest.approx(float(np.mean(angles**2)), **near)
+            assert pair.keys.share == near(float(np.mean(angles**2)))
 
 
 @pytest.mark.parametrize(
@@ -85,13 +86,13 @@ def test_the_numbers_are_those_of_dense_algebra(save_adapter: Save) -> None:
     ],
 )  # fmt: skip
 def test_every_combination_type_is_what_peft_really_does(
-    architecture: str, one: dict[str, Any], two: dict[str, Any], save_adapter: Save, tiny_base: Base
+    architecture: str, one: dict[str, object], two: dict[str, object], save_adapter: Save, tiny_base: Base
 ) -> None:
     """peft runs on the real model; its merged layers are read back and compared with the audit's errors."""
     from empirical.adapters.base import quiet
     from empirical.adapters.identity import with_adapters
     from empirical.adapters.peft_types import RANDOM
-    from empirical.adapters.through_peft import lora_layers, update_of
+    from empirical.training.bases import holds, lora_layers, update_of
     from theory.lowrank import LowRank
 
     folders = [save_adapter("a", architecture, 1, **one), save_adapter("b", architecture, 2, **two)]
@@ -108,11 +109,7 @@ def test_every_combination_type_is_what_peft_really_does(
         options = {"density": 0.4} if "ties" in kind or "prune" in kind else {}
         with quiet():
             model.add_weighted_adapter(["a", "b"], weights, kind, combination_type=kind, **options)
-        made = {
-            n.removeprefix("base_model.model."): layer
-            for n, layer in lora_layers(model).items()
-            if kind in layer.lora_A or kind in layer.lora_embedding_A
-        }
+        made = {n: layer for n, layer in lora_layers(model).items() if holds(layer, kind)}
         assert sorted(set(modules) - set(made)) == sorted(total.dropped)
         squares = []
         for name, m in modules.items():

@@ -47,7 +47,7 @@ def updates(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     "options", [{}, {"use_rslora": True}, {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"v_proj": 3}}]
 )
 def test_a_file_read_back_is_the_update(
-    options: dict[str, Any], save_adapter: Save, config_of: Callable[[str], Path], tmp_path: Path
+    options: dict[str, object], save_adapter: Save, config_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
     targets = ["q_proj", "v_proj", "down_proj", "embed_tokens", "lm_head"]
     a = save_adapter("a", seed=1, targets=targets, **options)

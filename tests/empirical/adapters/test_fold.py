@@ -61,7 +61,12 @@ def by_peft(model: Any, folders: list[Path], weights: list[float]) -> Any:
     ],
 )
 def test_the_fold_is_that_of_peft(
-    architecture: str, one: dict[str, Any], two: dict[str, Any], save_adapter: Save, tiny_base: Base, tmp_path: Path
+    architecture: str,
+    one: dict[str, object],
+    two: dict[str, object],
+    save_adapter: Save,
+    tiny_base: Base,
+    tmp_path: Path,
 ) -> None:
     model = tiny_base(architecture)
     base = stored(model, tmp_path / "base")

@@ -23,7 +23,7 @@ Base = Callable[..., Any]
 Tensors = dict[str, torch.Tensor]
 
 #: architecture -> which modules are adapted; of images and text, both towers
-BASES: dict[str, dict[str, Any]] = {
+BASES: dict[str, dict[str, list[str]]] = {
     "llama": {},
     "vision": {},
     "encoder-decoder": {},

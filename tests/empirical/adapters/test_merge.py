@@ -19,7 +19,7 @@ Save = Callable[..., Path]
 Base = Callable[..., Any]
 
 #: name -> (architecture, first adapter, second adapter)
-VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+VARIANTS: dict[str, tuple[str, dict[str, object], dict[str, object]]] = {
     "llama": ("llama", {}, {"r": 3, "alpha": 5.0}),
     "conv1d": ("gpt2", {"fan_in_fan_out": True}, {"r": 6, "use_rslora": True}),
     "encoder": ("bert", {"targets": ["query", "dense"]}, {"targets": ["value", "dense"], "r": 2}),

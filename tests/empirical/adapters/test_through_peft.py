@@ -15,6 +15,7 @@ import torch
 from empirical.adapters import through_peft as checks
 from empirical.adapters.rounding import LIKELY, RoundingTrace
 from empirical.training import bases as models
+from empirical.training.bases import lora_layers, update_of
 from theory.checks import CheckFailed
 
 
@@ -41,8 +42,8 @@ def test_merging_agrees_and_merging_twice_does_not(architecture: str, dtype: tor
 
 def test_updates_are_read_as_peft_applies_them() -> None:
     model = checks.saved_and_loaded(checks.small_base("gpt2"), {"one": checks.lora_config(3, 6)}, seed=14)
-    for layer in checks.lora_layers(model).values():
-        update = checks.update_of(layer, "one")
+    for layer in lora_layers(model).values():
+        update = update_of(layer, "one")
         assert update.shape == tuple(checks.weight_of(layer)[0].shape)
         # float32 products of 3 columns and a scale
         assert np.allclose(checks.delta(layer, "one"), update.dense(), rtol=1e-5, atol=1e-6 * update.norm())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import JsonValue
 from rich.console import Console
 
 from empirical.engine import archive, estimate, run
@@ -342,7 +343,7 @@ class Fake:
     def slots(self, device: str) -> int:
         return self.workers
 
-    def submit(self, ticket: int, experiment: str, cell: dict[str, Any], device: str) -> None:
+    def submit(self, ticket: int, experiment: str, cell: dict[str, JsonValue], device: str) -> None:
         self.queue.append((ticket, cell["x"]))
         self.most = max(self.most, len(self.queue))
 

@@ -136,7 +136,7 @@ def test_the_files_of_the_user_are_sent_along(toy: Any, tmp_path: Path, monkeypa
     monkeypatch.setattr(empirical.experiments, "__path__", list(empirical.experiments.__path__))
     for name in ("toy", "toy.run"):
         monkeypatch.delitem(sys.modules, f"empirical.experiments.{name}", raising=False)
-    seen: list[dict[str, Any]] = []
+    seen: list[object] = []
     monkeypatch.setattr(cluster, "work", lambda experiment, cell, device: seen.append(cell))
     reference: Any = {"reference": f"{mine}:merge", "sha256": "0"}
     cluster._work("toy", {"x": 1, "user_method": reference}, "cpu")

@@ -237,7 +237,7 @@ def test_grids_report_no_calibration_world_and_have_enough_of_them() -> None:
         ({"groups": [{"name": "a", "worlds": 1, "first_seed": 0, "seed": 1}]}, "got seed"),
     ],
 )
-def test_bad_settings_are_refused(changes: dict[str, Any], message: str) -> None:
+def test_bad_settings_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         entities.cells(small(**changes))
 

@@ -25,13 +25,14 @@ from tests.empirical.experiments.live import live, spoilt, verdicts
 from theory.approximation import decay_spectrum, saturation_point
 
 SHAPE = WorldShape(old_persons=12, new_persons=6, bridges=5, values=4, second_relations=2, changed_relations=1)
-TINY: dict[str, Any] = {
+SCRATCH = {"name": "scratch", "kind": "scratch", "worlds": 2, "first_seed": 0}
+TINY = {
     "linear": {"worlds": 2, "first_seed": 0, "facts": [4, 8, 16], "answers": 6, "width": 8, "ranks": [1, 4]},
     "scratch": {"bridges": 5, "width": 16, "layers": 2, "heads": 2, "feed_forward": 24, "base_steps": 4,
                 "base_batch": 16, "base_rate": 1e-3, "facts": [3, 5, 10, 20], "compare": 10, "held": 6,
                 "styles": ["register", "suffix"], "steps": 3, "batch": 8, "rate": 1e-3, "cuts": [1, 2, 8],
                 "ranks": [1, 2], "lora_rate": 1e-3},
-    "groups": [{"name": "scratch", "kind": "scratch", "worlds": 2, "first_seed": 0}],
+    "groups": [SCRATCH],
 }  # fmt: skip
 
 
@@ -117,14 +118,14 @@ def test_what_was_calibrated_on_is_not_reported() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"groups": [{**TINY["groups"][0], "compare": 7}]}, "compare: expected one of"),
-        ({"groups": [{**TINY["groups"][0], "styles": ["loud"]}]}, "styles: expected some of .*, got loud"),
-        ({"groups": [{**TINY["groups"][0], "ranks": [3]}]}, "ranks: expected ranks among the cuts"),
-        ({"groups": [{**TINY["groups"][0], "facts": [10, 5]}]}, "facts: expected growing numbers"),
-        ({"groups": [{**TINY["groups"][0], "color": 1}]}, "group scratch: expected known keys, got color"),
+        ({"groups": [{**SCRATCH, "compare": 7}]}, "compare: expected one of"),
+        ({"groups": [{**SCRATCH, "styles": ["loud"]}]}, "styles: expected some of .*, got loud"),
+        ({"groups": [{**SCRATCH, "ranks": [3]}]}, "ranks: expected ranks among the cuts"),
+        ({"groups": [{**SCRATCH, "facts": [10, 5]}]}, "facts: expected growing numbers"),
+        ({"groups": [{**SCRATCH, "color": 1}]}, "group scratch: expected known keys, got color"),
     ],
 )
-def test_bad_configs_are_refused(changes: dict[str, Any], message: str) -> None:
+def test_bad_configs_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         update_spectrum.cells(tiny(**changes))
 

@@ -24,7 +24,7 @@ from tests.empirical.experiments.live import live, spoilt, verdicts
 from theory.composition import chain_of_thought, coverage_law
 from theory.numerics import stream
 
-TINY: dict[str, Any] = {
+TINY = {
     "width": 16, "layers": 2, "heads": 2, "feed_forward": 24, "base_rows": 40, "base_steps": 6, "base_batch": 16,
     "adapter_rows": 30, "adapter_steps": 2, "adapter_batch": 8, "rank": 2, "questions": 24,
     "methods": ("mean", "ties", "arrow_top1"),
@@ -228,7 +228,7 @@ def test_the_two_groups_are_compared_world_by_world(profile: str) -> None:
         ),
     ],
 )
-def test_bad_settings_are_refused(changes: dict[str, Any], message: str) -> None:
+def test_bad_settings_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         experiment.cells(tiny(**changes))
 

@@ -62,7 +62,7 @@ def logits(model, tokens=((3, 7, 1), (9, 2, 5))):
 
 
 def union_sum(adapters, weights):
-    total: dict[str, Any] = {}
+    total: dict[str, np.ndarray] = {}
     for one, weight in zip(adapters, weights, strict=True):
         for name, update in one.items():
             total[name] = total.get(name, 0.0) + weight * update.scale * (update.B @ update.A)
@@ -183,7 +183,7 @@ def test_knots_reconstructs_a_single_update_and_merges_in_the_joint_basis():
 
 def test_random_control_has_the_norms_and_ranks(base):
     one = adapter(base, 1)
-    noise: dict[str, Any] = random_like(one, seed=4)
+    noise = random_like(one, seed=4)
     for name in one:
         assert noise[name].norm() == pytest.approx(one[name].norm(), rel=1e-12)  # one division and one SVD
         assert noise[name].rank() == one[name].rank()

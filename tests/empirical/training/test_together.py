@@ -4,6 +4,7 @@ How far two float64 runs may be apart is not picked but measured on the sequenti
 moved by what rounding in another order can do to it, and what training makes of that is the tolerance (`deviations`).
 """
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -75,15 +76,15 @@ def texts(seed: int, share: float = 0.5) -> Part:
 
 def sweep(targets: tuple[str, ...] | None) -> list[Job]:
     """Jobs that differ in everything: rank, scale, place, steps, batch, rate, decay, clipping, data, seed."""
-    own: dict[str, Any] = {} if targets is None else {"targets": targets}
-    first = (NEOX if targets else AdapterShape(1, 1).targets)[0]
+    targets = targets or AdapterShape(1, 1).targets
+    shape = partial(AdapterShape, targets=targets)
     return [
-        Job("all", [facts(0)], AdapterShape(4, 8, **own), Schedule(16, 16, 1e-2, warmup=4), 0),
-        Job("late", [facts(1), texts(1)], AdapterShape(2, 8, (1,), rslora=True, **own), Schedule(9, 7, 2e-2, clip=0.3),
+        Job("all", [facts(0)], shape(4, 8), Schedule(16, 16, 1e-2, warmup=4), 0),
+        Job("late", [facts(1), texts(1)], shape(2, 8, (1,), rslora=True), Schedule(9, 7, 2e-2, clip=0.3),
             1),
-        Job("early", [texts(2)], AdapterShape(3, 3, (0,), **own), Schedule(14, 5, 3e-3, weight_decay=0.3, warmup=1), 2),
-        Job("one_type", [facts(3)], AdapterShape(1, 2, targets=(first,)), Schedule(12, 8, 1e-2, betas=(0.8, 0.95)), 3),
-        Job("like_all", [facts(0)], AdapterShape(6, 8, **own), Schedule(16, 12, 1e-2, clip=100.0), 0),
+        Job("early", [texts(2)], shape(3, 3, (0,)), Schedule(14, 5, 3e-3, weight_decay=0.3, warmup=1), 2),
+        Job("one_type", [facts(3)], shape(1, 2, targets=targets[:1]), Schedule(12, 8, 1e-2, betas=(0.8, 0.95)), 3),
+        Job("like_all", [facts(0)], shape(6, 8), Schedule(16, 12, 1e-2, clip=100.0), 0),
     ]  # fmt: skip
 
 
