@@ -63,7 +63,7 @@ class Result:
 
 
 class Row(NamedTuple):
-    """The outcome of one check: status, what it measured, why not, seconds, how often it compared something."""
+    """The outcome of one check; `reason`: why it did not pass, `expectations`: how often it compared something."""
 
     status: str
     figure: Figure | None
