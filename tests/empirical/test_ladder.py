@@ -1,5 +1,6 @@
 """What stands above the layers of theory: real adapters among the checks, and the rung *measured*."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,10 @@ def test_a_claim_that_no_experiment_names_is_not_planned_to_be_measured() -> Non
 
 
 def test_without_what_judges_nothing_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "empirical.engine.catalogue", None)
+    import empirical.engine
+
+    monkeypatch.setitem(sys.modules, "empirical.engine.catalogue", None)
+    monkeypatch.delattr(empirical.engine, "catalogue", raising=False)  # where a test before has loaded it
     rows, missing = ladder._judged(["one_layer"], None)
     assert rows == []
     assert missing
