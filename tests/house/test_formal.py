@@ -238,7 +238,7 @@ def test_what_coq_printed_is_kept_and_hides_no_changed_source(tmp_path: Path, mo
     assert "not the reviewed one" in str(reason)
     toy.write("False", "by [].")
     assert toy.status()[0] == "fail"  # does not build
-    toy.write("True", "exact: I.")
+    toy.write("True", "by [].")
     assert toy.status()[0] == "pass"
     assert len(asked) == 3  # the first print still stands for the first source
 
