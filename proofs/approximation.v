@@ -6,11 +6,6 @@
    prefix W l      == the product W_(l-1) *m ... *m W_0 of rectangular layers,
                       numbered from the input: W i : 'M_(d i.+1, d i)
    suffix W L l    == the product W_(L-1) *m ... *m W_l (l <= L)
-   orthonormal Q   == the ROWS of Q are orthonormal
-   sv_sum P s Q    == P^T *m diag_mx s *m Q, the sum of s_i p_i^T q_i over the rows
-                      p_i of P and q_i of Q: a singular value decomposition of it if
-                      P and Q are orthonormal (signs of s are free)
-   sv_sorted s     == the squares of the entries of s do not increase
    sv_trunc r s    == s with the entries from index r on put to 0
    sv_tail r s     == the sum of the squares of the entries of s from index r on
    frob2 A         == the squared Frobenius norm of A (lowrank.v)
@@ -28,6 +23,7 @@
    sums and differences of matrices as operations on row spaces. *)
 From mathcomp Require Import all_ssreflect all_algebra.
 From LoraLimits Require Import lowrank.
+From LoraLimits Require Export svd.
 Set Implicit Arguments.
 Unset Strict Implicit.
 Unset Printing Implicit Defensive.
@@ -451,11 +447,6 @@ End LayerByLayer.
 Section Decomposition.
 Variable R : realFieldType.
 
-Definition orthonormal k n (Q : 'M[R]_(k, n)) : bool := Q *m Q^T == 1%:M.
-Definition sv_sum k m n (P : 'M[R]_(k, m)) (s : 'rV[R]_k) (Q : 'M[R]_(k, n)) : 'M[R]_(m, n) :=
-  P^T *m diag_mx s *m Q.
-Definition sv_sorted k (s : 'rV[R]_k) : Prop :=
-  forall i j : 'I_k, (i <= j)%N -> s 0 j ^+ 2 <= s 0 i ^+ 2.
 Definition sv_trunc r k (s : 'rV[R]_k) : 'rV[R]_k := \row_i (if (i < r)%N then s 0 i else 0).
 Definition sv_tail r k (s : 'rV[R]_k) : R := \sum_(i < k | (r <= i)%N) s 0 i ^+ 2.
 
