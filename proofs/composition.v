@@ -290,6 +290,15 @@ End OneLayer.
 
 (* ---- orders of layers ---- *)
 
+(* Cauchy-Schwarz for a row and a column. *)
+Lemma row_col_cauchy (R : realFieldType) n (a : 'rV[R]_n) (x : 'cV[R]_n) (rho delta : R) : 0 <= rho -> 0 <= delta ->
+  frob2 a <= rho ^+ 2 -> frob2 x <= delta ^+ 2 -> `|(a *m x) 0 0| <= rho * delta.
+Proof.
+move=> rho0 delta0 a_le x_le; rewrite -(@ler_pexpn2r _ 2) ?nnegrE ?mulr_ge0 // -normrX ger0_norm ?sqr_ge0 //.
+have := mxtrace_cauchy a x^T; rewrite trmxK frob2_tr /mxtrace big_ord1 => /le_trans; apply.
+by rewrite exprMn ler_pmul ?frob2_ge0.
+Qed.
+
 Section LayerOrder.
 Variables (R : realFieldType) (D n1 n2 m : nat) (Y : finType).
 Variables (phi1 : 'cV[R]_D -> 'cV[R]_n1) (phi2 : 'cV[R]_D -> 'cV[R]_n2) (E : 'M[R]_(m, D)) (h0 : 'cV[R]_D).
@@ -372,6 +381,50 @@ have mergedE : stack (W1 + U1 y) (W2 + U2 q) = stack (W1 + U1 y) W2 + col (enum_
   by move=> y'; rewrite aligned colE.
 rewrite mergedE mxE [X in _ < X]mxE [col _ _ z _]mxE [col _ _ (q y) _]mxE.
 by rewrite -ltr_subr_addr -addrA -ltr_subl_addl margin.
+Qed.
+
+(* Claim layer_order (b), robust: the late feature may miss the key of its bridge by delta. The sum is right wherever
+   the lead at the key beats the deficit by more than delta times the length of the difference of the two rows of the
+   second hop in logits. Ours. *)
+Theorem layer_order_early_late_robust (W1 : 'M[R]_(D, n1)) (W2 : 'M[R]_(D, n2))
+    (U1 : Y -> 'M[R]_(D, n1)) (U2 : {ffun Y -> 'I_m} -> 'M[R]_(D, n2))
+    (K2 : 'M[R]_(n2, #|Y|)) (D2 : {ffun Y -> 'I_m} -> 'M[R]_(D, #|Y|))
+    (delta : R) (rho : {ffun Y -> 'I_m} -> 'I_m -> 'I_m -> R) :
+    0 <= delta -> (forall q z z', 0 <= rho q z z') ->
+    (forall q, U2 q *m K2 = D2 q) ->
+    (forall y, frob2 (phi2 (hidden (W1 + U1 y)) - col (enum_rank y) K2) <= delta ^+ 2) ->
+    (forall q z z', frob2 (row z (E *m U2 q) - row z' (E *m U2 q)) <= rho q z z' ^+ 2) ->
+    (forall y q z, z != q y ->
+       (stack (W1 + U1 y) W2) z 0 - (stack (W1 + U1 y) W2) (q y) 0 + rho q (q y) z * delta
+         < (E *m D2 q) (q y) (enum_rank y) - (E *m D2 q) z (enum_rank y)) ->
+  right_count (fun y q => stack (W1 + U1 y) (W2 + U2 q)) = (#|Y| * m ^ #|Y|)%N.
+Proof.
+move=> delta0 rho0 holds near lengths margin; apply: right_count_all => y q z z_qy.
+set h := hidden (W1 + U1 y); pose off := phi2 h - col (enum_rank y) K2.
+have mergedE w : (stack (W1 + U1 y) (W2 + U2 q)) w 0 =
+    (stack (W1 + U1 y) W2) w 0 + (E *m D2 q) w (enum_rank y) + (row w (E *m U2 q) *m off) 0 0.
+  rewrite -row_mul [row w _ 0 0]mxE -holds /stack -/h mulmxDl addrA mulmxDr mxE -addrA.
+  congr (_ + _); rewrite -[phi2 h in LHS](subrK (col (enum_rank y) K2)) -/off addrC.
+  rewrite mulmxDr mulmxDr mxE [E *m (U2 q *m off)]mulmxA; congr (_ + _).
+  by rewrite colE !mulmxA -colE mxE.
+rewrite !mergedE -subr_gt0.
+have := row_col_cauchy (rho0 q (q y) z) delta0 (lengths q (q y) z) (near y).
+have subE (a b : 'M[R]_1) : (a - b) 0 0 = a 0 0 - b 0 0 by rewrite !mxE.
+rewrite -/h -/off mulmxBl subE => /ler_normlP[+ _].
+rewrite ler_oppl => least; have := ltr_le_add (margin y q z z_qy) least; rewrite addrK -subr_gt0.
+by congr (_ < _); rewrite !opprD !opprK [RHS](AC (3*3) ((2*5)*(3*6)*(4*1))).
+Qed.
+
+(* ... and no further: at every distance delta there is a feature that loses rho delta of its lead. *)
+Theorem layer_order_robust_sharp n (a : 'rV[R]_n) (rho delta : R) : 0 < rho -> frob2 a = rho ^+ 2 ->
+  exists2 off : 'cV[R]_n, frob2 off = delta ^+ 2 & (a *m off) 0 0 = - (rho * delta).
+Proof.
+move=> rho0 aE; have rho_neq0 : rho != 0 by rewrite gt_eqF.
+exists (- (delta / rho) *: a^T).
+  by rewrite frob2Z frob2_tr aE sqrrN expr_div_n mulfVK // expf_neq0.
+rewrite -scalemxAr mxE; have -> : (a *m a^T) 0 0 = rho ^+ 2.
+  by rewrite -aE frob2_mxtrace /mxtrace big_ord1.
+by rewrite mulNr expr2 mulrA mulfVK // mulrC.
 Qed.
 
 (* Claim layer_order (c), only what reads it later can compose. Both hops early, and the layer above

@@ -642,6 +642,14 @@ Check @composition.layer_order_early_late_right.
 Print Assumptions composition.layer_order_early_late_right.
 
 (* layer_order *)
+Check @composition.layer_order_early_late_robust.
+Print Assumptions composition.layer_order_early_late_robust.
+
+(* layer_order *)
+Check @composition.layer_order_robust_sharp.
+Print Assumptions composition.layer_order_robust_sharp.
+
+(* layer_order *)
 Check @composition.layer_order_first_linear.
 Print Assumptions composition.layer_order_first_linear.
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from theory.facts import counting_bound
+from theory.lowrank import column_norms
 from theory.numerics import EPS, Array, integer, matrix, quotient, rank_tolerance, real, require, vector
 
 # ---- bridge_alignment ----
@@ -121,6 +122,50 @@ def aligned_answer(L: ArrayLike, alpha: ArrayLike, logits: ArrayLike, bridge: in
     size = 2.0 * float(np.abs(changes).max() * np.abs(coefficients).sum()) + 2.0 * float(np.abs(base).max())
     certain = bool(coefficients[j] >= 0 and slack > (count + 3) * EPS * size)
     return AlignedAnswer(gain, crosstalk, deficit, slack, certain)
+
+
+# ---- layer_order ----
+
+
+def bridge_room(changes: ArrayLike, key: ArrayLike, logits: ArrayLike, right: int) -> float:
+    """How far the late feature may be from the key of the right bridge so that a late second hop still answers.
+
+    Each rival z' loses as long as ``(c_z - c_z') . psi + l_z - l_z' > 0``, c the rows of `changes`; the room is the
+    distance of the key to the nearest of these half-spaces' boundaries, so it is attained: beyond it some feature
+    makes a rival at least as high.
+
+    Args:
+        changes: m x in, the second adapter in logits, ``E U'`` with scale; m >= 2.
+        key: (in,), k_j, what the second adapter's matrix reads at "y_j R2".
+        logits: (m,), at the two-hop prompt without the second adapter.
+        right: index z of the right value.
+
+    Returns:
+        delta >= 0: every psi with ``||psi - k_j|| < delta`` is answered right. Rounded to the safe side; 0.0 where the
+        key itself is not answered, ``inf`` where no feature loses. At least the least lead over
+        ``sqrt(2) ||changes||_2``.
+
+    Raises:
+        ValueError: sizes that do not fit, m < 2, or an index out of range.
+
+    Source: claim layer_order, (b) (ours; Cauchy-Schwarz).
+    """
+    rows, feature, base = matrix(changes, "changes"), vector(key, "key"), vector(logits, "logits")
+    m, size = rows.shape
+    require(m >= 2, "changes", "at least 2 rows", m)
+    require(feature.size == size, "key", f"length {size}", feature.size)
+    require(base.size == m, "logits", f"length {m}", base.size)
+    z = integer(right, "right", 0)
+    require(z < m, "right", f"an index below {m}", z)
+    normals = rows[z] - np.delete(rows, z, axis=0)  # (m - 1) x in
+    leads = normals @ feature + (base[z] - np.delete(base, z))
+    # each lead is a sum of size + 1 products of rounded differences, each norm a root of as many squares
+    terms = np.abs(normals) @ np.abs(feature) + np.abs(base[z] - np.delete(base, z))
+    leads = leads - (size + 4) * EPS * terms
+    lengths = column_norms(normals.T) * (1.0 + (size + 4) * EPS)
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        rooms = np.where(leads > 0, leads / lengths * (1.0 - 2.0 * EPS), 0.0)
+    return float(rooms.min())
 
 
 # ---- few_writings_limit ----

@@ -23,7 +23,14 @@ from tests.proofs.exact import (
     zeros,
 )
 from theory.additive import additive_ceiling
-from theory.composition import aligned_answer, bridge_alignment, chain_of_thought, coverage_law, few_writings_ceiling
+from theory.composition import (
+    aligned_answer,
+    bridge_alignment,
+    bridge_room,
+    chain_of_thought,
+    coverage_law,
+    few_writings_ceiling,
+)
 from theory.numerics import EPS, stream
 from theory.one_layer import OneLayer, joint_edit, one_layer_edit, summed_edits
 from theory.stack import place_edits, two_layer_stack
@@ -348,6 +355,56 @@ def test_orders_on_random_stacks() -> None:
         assert right_count(composed, n, m) == n * m**n
         right += 1
     assert min(right, readings) >= 2
+
+
+@pytest.mark.theorem("layer_order_early_late_robust", "layer_order_robust_sharp")
+def test_a_feature_may_miss_its_key() -> None:
+    rng = stream(17, "room")
+    n, m, d = 2, 3, 3
+    met = 0
+
+    def phi1(h: Mat) -> Mat:
+        return h.map(bent)
+
+    def phi2(h: Mat) -> Mat:
+        return h.map(relu)
+
+    def above(square: Fraction) -> Fraction:
+        return Fraction(math.isqrt(math.ceil(square * 10**6)) + 1, 1000)  # a rational number above the root
+
+    for _ in range(60):
+        e, h0, w1, w2 = whole(rng, m, d), whole(rng, d, 1), whole(rng, d, d), whole(rng, d, d)
+        u1, k2, q = [whole(rng, d, d) for _ in range(n)], whole(rng, d, n), tuple(rng.integers(0, m, n).tolist())
+        features = [phi2(hidden(phi1, h0, w1 + u)) for u in u1]
+        k2 = hstack(*(x + Fraction(1, 50) * k2.column(y) for y, x in enumerate(features)))
+        if k2.rank() < n or e.rank() < m:
+            continue
+        big = int(10 ** rng.integers(1, 4))
+        u2 = pseudo_inverse(e) @ hstack(*(big * delta(m, 1, z, 0) for z in q)) @ key_inv(k2)
+        changes = e @ u2
+        for y, psi in enumerate(features):
+            base = stack(phi1, phi2, e, h0, w1 + u1[y], w2)
+            key = k2.column(y)
+            miss = above((psi - key).frob2())
+            lead = changes @ key
+            rivals = [z for z in range(m) if z != q[y]]
+            lost = [miss * above((changes.row(q[y]) - changes.row(z)).frob2()) for z in rivals]
+            premise = all(
+                base[z, 0] - base[q[y], 0] + x < lead[q[y], 0] - lead[z, 0] for z, x in zip(rivals, lost, strict=True)
+            )
+            final = stack(phi1, phi2, e, h0, w1 + u1[y], w2 + u2)
+            right = all(final[z, 0] < final[q[y], 0] for z in rivals)
+            assert right or not premise
+            met += premise
+            if premise:
+                assert bridge_room(changes.floats(), flat(key), flat(base), q[y]) > miss
+    assert met >= 20
+    # sharp: at distance delta, here 5, the worst feature loses delta times the length, here 13
+    a = Mat([[5, 12]])
+    off = -Fraction(5, 13) * a.T
+    assert off.frob2() == 25
+    assert (a @ off)[0, 0] == -65
+    assert bridge_room([[5.0, 12.0], [0.0, 0.0]], [0.0, 0.0], [65.0, 0.0], 0) == pytest.approx(5.0, rel=64 * EPS)
 
 
 @pytest.mark.example("scaled_limit_sign_needed", "layer_order_late_sign_needed")

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from theory.additive import additive_ceiling
-from theory.composition import aligned_answer, bridge_alignment, chain_of_thought, coverage_law, few_writings_ceiling
+from theory.composition import (
+    aligned_answer,
+    bridge_alignment,
+    bridge_room,
+    chain_of_thought,
+    coverage_law,
+    few_writings_ceiling,
+)
 from theory.numerics import stream
 from theory.one_layer import one_layer_edit, one_layer_model
 
@@ -69,3 +76,12 @@ def test_few_writings_ceiling_is_a_share_between_guessing_and_all() -> None:
     assert type(few_writings_ceiling(7, 5, 3)) is float
     with pytest.raises(ValueError, match="writings: expected an integer >= 1, got 0"):
         few_writings_ceiling(0, 5, 3)
+
+
+def test_room_of_a_bridge_is_the_distance_to_the_first_boundary() -> None:
+    room = bridge_room([[3.0, 4.0], [0.0, 0.0], [3.0, 0.0]], [1.0, 1.0], [0.0, 2.0, -6.0], 0)
+    assert type(room) is float
+    assert room <= 1.0 == pytest.approx(room, rel=1e-14)  # (7 - 2) / 5, nearer than (4 + 6) / 4
+    assert bridge_room(np.eye(2), [0.0, 1.0], [0.0, 0.0], 0) == 0.0
+    with pytest.raises(ValueError, match="changes: expected at least 2 rows, got 1"):
+        bridge_room([[1.0]], [1.0], [0.0], 0)

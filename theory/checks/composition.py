@@ -31,6 +31,7 @@ from theory.composition import (
     aligned_answer,
     bridge_alignment,
     bridge_cosine,
+    bridge_room,
     chain_of_thought,
     coverage_law,
     few_writings_ceiling,
@@ -589,6 +590,34 @@ def layer_order_symbolic(code: Code) -> None:
                 expect(logits[n:].tolist() == [2 * (z == q[p]) for z in range(m)], f"{placement} {p, q}: {logits}")
                 if p == sum(q) == 0:
                     expect(second.rank() == 1 and first.rank() == (m if late else 1), f"ranks of {placement}")
+    _room_exact(code.bridge_room)
+
+
+def _room_exact(room: Callable[..., float]) -> None:
+    """Where the feature must lie: the worst direction in free symbols, then whole numbers with whole norms."""
+    import sympy
+
+    a, k = (sympy.Matrix(3, 1, sympy.symbols(f"{x}:3", real=True)) for x in "ak")
+    lead, delta = sympy.symbols("l delta", real=True)
+    length = sympy.sqrt(a.dot(a))
+    off = k - delta / length * a  # at distance delta of the key
+    expect(sympy.simplify((off - k).dot(off - k) - delta**2) == 0, "the worst feature is at distance delta")
+    expect(sympy.simplify(lead + a.dot(off) - (lead + a.dot(k) - delta * length)) == 0, "and loses delta |a|")
+    right, key = (1, 0, 2, -1), (3, 1, -2, 4)
+    offsets = [(3, 4, 0, 0), (2, 4, 4, 8), (0, 0, 0, 0), (-8, 0, 6, 0)]  # lengths 5, 10, 0 and 10
+    for leads in product((0, 10, 25), repeat=3):
+        chosen = list(zip(offsets, (*leads, 5), strict=True))[-3 if min(leads) else 0 :]
+        changes = [right, *(tuple(x - y for x, y in zip(right, row, strict=True)) for row, _ in chosen)]
+        at_key = [sum(x * y for x, y in zip(row, key, strict=True)) for row, _ in chosen]
+        logits = [7, *(7 + at - led for at, (_, led) in zip(at_key, chosen, strict=True))]
+        lengths = [math.isqrt(sum(x * x for x in row)) for row, _ in chosen]
+        rooms = [
+            Fraction(led, d) if d else (math.inf if led else 0) for (_, led), d in zip(chosen, lengths, strict=True)
+        ]
+        want, got = min(rooms), room(changes, key, logits, 0)
+        # leads of at most 200 in terms, at lengths of at least 5
+        expect(got <= want, f"{got} is beyond the exact room {want}")
+        expect_close(got, float(want), 16 * EPS * 200, f"room of leads {leads}")
 
 
 def _whole(array: Array) -> np.ndarray:
@@ -638,11 +667,94 @@ def layer_order_numeric() -> Figure:
         expect_rejected("bridge_of", place_edits, stack, bridges, [0, 0, 0], "late_late")
     for table in ([0], [0, 0, 2], [0, 0, -1]):
         expect_rejected("table", place_edits, stack, [0, 0], table, "late_late")
+    _room_numeric()
     small = two_layer_stack(2, 2)
     share = np.array([[small.placed(small.prompt("two_hop", 0), place_edits(small, [p], q, "late_late"))[2:]
                        for q in product(range(2), repeat=2)] for p in range(2)])  # fmt: skip
     return Figure("composed with both on the last matrix, n = m = 2 (early then late: 1)",
                   float(composed_share(share, 1e-9)), "share")  # fmt: skip
+
+
+def _room_body(room: Callable[..., float]) -> None:
+    """Any feature within the room is answered, exactly; one just beyond it in the worst direction is not."""
+
+    def body(size: tuple[int, int], seed: int, scale: float, lead: float) -> None:
+        m, width = size[0] + 1, size[1]
+        rng = stream(seed, "room")
+        changes, key = scale * rng.standard_normal((m, width)), rng.standard_normal(width)
+        z = int(rng.integers(m))
+        logits = scale * rng.standard_normal(m)
+        logits[z] = float((logits + changes @ key - changes[z] @ key).max()) + lead * scale
+        got = room(changes, key, logits, z)
+        rows = [[Fraction(x) for x in row] for row in changes.tolist()]
+        base, feature = [Fraction(x) for x in logits.tolist()], [Fraction(x) for x in key.tolist()]
+        squares = []  # of the distances to the boundaries, exact
+        for y in set(range(m)) - {z}:
+            normal = [p - q for p, q in zip(rows[z], rows[y], strict=True)]
+            led = base[z] - base[y] + sum(p * q for p, q in zip(normal, feature, strict=True))
+            length = sum(x * x for x in normal)
+            squares.append(((led * led if led > 0 else Fraction(0)) / length, y))
+        square, rival = min(squares)
+        expect(Fraction(got) ** 2 <= square, f"{got} is beyond the distance {math.sqrt(square)}")
+        # relative to the lead, terms of which it is what is left: twice the room that the code leaves
+        terms = float(np.abs(changes[z] - changes[rival]) @ np.abs(key)) + abs(logits[z] - logits[rival])
+        length = float(np.linalg.norm(changes[z] - changes[rival]))
+        slack = 4 * (width + 4) * EPS * (terms / length + math.sqrt(square))
+        expect_close(got, math.sqrt(square), slack, "distance to the nearest boundary")
+        if lead > 0:
+            step = (changes[rival] - changes[z]) / length
+            for reach, answered in ((got - 2 * slack, True), (got + 2 * slack, False)):
+                psi = [Fraction(x) for x in (key + reach * step).tolist()]
+                final = [
+                    x + sum(p * q for p, q in zip(row, psi, strict=True)) for x, row in zip(base, rows, strict=True)
+                ]
+                wins = all(final[z] > final[y] for y in range(m) if y != z)
+                expect(wins == answered, f"at {reach} of {got}: answered {wins}")
+
+    for_all(body, 60, size=shapes(5).filter(lambda s: s[0] > 0 < s[1]), seed=seeds, scale=scales,
+            lead=st.sampled_from([1.0, 1e-3, 30.0, -1.0]))  # fmt: skip
+
+
+def _room_numeric() -> None:
+    """Random rooms, mutants, the stack's own second hop, ends, rejections."""
+    _room_body(bridge_room)
+    expect_mutant_rejected(_room_body, lambda *a: 1.01 * bridge_room(*a), "1 % more room")
+    expect_mutant_rejected(_room_body, lambda *a: 0.99 * bridge_room(*a), "1 % less room")
+
+    def own_row(changes: Array, key: Array, logits: Array, right: int) -> float:
+        lead = np.delete((changes @ key + logits)[right] - (changes @ key + logits), right).min()
+        return max(0.0, float(lead / np.linalg.norm(changes[right])))
+
+    expect_mutant_rejected(_room_body, own_row, "the rival's own row forgotten")
+    stack, p, q = two_layer_stack(3, 2), 1, (1, 0, 1)
+    placed = place_edits(stack, [p], q, "early_late")
+    h0 = stack.prompt("two_hop", 0)
+    key = stack.late_key(stack.prompt("second", p))
+    changes = (stack.readout @ placed.second.dense())[3:]
+    room = bridge_room(changes, key, stack.logits(h0, [placed.first])[3:], q[p])
+    # value rows are 2 (1, -1) times the sign of each table entry: K^+ has row difference norms by (K^T K)^-1
+    inverse = np.linalg.inv(np.eye(3) + np.ones((3, 3)))
+    signs = np.array([1.0 if z == q[p] else -1.0 for z in q])
+    want = 2.0 / math.sqrt(float(4.0 * signs @ inverse @ signs))
+    expect_close(room, want, 64 * EPS * 13, "room of the stack's second hop")
+    missed = stack.late_key(h0, [placed.first]) - key  # the person's coordinate, which the edit does not read
+    expect(float(np.linalg.norm(missed)) == 1.0 > room, f"room {room}, and the two-hop feature misses by {missed}")
+    expect(float(np.abs(changes @ missed).max()) <= 64 * EPS, "what the changes do not read needs no room")
+    expect(bridge_room([[1.0, 0.0], [1.0, 0.0]], [1.0, 1.0], [1.0, 0.0], 0) == math.inf, "equal rows never lose")
+    expect(bridge_room([[1.0, 0.0], [1.0, 0.0]], [1.0, 1.0], [0.0, 0.0], 0) == 0.0, "a tie is no answer")
+    ok = (np.eye(2), [1.0, 0.0], [0.0, 0.0], 0)
+    for position, name, bad in (
+        (0, "changes", np.ones((1, 2))),
+        (0, "changes", np.full((2, 2), np.nan)),
+        (1, "key", [1.0]),
+        (1, "key", [np.nan, 1.0]),
+        (2, "logits", [0.0]),
+        (2, "logits", [np.inf, 0.0]),
+        (3, "right", 2),
+        (3, "right", -1),
+        (3, "right", 0.5),
+    ):
+        expect_rejected(name, bridge_room, *ok[:position], bad, *ok[position + 1 :])
 
 
 # ---- few_writings_limit ----
