@@ -692,8 +692,8 @@ def _room_body(room: Callable[..., float]) -> None:
         for y in set(range(m)) - {z}:
             normal = [p - q for p, q in zip(rows[z], rows[y], strict=True)]
             led = base[z] - base[y] + sum(p * q for p, q in zip(normal, feature, strict=True))
-            length = sum(x * x for x in normal)
-            squares.append(((led * led if led > 0 else Fraction(0)) / length, y))
+            square_length = sum((x * x for x in normal), Fraction(0))
+            squares.append(((led * led if led > 0 else Fraction(0)) / square_length, y))
         square, rival = min(squares)
         expect(Fraction(got) ** 2 <= square, f"{got} is beyond the distance {math.sqrt(square)}")
         # relative to the lead, terms of which it is what is left: twice the room that the code leaves
