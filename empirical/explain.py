@@ -35,7 +35,13 @@ def explain(claim: str | None, build: Path | None = None) -> list[str]:
     require(claim in claims, "claim", "one of " + ", ".join(claims), repr(claim))
     found = claims[claim]
     lines = [f"{found.id}: {found.title} ({found.kind})", ""]
-    lines += textwrap.wrap(" ".join(found.statement.split()), WIDTH)
+    for number, sentence in enumerate(found.sentences, start=1):
+        mark = f"{number}. "
+        lines += textwrap.wrap(mark + sentence.tex, WIDTH, subsequent_indent=" " * len(mark))
+        stands = ", ".join(sentence.theorems) or (
+            f"not proved: {sentence.unproved}" if sentence.unproved else f"for experiments: {sentence.measured}"
+        )
+        lines += textwrap.wrap(stands, WIDTH - len(mark), initial_indent="   -> ", subsequent_indent="      ")
     lines += ["", "assumes"]
     for text in found.assumptions:
         lines += textwrap.wrap(text, WIDTH, initial_indent="  - ", subsequent_indent="    ")
@@ -44,8 +50,7 @@ def explain(claim: str | None, build: Path | None = None) -> list[str]:
     lines += _row("checked by", [_dotted(c) for c in (*found.checks, *checks_of(found.id))])
     proofs = [f"{name} ({part})" for name, part in found.theorems.items()]
     lines += _row(f"proved in proofs/{found.topic}.v", proofs or ["nothing yet"])
-    if found.unproved:
-        lines += _row("not proved", [found.unproved])
+    lines += _row("sentences proved", [f"{found.proved}/{len(found.mathematics)}"])
     lines += _row("tested by", list(_tests(found)) or ["tests in the checkout"])
     lines += _row("in the paper", list(_paper(found)) or ["its source is in the checkout"])
     lines += _row("measured by", [f"empirical/experiments/{e}" for e in experiments_of(found.id)] or ["no experiment"])

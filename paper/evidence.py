@@ -98,17 +98,18 @@ class Evidence:
         return Figure(**found) if found else None
 
     def rungs(self, claim: str) -> dict[str, str]:
-        """Rung -> yes, part, no (not checked), fail or none (none planned)."""
+        """Rung -> yes, part (not every sentence), no (not checked), fail or none (none planned)."""
         from theory.verify.status import worst
 
         layers = self.verification["claims"][claim]
         marks = {"pass": "yes", "fail": "fail", "not_checked": "no", "none_planned": "none"}
-        proved = marks[layers["formal"]["status"]]
+        formal = layers["formal"]
+        proved = marks[formal["status"]]
         return {
             "stated": "yes",
             "coded": "yes",  # a verification with a dangling reference is not written
             "checked": marks[worst(layers[layer]["status"] for layer in ("symbolic", "numeric"))],
-            "proved": "part" if proved == "yes" and layers["formal"]["part"] == "part" else proved,
+            "proved": "part" if proved == "yes" and formal["proved"] < formal["sentences"] else proved,
             "measured": marks[layers["empirical"]["status"]],
         }
 

@@ -62,6 +62,13 @@ class Standing:
         """The status of a theorem."""
         return self._part("formal", theorem)
 
+    def mark(self, rung: str) -> tuple[str, str, str]:
+        """(key of :data:`MARKS`, sign, words); for what is proved the words count sentences, as in 4/5."""
+        key, formal = self.marks[rung], self.layers["formal"]
+        sign, said = MARKS[key]
+        counted = rung == "proved" and key in ("yes", "part")
+        return key, sign, f"{formal['proved']}/{formal['sentences']}" if counted else said
+
     def formal(self, theorem: Printed) -> str:
         """The statement as Coq printed it, moved to the left."""
         first, *others = theorem.statement.splitlines()
@@ -95,7 +102,7 @@ def by_topic(evidence: Evidence) -> list[tuple[str, list[Standing]]]:
 
 def ladder(evidence: Evidence) -> dict[str, object]:
     """What the ladder, the graph and the list of claims are made of."""
-    return {"topics": by_topic(evidence), "rungs": RUNGS, "marks": MARKS, "statements": evidence.statements,
+    return {"topics": by_topic(evidence), "rungs": RUNGS, "statements": evidence.statements,
             "graph": layout(evidence.claims), "closed": CLOSED}  # fmt: skip
 
 

@@ -35,12 +35,13 @@ def _list(claims: dict[str, Claim]) -> int:
 
 def markdown(claims: dict[str, Claim]) -> str:
     """The table of claims and the graph of their uses, as Markdown; the README holds a copy that a test compares."""
-    rows = ["| claim | what it is about | kind | bounds and constructions, in `theory` | theorems | source |",
-            "|---|---|---|---|---|---|"]  # fmt: skip
+    heads = ("claim", "what it is about", "kind", "bounds and constructions, in `theory`", "theorems",
+             "sentences proved", "source")  # fmt: skip
+    rows = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for c in claims.values():
         named = ", ".join(f"`{r.removeprefix('theory.').replace(':', '.')}`" for r in c.code[:2])
         named += " ..." if len(c.code) > 2 else ""
-        proofs = f"{len(c.theorems)} in `proofs/{c.topic}`" + (", in part" if c.unproved else "")
+        proofs = f"{len(c.theorems)} in `proofs/{c.topic}` | {c.proved}/{len(c.mathematics)}"
         rows.append(f"| `{c.id}` | {c.title} | {c.kind} | {named} | {proofs} | {c.source} |")
     edges = [f"  {used} --> {c.id}" for c in claims.values() for used in c.uses]
     return "\n".join([*rows, "", "```mermaid", "graph LR", *edges, "```"])

@@ -27,23 +27,36 @@ class RegistryError(ValueError):
 
 
 @dataclass(frozen=True)
+class Sentence:
+    """One sentence of a claim: proved by theorems, or one line says why not; exactly one of the three is there."""
+
+    #: TeX
+    tex: str
+    #: theorems that together say no less than the sentence, of this claim or of another
+    theorems: tuple[str, ...] = ()
+    #: why a sentence of mathematics names no theorem
+    unproved: str = ""
+    #: why the sentence is one for experiments, not for proof
+    measured: str = ""
+
+
+@dataclass(frozen=True)
 class Claim:
-    """One claim. Strings are plain text, except `statement` and `assumptions`, which are TeX."""
+    """One claim. Strings are plain text, except `assumptions` and the sentences, which are TeX."""
 
     id: str
     topic: str
     title: str
     kind: str
-    statement: str
+    #: numbered from 1 wherever they are shown
+    sentences: tuple[Sentence, ...]
     assumptions: tuple[str, ...]
     source: str
     code: tuple[str, ...]
     symbolic: tuple[str, ...]
     numeric: tuple[str, ...]
-    #: theorem name -> which sentence of the claim it is; all live in proofs/<topic>.v
+    #: theorem name -> what it says; all live in proofs/<topic>.v
     theorems: Mapping[str, str] = field(default_factory=dict)
-    #: what the theorems do not cover; empty when they cover the whole claim
-    unproved: str = ""
     #: why a layer is not planned: layer -> reason
     none_planned: Mapping[str, str] = field(default_factory=dict)
     #: ids of claims that this one rests on
@@ -53,6 +66,16 @@ class Claim:
     def checks(self) -> tuple[str, ...]:
         """All check references, symbolic first."""
         return self.symbolic + self.numeric
+
+    @property
+    def mathematics(self) -> tuple[Sentence, ...]:
+        """The sentences that can be proved; the claim is proved whole if each of them names theorems."""
+        return tuple(s for s in self.sentences if not s.measured)
+
+    @property
+    def proved(self) -> int:
+        """How many sentences name theorems."""
+        return sum(bool(s.theorems) for s in self.sentences)
 
 
 _LISTS = {"assumptions", "code", "symbolic", "numeric", "uses"}
@@ -80,7 +103,11 @@ def _entry(claim_id: str, raw: Any) -> Claim:
             if not (isinstance(value, dict) and all(isinstance(v, str) and v for v in value.values())):
                 raise RegistryError(f"{where}.{key}: expected a table of strings, got {value!r}")
             values[key] = dict(value)
-        elif isinstance(value, str) and (value.strip() or key == "unproved"):
+        elif key == "sentences":
+            if not (isinstance(value, list) and value):
+                raise RegistryError(f"{where}.sentences: expected a list of tables, got {value!r}")
+            values[key] = tuple(_sentence(f"{where}.sentences[{i}]", raw) for i, raw in enumerate(value, start=1))
+        elif isinstance(value, str) and value.strip():
             values[key] = value.strip()
         else:
             raise RegistryError(f"{where}.{key}: expected text, got {value!r}")
@@ -95,8 +122,22 @@ def _entry(claim_id: str, raw: Any) -> Claim:
     return claim
 
 
+def _sentence(where: str, raw: Any) -> Sentence:
+    reasons = [f.name for f in fields(Sentence) if f.name != "tex"]
+    if not (isinstance(raw, dict) and len(raw) == 2 and "tex" in raw and set(raw) & set(reasons)):
+        raise RegistryError(f"{where}: expected tex and one of {', '.join(reasons)}, got {raw!r}")
+    values: dict[str, Any] = {}
+    for key, value in raw.items():
+        is_list = key == "theorems"
+        texts = value if is_list and isinstance(value, list) else [] if is_list else [value]
+        if not (texts and all(isinstance(text, str) and text.strip() for text in texts)):
+            raise RegistryError(f"{where}.{key}: expected {'a list of names' if is_list else 'text'}, got {value!r}")
+        values[key] = tuple(value) if is_list else " ".join(value.split())
+    return Sentence(**values)
+
+
 def _optional() -> set[str]:
-    return {"theorems", "unproved", "none_planned", "uses"}
+    return {"theorems", "none_planned", "uses"}
 
 
 def load(path: Path = REGISTRY) -> dict[str, Claim]:
@@ -104,7 +145,7 @@ def load(path: Path = REGISTRY) -> dict[str, Claim]:
 
     Raises:
         RegistryError: unreadable TOML, unknown or missing keys, a `uses` that names no claim or runs in a circle,
-            or a theorem name registered twice.
+            a theorem name registered twice, named by no sentence of its claim, or named by one and not registered.
     """
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -120,6 +161,14 @@ def load(path: Path = REGISTRY) -> dict[str, Claim]:
                     f"claims.toml [{claim.id}.theorems]: expected {theorem} once, got it in {owner[theorem]} too"
                 )
             owner[theorem] = claim.id
+    for claim in claims.values():
+        named = [theorem for sentence in claim.sentences for theorem in sentence.theorems]
+        for theorem in named:
+            if theorem not in owner:
+                raise RegistryError(f"claims.toml [{claim.id}.sentences]: expected a registered theorem, got {theorem}")
+        for theorem in claim.theorems:
+            if theorem not in named:
+                raise RegistryError(f"claims.toml [{claim.id}.theorems]: expected a sentence for {theorem}, got none")
     return claims
 
 

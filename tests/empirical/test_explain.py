@@ -61,6 +61,20 @@ def test_what_explain_points_at_is_there(claim: str, tmp_path: Path) -> None:
     assert set(measured) <= {*names(), "no experiment"}
 
 
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_every_sentence_is_numbered_and_says_what_it_stands_on(claim: str, tmp_path: Path) -> None:
+    lines = explain(claim, tmp_path)
+    said = " ".join(line.strip() for line in lines[: lines.index("assumes")])
+    for number, sentence in enumerate(CLAIMS[claim].sentences, start=1):
+        stands = ", ".join(sentence.theorems) or sentence.unproved or sentence.measured
+        where = said.index(f" {number}. {sentence.tex} -> ")
+        assert said.index(stands, where) >= where
+    count = sum(bool(s.theorems) for s in CLAIMS[claim].sentences)
+    of = sum(not s.measured for s in CLAIMS[claim].sentences)
+    assert f"sentences proved: {count}/{of}" in lines
+    assert f" | {count}/{of} | " in markdown({claim: CLAIMS[claim]})
+
+
 def test_a_prediction_is_shown_with_its_experiment(tmp_path: Path) -> None:
     row = {"id": "single.law.AB", "claim": "coverage_law", "experiment": "coverage", "verdict": "holds"}
     row["kind"] = "hypothesis"

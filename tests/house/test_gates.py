@@ -112,17 +112,19 @@ def test_verification_json_follows_its_schema(tmp_path: Path, capsys: pytest.Cap
     assert verify({"dilution": claims["dilution"]}, layers, write=target) == 0
     assert "dilution" in capsys.readouterr().out
     document = json.loads(target.read_text(encoding="utf-8"))
-    assert document["schema"] == 1
+    assert document["schema"] == 2
     assert {"python", "packages", "commit", "dirty", "cores", "coq", "seconds"} <= set(document["environment"])
     (found,) = document["claims"].values()
     assert list(found) == [layer.name for layer in layers]
     for layer in found.values():
-        assert set(layer) == {"status", "part", "figure", "seconds", "parts", "reason", "expectations"}
+        assert set(layer) == {"status", "figure", "seconds", "parts", "reason", "expectations", "proved", "sentences"}
         assert layer["status"] in {"pass", "fail", "not_checked", "none_planned"}
-        assert layer["part"] in {"whole", "part"}
+        assert layer["proved"] <= layer["sentences"]
         assert layer["figure"] is None or set(layer["figure"]) == {"name", "value", "unit"}
         assert layer["seconds"] >= 0
     assert found["numeric"]["parts"] == {"dilution_numeric": "pass"}
+    assert (found["formal"]["proved"], found["formal"]["sentences"]) == (4, 4)
+    assert set(found["formal"]["parts"]) == set(claims["dilution"].theorems)
     assert [p.name for p in target.parent.iterdir()] == ["verification.json"]
 
 

@@ -9,8 +9,8 @@ import pytest
 
 import theory.checks
 from empirical.ladder import adapter_checks, checks_of
-from theory.claims import REGISTRY, RegistryError, load, resolve
-from theory.verify.run import coded_problems
+from theory.claims import REGISTRY, Claim, RegistryError, load, resolve
+from theory.verify.run import Formal, coded_problems
 
 CLAIMS = load()
 ALL = {
@@ -25,13 +25,15 @@ ENTRY = """
 topic = "merging"
 title = "t"
 kind = "theorem"
-statement = "s"
 assumptions = []
 source = "ours"
 code = ["theory.merging:dilution_limit"]
 symbolic = ["theory.checks.merging:dilution_symbolic"]
 numeric = ["theory.checks.merging:dilution_numeric"]
 """
+TEX = '[[planted.sentences]]\ntex = "s"\n'
+PROVED = TEX + 'theorems = ["t"]\n[planted.theorems]\nt = "x"\n'
+SOUND = ENTRY + PROVED
 
 
 def registered_checks() -> dict[str, str]:
@@ -104,29 +106,37 @@ def test_a_check_that_is_not_registered_is_noticed(tmp_path: Path, monkeypatch: 
 
 
 def test_the_planted_entry_is_sound_before_it_is_broken(tmp_path: Path) -> None:
-    assert list(load(planted(tmp_path, ENTRY))) == ["planted"]
+    (claim,) = load(planted(tmp_path, SOUND + TEX + 'measured = "why"\n')).values()
+    assert (claim.proved, len(claim.mathematics), len(claim.sentences)) == (1, 1, 2)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (ENTRY + 'status = "proved"\n', "unknown|only known keys"),
-        (ENTRY.replace('source = "ours"\n', ""), "expected the keys source"),
-        (ENTRY.replace('"merging"\n', '"mergers"\n', 1), "topic: expected one of"),
-        (ENTRY.replace('"theorem"', '"lemma"'), "kind: expected one of"),
-        (ENTRY.replace('title = "t"', "title = 3"), "title: expected text"),
-        (ENTRY.replace("assumptions = []", 'assumptions = "none"'), "assumptions: expected a list"),
-        (ENTRY.replace("theory.merging:dilution_limit", "theory.merging.dilution_limit"), "references module:name"),
-        (ENTRY + 'uses = ["nobody"]\n', "expected a claim id, got 'nobody'"),
-        (ENTRY + 'uses = ["planted"]\n', "no circle in uses, got planted -> planted"),
-        (ENTRY + 'theorems = ["t"]\n', "theorems: expected a table"),
+        (ENTRY + 'status = "proved"\n' + PROVED, "unknown|only known keys"),
+        (SOUND.replace('source = "ours"\n', ""), "expected the keys source"),
+        (SOUND.replace('"merging"\n', '"mergers"\n', 1), "topic: expected one of"),
+        (SOUND.replace('"theorem"', '"lemma"'), "kind: expected one of"),
+        (SOUND.replace('title = "t"', "title = 3"), "title: expected text"),
+        (SOUND.replace("assumptions = []", 'assumptions = "none"'), "assumptions: expected a list"),
+        (SOUND.replace("theory.merging:dilution_limit", "theory.merging.dilution_limit"), "references module:name"),
+        (ENTRY + 'uses = ["nobody"]\n' + PROVED, "expected a claim id, got 'nobody'"),
+        (ENTRY + 'uses = ["planted"]\n' + PROVED, "no circle in uses, got planted -> planted"),
+        (ENTRY + 'theorems = ["t"]\n' + TEX + 'unproved = "why"\n', "theorems: expected a table"),
         ("planted = 3\n", "expected a table"),
         ("[planted\n", "readable TOML"),
-        (
-            ENTRY + '[planted.theorems]\nt = "x"\n' + ENTRY.replace("[planted]", "[other]")
-            + '[other.theorems]\nt = "x"\n',
-            "expected t once",
-        ),
+        (SOUND + SOUND.replace("planted", "other"), "expected t once"),
+        (ENTRY, "expected the keys sentences"),
+        (ENTRY + "sentences = []\n", "sentences: expected a list of tables"),
+        (ENTRY + 'sentences = ["s"]\n', r"sentences\[1\]: expected tex and one of theorems, unproved, measured"),
+        (ENTRY + TEX, r"sentences\[1\]: expected tex and one of"),
+        (ENTRY + '[[planted.sentences]]\nunproved = "why"\nmeasured = "why"\n', "expected tex and one of"),
+        (SOUND.replace('theorems = ["t"]', 'theorems = ["t"]\nunproved = "why"'), "expected tex and one of"),
+        (SOUND.replace('theorems = ["t"]', 'theorems = "t"'), r"sentences\[1\].theorems: expected a list of names"),
+        (SOUND.replace('theorems = ["t"]', "theorems = []"), r"sentences\[1\].theorems: expected a list of names"),
+        (SOUND.replace('theorems = ["t"]', 'unproved = " "'), r"sentences\[1\].unproved: expected text"),
+        (SOUND.replace('theorems = ["t"]', 'theorems = ["t", "u"]'), "expected a registered theorem, got u"),
+        (SOUND.replace('theorems = ["t"]', 'unproved = "why"'), "expected a sentence for t, got none"),
     ],
 )  # fmt: skip
 def test_a_broken_registry_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
@@ -139,13 +149,34 @@ def test_a_broken_registry_is_refused_in_one_line(tmp_path: Path, text: str, mes
 def test_a_dangling_reference_is_noticed(tmp_path: Path, reference: str) -> None:
     with pytest.raises(RegistryError, match="expected"):
         resolve(reference)
-    claims = load(planted(tmp_path, ENTRY.replace("theory.merging:dilution_limit", reference)))
+    claims = load(planted(tmp_path, SOUND.replace("theory.merging:dilution_limit", reference)))
     assert coded_problems(claims)["planted"]
+
+
+def test_a_theorem_taken_from_a_sentence_leaves_a_claim_proved_in_part(tmp_path: Path) -> None:
+    """Whole and in part are read off the sentences: nothing else has to be changed, and nothing else can hide it."""
+    registry = REGISTRY.read_text(encoding="utf-8")
+    name = 'theorems = ["dilution_limit"]'
+    claims = load(planted(tmp_path, registry.replace(name, f'{name[:-1]}, "dilution"]')))
+    status: dict[str, tuple[str, str | None]] = {t: ("pass", None) for c in claims.values() for t in c.theorems}
+    formal = Formal(claims)
+
+    def counted(claims: dict[str, Claim]) -> tuple[int, int, str]:
+        found = formal.results({"dilution": claims["dilution"]}, [(status, 1.0)])["dilution"]
+        return found.proved, found.sentences, found.status
+
+    assert counted(claims) == (4, 4, "pass")
+    text = 'theorems = ["dilution"]'
+    assert registry.count(text) == registry.count(name) == 1
+    less = registry.replace(name, f'{name[:-1]}, "dilution"]').replace(text, 'unproved = "planted"')
+    assert counted(load(planted(tmp_path, less))) == (3, 4, "pass")
+    status["dilution_limit"] = ("fail", "planted")
+    assert counted(claims) == (3, 4, "fail")
 
 
 def test_statements_are_tex_without_unbalanced_braces_or_dollars() -> None:
     for claim in CLAIMS.values():
-        for text in (claim.statement, *claim.assumptions):
+        for text in (*(s.tex for s in claim.sentences), *claim.assumptions):
             plain = re.sub(r"\\[{}$\\]", "", text)
             assert plain.count("{") == plain.count("}"), claim.id
             assert plain.count("$") % 2 == 0, claim.id

@@ -22,7 +22,7 @@ from empirical.ladder import checks_of
 from paper import evidence, figures, plots, render, site, tables, words
 from paper.evidence import Evidence, EvidenceError
 from paper.mathml import MarkupError, math, text
-from theory.claims import load
+from theory.claims import Sentence, load
 from theory.provenance import ROOT
 
 CHROMIUM = shutil.which("chromium")
@@ -68,7 +68,7 @@ def built(made: Evidence, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_all_tex_of_the_registry_can_be_shown() -> None:
     for claim in load().values():
-        for said in (claim.statement, *claim.assumptions, claim.source):
+        for said in (*(s.tex for s in claim.sentences), *claim.assumptions, claim.source):
             shown = re.sub(r"<[^>]*>", "", text(said))
             assert not re.search(r"[\\$]", shown), said
             assert text(said).count("<math>") >= said.count("$") / 2
@@ -208,6 +208,10 @@ def test_the_page_has_everything(built: Path, made: Evidence) -> None:
             assert re.search(rf"^Theorem {theorem}\b", (ROOT / file[1]).read_text(encoding="utf-8"), re.MULTILINE)
         for check in (*claim.checks, *checks_of(claim.id)):
             assert check in shown
+        body = re.search(rf'<details class="claim" id="claim-{claim.id}".*?</dl></details>', shown, re.DOTALL)
+        assert body
+        assert f'<span class="words">{claim.proved}/{len(claim.mathematics)}</span>' in body[0]
+        assert body[0].count("Not proved: ") == len(claim.mathematics) - claim.proved
     assert shown.count('<li class="row ') == len(made.runs["rank_threshold"][0].rows)
     assert "planted: 1 &lt; 2 &amp; so on" in shown
     for why in ("planted and explained", "No explanation is known"):
@@ -234,7 +238,7 @@ def test_what_stops_the_build_leaves_the_old_page(
     out = tmp_path / "site"
     out.mkdir()
     (out / "index.html").write_text("old")
-    claims = {c: dataclasses.replace(claim, statement=r"$\unknown$") for c, claim in made.claims.items()}
+    claims = {c: dataclasses.replace(claim, sentences=(Sentence(r"$\unknown$"),)) for c, claim in made.claims.items()}
     with pytest.raises(MarkupError):
         site.build(dataclasses.replace(made, claims=claims), out)
     assert (out / "index.html").read_text() == "old"

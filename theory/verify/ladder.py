@@ -26,7 +26,7 @@ def mark(results: Mapping[str, Result]) -> str:
         return MARKS[status]
     if len(results) == 1:
         (only,) = results.values()
-        return "[green]in part[/]" if only.part == "part" else MARKS[status]
+        return f"[green]{only.proved}/{only.sentences}[/]" if only.sentences else MARKS[status]
     return f"[green]{' + '.join(name for name, r in results.items() if r.status == 'pass')}[/]"
 
 
@@ -81,10 +81,10 @@ def print_ladder(
             console.print(f"\n{title}:")
             for reason, where in reasons.items():
                 console.print(f"  {', '.join(where)}: {reason}", markup=False)
-    parts = [(c.id, c.unproved) for c in claims.values() if c.unproved]
-    if parts:
-        console.print("\nProved in part; not covered by the theorems:")
-        for claim_id, unproved in parts:
-            console.print(f"  {claim_id}: {unproved}", markup=False)
+    left = [(c.id, i, s.unproved) for c in claims.values() for i, s in enumerate(c.sentences, 1) if s.unproved]
+    if left:
+        console.print("\nSentences that no theorem covers:")
+        for claim_id, number, reason in left:
+            console.print(f"  {claim_id}, {number}: {reason}", markup=False)
     spent = ", ".join(f"{layer} {seconds:.1f} s" for layer, seconds in busy.items() if seconds)
     console.print(f"\ntime: {wall:.1f} s on the clock; process time by layer: {spent}")

@@ -25,7 +25,7 @@ from theory.claims import Claim, RegistryError, resolve
 from theory.provenance import ROOT, build_folder, cache_folder, commit, first_line, shown, versions, write_text
 from theory.verify.status import Result, ResultData, Row, run_reference, summed, worst
 
-SCHEMA = 1
+SCHEMA = 2
 PACKAGES = ("numpy", "scipy", "sympy", "hypothesis", "torch", "transformers", "peft")
 #: what the layers of this package are made of
 SOURCES = ("theory/**/*.py", "theory/claims.toml", "proofs/*.v", "proofs/*.out")
@@ -121,26 +121,28 @@ class Formal(Layer):
 
     def tasks(self, claims: Mapping[str, Claim]) -> list[Task]:
         """One, if there is a theorem."""
-        wanted = [t for c in claims.values() for t in c.theorems]
+        wanted = list(dict.fromkeys(t for c in claims.values() for s in c.sentences for t in s.theorems))
         return [partial(_formal, self.proofs, dict(self.everything), wanted)] if wanted else []
 
     def results(self, claims: Mapping[str, Claim], found: Sequence[Any]) -> dict[str, Result]:
-        """The worst of a claim's theorems; the seconds are shared out evenly."""
+        """The worst of the theorems that a claim's sentences name; the seconds are shared out evenly."""
         status, seconds = found[0] if found else ({}, 0.0)
         return {c.id: self._result(c, status, seconds / max(len(status), 1)) for c in claims.values()}
 
     @staticmethod
     def _result(claim: Claim, status: Mapping[str, tuple[str, str | None]], share: float) -> Result:
-        if not claim.theorems:
+        rows = {theorem: status[theorem] for sentence in claim.sentences for theorem in sentence.theorems}
+        if not rows:
             return Result("none_planned", reason=claim.none_planned.get("formal"))
-        rows = {theorem: status[theorem] for theorem in claim.theorems}
         reasons = dict.fromkeys(reason for _, reason in rows.values() if reason)
+        held = [bool(s.theorems) and all(rows[t][0] == "pass" for t in s.theorems) for s in claim.mathematics]
         return Result(
             worst(s for s, _ in rows.values()),
-            part="part" if claim.unproved else "whole",
             seconds=share * len(rows),
             parts={theorem: s for theorem, (s, _) in rows.items()},
-            reason="; ".join(reasons) or (f"not proved: {claim.unproved}" if claim.unproved else None),
+            reason="; ".join(reasons) or None,
+            proved=sum(held),
+            sentences=len(held),
         )
 
 

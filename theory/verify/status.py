@@ -27,12 +27,13 @@ class ResultData(TypedDict):
     """A :class:`Result` as the verification's file holds it."""
 
     status: str
-    part: str
     figure: FigureData | None
     seconds: float
     parts: dict[str, str]
     reason: str | None
     expectations: int
+    proved: int
+    sentences: int
 
 
 @dataclass
@@ -40,25 +41,28 @@ class Result:
     """The outcome of one layer for one claim; see the schema in the README."""
 
     status: str
-    part: str = "whole"
     figure: Figure | None = None
     seconds: float = 0.0
     parts: dict[str, str] = field(default_factory=dict)
     reason: str | None = None
     #: how often the checks compared something; 0 for the other layers
     expectations: int = 0
+    #: sentences of the claim that theorems prove, of those that can be proved; 0 of 0 for the other layers
+    proved: int = 0
+    sentences: int = 0
 
     def as_json(self) -> ResultData:
         """Plain data in the order of the schema."""
         f = self.figure
         return {
             "status": self.status,
-            "part": self.part,
             "figure": None if f is None else {"name": f.name, "value": f.value, "unit": f.unit},
             "seconds": round(self.seconds, 3),
             "parts": self.parts,
             "reason": self.reason,
             "expectations": self.expectations,
+            "proved": self.proved,
+            "sentences": self.sentences,
         }
 
 
