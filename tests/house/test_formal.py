@@ -196,7 +196,7 @@ class Toy:
 
     def __init__(self, folder: Path, statement: str = "True", before: str = "") -> None:
         self.folder, self.cache = folder, folder / "cache"
-        claim = Claim("toy", "merging", "t", "theorem", "s", source="ours", theorems={"toy": "all"}, code=(),
+        claim = Claim("toy", "merging", "t", "theorem", (), source="ours", theorems={"toy": "all"}, code=(),
                       symbolic=(), numeric=(), assumptions=())  # fmt: skip
         self.claims = {"toy": claim}
         shutil.copy(PROOFS / "Makefile", folder)

@@ -202,7 +202,7 @@ def strong():
 
 
 def planted_claim(check: str) -> Claim:
-    return Claim("planted", "merging", "t", "theorem", "s", (), "ours", code=("planted_bound:bound",), symbolic=(),
+    return Claim("planted", "merging", "t", "theorem", (), (), "ours", code=("planted_bound:bound",), symbolic=(),
                  numeric=(f"planted_bound:{check}",))  # fmt: skip
 
 
