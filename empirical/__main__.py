@@ -13,7 +13,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = OneLine(
         prog="python -m empirical",
         description="Run the experiments, judge them, verify every claim, draw, write the data.",
-        epilog="Exit status: 0 done; 1 a cell or a check failed, or a prediction that must hold is violated; 2 bad "
+        epilog="Exit status: 0 done; 1 a cell or a check failed, a prediction that must hold is violated, or something "
+        "could not be judged; 2 bad "
         "input (one line, nothing is written).",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -31,6 +32,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--dry-run", action="store_true", help="only show the cells and the estimate")
     run.add_argument("--engine", default="local", metavar="local|ray", help="processes here, or Ray (docs/cluster.md)")
     run.add_argument("--address", metavar="HOST:PORT|auto", help="of a Ray cluster (by default one started here)")
+    declare = commands.add_parser("declare", help="write down what is predicted; to be committed before the run")
+    declare.add_argument("--experiment", action="append", metavar="NAME", help="only this one (may be repeated)")
+    declare.add_argument("--profile", default="cpu", metavar="smoke|cpu|gpu", help="by default cpu")
+    declare.add_argument("--results", type=Path, metavar="DIR")
     judge = commands.add_parser("judge", help="hold the finished cells against the predictions")
     judge.add_argument("--experiment", action="append", metavar="NAME")
     judge.add_argument("--profile", default="auto", metavar="smoke|cpu|gpu|auto", help="auto: gpu where it has results")
@@ -79,6 +84,17 @@ def _results(options: argparse.Namespace) -> Path:
     return options.results or RESULTS
 
 
+def _declare(options: argparse.Namespace) -> int:
+    from empirical.engine import catalogue
+    from theory.provenance import shown
+
+    # those that declare nothing yet are no mistake where none was named
+    chosen = options.experiment or [n for n in catalogue.names() if catalogue.load(n).declare is not None]
+    for name in chosen:
+        print(shown(catalogue.declare(name, options.profile, _results(options))))
+    return 0
+
+
 def _judge(options: argparse.Namespace) -> int:
     from empirical.engine import catalogue, show
     from empirical.engine.run import write_experiments
@@ -88,12 +104,17 @@ def _judge(options: argparse.Namespace) -> int:
     chosen = options.experiment or catalogue.names()
     if profile == "auto":
         profile = catalogue.judged_profile(results)
-    rows = catalogue.judge_all(chosen, profile, results)
+    console, refused = show.new_console(), list[str]()
+    rows = catalogue.judge_all(chosen, profile, results, report=refused.append)
     if not rows:
-        raise ValueError(f"judge: expected results of profile {profile} in {results}, got none (make experiments)")
-    show.print_rows(show.new_console(), rows)
+        got = "; ".join(refused) or "none (make experiments)"
+        raise ValueError(f"judge: expected results of profile {profile} in {results}, got {got}")
+    show.print_rows(console, rows)
+    for line in refused:
+        show.teller(console)(line)
     write_experiments(options.write or build_folder() / "experiments.json", profile, rows)
-    return 1 if any(r["verdict"] == "violated" and r["kind"] != "hypothesis" for r in rows) else 0
+    broken = any(r["verdict"] == "violated" and r["kind"] != "hypothesis" for r in rows)
+    return 1 if broken or refused else 0
 
 
 def _figures(options: argparse.Namespace) -> int:
@@ -140,6 +161,7 @@ def _unpack(options: argparse.Namespace) -> int:
 
 ACTIONS = {
     "run": _run,
+    "declare": _declare,
     "judge": _judge,
     "verify": _verify,
     "figures": _figures,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from empirical.engine.judge import Row
-from empirical.engine.records import RESULTS, Record, RecordError
+from empirical.engine.records import RESULTS, Record, RecordError, files
 from empirical.ladder import LAYERS, SOURCES
 from theory.checks import Figure
 from theory.claims import REGISTRY, Claim, RegistryError, load
@@ -174,7 +174,7 @@ def judge_everything(results: Path) -> dict[tuple[str, str], Run]:
     found = {}
     for experiment in engine.names():
         for profile in PROFILES:
-            there = {path.name for path in (results / experiment / profile).glob("*.json")}
+            there = {path.name for path in files(results / experiment / profile)}
             if not there:
                 continue
             store = engine.store_for(experiment, profile, results)

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-from empirical.engine.judge import KINDS, Row
+from empirical.engine.judge import Row, informative
+from empirical.engine.predictions import KINDS
 from empirical.engine.records import Record
 from empirical.ladder import checks_of
 from paper import words
@@ -108,11 +109,13 @@ def cell_rates(records: Sequence[Record[Any, Any]], path: Sequence[str]) -> list
     return [value for value in found if not math.isnan(value)]
 
 
-def sealed(value: Any) -> bool:
-    """Whether the metrics of a record, or a part of them, hold a value that the run sealed, beside its SHA-256."""
-    return isinstance(value, Mapping) and (
-        set(value) == {"value", "sha256"} or any(sealed(part) for part in value.values())
-    )
+def sealed(record: Record[Any, Any]) -> bool:
+    """Whether a cell sealed what single experts say, in a file of its own or, earlier, beside its SHA-256."""
+
+    def beside(value: Any) -> bool:
+        return isinstance(value, Mapping) and (set(value) == {"value", "sha256"} or any(map(beside, value.values())))
+
+    return record.raw.get("sealed") is not None or beside(record["metrics"])
 
 
 STATISTICS: dict[str, Callable[[Sequence[float]], float]] = {"mean": words.mean, "least": min, "greatest": max}
@@ -186,7 +189,7 @@ def _result(run: Run, rest: str) -> Phrase:
             return sum(name in ("all", r["verdict"]) for r in rows)
         raise UnknownKey(f"{run.experiment}.{rest}: expected count[.kind].holds|violated|undecided|all")
     if head == "tally":  # tally.<prefixes>
-        return words.tally(rows_like(run, tail))
+        return words.subset(rows_like(run, tail))
     if head == "setting":  # setting.<kind of cell>.<name>...
         selector, *path = _split(tail)
         return joined(dict.fromkeys(words.setting(dig(r["cell"], path)) for r in select(run, selector)))
@@ -239,29 +242,25 @@ def _registry(evidence: Evidence) -> dict[str, Phrase]:
 
 def _judging() -> dict[str, Phrase]:
     """How verdicts are reached, as the judge itself has it."""
-    from empirical.engine.judge import HEADLINE_WORLDS, Prediction, judge
+    from empirical.engine.declaration import POWER
+    from empirical.engine.judge import ERROR
 
-    def level(worlds: int) -> Phrase:
-        spread = [0.4 + 0.01 * i for i in range(worlds)]
-        return words.percent(judge([Prediction("p", "c", "control", "at_least", 0.0, 0.0, spread, "")])[0].level)
-
-    return {"judge.worlds": HEADLINE_WORLDS, "judge.level": level(HEADLINE_WORLDS),
-            "judge.level_few": level(HEADLINE_WORLDS - 1)}  # fmt: skip
+    return {"judge.level": words.percent(1 - ERROR), "judge.power": words.percent(POWER)}
 
 
 def _results(evidence: Evidence) -> dict[str, Phrase]:
     runs = evidence.first_runs
     rows = [row for run in runs for row in run.rows]
-    sealing = [run for run in runs if any(sealed(r["metrics"]) for r in run.records)]
+    sealing = [run for run in runs if any(map(sealed, run.records))]
     return {
         "results.tally": words.tally(rows),
         "results.finished": len(evidence.runs),
         "results.experiments": len({*evidence.runs, *evidence.unfinished}),
         "results.records": sum(len(run.records) for run in runs),
-        "results.sealed": sum(sealed(r["metrics"]) for run in runs for r in run.records),
+        "results.sealed": sum(sealed(r) for run in runs for r in run.records),
         "results.sealing": joined(Code(run.experiment) for run in sealing),
         "results.profiles": " and ".join(sorted({run.profile for run in runs})),
-        **{f"results.{verdict}": count for verdict, count in words.counts(rows).items()},
+        **{f"results.{verdict}": count for verdict, count in words.counts(informative(rows)).items()},
     }
 
 

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from empirical.engine.judge import KINDS
+from empirical.engine.predictions import KINDS
 from paper import figures, keys, render, tables
 from paper.evidence import Evidence, Run, command
 from paper.plots import Drawn, convert
@@ -61,7 +61,7 @@ def page(evidence: Evidence) -> str:
         "verification": tables.verification(evidence), "environments": tables.environments(evidence),
         "experiments": list(dict.fromkeys((*evidence.runs, *evidence.unfinished))), "purpose": purpose,
         "fields": keys.RUN_FIELDS, "panel_id": panel_id, "plots": plot_data(evidence, drawn),
-        "sealed": sum(keys.sealed(record["metrics"]) for record in records), "records": len(records),
+        "sealed": sum(map(keys.sealed, records)), "records": len(records),
         "filters": {
             "run": [run.name for run in runs],
             "kind": [kind for kind in KINDS if any(r["kind"] == kind for r in rows)],

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from empirical.engine import judge
 from empirical.engine.judge import Row
+from empirical.engine.predictions import INFORMATIVE
 
 #: text, a number, or a sequence of phrases that are set one after the other; None is a dash
 Phrase = Any
@@ -163,6 +165,11 @@ def measured(row: Row) -> Phrase:
     return Number(mean(found)), " ", interval(row)
 
 
+def error(row: Row) -> Phrase:
+    """The smallest error rate at which the row is decided by itself."""
+    return Number(row["p"], 2) if row["p"] >= 1e-6 else "< 0.000001"
+
+
 def outcome(row: Row) -> Phrase:
     """One clause about one prediction: predicted, measured, verdict."""
     worlds, verdict = len(rates(row)), Verdict(row["verdict"])
@@ -175,8 +182,23 @@ def counts(rows: Sequence[Row]) -> dict[str, int]:
 
 
 def tally(rows: Sequence[Row]) -> Phrase:
-    """One clause: how many of the predictions hold, are violated, are undecided."""
+    """One clause, by kind: how the hypotheses and ceilings came out that were declared before their run."""
+    plural = {"hypothesis": "hypotheses", "ceiling": "ceilings"}
+    parts: list[Phrase] = [
+        (of["holds"], " of ", sum(of.values()), f" {plural[kind]} hold, ", of["violated"], " violated, ",
+         of["undecided"], " undecided")
+        for kind, of in judge.tally(rows).items()
+    ]  # fmt: skip
+    undeclared = sum(r["kind"] in plural and not r["declared"] for r in rows)
+    if undeclared:
+        parts.append((undeclared, " not declared before the run and not counted"))
+    return joined(parts, "; ") if parts else "theorems about the very numbers and controls alone"
+
+
+def subset(rows: Sequence[Row]) -> Phrase:
+    """One clause about chosen rows: how many of them hold, are violated, are undecided."""
     holds, violated, undecided = counts(rows).values()
+    late = " (not declared before the run)" if any(r["kind"] in INFORMATIVE and not r["declared"] for r in rows) else ""
     are = {count: " is " if count == 1 else " are " for count in (violated, undecided)}
     return (holds, " of ", len(rows), " predictions hold, ", violated, are[violated], "violated, ", undecided,
-            are[undecided], "undecided")  # fmt: skip
+            are[undecided], "undecided", late)  # fmt: skip

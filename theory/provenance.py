@@ -45,6 +45,16 @@ def first_line(command: list[str]) -> str | None:
     return (done.stdout.strip().splitlines() or [""])[0] if done.returncode == 0 else None
 
 
+def git(*arguments: str) -> str | None:
+    """What git prints about this checkout; None where there is no git or no checkout, or it fails."""
+    try:
+        command = ["git", "-C", str(ROOT), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
 def commit(*ignored: str) -> tuple[str | None, bool]:
     """(commit, whether anything but `ignored`, paths below the root, differs from it).
 

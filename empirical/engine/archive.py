@@ -10,8 +10,10 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from empirical.engine.records import RecordError, read, write_json
+from empirical.engine.records import PREDICTIONS, RecordError, files, read, write_json
+from empirical.engine.sealed import FOLDER as SEALED
 from theory.numerics import require
+from theory.provenance import write_text
 
 MANIFEST = "manifest.json"
 #: records are small; a member larger than this is not one
@@ -21,18 +23,21 @@ LARGEST = 16 * 2**20
 def pack(results: Path, profile: str, archive: Path) -> int:
     """Write every record of `profile` under `results` and a manifest of their SHA-256 into a .tar.gz.
 
-    Returns the number of records.
+    What was declared and sealed beside them goes along. Returns the number of records.
 
     Raises:
         RecordError: a record is damaged, or the archive cannot be written; nothing is left behind then.
         ValueError: there is none.
     """
-    files = sorted(results.glob(f"*/{profile}/*.json"))
-    require(bool(files), "pack", f"records of profile {profile} in {results}", "none")
-    manifest = {}
-    for path in files:
+    there = [path for folder in sorted(results.glob(f"*/{profile}")) for path in files(folder)]
+    require(bool(there), "pack", f"records of profile {profile} in {results}", "none")
+    for path in there:
         read(path)
-        manifest[path.relative_to(results).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
+    beside = [*results.glob(f"*/{profile}/{PREDICTIONS}"), *results.glob(f"*/{profile}/{SEALED}/*.json")]
+    manifest = {
+        path.relative_to(results).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted([*there, *beside])
+    }
     partial = archive.with_name(f".{archive.name}.partial")
     try:
         archive.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +53,7 @@ def pack(results: Path, profile: str, archive: Path) -> int:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise RecordError(f"{archive}: expected to write it, got: {error.strerror}") from error
-    return len(files)
+    return len(there)
 
 
 def unpack(archive: Path, results: Path) -> tuple[int, int]:
@@ -79,12 +84,20 @@ def unpack(archive: Path, results: Path) -> tuple[int, int]:
         raise RecordError(
             f"{archive}: expected the members of the manifest, got {sorted(set(manifest) ^ set(content))}"
         )
-    new, known = [], 0
+    new, beside, known = [], [], 0
     with tempfile.TemporaryDirectory() as folder:
         for name, data in content.items():
             if hashlib.sha256(data).hexdigest() != manifest[name]:
                 raise RecordError(f"{archive}: expected the hash of the manifest for {name}, got another")
-            if len(PurePosixPath(name).parts) != 3:
+            *place, last = PurePosixPath(name).parts
+            if (len(place) == 2 and last == PREDICTIONS) or (len(place) == 3 and place[2] == SEALED):
+                target = results / name
+                if not target.exists():
+                    beside.append((target, data.decode("utf-8")))
+                elif target.read_bytes() != data:
+                    raise RecordError(f"{archive}: {name} is here already and says something else; move it away first")
+                continue
+            if len(place) != 2:
                 raise RecordError(f"{archive}: expected names experiment/profile/hash.json, got {name!r}")
             copy = Path(folder) / PurePosixPath(name).name
             copy.write_bytes(data)
@@ -98,6 +111,8 @@ def unpack(archive: Path, results: Path) -> tuple[int, int]:
                 raise RecordError(f"{archive}: {name} is here already with other metrics; move one of them away first")
             else:
                 known += 1
+    for target, text in beside:
+        write_text(target, text)
     for target, record in new:
         write_json(target, record)
     return len(new), known

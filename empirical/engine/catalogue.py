@@ -9,15 +9,18 @@ from __future__ import annotations
 import hashlib
 import importlib
 import tomllib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import empirical.experiments
+from empirical.engine import declaration, sealed
 from empirical.engine.experiment import Experiment
 from empirical.engine.judge import Row, as_row, judge
-from empirical.engine.records import RESULTS, Record, Store, canonical
-from empirical.engine.settings import Cell, UserMethod, read
+from empirical.engine.records import CURE, PREDICTIONS, RESULTS, Record, RecordError, Store, canonical, files
+from empirical.engine.records import read as read_record
+from empirical.engine.settings import Cell, UserMethod, group_of, read
 from theory.numerics import one_of, require
 
 PROFILES = ("smoke", "cpu", "gpu")
@@ -35,7 +38,7 @@ def folders() -> dict[str, Path]:
 
 def names(results: Path | None = None, profile: str = "*") -> list[str]:
     """Names of all experiments, in the order in which they run; of those with results if a folder is given."""
-    found = [n for n in folders() if results is None or any(results.glob(f"{n}/{profile}/*.json"))]
+    found = [n for n in folders() if results is None or any(map(files, results.glob(f"{n}/{profile}")))]
     return sorted(found, key=lambda name: (load(name).order, name))
 
 
@@ -98,10 +101,60 @@ def store_for(name: str, profile: str, results: Path = RESULTS) -> Store:
 def records(
     name: str, profile: str, results: Path = RESULTS, method: UserMethod | None = None
 ) -> list[Record[Any, Any]]:
-    """The records of the current grid, in its order. Cells that have not run are left out."""
+    """The records of the current grid, in its order. Cells that have not run are left out.
+
+    Raises:
+        RecordError: a record is damaged, lacks a metric, or does not hold what was sealed; one line with the cure.
+    """
     experiment, store = load(name), store_for(name, profile, results)
-    found = ((cell, store.get(cell)) for cell in cells(name, profile, method))
-    return [experiment.record(cell, raw) for cell, raw in found if raw is not None]
+    found = []
+    for cell in cells(name, profile, method):
+        raw = store.get(cell)
+        if raw is None:
+            continue
+        path = store.path(cell)
+        try:
+            found.append(experiment.record(cell, raw))
+        except ValueError as error:
+            raise RecordError(f"{path}: {error} ({CURE})") from error
+        if (mark := raw.get("sealed")) and (text := sealed.find(path, mark)) is not None:
+            sealed.check(text, raw["metrics"], str(path))
+    return found
+
+
+def declare(name: str, profile: str, results: Path = RESULTS) -> Path:
+    """Write what an experiment predicts under a profile, before it runs; see :mod:`empirical.engine.declaration`.
+
+    Raises:
+        ValueError: the experiment declares nothing yet, or something that is no prediction.
+    """
+    experiment = load(name)
+    require(experiment.declare is not None, name, "an experiment with the member declare", "one without")
+    return declaration.declare(experiment, settings(name, profile), name, profile, results)
+
+
+def declared(name: str, profile: str, results: Path = RESULTS) -> str | None:
+    """The hash of the declaration under which the cells of an experiment may run; None if it declares nothing yet.
+
+    Raises:
+        RecordError: it is missing, not committed, or another than the experiment's.
+    """
+    return declaration.required(load(name), settings(name, profile), name, profile, results)
+
+
+def broken(store: Store, cell: Cell, metrics: Mapping[str, Any]) -> str | None:
+    """The first theorem that does not hold in the world of a cell that just ended; None if all do."""
+    name, profile = store.experiment, store.profile
+    experiment = load(name)
+    if experiment.declare is None:
+        return None
+    grid = cells(name, profile, cell.user_method)
+    others = [c for c in grid if (group_of(c), c.seed) == (group_of(cell), cell.seed) and c != cell]
+    there = [(c, raw) for c in others if (raw := store.get(c))]
+    this: Any = {"experiment": name, "profile": profile, "metrics": metrics, "seconds": 0.0, "device": "",
+                 "commit": None, "dirty": False}  # fmt: skip
+    world = [experiment.record(c, raw) for c, raw in [*there, (cell, this)]]
+    return experiment.broken(settings(name, profile), world)
 
 
 def explanations(name: str) -> dict[str, str]:
@@ -111,24 +164,108 @@ def explanations(name: str) -> dict[str, str]:
 
 
 def judge_all(
-    names: Sequence[str], profile: str, results: Path = RESULTS, method: UserMethod | None = None
+    names: Sequence[str],
+    profile: str,
+    results: Path = RESULTS,
+    method: UserMethod | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> list[Row]:
-    """Judge every experiment that has a record: rows as in ``build/experiments.json``."""
+    """Judge every experiment that has a record: rows as in ``build/experiments.json``.
+
+    Args:
+        report: is told in one line what is not judged, and why; the rest goes on.
+
+    Raises:
+        RecordError: records cannot be judged, and there is no `report`.
+    """
     from theory.claims import load as load_claims
 
     claims = load_claims()
-    rows = []
+    rows: list[Row] = []
     for name in names:
-        found = records(name, profile, results, method)
-        if not found:
-            continue
-        explained = explanations(name)
-        devices = sorted({r.device for r in found})
-        predictions = load(name).predictions(settings(name, profile), found)
-        for prediction, verdict in zip(predictions, judge(predictions), strict=True):
-            require(prediction.claim in claims, f"{name}: claim", "an id of the registry", prediction.claim)
-            rows.append(as_row(prediction, verdict, name, explained.get(prediction.id), devices))
+        try:
+            rows += _judge(name, profile, results, method, report or (lambda line: None))
+        except RecordError as error:
+            if report is None:
+                raise
+            report(f"{name}: not judged: {error}")
+    for row in rows:
+        require(row["claim"] in claims, f"{row['experiment']}: claim", "an id of the registry", row["claim"])
     return rows
+
+
+def _judge(
+    name: str, profile: str, results: Path, method: UserMethod | None, report: Callable[[str], None]
+) -> list[Row]:
+    experiment, chosen = load(name), settings(name, profile)
+    found = records(name, profile, results, method)
+    if not found:
+        return []
+    kept: list[Record[Any, Any]] = []
+    declared: dict[str, str | None] = {}
+    nothing: tuple[None, dict[str, float | None]] = (None, {})
+    current, noticed = nothing if method else declaration.read(experiment, chosen, name, profile, results)
+    for group, mine in _whole(name, profile, results, method, found, report).items():
+        under = {r.raw.get("declaration") for r in mine}
+        if not under <= {None, current} or len(under) > 1:
+            raise RecordError(
+                f"{results / name / profile / PREDICTIONS}: expected the declaration of all records, got"
+                f" {current or 'none'} and records judged under another declaration:"
+                f" {', '.join(str(u) for u in under if u != current)} (move them away and run again)"
+            )
+        kept += mine
+        declared[group] = under.pop()
+    explained, devices = explanations(name), sorted({r.device for r in found})
+    try:
+        seen = experiment.observed(chosen, kept)
+    except ValueError as error:
+        raise RecordError(f"{results / name / profile}: {error} ({CURE})") from error
+    if experiment.declare is None:
+        declared = {}
+    return [
+        as_row(s, verdict, name, explained.get(s.prediction.id), devices, declared.get(s.prediction.group),
+               noticed.get(s.prediction.id))
+        # those whose worlds are not all there count in their family
+        for s, verdict in zip(seen, judge(seen), strict=True)
+        if s.outcomes or s.prediction.group in declared
+    ]  # fmt: skip
+
+
+def _whole(
+    name: str, profile: str, results: Path, method: UserMethod | None, found: Sequence[Record[Any, Any]],
+    report: Callable[[str], None],
+) -> dict[str, list[Record[Any, Any]]]:  # fmt: skip
+    """Group -> its records, of groups with exactly the planned worlds; there is no look at fewer or more."""
+    grid, store = cells(name, profile, method), store_for(name, profile, results)
+    wanted, there = Counter(map(group_of, grid)), Counter(group_of(r.cell) for r in found)
+    added = _added(store, grid)
+    whole: dict[str, list[Record[Any, Any]]] = {}
+    for group in wanted:
+        where = f"{name}: {group}" if group else name
+        planned = len({c.seed for c in grid if group_of(c) == group})
+        mine = [r for r in found if group_of(r.cell) == group]
+        if group in added:
+            report(f"{where}: not judged: expected the {planned} worlds that are planned, got others beside them of"
+                   f" seeds {sorted(added[group])} (move them away)")  # fmt: skip
+        elif there[group] < wanted[group]:
+            report(f"{where}: {len({r.cell.seed for r in mine})} of {planned} worlds: not judged yet")
+        else:
+            whole[group] = mine
+    return whole
+
+
+def _added(store: Store, grid: Sequence[Cell]) -> dict[str, set[int]]:
+    """Group -> seeds of records that only their seed keeps out of the grid."""
+    names = {store.path(c).name for c in grid}
+    alike = {canonical({**c.identity(), "seed": 0}): group_of(c) for c in grid}
+    found: dict[str, set[int]] = {}
+    for path in files(store.folder):
+        raw = read_record(path) if path.name not in names else None
+        if raw is not None and raw["protocol"] == store.protocol:
+            group = alike.get(canonical({**raw["cell"], "seed": 0}))
+            if group is not None:
+                found.setdefault(group, set()).add(int(str(raw["cell"]["seed"])))
+    return found
 
 
 def pick_profile(profile: str, cuda: bool | None = None) -> str:
@@ -148,7 +285,7 @@ def pick_profile(profile: str, cuda: bool | None = None) -> str:
 
 def judged_profile(results: Path) -> str:
     """The profile that counts: gpu where it has results, else cpu."""
-    return "gpu" if any(results.glob("*/gpu/*.json")) else "cpu"
+    return "gpu" if any(map(files, results.glob("*/gpu"))) else "cpu"
 
 
 def user_method(reference: str) -> UserMethod:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from empirical.engine import estimate
 from empirical.engine.estimate import Job, Times, gib
 from empirical.engine.pool import Engine, Outcome
-from empirical.engine.records import canonical, commit
+from empirical.engine.records import Store, canonical, commit
+from empirical.engine.sealed import sealed_path, secure
+from empirical.engine.settings import Cell
 from empirical.engine.show import progress
 
 if TYPE_CHECKING:
@@ -35,8 +37,13 @@ class Driver:
         memory: float | None,
         console: Console,
         clock: Callable[[], float] = time.perf_counter,
+        broken: Callable[[Store, Cell, Mapping[str, Any]], str | None] = lambda store, cell, metrics: None,
     ) -> None:
-        """`memory`: bytes for all workers together; None if nobody asked to keep below anything."""
+        """`memory`: bytes for all workers together; None if nobody asked to keep below anything.
+
+        `broken`: which theorem does not hold for a cell's metrics; such a cell has failed.
+        """
+        self.broken = broken
         self.engine, self.device, self.times, self.console = engine, device, times, console
         self.limit = None if budget_minutes is None else 60 * budget_minutes
         self.memory, self.peak, self.shown = memory, 0, engine.slots(device)
@@ -57,7 +64,8 @@ class Driver:
                 while len(running) < self.slots() and (position := self.next(waiting, bool(running))) is not None:
                     job = waiting.pop(position)
                     running[tickets[id(job)]] = job
-                    self.engine.submit(tickets[id(job)], job.experiment, job.cell.identity(), self.device)
+                    sealed = sealed_path(job.store.path(job.cell))
+                    self.engine.submit(tickets[id(job)], job.experiment, job.cell.identity(), self.device, sealed)
                 if not running:
                     return self.failures, len(waiting)
                 for ticket, outcome in self.engine.wait():
@@ -98,8 +106,15 @@ class Driver:
         if outcome.metrics is None:
             self.fail(job, outcome.error or "no metrics")
             return
+        theorem = self.broken(job.store, job.cell, outcome.metrics)
+        if theorem is not None:
+            self.fail(job, f"a theorem does not hold here: {theorem}")
+            return
         self.times.add(job, outcome.seconds)
-        job.store.put(job.cell, outcome.metrics, outcome.seconds, outcome.device, outcome.environment, self.code)
+        sealed = secure(job.store.path(job.cell), outcome.sealed)
+        job.store.put(
+            job.cell, outcome.metrics, outcome.seconds, outcome.device, outcome.environment, self.code, sealed
+        )
 
     def fail(self, job: Job, error: str) -> None:
         """Write why there is no record."""

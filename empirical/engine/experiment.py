@@ -13,9 +13,10 @@ from typing import Any, Generic, TypeVar, Union, get_type_hints
 
 from pydantic import JsonValue
 
-from empirical.engine.judge import Prediction
+from empirical.engine.judge import Observed, judge_exact, observe
+from empirical.engine.predictions import Prediction, World
 from empirical.engine.records import RawRecord, Record
-from empirical.engine.settings import Cell, as_json, read
+from empirical.engine.settings import Cell, as_json, group_of, read
 from theory.numerics import require
 
 S = TypeVar("S")
@@ -80,7 +81,10 @@ class Experiment(Generic[S]):
             into it.
         cells: settings -> the grid. Raises ValueError for settings that make no sense.
         kinds: of the cells.
-        predictions: settings, records of the grid that are there -> what was said and what came out.
+        declare: settings -> the predictions, made without sight of a result.
+        of_method: settings -> what is said of a merge of the user's own, beside the rest; nothing of it is declared.
+        predictions: in place of `declare`, settings and records -> what was said and what came out; then nothing counts
+            as declared.
     """
 
     purpose: str
@@ -89,7 +93,44 @@ class Experiment(Generic[S]):
     settings: type[S]
     cells: Callable[[S], Sequence[Cell]]
     kinds: Sequence[Kind[Any, Any]]
-    predictions: Callable[[S, Sequence[Record[Any, Any]]], list[Prediction]]
+    declare: Callable[[S], Sequence[Prediction]] | None = None
+    of_method: Callable[[S], Sequence[Prediction]] | None = None
+    predictions: Callable[[S, Sequence[Record[Any, Any]]], Sequence[Observed]] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.declare is None) == (self.predictions is None):
+            raise TypeError("one of the members 'declare' and 'predictions'")
+
+    def observed(self, settings: S, records: Sequence[Record[Any, Any]]) -> list[Observed]:
+        """Every prediction, and what the worlds of these records show of it.
+
+        Raises:
+            ValueError: a record does not have what a prediction names.
+        """
+        if self.declare is None:
+            assert self.predictions is not None
+            return list(self.predictions(settings, records))
+        said = list(self.declare(settings))
+        if self.of_method is not None and any(r.cell.user_method for r in records):
+            said += self.of_method(settings)
+        return observe(said, records)
+
+    def broken(self, settings: S, world: World) -> str | None:
+        """The first theorem about the very numbers that does not hold in a world, whole or not; None if all do."""
+        said = [] if self.declare is None else [p for p in self.declare(settings) if p.kind == "exact"]
+        for seen in observe(said, world):
+            if seen.outcomes and (found := judge_exact(seen)).verdict != "holds":
+                p, target = seen.prediction, seen.targets[0]
+                return (f"{p.id}: expected, by {p.claim}, {p.of.name} {p.relation} {target:g} (give or take"
+                        f" {p.margin:g}), got {found.mean:g}")  # fmt: skip
+        return None
+
+    def planned(self, settings: S) -> dict[str, int]:
+        """Group -> its worlds, which are the different seeds of the grid."""
+        seeds: dict[str, set[int]] = {}
+        for cell in self.cells(settings):
+            seeds.setdefault(group_of(cell), set()).add(cell.seed)
+        return {group: len(found) for group, found in seeds.items()}
 
     def kind(self, cell: Cell) -> Kind[Any, Any]:
         """The kind that a cell is of."""

@@ -1,87 +1,75 @@
 """Outcome against prediction: holds, violated or undecided, with the interval that says so.
 
 The unit is the world: tables, base and experts drawn anew. Queries within a world share all of these, so they are
-never pooled; the interval is a t interval over per-world rates (99 % with at least ten worlds, 95 % with fewer). Where
-all worlds agree it has no width; then it is that of the nearest outcomes in which they do not, one query of one world
-answered otherwise (Clopper-Pearson on worlds where only 0 or 1 is known of each). Holm's step-down keeps the error
-rate over the ceilings and hypotheses of one experiment. Controls must all hold together, and a test of such a
-conjunction needs no correction (it is an intersection-union test), so each is judged at the full level.
-
-Kinds: *exact* (a theorem about the very system that ran: every world must agree, no interval), *ceiling* (a theorem
-whose premises hold in the mean), *hypothesis* (a proposed mechanism; a violation is a result), *control* (must hold, or
-the experiment shows nothing).
+never pooled. :mod:`empirical.engine.intervals` has the one rule for any number of worlds, and the error rate is 5 %
+whatever their number. A prediction is decided *alone* at that rate; its verdict is that of Holm's step-down over its
+family. Controls must all hold together, and a test of such a conjunction needs no correction (it is an
+intersection-union test). What is exact has no interval: every world must agree.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TypedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypedDict
 
-from empirical.engine.records import canonical
-from empirical.engine.settings import Count
-from theory.numerics import one_of, require
+from empirical.engine.intervals import Outcome, fit, tend
+from empirical.engine.predictions import INFORMATIVE, Measure, Prediction, World, rate
+from empirical.engine.records import Record, canonical
+from empirical.engine.settings import Count, group_of
+from theory.numerics import require
 
-KINDS = ("exact", "ceiling", "hypothesis", "control")
-RELATIONS = ("at_most", "at_least", "equal", "order")
-HEADLINE_WORLDS = 10
-#: of one world
-Outcome = Count | float
+#: of every verdict that is no theorem
+ERROR = 0.05
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """What is said before a run, and what the worlds then showed.
+class Observed:
+    """A prediction and what the worlds showed, of the worlds in which something was asked."""
 
-    Args:
-        id: unique within the experiment.
-        claim: id in the registry.
-        kind: see the module.
-        relation: outcome "at_most", "at_least" or "equal" to `predicted`; "order" says that the outcome, a difference
-            of two rates, is positive (`predicted` is then 0).
-        predicted: one number, or one per world where it is read off single experts before any merge.
-        margin: for "equal": half-width within which the whole interval must lie; for "exact": rounding allowed.
-        worlds: the count per world, or a plain number per world where the figure is no count.
-        says: the prediction in words.
-    """
-
-    id: str
-    claim: str
-    kind: str
-    relation: str
-    predicted: float | Sequence[float]
-    margin: float
-    worlds: Sequence[Outcome]
-    says: str
+    prediction: Prediction
+    outcomes: Sequence[Outcome]
+    #: the predicted value, world by world
+    targets: Sequence[float]
+    #: one step of the outcome's own scale, the smallest deviation between worlds that is believed
+    step: float = 0.0
 
     def __post_init__(self) -> None:
-        one_of(self.kind, "kind", KINDS)
-        one_of(self.relation, "relation", RELATIONS)
-        require(self.margin >= 0, "margin", "a number >= 0", self.margin)
-        counted = [w if isinstance(w, (int, float)) else Count(*w) for w in self.worlds]
-        object.__setattr__(self, "worlds", counted)
-        if not isinstance(self.predicted, (int, float)):
-            require(len(self.predicted) == len(self.worlds), "predicted", f"{len(self.worlds)} values, one per world",
-                    len(self.predicted))  # fmt: skip
+        require(len(self.outcomes) == len(self.targets), f"{self.prediction.id}: predicted",
+                f"{len(self.outcomes)} values, one per world", len(self.targets))  # fmt: skip
 
-    def rates(self) -> list[float]:
-        """The outcome per world, in the unit of the prediction."""
-        return [w.rate if isinstance(w, Count) else float(w) for w in self.worlds]
+    @property
+    def judged(self) -> tuple[list[Outcome], float]:
+        """(what is judged world by world, the one target): differences where the prediction varies by world."""
+        if not self.prediction.difference:
+            return list(self.outcomes), self.targets[0] if self.targets else 0.0
+        return [rate(o) - t for o, t in zip(self.outcomes, self.targets, strict=True)], 0.0
 
-    def targets(self) -> list[float]:
-        """The predicted value per world."""
-        if isinstance(self.predicted, (int, float)):
-            return [float(self.predicted)] * len(self.worlds)
-        return [float(p) for p in self.predicted]
 
-    def hash(self) -> str:
-        """SHA-256 (16 hex digits) of everything that was fixed before the outcome was known."""
-        fixed = {"id": self.id, "claim": self.claim, "kind": self.kind, "relation": self.relation,
-                 "predicted": self.predicted if isinstance(self.predicted, (int, float)) else list(self.predicted),
-                 "margin": self.margin}  # fmt: skip
-        return hashlib.sha256(canonical(fixed).encode()).hexdigest()[:16]
+def worlds(records: Iterable[Record[Any, Any]]) -> dict[str, list[World]]:
+    """Group -> its worlds, each all records with one seed, in the order of the records."""
+    found: dict[str, dict[int, list[Record[Any, Any]]]] = {}
+    for record in records:
+        found.setdefault(group_of(record.cell), {}).setdefault(record.cell.seed, []).append(record)
+    return {group: list(by_seed.values()) for group, by_seed in found.items()}
+
+
+def observe(predictions: Iterable[Prediction], records: Iterable[Record[Any, Any]]) -> list[Observed]:
+    """What the worlds show of each prediction. Raises ValueError for a metric that a record does not have."""
+    found, there = [], worlds(records)
+    for p in predictions:
+        outcomes, targets, steps = [], [], [p.of.step or 0.0]
+        for world in there.get(p.group, ()):
+            outcome = p.of(world)
+            target = p.predicted(world) if isinstance(p.predicted, Measure) else p.predicted
+            if outcome is not None and target is not None:
+                outcomes.append(outcome)
+                targets.append(rate(target))
+                steps.append(p.of.question(world))
+        found.append(Observed(p, outcomes, targets, max(steps)))
+    return found
 
 
 @dataclass(frozen=True)
@@ -93,152 +81,57 @@ class Verdict:
     level: float
     p: float
     mean: float
+    #: the verdict at the full error rate, without the others of its family
+    alone: str
 
 
-def t_interval(values: Sequence[float], level: float, step: float | None = None) -> tuple[float, float]:
-    """Two-sided t interval for the mean over worlds.
-
-    Where all worlds agree: the smallest interval that holds those of the outcomes with one world moved by `step`, which
-    is what one query is worth. Clopper-Pearson on worlds would say less of ten worlds in which every query is right
-    than the t interval says of ten in which one query is wrong. It is used where no step is known and all are 0 or 1.
-
-    Args:
-        values: one number per world.
-        level: confidence, in (0, 1).
-        step: the rate of one query in one world, 1 / n; None where the worlds are no counts.
-    """
-    from scipy import stats
-
-    n = len(values)
-    require(n > 0, "worlds", "at least one world", 0)
-    unanimous = len(set(values)) == 1
-    if unanimous and values[0] in (0, 1) and (step is None or n == 1):
-        edge = ((1 - level) / 2) ** (1 / n)
-        return (0.0, 1 - edge) if values[0] == 0 else (edge, 1.0)
-    if n == 1:
-        return -math.inf, math.inf
-    quantile = float(stats.t.ppf((1 + level) / 2, n - 1))
-    if unanimous:
-        # one world moved by `step`: the mean moves by step / n, and the deviation of the mean is step / n as well
-        half = (1 + quantile) * (step or 0.0) / n
-        return values[0] - half, values[0] + half
-    mean = math.fsum(values) / n
-    deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
-    half = quantile * deviation / math.sqrt(n)
-    return mean - half, mean + half
-
-
-def _verdict(relation: str, interval: tuple[float, float], target: float, margin: float) -> str:
-    low, high = interval
-    if relation == "at_most":
-        return "holds" if high <= target else "violated" if low > target else "undecided"
-    if relation == "at_least":
-        return "holds" if low >= target else "violated" if high < target else "undecided"
-    if relation == "order":
-        return "holds" if low > target else "violated" if high <= target else "undecided"
-    if target - margin <= low and high <= target + margin:
-        return "holds"
-    return "violated" if high < target - margin or low > target + margin else "undecided"
-
-
-def _outcomes(prediction: Prediction) -> tuple[list[float], float]:
-    """Per-world outcomes and the one target: differences from the prediction where that varies by world."""
-    rates, targets = prediction.rates(), prediction.targets()
-    if len(set(targets)) <= 1:
-        return rates, targets[0] if targets else 0.0
-    return [r - t for r, t in zip(rates, targets, strict=True)], 0.0
-
-
-def _interval(prediction: Prediction, values: Sequence[float], level: float) -> tuple[float, float]:
-    """The interval for `values`; a rate of counts stays within [0, 1]."""
-    counts = [w for w in prediction.worlds if isinstance(w, Count)]
-    whole = len(counts) == len(values)
-    low, high = t_interval(values, level, max(1 / w.asked for w in counts) if whole else None)
-    if whole and len(set(values)) == 1 and values == prediction.rates():
-        return max(low, 0.0), min(high, 1.0)
-    return low, high
-
-
-def smallest_error(prediction: Prediction) -> float:
-    """The p-value of the verdict: the smallest error rate at which the interval decides; 1.0 if none does.
-
-    Found by bisection over the level, so that the same interval serves the verdict, the p-value and Holm's step.
-    """
-    values, target = _outcomes(prediction)
-
-    def decides(error: float) -> bool:
-        interval = _interval(prediction, values, 1 - error)
-        return _verdict(prediction.relation, interval, target, prediction.margin) != "undecided"
-
-    low, high = 0.0, 1.0 - 1e-9
-    if not decides(high):
-        return 1.0
-    for _ in range(60):
-        middle = (low + high) / 2 if low > 1e-12 else high / 8
-        if middle < 1e-12:
-            return high
-        low, high = (low, middle) if decides(middle) else (middle, high)
-    return high
-
-
-def _error_rate(prediction: Prediction) -> float:
-    return 0.01 if len(prediction.worlds) >= HEADLINE_WORLDS else 0.05
-
-
-def _at_level(prediction: Prediction, level: float, p: float) -> Verdict:
-    values, target = _outcomes(prediction)
-    interval = _interval(prediction, values, level)
-    outcome = _verdict(prediction.relation, interval, target, prediction.margin)
-    return Verdict(outcome, interval, level, p, math.fsum(values) / len(values))
-
-
-def judge_exact(prediction: Prediction) -> Verdict:
-    """Every world must agree; `margin` is the rounding that is allowed."""
-    rates, targets = prediction.rates(), prediction.targets()
-    slack = prediction.margin
+def judge_exact(seen: Observed) -> Verdict:
+    """Every world must agree; the margin is the rounding that is allowed."""
+    rates, slack = [rate(o) for o in seen.outcomes], seen.prediction.margin
     known: dict[str, Callable[[float, float], bool]] = {
         "at_most": lambda r, t: r <= t + slack,
         "at_least": lambda r, t: r >= t - slack,
         "equal": lambda r, t: abs(r - t) <= slack,
         "order": lambda r, t: r > t - slack,
     }
-    fits = known[prediction.relation]
-    held = bool(rates) and all(fits(r, t) for r, t in zip(rates, targets, strict=True))
-    mean = math.fsum(rates) / len(rates) if rates else math.nan
-    interval = (min(rates), max(rates)) if rates else (math.nan, math.nan)
-    return Verdict("holds" if held else "violated", interval, 1.0, 0.0, mean)
+    fits = known[seen.prediction.relation]
+    held = "holds" if all(fits(r, t) for r, t in zip(rates, seen.targets, strict=True)) else "violated"
+    return Verdict(held, (min(rates), max(rates)), 1.0, 0.0, math.fsum(rates) / len(rates), held)
 
 
-def judge(predictions: Sequence[Prediction]) -> list[Verdict]:
-    """Judge the predictions of one experiment together, in their order.
+def _judged(seen: Observed) -> Verdict:
+    """At the full error rate, without the others of its family."""
+    outcomes, target = seen.judged
+    p = seen.prediction
+    # a number whose scale nobody named is believed to a hundredth of the largest
+    step = seen.step or max([abs(target), *(abs(rate(o)) for o in outcomes)]) / 100 or 0.01
+    known = fit(outcomes, step)
+    way, error = tend(p.relation, target, p.margin, known)
+    alone = way if error <= ERROR else "undecided"
+    mean = math.fsum(map(rate, outcomes)) / len(outcomes)
+    return Verdict(alone, known.interval(1 - ERROR), 1 - ERROR, error, mean, alone)
 
-    Worlds without any query (n = 0) are left out; a prediction with no world left is undecided.
-    """
-    verdicts: list[Verdict | None] = [None] * len(predictions)
-    tested: list[tuple[float, int, Prediction]] = []
-    for i, prediction in enumerate(predictions):
-        kept = [j for j, r in enumerate(prediction.rates()) if not math.isnan(r)]
-        targets = prediction.targets()
-        by_world = not isinstance(prediction.predicted, (int, float))
-        usable = replace(
-            prediction,
-            predicted=[targets[j] for j in kept] if by_world else prediction.predicted,
-            worlds=[prediction.worlds[j] for j in kept],
-        )
-        if not kept:
-            verdicts[i] = Verdict("undecided", (-math.inf, math.inf), 0.95, 1.0, math.nan)
-        elif prediction.kind == "exact":
-            verdicts[i] = judge_exact(usable)
-        elif prediction.kind == "control":
-            verdicts[i] = _at_level(usable, 1 - _error_rate(usable), smallest_error(usable))
+
+def judge(seen: Sequence[Observed]) -> list[Verdict]:
+    """Judge the predictions of one experiment together, in their order; one without a world is undecided."""
+    found: list[Verdict] = []
+    families: dict[str, list[int]] = {}
+    for i, each in enumerate(seen):
+        kind, family = each.prediction.kind, each.prediction.family
+        if each.prediction.informative:
+            families.setdefault(family, []).append(i)
+        if not each.outcomes:
+            nothing = (-math.inf, math.inf)
+            found.append(Verdict("undecided", nothing, 1 - ERROR, 1.0, math.nan, "undecided"))
         else:
-            tested.append((smallest_error(usable), i, usable))
-    stopped = False
-    for step, (p, i, prediction) in enumerate(sorted(tested, key=lambda row: row[0] / _error_rate(row[2]))):
-        found = _at_level(prediction, 1 - _error_rate(prediction) / (len(tested) - step), p)
-        stopped = stopped or found.verdict == "undecided"
-        verdicts[i] = replace(found, verdict="undecided") if stopped else found
-    return [v for v in verdicts if v is not None]
+            found.append(judge_exact(each) if kind == "exact" else _judged(each))
+    for members in families.values():
+        stopped = False
+        for step, i in enumerate(sorted(members, key=lambda i: found[i].p)):
+            stopped = stopped or found[i].p > ERROR / (len(members) - step)
+            if stopped:
+                found[i] = replace(found[i], verdict="undecided")
+    return found
 
 
 class Row(TypedDict):
@@ -256,34 +149,85 @@ class Row(TypedDict):
     level: float
     mean: float | None
     verdict: str
+    #: the verdict without the others of the family, and the smallest error rate at which it is decided so
+    alone: str
+    p: float
+    family: str
+    #: the method or condition it speaks of; "" for none
+    about: str
+    #: what would have refuted it, and how probably the planned worlds would have shown that
+    alternative: dict[str, Any] | None
+    power: float | None
+    #: hash of the declaration under which the worlds ran; None if they ran without
+    declared: str | None
     predicted_hash: str
     explained: str | None
     says: str
     devices: list[str]
 
 
-def as_row(prediction: Prediction, verdict: Verdict, experiment: str, explained: str | None, devices: list[str]) -> Row:
+def as_row(
+    seen: Observed,
+    verdict: Verdict,
+    experiment: str,
+    explained: str | None,
+    devices: list[str],
+    declared: str | None = None,
+    power: float | None = None,
+) -> Row:
     """The row of a judged prediction of an experiment whose cells ran on `devices`."""
 
     def number(x: float) -> float | None:
         return round(x, 6) if math.isfinite(x) else None
 
-    predicted = prediction.predicted
+    p = seen.prediction
+    predicted: float | list[float] = list(seen.targets) if isinstance(p.predicted, Measure) else p.predicted
+    fixed = {"id": p.id, "claim": p.claim, "kind": p.kind, "relation": p.relation, "predicted": predicted,
+             "margin": p.margin}  # fmt: skip
     return {
-        "id": prediction.id,
-        "claim": prediction.claim,
+        "id": p.id,
+        "claim": p.claim,
         "experiment": experiment,
-        "kind": prediction.kind,
-        "relation": prediction.relation,
-        "predicted": predicted if isinstance(predicted, (int, float)) else list(predicted),
-        "margin": prediction.margin,
-        "worlds": [list(w) if isinstance(w, Count) else w for w in prediction.worlds],
+        "kind": p.kind,
+        "relation": p.relation,
+        "predicted": predicted,
+        "margin": p.margin,
+        "worlds": [list(w) if isinstance(w, Count) else w for w in seen.outcomes],
         "interval": [number(verdict.interval[0]), number(verdict.interval[1])],
         "level": round(verdict.level, 6),
         "mean": number(verdict.mean),
         "verdict": verdict.verdict,
-        "predicted_hash": prediction.hash(),
+        "alone": verdict.alone,
+        "p": round(verdict.p, 6),
+        "family": p.family,
+        "about": p.about,
+        "alternative": asdict(p.unless) if p.unless else None,
+        "power": power,
+        "declared": declared,
+        "predicted_hash": hashlib.sha256(canonical(fixed).encode()).hexdigest()[:16],
         "explained": explained,
-        "says": prediction.says,
+        "says": p.says,
         "devices": devices,
     }
+
+
+def informative(rows: Iterable[Row]) -> list[Row]:
+    """Rows that are counted: hypotheses and ceilings that were declared before their worlds ran."""
+    return [r for r in rows if r["kind"] in INFORMATIVE and r["declared"]]
+
+
+def tally(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
+    """Kind -> verdict -> how many of the rows that are counted; kinds of which there is none are left out."""
+    counts: dict[str, dict[str, int]] = {}
+    for row in informative(rows):
+        of = counts.setdefault(row["kind"], {"holds": 0, "violated": 0, "undecided": 0})
+        of[row["verdict"]] += 1
+    return counts
+
+
+def by_method(rows: Iterable[Row]) -> dict[str, list[str]]:
+    """Verdict -> the methods of which it is true; of rows that each speak of one method."""
+    found: dict[str, list[str]] = {"holds": [], "violated": [], "undecided": []}
+    for row in rows:
+        found[row["verdict"]].append(row["about"])
+    return found

@@ -1,8 +1,8 @@
 """What runs a cell: the work itself, and the processes of this machine that do it.
 
 An engine takes cells and hands back outcomes, or says that a cell was lost with its worker. `Local` is one, `Ray` in
-``ray.py`` the other; the driver knows no more of them than `Engine` says. Workers never write
-results.
+``ray.py`` the other; the driver knows no more of them than `Engine` says. Workers write
+no results, but what they seal.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pydantic import JsonValue
 
 from empirical.engine.catalogue import load
 from empirical.engine.records import canonical, device_name, environment, finite
+from empirical.engine.sealed import check, sealing
 
 #: the processes are the parallelism: each runs on one thread
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
@@ -41,6 +42,8 @@ class Outcome(NamedTuple):
     environment: dict[str, JsonValue]
     #: peak resident memory of the worker so far, in bytes
     memory: int
+    #: what the cell sealed
+    sealed: str = ""
 
 
 class Engine(Protocol):
@@ -49,8 +52,10 @@ class Engine(Protocol):
     def slots(self, device: str) -> int:
         """How many cells run at once on `device` ("cpu" or "cuda")."""
 
-    def submit(self, ticket: int, experiment: str, cell: dict[str, JsonValue], device: str) -> None:
-        """Start a cell; `wait` will name it by its ticket."""
+    def submit(
+        self, ticket: int, experiment: str, cell: dict[str, JsonValue], device: str, sealed: Path | None = None
+    ) -> None:
+        """Start a cell; `wait` will name it by its ticket. `sealed`: where it seals what single experts say."""
 
     def wait(self) -> list[tuple[int, Outcome | None]]:
         """Wait for at least one cell that was submitted; None if its worker died."""
@@ -59,20 +64,26 @@ class Engine(Protocol):
         """Stop all workers at once. What they were running is lost, and nothing else: they never write."""
 
 
-def work(experiment: str, cell: Mapping[str, JsonValue], device: str) -> Outcome:
-    """Run a cell in this process. Whatever it dies of, and a number that is not finite, becomes its error."""
+def work(experiment: str, cell: Mapping[str, JsonValue], device: str, sealed: Path | None = None) -> Outcome:
+    """Run a cell in this process, which seals into the file `sealed`.
+
+    Whatever it dies of, and a number that is not finite, becomes its error.
+    """
     started = time.perf_counter()
     metrics: Any = None
-    problem = None
+    problem, text = None, ""
     try:
         found = load(experiment)
-        metrics = found.run(found.cell(cell), device)
+        with sealing(sealed) as seal:
+            metrics = found.run(found.cell(cell), device)
+            text = seal.text
         finite(metrics)
         canonical(metrics)
+        check(text, metrics, "metrics")
     except Exception as error:  # whatever a cell dies of is recorded with its config, and the run goes on
         metrics, problem = None, f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-4)}"
     seconds = time.perf_counter() - started
-    return Outcome(metrics, problem, seconds, device_name(device), environment(), peak_memory())
+    return Outcome(metrics, problem, seconds, device_name(device), environment(), peak_memory(), text)
 
 
 def peak_memory() -> int:
@@ -110,19 +121,21 @@ class Local:
         """How many cells run at once."""
         return self._count
 
-    def submit(self, ticket: int, experiment: str, cell: dict[str, JsonValue], device: str) -> None:
+    def submit(
+        self, ticket: int, experiment: str, cell: dict[str, JsonValue], device: str, sealed: Path | None = None
+    ) -> None:
         """Give a cell to an idle worker, or to a new one."""
         while self._idle:
             worker = self._idle.pop()
             try:
-                worker.pipe.send((experiment, cell, device))
+                worker.pipe.send((experiment, cell, device, sealed))
             except OSError:  # died while it was idle
                 _end(worker)
                 continue
             self._busy[ticket] = worker
             return
         worker = self._busy[ticket] = self._start()
-        worker.pipe.send((experiment, cell, device))
+        worker.pipe.send((experiment, cell, device, sealed))
 
     def _start(self) -> _Worker:
         os.environ.update(ONE_THREAD)

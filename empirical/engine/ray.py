@@ -90,13 +90,15 @@ class Ray:
         room = min(cpus, int(self.gpus() * self._per_gpu)) if device == "cuda" else cpus
         return max(1, min(room, self._most or room))
 
-    def submit(self, ticket: int, experiment: str, cell: dict[str, JsonValue], device: str) -> None:
+    def submit(
+        self, ticket: int, experiment: str, cell: dict[str, JsonValue], device: str, sealed: Path | None = None
+    ) -> None:
         """Start a cell as a task: one CPU, memory, and with CUDA a share of a GPU. The driver counts the attempts."""
         gpu = int(1e4 / self._per_gpu) / 1e4 if device == "cuda" else 0  # Ray counts in steps of 1e-4
         # never more than there is for each, or Ray would wait for ever for a larger machine
         memory = min(MEMORY[device], self._ray.cluster_resources().get("memory", 0) / self.slots(device))
         task = self._run.options(num_cpus=1, num_gpus=gpu, memory=int(memory), max_retries=0)
-        self._tickets[task.remote(experiment, cell, device)] = ticket
+        self._tickets[task.remote(experiment, cell, device, sealed)] = ticket
 
     def wait(self) -> list[tuple[int, Outcome | None]]:
         """Wait until a task ends, or is lost with its worker or machine."""
@@ -148,7 +150,7 @@ def _pack(folder: Path, method: UserMethod | None) -> Path:
     return package
 
 
-def _work(experiment: str, cell: dict[str, JsonValue], device: str) -> Outcome:
+def _work(experiment: str, cell: dict[str, JsonValue], device: str, sealed: Path | None) -> Outcome:
     """On a worker: run a cell with the files that were sent."""
     import empirical.experiments
 
@@ -160,4 +162,4 @@ def _work(experiment: str, cell: dict[str, JsonValue], device: str) -> Outcome:
     if isinstance(own, dict):
         path, _, function = str(own["reference"]).rpartition(":")
         cell = {**cell, "user_method": {**own, "reference": f"{sent / 'method' / Path(path).name}:{function}"}}
-    return work(experiment, cell, device)
+    return work(experiment, cell, device, sealed)

@@ -1,8 +1,11 @@
 """One JSON file per finished cell: named by a hash of what was run, whole or not there at all.
 
 ``results/<experiment>/<profile>/<hash>.json`` holds {cell, experiment, protocol, profile, metrics, seconds, device,
-environment, commit, dirty}. The name is the first 16 hex digits of SHA-256 over the canonical JSON of cell, experiment
-and protocol version: the same cell is never run twice, and a changed config or protocol is another cell.
+environment, commit, dirty, declaration, digest, sealed}. The name is the first 16 hex digits of SHA-256 over the
+canonical JSON of cell, experiment and protocol version: the same cell is never run twice, and a changed config or
+protocol is another cell. `digest` is that of the metrics, `declaration` that of the predictions that were declared
+before (None where none were), `sealed` that of what single experts said (None where a cell seals nothing). Records of
+schema 1 have none of the three.
 """
 
 from __future__ import annotations
@@ -28,14 +31,25 @@ from theory.provenance import ROOT, build_folder, in_checkout, versions, write_t
 
 #: the committed results; outside a checkout those of the working folder
 RESULTS = ROOT / "empirical" / "results" if in_checkout() else build_folder() / "results"
-SCHEMA = 1
+SCHEMA = 2
+CURE = "delete it and run again"
+#: beside the records: what was declared before they were made
+PREDICTIONS = "predictions.json"
 PACKAGES = ("numpy", "torch", "transformers", "peft")
 
 C = TypeVar("C", bound=Cell, covariant=True)
 M = TypeVar("M", covariant=True)
 
 
-class RawRecord(TypedDict):
+class Digests(TypedDict, total=False):
+    """What ties a record to what was said before it, and to its metrics; 16 hex digits each."""
+
+    declaration: str | None
+    digest: str
+    sealed: str | None
+
+
+class RawRecord(Digests):
     """A record as its file holds it."""
 
     schema: int
@@ -52,6 +66,8 @@ class RawRecord(TypedDict):
 
 
 FIELDS = set(RawRecord.__annotations__)
+#: by schema
+KNOWN = {1: FIELDS - set(Digests.__annotations__), 2: FIELDS}
 
 
 @dataclass(frozen=True)
@@ -85,10 +101,20 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+def short_hash(text: str) -> str:
+    """First 16 hex digits of SHA-256."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def files(folder: Path) -> list[Path]:
+    """The records of a folder, which also holds what was declared."""
+    return sorted(path for path in folder.glob("*.json") if path.name != PREDICTIONS)
+
+
 def cell_hash(experiment: str, protocol: int, cell: Mapping[str, Any]) -> str:
     """First 16 hex digits of SHA-256 over the canonical JSON of cell, experiment and protocol version."""
     text = canonical({"cell": dict(cell), "experiment": experiment, "protocol": protocol})
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return short_hash(text)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -109,21 +135,25 @@ def _write(path: Path, text: str) -> None:
 
 
 def read(path: Path) -> RawRecord:
-    """A record, checked against its own name.
+    """A record, checked against its own name, and its metrics against their digest.
 
     Raises:
-        RecordError: not JSON, fields missing or unknown, or the name is not the hash of the content.
+        RecordError: not JSON, fields missing or unknown, or a hash is not that of the content.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RecordError(f"{path}: expected a whole JSON record, got: {error}") from error
-    if not isinstance(found, dict) or set(found) != FIELDS:
-        got = sorted(set(found) ^ FIELDS) if isinstance(found, dict) else type(found).__name__
-        raise RecordError(f"{path}: expected the fields of a record, got a difference in {got}")
+        raise RecordError(f"{path}: expected a whole JSON record, got: {error} ({CURE})") from error
+    fields = KNOWN.get(found.get("schema", SCHEMA), FIELDS) if isinstance(found, dict) else FIELDS
+    if not isinstance(found, dict) or set(found) != fields:
+        got = sorted(set(found) ^ fields) if isinstance(found, dict) else type(found).__name__
+        raise RecordError(f"{path}: expected the fields of a record, got a difference in {got} ({CURE})")
     want = cell_hash(found["experiment"], found["protocol"], found["cell"])
     if path.stem != want:
-        raise RecordError(f"{path}: expected the name {want} for this content, got {path.stem}")
+        raise RecordError(f"{path}: expected the name {want} for this content, got {path.stem} ({CURE})")
+    got = short_hash(canonical(found["metrics"]))
+    if found.get("digest", got) != got:
+        raise RecordError(f"{path}: expected metrics of digest {found['digest']}, got others ({CURE})")
     raw: RawRecord = found  # type: ignore[assignment]
     return raw
 
@@ -168,10 +198,13 @@ def finite(value: Any, where: str = "metrics") -> None:
 
 
 class Store:
-    """The records of one experiment under one profile."""
+    """The records of one experiment under one profile; those that are put belong to `declaration`."""
 
-    def __init__(self, results: Path, experiment: str, protocol: int, profile: str) -> None:
+    def __init__(
+        self, results: Path, experiment: str, protocol: int, profile: str, declaration: str | None = None
+    ) -> None:
         self.experiment, self.protocol, self.profile = experiment, protocol, profile
+        self.declaration = declaration
         self.folder = results / experiment / profile
 
     def path(self, cell: Cell) -> Path:
@@ -195,6 +228,7 @@ class Store:
         device: str,
         versions: dict[str, JsonValue] | None = None,
         code: tuple[str | None, bool] | None = None,
+        sealed: str | None = None,
     ) -> RawRecord:
         """Write the record of a finished cell; a number that is not finite raises RecordError.
 
@@ -203,6 +237,7 @@ class Store:
             device: in words, of the process that ran the cell.
             versions: `environment` of that process, by default of this one.
             code: `commit` of what ran, by default as it is now.
+            sealed: hash of what the cell sealed.
         """
         finite(metrics)
         identity, dirty = code or commit()
@@ -218,6 +253,9 @@ class Store:
             "environment": versions or environment(),
             "commit": identity,
             "dirty": dirty,
+            "declaration": self.declaration,
+            "digest": short_hash(canonical(metrics)),
+            "sealed": sealed,
         }
         # first the error of an earlier try: killed in between, the cell runs again, and no record keeps a stale error
         with suppress(OSError):
@@ -231,12 +269,12 @@ class Store:
 
     def strangers(self, cells: Iterable[Cell]) -> int:
         """How many files here belong to none of `cells`: records of another config or protocol."""
-        return len({p.name for p in self.folder.glob("*.json")} - {self.path(cell).name for cell in cells})
+        return len({p.name for p in files(self.folder)} - {self.path(cell).name for cell in cells})
 
     def damaged(self) -> list[str]:
         """One line for every file here that is no whole record."""
         problems = []
-        for path in sorted(self.folder.glob("*.json")):
+        for path in files(self.folder):
             try:
                 read(path)
             except RecordError as error:

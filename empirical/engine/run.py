@@ -15,9 +15,9 @@ from empirical.engine.driver import Driver
 from empirical.engine.estimate import Job, Times, gib
 from empirical.engine.judge import Row
 from empirical.engine.pool import Engine, Local
-from empirical.engine.records import RESULTS, SCHEMA, RawRecord, commit, device_name, write_json
+from empirical.engine.records import RESULTS, RawRecord, RecordError, commit, device_name, write_json
 from empirical.engine.settings import UserMethod
-from empirical.engine.show import new_console, print_cells, print_rows
+from empirical.engine.show import new_console, print_cells, print_rows, teller
 from theory.numerics import one_of, require
 from theory.provenance import build_folder, shown
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 ENGINES = ("local", "ray")
+#: of ``experiments.json``
+SCHEMA = 1
 #: processes on a machine with a GPU
 ON_A_GPU = 12
 
@@ -66,8 +68,9 @@ def run(
         address: of the cluster, by default one that is started here for the run.
 
     Raises:
-        ValueError: unknown experiment, profile, method or engine, broken settings, damaged record, second driver, no
-            cluster; nothing was run then and nothing is lost. Results that cannot be written: what was, is kept.
+        ValueError: unknown experiment, profile, method or engine, broken settings, damaged record, predictions that are
+            not declared, second driver, no cluster; nothing was run then and nothing is lost. Results that cannot be
+            written: what was, is kept.
     """
     one_of(engine, "engine", ENGINES)
     require(address is None or engine == "ray", "--address", "--engine ray with it", f"--engine {engine}")
@@ -83,7 +86,9 @@ def run(
         else:
             place = _this_machine(workers, pick_profile(profile), console)
         stack.enter_context(closing(place.engine))
-        jobs, done = pending(chosen, place.profile, folder, own)
+        jobs, done, damaged = pending(chosen, place.profile, folder, own)
+        for line in damaged:
+            console.print(f"left out: {line}", markup=False, soft_wrap=True)
         # what a cluster's machines take is not known before they ran something
         times = estimate.here(done, device_name(place.device)) if place.here else Times()
         _announce(console, place, jobs, done, times, budget_minutes)
@@ -94,8 +99,10 @@ def run(
             return 0
         for store in {j.store.folder: j.store for j in jobs}.values():
             stack.enter_context(store.lock())
+            if own is None:
+                store.declaration = catalogue.declared(store.experiment, place.profile, folder)
         room = place.free if engine == "local" and not workers else None
-        driver = Driver(place.engine, place.device, times, budget_minutes, room, console)
+        driver = Driver(place.engine, place.device, times, budget_minutes, room, console, broken=catalogue.broken)
         failures, left = driver.run(jobs) if jobs else ([], 0)
     for failure in failures:
         console.print(f"failed: {failure}", markup=False, soft_wrap=True)
@@ -103,7 +110,7 @@ def run(
         console.print(f"{left} cells left when the budget of {budget_minutes:g} min ended; run the same command again")
     if not failures and not left:
         _conclude(console, chosen, place.profile, folder, own)
-    return 1 if failures else 0
+    return 1 if failures or damaged else 0
 
 
 def _cluster(address: str | None, workers: int | None, profile: str, own: UserMethod | None) -> Place:
@@ -129,19 +136,28 @@ def _this_machine(workers: int | None, profile: str, console: Console) -> Place:
 
 def pending(
     names: Sequence[str], profile: str, results: Path, method: UserMethod | None = None
-) -> tuple[list[Job], list[tuple[Job, RawRecord]]]:
-    """(cells that have to run, finished ones with their records). A damaged record raises RecordError."""
-    jobs, done = [], []
+) -> tuple[list[Job], list[tuple[Job, RawRecord]], list[str]]:
+    """(cells that have to run, finished ones with their records, why experiments are left out).
+
+    An experiment with a damaged record is left out, and if no other is asked for that is a RecordError.
+    """
+    jobs, done, damaged = [], [], []
     for name in names:
         store = store_for(name, profile, results)
-        for cell in catalogue.cells(name, profile, method):
+        try:
+            found = [(cell, store.get(cell)) for cell in catalogue.cells(name, profile, method)]
+        except RecordError as error:
+            if len(names) == 1:
+                raise
+            damaged.append(str(error))
+            continue
+        for cell, record in found:
             job = estimate.job(catalogue.load(name), name, store, cell)
-            record = store.get(cell)
             if record is None:
                 jobs.append(job)
             else:
                 done.append((job, record))
-    return jobs, done
+    return jobs, done, damaged
 
 
 def _announce(
@@ -164,7 +180,7 @@ def _announce(
 
 def _conclude(console: Console, names: Sequence[str], profile: str, folder: Path, own: UserMethod | None) -> None:
     """Judge, write and draw; all that is there, so that a run of one experiment leaves the others in the document."""
-    rows = judge_all(catalogue.names(folder, profile), profile, folder, own)
+    rows = judge_all(catalogue.names(folder, profile), profile, folder, own, teller(console))
     print_rows(console, [row for row in rows if row["experiment"] in names])
     target, figures = documents(folder, profile, own)
     write_experiments(target, profile, rows)

@@ -75,6 +75,11 @@ class Cell(Table):
         return self.model_dump(mode="json", exclude_none=True)
 
 
+def group_of(cell: Cell) -> str:
+    """The group of worlds that a cell belongs to: its field `group`, "" where it has none."""
+    return str(getattr(cell, "group", ""))
+
+
 class Group(Table):
     """A group of worlds in the settings; any further key changes a setting of its worlds."""
 

@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from empirical.engine.estimate import Job, Times
-from empirical.engine.judge import Row
+from empirical.engine.judge import Row, by_method, informative, tally
+from empirical.engine.predictions import INFORMATIVE
 from empirical.engine.records import canonical
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 
 def new_console() -> Console:
@@ -45,14 +47,37 @@ def progress(console: Console, jobs: Sequence[Job], times: Times) -> Iterator[Ca
         yield lambda job, done: bar.update(task, advance=weights[id(job)], count=f"{done}/{len(jobs)}")
 
 
+def teller(console: Console) -> Callable[[str], None]:
+    """Prints one line, as it is."""
+    return lambda line: console.print(line, markup=False, soft_wrap=True)
+
+
 def print_rows(console: Console, rows: Sequence[Row]) -> None:
-    """One line per prediction: what was said, what came out per world, the verdict; violations as loud as the rest."""
+    """One line per prediction: what was said, what came out per world, the verdict; violations as loud as the rest.
+
+    Ceilings and hypotheses come first, with the verdict alone and among the others of their family; controls and what
+    is exact are listed apart, and so is what was not declared before it ran.
+    """
+    counted = informative(rows)
+    rest = [row for row in rows if row not in counted]
+    for title, chosen in (
+        ("Predictions and outcomes", counted),
+        ("Controls", [r for r in rest if r["kind"] == "control"]),
+        ("Theorems about the very numbers", [r for r in rest if r["kind"] == "exact"]),
+        ("Not declared before the run, counted nowhere", [r for r in rest if r["kind"] in INFORMATIVE]),
+    ):
+        if chosen:
+            console.print(_table(title, chosen))
+    console.print(tally_line(rows))
+
+
+def _table(title: str, rows: Sequence[Row]) -> Table:
     from rich.table import Table
 
     colour = {"holds": "[green]holds[/]", "violated": "[bold red]VIOLATED[/]", "undecided": "[yellow]undecided[/]"}
     signs = {"at_most": "<=", "at_least": ">=", "equal": "=", "order": ">"}
-    table = Table(title="Predictions and outcomes", title_justify="left", show_edge=False, pad_edge=False)
-    for column in ("prediction", "kind", "predicted", "mean", "interval", "level", "worlds", "verdict"):
+    table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
+    for column in ("prediction", "kind", "predicted", "mean", "interval", "p", "worlds", "alone", "verdict"):
         table.add_column(column, overflow="fold")
     for row in rows:
         predicted = row["predicted"]
@@ -67,10 +92,31 @@ def print_rows(console: Console, rows: Sequence[Row]) -> None:
             f"{signs[row['relation']]} {target}",
             "-" if row["mean"] is None else f"{row['mean']:.3g}",
             interval.replace("[", "\\["),
-            "exact" if row["kind"] == "exact" else f"{100 * row['level']:.2f} %",
+            "exact" if row["kind"] == "exact" else f"{row['p']:.2g}",
             str(len(row["worlds"])),
+            colour[row["alone"]],
             colour[row["verdict"]],
         )
-    console.print(table)
-    counts = {v: sum(r["verdict"] == v for r in rows) for v in ("holds", "violated", "undecided")}
-    console.print(", ".join(f"{n} {v}" for v, n in counts.items()))
+    return table
+
+
+def tally_line(rows: Sequence[Row]) -> str:
+    """How many of the predictions that are counted came out how, by kind, and how many are not counted."""
+    plural = {"hypothesis": "hypotheses", "ceiling": "ceilings"}
+    parts = [
+        f"{plural[kind]}: " + ", ".join(f"{n} {verdict}" for verdict, n in found.items())
+        for kind, found in tally(rows).items()
+    ]
+    rest = [r for r in rows if r not in informative(rows)]
+    for name, kind in (("controls", "control"), ("theorems", "exact")):
+        of = [r["verdict"] for r in rest if r["kind"] == kind]
+        parts += [f"{name}: {of.count('holds')} of {len(of)} hold"] if of else []
+    undeclared = sum(r["kind"] in INFORMATIVE for r in rest)
+    parts += [f"not declared: {undeclared}"] if undeclared else []
+    return "; ".join(parts)
+
+
+def verdicts_by_method(rows: Sequence[Row]) -> str:
+    """For which methods a sentence holds, of rows that each say it of one method."""
+    words = {"holds": "holds for", "violated": "is violated by", "undecided": "is undecided for"}
+    return "; ".join(f"{words[v]} {', '.join(methods)}" for v, methods in by_method(rows).items() if methods)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from empirical.engine import catalogue as engine
+from empirical.engine.judge import tally
+from empirical.engine.predictions import INFORMATIVE
 from empirical.engine.records import RESULTS
 from theory.provenance import ROOT, embed
 
@@ -17,21 +19,25 @@ def purpose(name: str) -> str:
 
 
 def summary(results: Path = RESULTS, profiles: Sequence[str] = ("cpu", "gpu")) -> str:
-    """One row per experiment and profile: what it is about, worlds and cells that ran, how its predictions came out.
+    """One row per experiment and profile: what it is about, what ran, how its predictions came out.
 
-    An experiment without results has a row that says so.
+    Hypotheses and ceilings that were declared before the run, by kind: hold / violated / undecided. How many of the
+    others were not declared. An experiment without results has a row that says so.
     """
-    lines = ["| experiment | what it holds against real training | results | hold | violated | undecided |",
+    lines = ["| experiment | what it holds against real training | results | hypotheses | ceilings | not declared |",
              "|---|---|---|---|---|---|"]  # fmt: skip
     for name in engine.names():
         found = {p: engine.records(name, p, results) for p in profiles}
         done = {p: records for p, records in found.items() if records}
         for profile, records in done.items():
             rows = engine.judge_all([name], profile, results)
-            seeds = {r.cell.seed for r in records}
-            counts = [sum(r["verdict"] == v for r in rows) for v in ("holds", "violated", "undecided")]
+            seeds, counts = {r.cell.seed for r in records}, tally(rows)
+            kinds = [
+                " / ".join(map(str, counts[k].values())) if k in counts else "-" for k in ("hypothesis", "ceiling")
+            ]
+            rest = sum(r["kind"] in INFORMATIVE and not r["declared"] for r in rows)
             ran = f"{profile.upper()}, {len(seeds)} worlds, {len(records)} cells"
-            lines.append(f"| `{name}` | {purpose(name)} | {ran} | {' | '.join(map(str, counts))} |")
+            lines.append(f"| `{name}` | {purpose(name)} | {ran} | {' | '.join(kinds)} | {rest or '-'} |")
         if not done:
             lines.append(f"| `{name}` | {purpose(name)} | none yet | - | - | - |")
     return "\n".join(lines)

@@ -1,16 +1,22 @@
 """What the tests here share: adapters on disk, made by peft itself, and a toy experiment for the engines."""
 
+import contextlib
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+
+from empirical.engine.records import files
+from empirical.engine.settings import read
 
 #: architecture -> (classes of configuration and model, sizes), beside those of the shipped checks
 _TEXT = {"vocab_size": 61, "initializer_range": 0.2}
@@ -106,8 +112,8 @@ TOY = """
 import os, pathlib, signal, time
 from typing import Any
 from empirical.engine.experiment import Experiment, Kind
-from empirical.engine.judge import Prediction
-from empirical.engine.settings import Cell, Table
+from empirical.engine.predictions import Measure, Predictions
+from empirical.engine.settings import Cell, Count, Table
 class Settings(Table):
     xs: tuple[int, ...]
     mode: str
@@ -134,12 +140,14 @@ def run(cell: Square, device: str) -> dict[str, Any]:
         os.kill(os.getpid(), signal.SIGKILL)
     (folder.parent / "ends" / name).write_text("")
     return {"square": x ** 2, "right": [x % 2, 2]}
-def predictions(settings, records):
-    worlds = [r.metrics["right"] for r in records]
-    return [Prediction("toy_at_most_one", "additive_limit", "exact", "at_most", 1.0, 0.0, worlds, "rates are rates")]
+def declare(settings):
+    said = Predictions()
+    right = Measure("right", lambda world: Count(*world[0].metrics["right"]))
+    said.exact("toy_at_most_one", "additive_limit", "rates are rates", of=right, at_most=1.0)
+    return said
 experiment = Experiment(
     purpose="Each cell squares its number, and leaves a mark when it starts and when it ends",
-    order=99, protocol=1, settings=Settings, cells=cells, kinds=[Kind(run)], predictions=predictions,
+    order=99, protocol=1, settings=Settings, cells=cells, kinds=[Kind(run)], declare=declare,
 )
 """
 ROOT = Path(__file__).resolve().parents[2]
@@ -169,8 +177,25 @@ class Toy:
         fresh.write_text(str(seconds), encoding="utf-8")
         fresh.replace(self.folder / "pause")  # at once: a cell may be reading it
 
+    def declare(self, results: Path | None = None) -> None:
+        """Write down what all experiments here predict under their present settings."""
+        from empirical.engine.declaration import declare
+
+        for source in self.folder.glob("*/run.py"):
+            spec = importlib.util.spec_from_file_location(f"planted_{source.parent.name}", source)
+            assert spec is not None
+            assert spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            tables = tomllib.loads(source.with_name("settings.toml").read_text(encoding="utf-8"))
+            settings = read(module.Settings, {**tables["common"], **tables["cpu"]}, "toy")
+            declare(module.experiment, settings, source.parent.name, "cpu", results or self.results)
+
     def start(self, *arguments: str, results: Path | None = None, **options: Any) -> subprocess.Popen[str]:
-        """A driver with two workers, not waited for."""
+        """A driver with two workers, not waited for, after what it is to run was declared."""
+        if "--dry-run" not in arguments:
+            with contextlib.suppress(ValueError):  # the driver says it
+                self.declare(results)
         given = ["--experiment", "toy", "--profile", "cpu", "--workers", "2", "--results", str(results or self.results)]
         environment = os.environ | {"LORA_LIMITS_EXPERIMENTS": str(self.folder), "COLUMNS": "200"}
         return subprocess.Popen(
@@ -186,7 +211,7 @@ class Toy:
 
     def files(self, results: Path | None = None) -> dict[str, str]:
         """Records by file name."""
-        found = sorted(((results or self.results) / "toy" / "cpu").glob("*.json"))
+        found = files((results or self.results) / "toy" / "cpu")
         return {p.name: p.read_text(encoding="utf-8") for p in found}
 
     def metrics(self, results: Path | None = None) -> dict[str, object]:

@@ -36,7 +36,9 @@ def row(**changes: Any) -> Row:
     found: Any = {
         "id": "planted", "claim": "margin_rank", "experiment": "rank_threshold", "kind": "ceiling",
         "relation": "at_most", "predicted": 0.5, "margin": 0.0, "worlds": [[1, 4], [3, 4]], "interval": [0.1, 0.9],
-        "level": 0.99, "mean": 0.5, "verdict": "undecided", "predicted_hash": "0" * 16, "explained": None,
+        "level": 0.95, "mean": 0.5, "verdict": "undecided", "alone": "undecided", "p": 0.5, "family": "margin_rank",
+        "about": "", "alternative": None, "power": None, "declared": "0" * 16,
+        "predicted_hash": "0" * 16, "explained": None,
         "says": "planted: 1 < 2 & so on", "devices": ["a device"],
     }  # fmt: skip
     found.update(changes)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from empirical.engine.predictions import Predictions
+from empirical.engine.eager import Predictions
 from empirical.engine.records import Record
 from empirical.engine.settings import Count
 from empirical.experiments.coverage.tables import COMPOSING, PLACEMENTS, Measured, Stack, StackCell, WorldCell

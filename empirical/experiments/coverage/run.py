@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from empirical.engine.eager import seal
 from empirical.engine.experiment import Experiment, Kind
-from empirical.engine.judge import Prediction
+from empirical.engine.judge import Observed
 from empirical.engine.records import Record
-from empirical.engine.sealed import seal
 from empirical.engine.settings import Cell, Count
 from empirical.experiments.coverage import predictions as said
 from empirical.experiments.coverage.tables import (
@@ -564,9 +564,9 @@ STACK = Kind(run_stack, lambda cell: 1.0)
 WORLD = Kind(run_world, seconds, takes_method)
 
 
-def predictions(settings: Settings, records: Sequence[Record[Any, Any]]) -> list[Prediction]:
+def predictions(settings: Settings, records: Sequence[Record[Any, Any]]) -> list[Observed]:
     """What was said, and what the worlds showed. Headline worlds carry the full list, others the laws."""
-    found: list[Prediction] = list(said.stack(STACK.of(records)))
+    found: list[Observed] = list(said.stack(STACK.of(records)))
     worlds = {g.name: [r for r in WORLD.of(records) if r.cell.group == g.name] for g in settings.groups}
     for group, mine in worlds.items():
         if mine:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from empirical.engine.judge import Prediction
-from empirical.engine.predictions import Predictions
+from empirical.engine.eager import Predictions
+from empirical.engine.judge import Observed
 from empirical.engine.records import Record
 from empirical.engine.settings import Count
 from empirical.experiments.entities.tables import BaseCell, Knowledge, Measured, Settings, Steps
@@ -25,9 +25,9 @@ ALONE = ("base", "first", "second", "joint", "joint_bridge", "direct", "random")
 FIRST, TAUGHT = [f"first_{f}" for f in FAMILIES], ["second_H", "second_F"]
 
 
-def predictions(settings: Settings, records: Sequence[Record[Any, Any]]) -> list[Prediction]:
+def predictions(settings: Settings, records: Sequence[Record[Any, Any]]) -> list[Observed]:
     """What was said, and what the worlds showed."""
-    found: list[Prediction] = [*_untouched([r.metrics for r in records if isinstance(r.cell, BaseCell)])]
+    found: list[Observed] = [*_untouched([r.metrics for r in records if isinstance(r.cell, BaseCell)])]
     for group in settings.groups:
         worlds = [r.metrics for r in records if not isinstance(r.cell, BaseCell) and r.cell.group == group.name]
         if worlds:

@@ -19,8 +19,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from torch import nn
 
+from empirical.engine.eager import seal
 from empirical.engine.experiment import Experiment, Kind
-from empirical.engine.sealed import seal
 from empirical.engine.settings import Cell, Count
 from empirical.experiments.entities.model import agreement, base_model, survey
 from empirical.experiments.entities.predictions import predictions

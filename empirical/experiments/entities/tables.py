@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from empirical.engine.sealed import Sealed
+from empirical.engine.eager import Sealed
 from empirical.engine.settings import Cell, Count, Group, Table
 
 

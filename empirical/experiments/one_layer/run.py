@@ -25,12 +25,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from empirical.engine.experiment import Experiment, Kind
-from empirical.engine.judge import Prediction
-from empirical.engine.records import Record
 from empirical.engine.settings import Cell, Count
-from empirical.experiments.one_layer import predictions as said
 from empirical.experiments.one_layer.adversary import answer, optimise, right
-from empirical.experiments.one_layer.predictions import COVERED
+from empirical.experiments.one_layer.predictions import COVERED, declare, of_method
 from empirical.experiments.one_layer.tables import (
     Adversary,
     AdversaryCell,
@@ -598,21 +595,6 @@ TAIL = Kind(run_tail, lambda cell: 0.008 * cell.bridges * len(cell.methods))
 ADVERSARY = Kind(run_adversary, lambda cell: 2.0 + 4e-3 * cell.bridges * cell.tables)
 
 
-def predictions(settings: Settings, records: Sequence[Record[Any, Any]]) -> list[Prediction]:
-    """What was said of each kind of cell."""
-    found: list[Prediction] = []
-    if survival := [r.metrics for r in SURVIVAL.of(records)]:
-        found += said.survival(survival)
-    for base in settings.bases:
-        if worlds := [r.metrics for r in TWO_HOP.of(records) if (r.cell.base, r.cell.writing) == base]:
-            found += said.two_hop(settings.two_hop, " ".join(base), worlds)
-    if tail := [r.metrics for r in TAIL.of(records)]:
-        found += said.tail(settings.tail, tail)
-    if adversary := [r.metrics for r in ADVERSARY.of(records)]:
-        found += said.adversary(settings.adversary, adversary)
-    return found
-
-
 experiment = Experiment(
     purpose="One adapted matrix before the logits: it keeps facts as computed, and no additive merge composes two hops "
     "with it",
@@ -621,5 +603,6 @@ experiment = Experiment(
     settings=Settings,
     cells=cells,
     kinds=(SURVIVAL, TWO_HOP, TAIL, ADVERSARY),
-    predictions=predictions,
+    declare=declare,
+    of_method=of_method,
 )

@@ -13,17 +13,16 @@ Nested lists of pairs, so that bisection is exact: fewer pairs are fewer facts a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
 from empirical.engine.experiment import Experiment, Kind
-from empirical.engine.judge import Prediction
-from empirical.engine.predictions import Predictions
-from empirical.engine.records import Record
+from empirical.engine.intervals import Alternative, Outcome
+from empirical.engine.predictions import Measure, Predictions, World, measure, rate
 from empirical.engine.settings import Cell, Count, Table
 from empirical.training.adapter import Schedule
 from empirical.training.readout import Readout, fit, orthonormal
@@ -382,75 +381,96 @@ ANSWERS = Kind(run_answers, lambda c: len(c.ranks) * _training_seconds(c.facts, 
 MEMORY = Kind(run_memory, lambda c: 20.0 * (c.d / 64) ** 4)
 
 
-def predictions(settings: Settings, records: Sequence[Record[Any, Any]]) -> list[Prediction]:
-    """What was said of each part; values from theory and settings alone."""
+def declare(settings: Settings) -> Predictions:
+    """What is said of each part; values from theory and settings alone."""
     said = Predictions()
-    if squared := [r.metrics for r in SQUARED.of(records)]:
-        _squared(said, settings.squared, squared)
-    if answers := [r.metrics for r in ANSWERS.of(records)]:
-        _answers(said, settings.answers, answers)
-    memory = {d: [r.metrics.ratio for r in MEMORY.of(records) if r.cell.d == d] for d in settings.memory.sizes}
-    _memory(said, settings.memory, {d: ratios for d, ratios in sorted(memory.items()) if ratios})
+    _squared(said, settings.squared)
+    _answers(said, settings.answers)
+    _memory(said, settings.memory)
     return said
 
 
-def _squared(said: Predictions, settings: SquaredSettings, worlds: Sequence[Squared]) -> None:
+def _squared(said: Predictions, settings: SquaredSettings) -> None:
     values, whole = spectrum(settings), settings.rank
     floors = {r: floor_error(values, r, "frobenius") if r < whole else 0.0 for r in settings.ranks}
-    errors = {r: [w.errors[w.ranks.index(r)] for w in worlds] for r in settings.ranks}
-    below = [r for r in settings.ranks if r < whole]
-    said.exact(
-        "floor",
-        "eckart_young",
-        f"no trained adapter of rank below {whole} has an error below the closed-form floor",
-        of=[e for r in below for e in errors[r]],
-        at_least=[floors[r] for r in below for _ in worlds],
-        within=max(w.rounding for w in worlds),
-    )
-    for r in settings.ranks:
+
+    def below(w: Squared) -> float:
+        gaps = [floors[r] - e for r, e in zip(w.ranks, w.errors, strict=True) if r < whole]
+        return max(gaps, default=0.0) - w.rounding
+
+    says = f"no trained adapter of rank below {whole} has an error below the closed-form floor"
+    most = measure(Squared, "squared: floor minus error and its rounding, the largest over ranks", below)
+    said.exact("floor", "eckart_young", says, of=most, at_most=0.0)
+    for i, r in enumerate(settings.ranks):
         name, claim, margin = ("reached", "eckart_young", settings.margin)
         says = "the closed-form floor"
         if r >= whole:
             name, claim, margin, says = "zero", "fact_rank", settings.zero, f"zero (rank D is {whole})"
         says = f"rank {r}: the trained error reaches {says}"
-        said.hypothesis(f"{name}.{r}", claim, says, of=errors[r], equal=floors[r], within=margin)
+        error = measure(Squared, f"squared: error at rank {r}", lambda w, i=i: w.errors[i])  # type: ignore[misc]
+        stalls = Alternative(
+            "training stalls above it by ten times the margin", floors[r] + 10 * margin, deviation=3 * margin
+        )
+        said.hypothesis(f"{name}.{r}", claim, says, of=error, equal=floors[r], within=margin, unless=stalls)
 
 
-def _answers(said: Predictions, settings: AnswersSettings, worlds: Sequence[Answers]) -> None:
+def _answers(said: Predictions, settings: AnswersSettings) -> None:
     n, enough, most = settings.facts, code_rank(settings), max(settings.ranks)
-    ranks = [float(r) for w in worlds for r in w.ranks]
-    # the bound's proof sums squares, so that the root mean square may stand for the largest change
-    floors = [float(margin_rank_floor(n, eps, powers=1)) for w in worlds for eps in w.eps_mean_square]
-    right = [[r for r, count in zip(w.ranks, w.right, strict=True) if count.right == count.asked] for w in worlds]
-    gains = [w.margin[w.ranks.index(most)] - w.margin[w.ranks.index(enough)] for w in worlds]
     claim = "margin_rank"
-    said.exact("base", claim, "the memory alone has every new answer wrong", of=[w.base for w in worlds], equal=0.0)
-    said.exact(
-        "trace",
-        claim,
-        "every trained adapter: (tr A)^2 / ||A||^2 of its logit changes is at most its rank",
-        of=[t for w in worlds for t in w.trace_rank],
-        at_most=ranks,
-        within=rank_tolerance((n, n), n),  # (tr A)^2 / ||A||_F^2 from sums of n^2 products of up to n terms
-    )
+
+    def measured(name: str, read: Callable[[Answers], Outcome]) -> Measure:
+        return measure(Answers, f"answers: {name}", read)
+
+    def floors(w: Answers) -> float:
+        # the bound's proof sums squares, so that the root mean square may stand for the largest change
+        return max(margin_rank_floor(n, e, powers=1) - r for e, r in zip(w.eps_mean_square, w.ranks, strict=True))
+
+    def least(w: Answers) -> float:
+        right = [r for r, count in zip(w.ranks, w.right, strict=True) if count.right == count.asked]
+        return float(min(right, default=n))
+
+    base = measured("right before training", lambda w: w.base)
+    said.exact("base", claim, "the memory alone has every new answer wrong", of=base, equal=0.0)
+    trace = measured("(tr A)^2 / ||A||^2 minus rank, the largest over ranks",
+                     lambda w: max(t - r for t, r in zip(w.trace_rank, w.ranks, strict=True)))  # fmt: skip
+    says = "every trained adapter: (tr A)^2 / ||A||^2 of its logit changes is at most its rank"
+    # (tr A)^2 / ||A||_F^2 from sums of n^2 products of up to n terms
+    said.exact("trace", claim, says, of=trace, at_most=0.0, within=rank_tolerance((n, n), n))
     says = "every trained adapter: the rank floor for its root-mean-square eps is at most its rank"
-    said.exact("margin", claim, says, of=floors, at_most=ranks)
+    said.exact("margin", claim, says, of=measured("rank floor minus rank, the largest over ranks", floors), at_most=0.0)
     says = f"the least rank with all {n} answers right is at most that of random codes (exactness: {n})"
-    said.hypothesis("argmax", claim, says, of=[float(min(r, default=n)) for r in right], at_most=float(enough))
+    half = Alternative("the argmax costs half of what exactness costs", n / 2, deviation=n / 8)
+    rank = measured("least rank with all answers right", least)
+    said.hypothesis("argmax", claim, says, of=rank, at_most=float(enough), unless=half)
     says = f"the relative margin at rank {most} is above that at rank {enough}"
-    said.hypothesis("margin_grows", claim, says, of=gains, above=0.0)
+    gains = measured(f"margin at rank {most} minus margin at rank {enough}",
+                     lambda w: w.margin[w.ranks.index(most)] - w.margin[w.ranks.index(enough)])  # fmt: skip
+    falls = Alternative("more rank is spent on the same margin, which then varies and falls a little", -0.1, 0.05)
+    said.hypothesis("margin_grows", claim, says, of=gains, above=0.0, unless=falls)
 
 
-def _memory(said: Predictions, settings: MemorySettings, ratios: Mapping[int, Sequence[float]]) -> None:
-    if not ratios:
-        return
-    small, large, law = min(ratios), max(ratios), settings.law
+def _memory(said: Predictions, settings: MemorySettings) -> None:
+    small, large, law = min(settings.sizes), max(settings.sizes), settings.law
+
+    def ratio(d: int) -> Measure:
+        return measure(Memory, f"memory: p log p / d^2 at d = {d}", lambda m: m.ratio, lambda cell: cell.d == d)
+
     says = f"full {large} x {large} memory: p log p / d^2 (arXiv 2605.10795)"
-    said.hypothesis("law", "margin_rank", says, of=ratios[large], equal=law, within=settings.margin)
+    twice = Alternative("the memory stores as at small d, about twice as much", 2 * law, deviation=0.05)
+    said.hypothesis("law", "margin_rank", says, of=ratio(large), equal=law, within=settings.margin, unless=twice)
     if small < large:
-        trend = [abs(a - law) - abs(b - law) for a, b in zip(ratios[small], ratios[large], strict=False)]
+        near, far = (Measure(f"distance from the law at d = {d}", _distance(ratio(d), law)) for d in (large, small))
         says = f"p log p / d^2 is closer to the law at d = {large} than at d = {small}"
-        said.hypothesis("law_trend", "margin_rank", says, of=trend, above=0.0)
+        away = Alternative("the figure moves away from the law", -0.1, deviation=0.05)
+        said.hypothesis("law_trend", "margin_rank", says, of=far - near, above=0.0, unless=away)
+
+
+def _distance(of: Measure, law: float) -> Callable[[World], float | None]:
+    def read(world: World) -> float | None:
+        found = of(world)
+        return None if found is None else abs(rate(found) - law)
+
+    return read
 
 
 experiment = Experiment(
@@ -460,5 +480,5 @@ experiment = Experiment(
     settings=Settings,
     cells=cells,
     kinds=(SQUARED, ANSWERS, MEMORY),
-    predictions=predictions,
+    declare=declare,
 )

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from empirical.engine.judge import Prediction
-from empirical.engine.predictions import Predictions
+from empirical.engine.eager import Predictions
+from empirical.engine.judge import Observed
 from empirical.engine.records import Record
 from empirical.experiments.update_spectrum.tables import (
     Cut,
@@ -44,10 +44,10 @@ def needed_rank(cuts: Mapping[str, Cut]) -> int:
     return min(kept, default=2 * ranks[-1])
 
 
-def predictions(settings: Settings, records: Sequence[Record[Any, Any]]) -> list[Prediction]:
+def predictions(settings: Settings, records: Sequence[Record[Any, Any]]) -> list[Observed]:
     """What was said, and what the worlds showed: the linear memory, then group by group."""
     linear = [r.metrics for r in records if isinstance(r.cell, LinearCell)]
-    found: list[Prediction] = _linear(settings.linear, linear) if linear else []
+    found: list[Observed] = _linear(settings.linear, linear) if linear else []
     for group in settings.groups:
         mine = [r for r in records if r.cell.group == group.name]
         if mine:

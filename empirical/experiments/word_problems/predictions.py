@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from empirical.engine.judge import Prediction
-from empirical.engine.predictions import Predictions
+from empirical.engine.eager import Predictions
+from empirical.engine.judge import Observed
 from empirical.engine.records import Record
 from empirical.experiments.word_problems.tables import Settings, World
 
@@ -26,9 +26,9 @@ MARGIN = 0.10
 ORDERS = {"AB": "A then B", "BA": "B then A"}
 
 
-def predictions(settings: Settings, records: Sequence[Record[Any, Any]]) -> list[Prediction]:
+def predictions(settings: Settings, records: Sequence[Record[Any, Any]]) -> list[Observed]:
     """What was said, and what the worlds showed; tiny worlds (group *live*) only carry what is exact."""
-    found: list[Prediction] = []
+    found: list[Observed] = []
     for group in settings.groups:
         worlds = [r.metrics for r in records if r.cell.group == group.name]
         if worlds:

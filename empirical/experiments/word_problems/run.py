@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from empirical.engine.eager import seal
 from empirical.engine.experiment import Experiment, Kind
-from empirical.engine.sealed import seal
 from empirical.engine.settings import Cell, Count
 from empirical.experiments.word_problems.predictions import predictions
 from empirical.experiments.word_problems.tables import Chain, Foretold, Law, Settings, Steps, WorldCell, WorldSettings

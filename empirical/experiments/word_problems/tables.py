@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from empirical.engine.sealed import Sealed
+from empirical.engine.eager import Sealed
 from empirical.engine.settings import Cell, Count, Group, Table
 
 

@@ -23,8 +23,10 @@ from empirical.engine.records import (
     Store,
     canonical,
     cell_hash,
+    files,
     finite,
     read,
+    short_hash,
     write_json,
 )
 from empirical.engine.settings import Cell, UserMethod
@@ -92,7 +94,7 @@ def test_dry_run_shows_the_cells_and_runs_nothing(toy: Any) -> None:
 
 def test_a_damaged_record_stops_the_run_before_it_starts(toy: Any) -> None:
     assert toy.drive().returncode == 0
-    victim = sorted((toy.results / "toy" / "cpu").glob("*.json"))[0]
+    victim = files(toy.results / "toy" / "cpu")[0]
     whole = victim.read_text(encoding="utf-8")
     for text in (whole[:50], "{}", whole.replace('"x": ', '"x": 9')):
         victim.write_text(text, encoding="utf-8")
@@ -178,11 +180,12 @@ def test_pack_and_import_carry_records_verified(toy: Any, tmp_path: Path) -> Non
     elsewhere = tmp_path / "elsewhere"
     assert archive.unpack(bundle, elsewhere) == (3, 0)
     assert archive.unpack(bundle, elsewhere) == (0, 3)
-    copied = {p.name: p.read_text(encoding="utf-8") for p in (elsewhere / "toy" / "cpu").glob("*.json")}
+    copied = {p.name: p.read_text(encoding="utf-8") for p in files(elsewhere / "toy" / "cpu")}
     assert copied == toy.files()
-    victim = next((elsewhere / "toy" / "cpu").glob("*.json"))
+    victim = files(elsewhere / "toy" / "cpu")[0]
     changed = json.loads(victim.read_text(encoding="utf-8"))
     changed["metrics"]["square"] = -1
+    changed["digest"] = short_hash(canonical(changed["metrics"]))
     write_json(victim, changed)
     with pytest.raises(RecordError, match="other metrics"):
         archive.unpack(bundle, elsewhere)
@@ -280,7 +283,7 @@ def test_a_kind_is_what_a_cell_says_in_words() -> None:
         return {}
 
     def experiment(kind: Kind) -> Experiment:
-        return Experiment("nothing", 1, 1, dict, lambda settings: [], [kind], lambda settings, records: [])
+        return Experiment("nothing", 1, 1, dict, lambda settings: [], [kind], predictions=lambda settings, records: [])
 
     store = Store(Path("nowhere"), "e", 1, "cpu")
     cells = [Part(seed=0, part=part, x=x) for part, x in (("memory", 8), ("memory", 9), ("answers", 8))]
@@ -343,7 +346,9 @@ class Fake:
     def slots(self, device: str) -> int:
         return self.workers
 
-    def submit(self, ticket: int, experiment: str, cell: dict[str, JsonValue], device: str) -> None:
+    def submit(
+        self, ticket: int, experiment: str, cell: dict[str, JsonValue], device: str, sealed: Path | None = None
+    ) -> None:
         self.queue.append((ticket, cell["x"]))
         self.most = max(self.most, len(self.queue))
 

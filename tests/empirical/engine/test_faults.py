@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from empirical.engine.records import read
+from empirical.engine.records import files, read
 from theory.numerics import stream
 
 #: at least 30 of them; a driver takes its two workers with it
@@ -17,13 +17,13 @@ KILLS = 32
 
 def whole(results: Path) -> int:
     """Number of records; raises for one that is half-written."""
-    return len([read(path) for path in (results / "toy" / "cpu").glob("*.json")])
+    return len([read(path) for path in files(results / "toy" / "cpu")])
 
 
 def doubled(toy: Any) -> list[str]:
     """Marks of cells that were started although their record was there."""
     written = {}
-    for path in (toy.results / "toy" / "cpu").glob("*.json"):
+    for path in files(toy.results / "toy" / "cpu"):
         written[read(path)["cell"]["x"]] = path.stat().st_mtime_ns
     marks = [p for p in (toy.folder / "marks").iterdir() if int(p.name.split("-")[0]) in written]
     return [p.name for p in marks if p.stat().st_mtime_ns > written[int(p.name.split("-")[0])]]

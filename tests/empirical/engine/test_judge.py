@@ -1,95 +1,34 @@
-"""The judge: intervals with real coverage, verdicts that follow from them, and Holm over an experiment."""
+"""The judge: verdicts that follow from intervals, Holm by family, and what is counted."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
-import scipy.stats
-from hypothesis import given
-from hypothesis import strategies as st
 
-from empirical.engine.judge import Prediction, as_row, judge, smallest_error, t_interval
-from empirical.engine.predictions import Predictions
-from empirical.engine.settings import Count
-from theory.numerics import EPS, stream
+from empirical.engine.intervals import Alternative, fit, tend
+from empirical.engine.judge import ERROR, Observed, as_row, by_method, judge, observe, tally, worlds
+from empirical.engine.predictions import Measure, Prediction, Predictions, address, measure, rate
+from empirical.engine.records import Record
+from empirical.engine.settings import Cell, Count, Table
+from theory.numerics import stream
 
-
-def predict(relation: str, predicted: object, worlds: list, margin: float = 0.1, kind: str = "ceiling") -> Prediction:
-    return Prediction("p", "additive_limit", kind, relation, predicted, margin, worlds, "says")  # type: ignore[arg-type]
+UNREAD = Measure("unread", lambda world: None)
+HALF = Alternative("half of them", 0.5, 0.1, 20)
 
 
-def verdict(*arguments: object, **more: object) -> str:
-    return judge([predict(*arguments, **more)])[0].verdict  # type: ignore[arg-type]
+def predict(
+    relation: str, predicted: Any, seen: list, margin: float = 0.1, kind: str = "ceiling", **more: Any
+) -> Observed:
+    by_world = isinstance(predicted, list)
+    value = UNREAD if by_world else predicted
+    said = Prediction("p", "additive_limit", kind, relation, value, margin, UNREAD, "", "says", **more)
+    outcomes = [Count(*o) if isinstance(o, list) else o for o in seen]
+    return Observed(said, outcomes, predicted if by_world else [predicted] * len(seen))
 
 
-@given(st.lists(st.floats(0, 1), min_size=3, max_size=20), st.sampled_from([0.95, 0.99]))
-def test_the_interval_is_the_t_interval_of_scipy(values: list[float], level: float) -> None:
-    spread = float(np.std(values, ddof=1))
-    if set(values) in ({0.0}, {1.0}) or spread == 0:
-        return
-    low, high = t_interval(values, level)
-    oracle = scipy.stats.t.interval(level, len(values) - 1, np.mean(values), spread / math.sqrt(len(values)))
-    # two ways to a mean and a deviation of numbers up to 1, times a quantile below 100
-    slack = 100 * len(values) * EPS
-    assert abs(low - oracle[0]) <= slack
-    assert abs(high - oracle[1]) <= slack
-
-
-@pytest.mark.parametrize(("value", "want"), [(0.0, (0.0, 1 - 0.025 ** (1 / 5))), (1.0, (0.025 ** (1 / 5), 1.0))])
-def test_worlds_that_all_agree_get_clopper_pearson(value: float, want: tuple[float, float]) -> None:
-    oracle = scipy.stats.binomtest(int(5 * value), 5).proportion_ci(0.95, "exact")
-    got = t_interval([value] * 5, 0.95)
-    assert np.allclose(got, want, rtol=8 * EPS, atol=0)  # one power
-    assert np.allclose(got, (oracle.low, oracle.high), rtol=1e-9, atol=1e-12)  # scipy's root finding
-
-
-@given(
-    st.integers(2, 12),
-    st.integers(1, 300),
-    st.integers(0, 300),
-    st.sampled_from([0.95, 0.99]),
-    st.sampled_from([-1, 1]),
-)
-def test_worlds_that_all_agree_get_the_interval_of_the_nearest_that_do_not(
-    worlds: int, asked: int, right: int, level: float, way: int
-) -> None:
-    right = min(right, asked)
-    if not 0 <= right + way <= asked:
-        way = -way
-    low, high = t_interval([right / asked] * worlds, level, 1 / asked)
-    moved = [right / asked] * (worlds - 1) + [(right + way) / asked]
-    oracle = scipy.stats.t.interval(level, worlds - 1, np.mean(moved), scipy.stats.sem(moved))
-    # the quantile is below 700 (one degree of freedom at 99.9 %), times the rounding of means of numbers up to 1
-    slack = 700 * worlds * EPS
-    assert low - slack <= oracle[0]
-    assert oracle[1] <= high + slack
-    assert math.isclose(low if way < 0 else high, oracle[0] if way < 0 else oracle[1], rel_tol=0, abs_tol=slack)
-
-
-def test_a_right_answer_more_never_turns_a_held_prediction_undecided() -> None:
-    for threshold in (0.6, 0.8, 0.9, 0.95):
-        nearly = verdict("at_least", threshold, [[200, 200]] * 9 + [[199, 200]])
-        assert nearly == verdict("at_least", threshold, [[200, 200]] * 10) == "holds"
-    assert judge([predict("at_least", 0.9, [[200, 200]] * 10)])[0].interval[1] == 1.0
-    assert verdict("at_least", 0.8, [[1, 1]] * 10) == "undecided", "ten coin tosses are no proof of four in five"
-
-
-def test_the_interval_covers_where_pooled_queries_do_not() -> None:
-    """Worlds with a spread of their own: the world interval keeps its 99 %, the pooled one does not."""
-    rng = stream(0, "coverage")
-    covered = pooled = 0
-    runs = 400
-    for _ in range(runs):
-        rates = np.clip(rng.normal(0.4, 0.1, 10), 0, 1)
-        counts = rng.binomial(50, rates)
-        low, high = t_interval([c / 50 for c in counts], 0.99)
-        covered += low <= 0.4 <= high
-        flat = scipy.stats.binomtest(int(counts.sum()), 500).proportion_ci(0.99, "exact")
-        pooled += flat.low <= 0.4 <= flat.high
-    # 400 runs of a 99 % interval: fewer than 385 hits has a probability below 1e-4 by the binomial tail
-    assert scipy.stats.binom.cdf(384, runs, 0.99) < 1e-4
-    assert covered >= 385
-    assert pooled < covered
+def verdict(*arguments: Any, **more: Any) -> str:
+    return judge([predict(*arguments, **more)])[0].verdict
 
 
 @pytest.mark.parametrize(
@@ -112,25 +51,28 @@ def test_verdicts(relation: str, predicted: float, rates: list[float], want: str
     assert verdict(relation, predicted, rates) == want
 
 
+def test_a_right_answer_more_never_turns_a_held_prediction_undecided() -> None:
+    for threshold in (0.6, 0.8, 0.9):
+        nearly = verdict("at_least", threshold, [[200, 200]] * 9 + [[199, 200]])
+        assert nearly == verdict("at_least", threshold, [[200, 200]] * 10) == "holds"
+    low, high = judge([predict("at_least", 0.9, [[200, 200]] * 10)])[0].interval
+    assert low < high == 1.0
+    assert verdict("at_least", 0.8, [[1, 1]] * 10) == "undecided", "ten coin tosses are no proof of four in five"
+
+
 def test_predictions_by_world_are_judged_by_their_differences() -> None:
     targets = [0.1, 0.5, 0.9, 0.3]
     close = [t + d for t, d in zip(targets, (0.01, -0.01, 0.02, 0.0), strict=True)]
     assert verdict("equal", targets, close) == "holds"
-    assert (
-        verdict("equal", targets, [t + 0.3 + d for t, d in zip(targets, (0, 0.01, 0, 0.01), strict=True)]) == "violated"
-    )
+    far = [t + 0.3 + d for t, d in zip(targets, (0, 0.01, 0, 0.01), strict=True)]
+    assert verdict("equal", targets, far) == "violated"
     low, high = judge([predict("equal", targets, close)])[0].interval
     assert low < 0.005 < high
 
 
-def test_counts_and_rates_are_the_same_outcome() -> None:
-    counts = judge([predict("at_most", 0.5, [[1, 10], [2, 10], [1, 10]])])[0]
-    assert counts == judge([predict("at_most", 0.5, [0.1, 0.2, 0.1])])[0]
-
-
-def test_worlds_without_queries_are_left_out() -> None:
-    assert judge([predict("at_most", 0.5, [[1, 10], [0, 0], [2, 10], [1, 10]])])[0].mean == pytest.approx(4 / 30)
-    assert verdict("at_most", 0.5, [[0, 0]]) == "undecided"
+def test_a_prediction_without_a_world_is_undecided() -> None:
+    assert verdict("at_most", 0.5, []) == "undecided"
+    assert verdict("equal", 1.0, [], margin=0.0, kind="exact") == "undecided"
 
 
 def test_one_world_decides_nothing_unless_the_prediction_is_exact() -> None:
@@ -143,59 +85,79 @@ def test_exact_predictions_hold_in_every_world_or_not_at_all() -> None:
     assert verdict("equal", 1.0, [1.0, 0.99, 1.0], margin=0.0, kind="exact") == "violated"
     assert verdict("at_most", 0.5, [0.5, 0.500001], margin=0.0, kind="exact") == "violated"
     assert verdict("equal", [0.1, 0.2], [0.1, 0.2], margin=0.0, kind="exact") == "holds"
-    assert verdict("equal", 1.0, [], margin=0.0, kind="exact") == "undecided"
 
 
-def test_ten_worlds_are_judged_at_99_per_cent_and_fewer_at_95() -> None:
+def test_the_error_rate_is_the_same_for_any_number_of_worlds() -> None:
     rng = stream(1)
-    assert judge([predict("at_most", 1.0, list(rng.uniform(0, 0.2, 10)))])[0].level == pytest.approx(0.99)
-    assert judge([predict("at_most", 1.0, list(rng.uniform(0, 0.2, 9)))])[0].level == pytest.approx(0.95)
+    levels = {judge([predict("at_most", 1.0, list(rng.uniform(0, 0.2, n)))])[0].level for n in (5, 9, 10, 20)}
+    assert levels == {1 - ERROR}
 
 
-def test_holm_widens_the_intervals_of_many_predictions() -> None:
+def test_numbers_that_all_agree_have_an_interval_with_a_width() -> None:
+    low, high = judge([predict("equal", 4.0, [4.0] * 6)])[0].interval
+    assert low < 4.0 < high
+
+
+def test_holm_decides_less_than_each_row_alone_and_only_within_its_family() -> None:
     rates = [0.30, 0.34, 0.28, 0.33, 0.31]
     alone = predict("at_most", 0.349, rates)
     assert judge([alone])[0].verdict == "holds"
     noise = [predict("at_most", 0.31, [0.2, 0.4, 0.3, 0.35, 0.25]) for _ in range(30)]
     together = judge([*noise, alone])
-    assert together[-1].verdict == "undecided"
-    assert together[-1].level > 0.95
-    assert all(v.verdict == "undecided" for v in together)
+    assert (together[-1].verdict, together[-1].alone) == ("undecided", "holds")
+    elsewhere = predict("at_most", 0.349, rates, family="another")
+    assert judge([*noise, elsewhere])[-1].verdict == "holds"
 
 
 def test_holm_is_the_textbook_step_down() -> None:
     rng = stream(2)
-    predictions = [predict("at_most", 0.5, list(rng.normal(m, 0.05, 6))) for m in (0.1, 0.3, 0.42, 0.45, 0.49)]
-    errors = [smallest_error(p) for p in predictions]
-    order = np.argsort(errors)
-    wanted = ["undecided"] * len(predictions)
-    for step, i in enumerate(order):
-        if errors[i] > 0.05 / (len(predictions) - step):
+    said = [predict("at_most", 0.5, list(rng.normal(m, 0.05, 6))) for m in (0.1, 0.3, 0.42, 0.45, 0.49)]
+    errors = [tend("at_most", 0.5, 0.1, fit(s.outcomes, 1e-9))[1] for s in said]
+    wanted = ["undecided"] * len(said)
+    for step, i in enumerate(np.argsort(errors)):
+        if errors[i] > ERROR / (len(said) - step):
             break
         wanted[i] = "holds"
-    assert [v.verdict for v in judge(predictions)] == wanted
-    assert "holds" in wanted
+    assert [v.verdict for v in judge(said)] == wanted
+    assert set(wanted) == {"holds", "undecided"}
 
 
-def test_smallest_error_of_a_ceiling_is_the_two_sided_t_test() -> None:
-    rates = [0.30, 0.34, 0.28, 0.33, 0.31]
-    p = scipy.stats.ttest_1samp(rates, 0.36).pvalue
-    assert smallest_error(predict("at_most", 0.36, rates)) == pytest.approx(p, rel=1e-6)
+def test_controls_are_judged_at_the_full_level_and_do_not_use_up_the_rest() -> None:
+    noise = [predict("at_most", 0.31, [0.2, 0.4, 0.3, 0.35, 0.25], kind="control") for _ in range(30)]
+    control = predict("at_most", 0.349, [0.30, 0.34, 0.28, 0.33, 0.31], kind="control")
+    judged = judge([*noise, control, predict("at_most", 0.349, [0.30, 0.34, 0.28, 0.33, 0.31])])
+    assert [v.verdict for v in judged[-2:]] == ["holds", "holds"]
 
 
-def test_the_hash_is_of_what_was_fixed_before() -> None:
-    before, after = predict("equal", 0.3, []), predict("equal", 0.3, [[1, 2]])
-    assert before.hash() == after.hash()
-    assert before.hash() != predict("equal", 0.31, []).hash()
-    assert before.hash() != predict("equal", 0.3, [], margin=0.2).hash()
+def test_one_method_that_breaks_the_rule_is_not_diluted_by_those_that_keep_it() -> None:
+    """Twenty methods at chance and one that answers half of what was asked, in each of ten worlds."""
+    rng = stream(3)
+    chance = [predict("at_most", 0.126, rng.binomial(80, 0.05, 10).tolist(), about=f"m{i}") for i in range(20)]
+    chance = [
+        Observed(s.prediction, [Count(int(k), 80) for k in s.outcomes], s.targets)  # type: ignore[arg-type]
+        for s in chance
+    ]
+    half = predict("at_most", 0.126, [[int(k), 80] for k in rng.binomial(80, 0.5, 10)], about="half")
+    seen = [*chance, half]
+    assert judge(seen)[-1].verdict == "violated"
+    rows = [as_row(s, v, "coverage", None, []) for s, v in zip(seen, judge(seen), strict=True)]
+    assert by_method(rows)["violated"] == ["half"]
+    pooled = [Count.total(s.outcomes[i] for s in seen) for i in range(10)]  # type: ignore[misc]
+    assert fit(pooled).best < 0.126, "the mean over methods would have said that none does"
 
 
-def test_rows_have_the_documented_keys() -> None:
-    p = predict("at_most", 0.5, [[1, 10], [2, 10]])
-    row = as_row(p, judge([p])[0], "coverage", None, ["a CPU"])
+def test_rows_have_the_documented_keys_and_only_declared_ones_are_counted() -> None:
+    s = predict("at_most", 0.5, [[1, 10], [2, 10]], unless=HALF)
+    row = as_row(s, judge([s])[0], "coverage", None, ["a CPU"], "0" * 16, 0.9)
     documented = {"id", "claim", "experiment", "kind", "relation", "predicted", "margin", "worlds", "interval", "level",
-                  "verdict", "predicted_hash", "explained"}  # fmt: skip
+                  "verdict", "predicted_hash", "explained", "alternative", "power", "p", "declared", "family", "alone",
+                  "about"}  # fmt: skip
     assert documented <= set(row)
+    assert row["alternative"] == {"says": "half of them", "mean": 0.5, "deviation": 0.1, "asked": 20}
+    late = as_row(s, judge([s])[0], "coverage", None, ["a CPU"])
+    exact = predict("equal", 1.0, [1.0], kind="exact")
+    theorem = as_row(exact, judge([exact])[0], "coverage", None, ["a CPU"], "0" * 16)
+    assert tally([row, late, theorem]) == {"ceiling": {"holds": 0, "violated": 0, "undecided": 0} | {row["verdict"]: 1}}
 
 
 @pytest.mark.parametrize(
@@ -203,7 +165,7 @@ def test_rows_have_the_documented_keys() -> None:
     [
         (("above", 0.5, [0.1]), "relation"),
         (("equal", 0.5, [0.1], -1.0), "margin"),
-        (("equal", [0.5, 0.6], [0.1]), "predicted"),
+        (("equal", [0.5, 0.6], [0.1]), "p: predicted"),
         (("equal", 0.5, [0.1], 0.1, "guess"), "kind"),
     ],
 )
@@ -212,31 +174,75 @@ def test_bad_predictions_are_refused(arguments: tuple, named: str) -> None:
         predict(*arguments)
 
 
-def test_controls_are_judged_at_the_full_level_and_do_not_use_up_the_rest() -> None:
-    noise = [predict("at_most", 0.31, [0.2, 0.4, 0.3, 0.35, 0.25], kind="control") for _ in range(30)]
-    control = predict("at_most", 0.349, [0.30, 0.34, 0.28, 0.33, 0.31], kind="control")
-    judged = judge([*noise, control, predict("at_most", 0.349, [0.30, 0.34, 0.28, 0.33, 0.31])])
-    assert [v.level for v in judged] == [pytest.approx(0.95)] * 32
-    assert [v.verdict for v in judged[-2:]] == ["holds", "holds"]
+# ---------------------------------------------------------------- what is said, and read off a world
+
+
+class Scored(Table):
+    scores: dict[str, dict[str, Count]]
+
+
+class Grouped(Cell):
+    group: str = "headline"
+    draw: int = 0
+
+
+def record(seed: int, scores: Any, group: str = "headline", draw: int = 0) -> Record:
+    cell = Grouped(seed=seed, group=group, draw=draw)
+    raw: Any = {"cell": cell.identity()}
+    return Record("e", "cpu", cell, Scored(scores=scores), 1.0, "a CPU", None, False, raw)
+
+
+FEW, MANY, NONE = Count(1, 10), Count(8, 10), Count(0, 0)
 
 
 def test_a_verb_makes_a_prediction_of_its_kind_and_its_keyword_the_relation() -> None:
-    few, many, none = Count(1, 10), Count(8, 10), Count(0, 0)
-    worlds = [{"sum": {"new": many, "old": none}, "joint": {"new": few}}, {"sum": {"new": few, "old": few}}]
-    said = Predictions("headline", worlds, "worlds")
+    said = Predictions("headline", words="worlds")
+    foretold = Measure("sealed law", lambda world: 0.6)
     said.control("a", "dilution", "sums", of=("sum", "new"), at_least=0.3)
-    said.hypothesis("b", "dilution", "more", of=("sum", "new"), above=("joint", "new"))
-    said.ceiling("c", "dilution", "less", of=("sum", "old"), at_most=[0.5, 0.6])
-    said.exact("d", "dilution", "numbers", of=[0.5, 0.25], equal=[0.5, 0.25], within=1e-9)
-    said.exact("nothing was asked", "dilution", "nothing", of=[none], equal=1.0)
-    assert [(p.id, p.kind, p.relation, p.predicted, p.worlds) for p in said] == [
-        ("headline.a", "control", "at_least", 0.3, [many, few]),
-        ("headline.b", "hypothesis", "order", 0.0, [many.rate - few.rate]),
-        ("headline.c", "ceiling", "at_most", [0.6], [few]),
-        ("headline.d", "exact", "equal", [0.5, 0.25], [0.5, 0.25]),
+    said.hypothesis("b", "dilution", "more", of=("sum", "new"), above=("joint", "new"), unless=HALF)
+    said.ceiling("c", "dilution", "less", of=("sum", "old"), at_most=foretold, unless=HALF, about="sum", family="f")
+    said.exact("d", "dilution", "numbers", of=Measure("x", lambda world: 0.5), equal=0.5, within=1e-9)
+    assert [(p.id, p.kind, p.relation, p.group, p.of.name, p.family) for p in said] == [
+        ("headline.a", "control", "at_least", "headline", "sum, new", "dilution"),
+        ("headline.b", "hypothesis", "order", "headline", "sum, new - joint, new", "dilution"),
+        ("headline.c", "ceiling", "at_most", "headline", "sum, old", "f"),
+        ("headline.d", "exact", "equal", "headline", "x", "dilution"),
     ]
-    assert said[0].says == "worlds: sums"
-    assert said[3].margin == 1e-9
+    assert (said[0].says, said[3].margin, said[2].about, said[2].predicted) == ("worlds: sums", 1e-9, "sum", foretold)
     for relation in ({}, {"at_most": 0.5, "at_least": 0.5}, {"at_lest": 0.5}):
         with pytest.raises(ValueError, match=r"e: expected one of at_most, at_least, equal, above, got"):
-            said.exact("e", "dilution", "?", of=[0.5], **relation)
+            said.exact("e", "dilution", "?", of=UNREAD, **relation)
+
+
+def test_outcomes_are_read_world_by_world_of_the_group_that_decides() -> None:
+    said = Predictions("headline")
+    said.control("a", "dilution", "sums", of=("sum", "new"), at_least=0.3)
+    said.hypothesis("b", "dilution", "more", of=("sum", "new"), above=("joint", "new"), unless=HALF)
+    foretold = Measure("sealed", lambda world: 0.1 * world[0].cell.seed)
+    said.hypothesis("c", "dilution", "as foretold", of=("sum", "new"), equal=foretold, within=0.1, unless=HALF)
+    records = [
+        record(1, {"sum": {"new": FEW}, "joint": {"new": FEW}}),
+        record(1, {"sum": {"new": MANY}}, draw=1),  # another set of experts in the same world
+        record(2, {"sum": {"new": NONE}, "joint": {"new": FEW}}),
+        record(3, {"sum": {"new": MANY}}),
+        record(4, {"sum": {"new": MANY}}, group="sweep"),
+    ]
+    assert [len(w) for w in worlds(records)["headline"]] == [2, 1, 1]
+    a, b, c = observe(said, records)
+    assert list(a.outcomes) == [Count(9, 20), MANY]
+    assert list(b.outcomes) == [pytest.approx(9 / 20 - 1 / 10)]
+    assert b.step == 1 / 10, "one question, of the measure with the fewer"
+    assert (list(c.outcomes), c.targets) == ([Count(9, 20), MANY], [0.1, pytest.approx(0.3)])
+    assert not any(s.outcomes for s in observe(said, []))
+
+
+def test_a_metric_that_is_not_there_is_one_line_that_names_it() -> None:
+    with pytest.raises(ValueError, match=r"expected sum, new in the record, got: KeyError 'new'"):
+        address("sum", "new")([record(1, {"sum": {"old": FEW}})])
+    with pytest.raises(ValueError, match=r"expected errors in the record, got: AttributeError"):
+        measure(Scored, "errors", lambda m: m.errors)([record(1, {})])  # type: ignore[attr-defined]
+
+
+def test_a_rate_of_nothing_is_no_rate() -> None:
+    assert math.isnan(rate(NONE))
+    assert address("sum", "new")([record(1, {"sum": {"new": NONE}})]) is None

@@ -137,9 +137,9 @@ def test_the_files_of_the_user_are_sent_along(toy: Any, tmp_path: Path, monkeypa
     for name in ("toy", "toy.run"):
         monkeypatch.delitem(sys.modules, f"empirical.experiments.{name}", raising=False)
     seen: list[object] = []
-    monkeypatch.setattr(cluster, "work", lambda experiment, cell, device: seen.append(cell))
+    monkeypatch.setattr(cluster, "work", lambda experiment, cell, device, sealed: seen.append(cell))
     reference: Any = {"reference": f"{mine}:merge", "sha256": "0"}
-    cluster._work("toy", {"x": 1, "user_method": reference}, "cpu")
+    cluster._work("toy", {"x": 1, "user_method": reference}, "cpu", None)
     assert seen == [{"x": 1, "user_method": {"reference": f"{package}/method/mine.py:merge", "sha256": "0"}}]
     assert sys.modules[catalogue.load("toy").cells.__module__].__file__ == str(
         package / "experiments" / "0" / "toy" / "run.py"

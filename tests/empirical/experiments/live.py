@@ -40,5 +40,5 @@ def spoilt(record: Record, *path: str | int, to: Any) -> Record:
 
 def verdicts(name: str, settings: Any, records: list[Record]) -> dict[str, tuple[str, str]]:
     """Prediction -> its kind and its verdict."""
-    said = catalogue.load(name).predictions(settings, records)
-    return {p.id: (p.kind, v.verdict) for p, v in zip(said, judge(said), strict=True)}
+    seen = [s for s in catalogue.load(name).observed(settings, records) if s.outcomes]
+    return {s.prediction.id: (s.prediction.kind, v.verdict) for s, v in zip(seen, judge(seen), strict=True)}

@@ -99,11 +99,12 @@ def test_records_are_read_whole(name: str, committed: dict[str, list[Record]]) -
 
 @experiments
 def test_predictions_have_ids_of_their_own_and_registered_claims(name: str, committed: dict[str, list[Record]]) -> None:
-    said = catalogue.load(name).predictions(catalogue.settings(name, "cpu"), committed[name])
-    assert len({p.id for p in said}) == len(said) > 0
-    assert {p.claim for p in said} <= set(load_claims())
-    assert all(p.says.strip() and p.worlds for p in said)
-    assert catalogue.load(name).predictions(catalogue.settings(name, "cpu"), []) == []
+    experiment, settings = catalogue.load(name), catalogue.settings(name, "cpu")
+    seen = experiment.observed(settings, committed[name])
+    assert len({s.prediction.id for s in seen}) == len(seen) > 0
+    assert {s.prediction.claim for s in seen} <= set(load_claims())
+    assert all(s.prediction.says.strip() and s.outcomes for s in seen)
+    assert not any(s.outcomes for s in experiment.observed(settings, []))
 
 
 WRONG: dict[str, Callable[[Any], Any]] = {
@@ -144,7 +145,8 @@ def test_every_exact_prediction_holds_and_some_wrong_number_violates_it(
     experiment, settings = catalogue.load(name), catalogue.settings(name, "cpu")
 
     def exact(record: Record) -> dict[str, str]:
-        return {p.id: judge_exact(p).verdict for p in experiment.predictions(settings, [record]) if p.kind == "exact"}
+        seen = [s for s in experiment.observed(settings, [record]) if s.prediction.kind == "exact" and s.outcomes]
+        return {s.prediction.id: judge_exact(s).verdict for s in seen}
 
     alike = {str(r.cell.but(seed=0).identity()): r for r in committed[name]}
     safe: set[str] = set()

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from empirical.engine import catalogue
+from empirical.engine.eager import seal
 from empirical.engine.records import Record
-from empirical.engine.sealed import seal
 from empirical.experiments.coverage import run as coverage
 from empirical.experiments.coverage.tables import COMPOSING, PLACEMENTS, Measured, Settings, StackCell, WorldCell
 from tests.empirical.experiments.live import live, verdicts

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from empirical.engine.catalogue import settings as config
+from empirical.engine.eager import seal
 from empirical.engine.records import Record
-from empirical.engine.sealed import seal
 from empirical.engine.settings import Count, as_json
 from empirical.experiments.entities import model as language
 from empirical.experiments.entities import run as entities

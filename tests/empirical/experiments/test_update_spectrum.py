@@ -208,11 +208,11 @@ def test_tiny_worlds_run_and_are_judged(records: list[Record]) -> None:
 
 
 def test_predictions_come_from_the_theory(records: list[Record]) -> None:
-    found = {p.id: p for p in predictions(tiny(), records)}
-    assert found["scratch.within"].predicted == saturation_point(5, 16)
-    assert found["linear.within"].predicted == saturation_point(6, 8)
+    found = {s.prediction.id: s for s in predictions(tiny(), records)}
+    assert set(found["scratch.within"].targets) == {saturation_point(5, 16)}
+    assert set(found["linear.within"].targets) == {saturation_point(6, 8)}
     linear = [r.metrics for r in records if isinstance(r.cell, LinearCell)]
-    assert found["linear.rank"].predicted == [
+    assert found["linear.rank"].targets == [
         saturation_point(w.facts[n].distinct, 8) for w in linear for n in (4, 8, 16)
     ]
 
@@ -243,7 +243,7 @@ def test_a_style_that_is_spread_more_than_facts_is_violated(records: list[Record
             record = spoilt(record, "conditions", "suffix", "r95", to=[16] * 14)
             record = spoilt(record, "conditions", "facts_10", "r95", to=[2] * 14)
         wrong.append(record)
-    alone = [p for p in predictions(tiny(), wrong) if p.id == "scratch.style.suffix.facts"]
+    alone = [s for s in predictions(tiny(), wrong) if s.prediction.id == "scratch.style.suffix.facts"]
     assert [v.verdict for v in judge(alone)] == ["violated"]
 
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from empirical.engine.catalogue import settings as config
+from empirical.engine.eager import seal
 from empirical.engine.records import Record
-from empirical.engine.sealed import seal
 from empirical.engine.settings import Count, UserMethod, as_json
 from empirical.experiments.word_problems import figures
 from empirical.experiments.word_problems import run as experiment
