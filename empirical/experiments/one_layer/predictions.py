@@ -119,9 +119,6 @@ def alone(said: Predictions, settings: TwoHopSettings, name: str) -> None:
     if name == "constructed closed":
         says = "factors whose product composes pass the ceiling under peft linear"
         said.exact("product", "factor_average", says, of=scores(name, "product linear", "two_hop"), equal=1.0)
-        says = "the sum of the same two adapters is none: it answers as the base does"
-        plain, base = scores(name, "product sum", "two_hop"), scores(name, "base", "two_hop")
-        said.exact("product.sum", "additive_limit", says, of=plain - base, equal=0.0)
 
 
 def tail(said: Predictions, settings: TailSettings) -> None:

@@ -1,5 +1,6 @@
 """one_layer: a small world live, its exact predictions, wrong results that are seen, and the adversary's moves."""
 
+import dataclasses
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -87,7 +88,8 @@ def test_a_merge_beyond_the_ceiling_is_shown(settings: Settings, results: list[R
     closed = next(r for r in experiment.TWO_HOP.of(results) if r.cell.writing == "closed")
     for method in ("sum 0", "own 0"):
         closed = spoilt(closed, "scores", method, "two_hop", to=[20, 20])
-    found = verdicts("one_layer", settings, [closed] * 12)
+    twelve = [dataclasses.replace(closed, cell=closed.cell.but(seed=i)) for i in range(12)]
+    found = verdicts("one_layer", settings, twelve)
     assert found["constructed.closed.sum.0"] == ("ceiling", "violated")
     assert found["constructed.closed.own.0"] == ("hypothesis", "violated")
 
