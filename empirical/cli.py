@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -59,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument("--dense", action="store_true", help="peft's dense types on modules of any size too (slow)")
     audit.add_argument("--probe", metavar="FILE", help="prompt, tab, answer per line; needs --base")
     audit.add_argument("--modules", action="store_true", help="one row per module as well")
+    audit.add_argument("--why", action="store_true", help="the reasons behind the answer, their claims and limits")
     audit.add_argument("--json", metavar="FILE", help="the report as JSON; - for standard output alone")
     audit.add_argument("--html", metavar="FILE", help="the report as one HTML file with plots")
     merge = commands.add_parser(
@@ -138,14 +140,15 @@ def _audit(options: argparse.Namespace) -> int:
         elif path is not None:
             write_text(path, render(data))
     if "-" not in (options.json, options.html):
-        print_report(_console(), data, options.modules)
+        print_report(_console(), data, options.modules, options.why)
     return 0
 
 
 def _console() -> Any:
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 116, highlight=False)
+    wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 116
+    return Console(width=wide, highlight=False)
 
 
 def _merge(options: argparse.Namespace) -> int:

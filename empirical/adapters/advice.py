@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from empirical.adapters.answer import NOTHING, below, ceilings, dead, dropped, meeting, on_last_matrix
 from empirical.adapters.library import FEW, duplicates, listed, worst_pairs
 from empirical.adapters.report import AuditReport, PairTotal, Probes, Sentence
-from theory.additive import additive_ceiling
-
-#: relative errors up to this are called none: peft combines in float32, unit 6e-8, over up to some hundred products
-NOTHING = 1e-5
-#: the last matrix before the logits, under the names in use
-_HEADS = ("lm_head", "embed_out", "score", "classifier")
 
 
 def _percent(value: float | None) -> str:
@@ -19,7 +12,7 @@ def _percent(value: float | None) -> str:
 
 
 def verdict(data: AuditReport) -> list[Sentence]:
-    """Sentences about an audit; `level` is "fine", "warning" or "limit" (nothing that a merge could mend).
+    """Reasons behind the answer; `level` is "fine", "warning" or "limit" (nothing that a merge could mend).
 
     Args:
         data: what :func:`empirical.adapters.audit.audit` measured.
@@ -69,13 +62,12 @@ def _peft(data: AuditReport) -> list[Sentence]:
                   "Relative Frobenius error over all modules; random types are one draw. A small error is no promise "
                   "of equal answers, a large one no proof of bad ones.")
         )  # fmt: skip
-    dropped = sorted({m for v in found.values() for m in v.dropped})
-    if dropped:
-        shown = ", ".join(dropped[:4]) + (f" and {len(dropped) - 4} more" if len(dropped) > 4 else "")
+    left = dropped(data)
+    if left:
         lines.append(
             Sentence("factor_average", "warning",
-                  f"peft {version} would drop {len(dropped)} modules without a word, because the first adapter's "
-                  f"configuration does not choose them: {shown}.",
+                  f"peft {version} would drop {len(left)} modules without a word, because the first adapter's "
+                  f"configuration does not choose them: {listed(left)}.",
                   "Read off peft's own matching of names; put another adapter first, or use lora-limits merge.")
         )  # fmt: skip
     scaled = [k for k, v in found.items() if v.reason is None and v.scale != 1.0]
@@ -112,13 +104,13 @@ def _kept(data: AuditReport) -> Sentence:
 
 
 def _dead(data: AuditReport) -> list[Sentence]:
-    dead = [a.name for a, t in zip(data.adapters, data.total.adapters, strict=True) if t.norm == 0.0]
-    if not dead:
+    idle = [data.adapters[i].name for i in dead(data)]
+    if not idle:
         return []
     return [
         Sentence(
             "adapter_algebra", "warning",
-            f"{listed(dead)}: an update of zero, which changes nothing (saved before training, or a run that trained "
+            f"{listed(idle)}: an update of zero, which changes nothing (saved before training, or a run that trained "
             "nothing).",
             "Read off the factors: B A = 0 in every module.",
         )
@@ -140,7 +132,8 @@ def _doubled(data: AuditReport) -> list[Sentence]:
 
 def _overlap(data: AuditReport) -> list[Sentence]:
     names = [a.name for a in data.adapters]
-    return [_pair(names[p.first], names[p.second], p) for p in worst_pairs(data)]
+    met = meeting(data)
+    return [_pair(names[p.first], names[p.second], p) for p in worst_pairs(data) if p in met]
 
 
 def _pair(one: str, two: str, pair: PairTotal) -> Sentence:
@@ -192,13 +185,13 @@ def _probe(probe: Probes) -> Sentence:
 
 
 def _joining(data: AuditReport) -> Sentence:
-    touched: Sequence[str] = [m.name for m in data.modules]
-    if all(n.rpartition(".")[2] in _HEADS for n in touched):
-        few, many = (f"{additive_ceiling(n, 10):.0%} with {n} bridges" for n in (10, 1000))
+    names = [a.name for a in data.adapters]
+    ordered = [f"{names[i]} below {names[j]}" for i, j in below(data)]
+    if on_last_matrix(data):
         text = (
             "No weighted sum of these will join a fact of one adapter with a fact of another: they act on the last "
             "matrix alone, so their logits add. Of questions whose two hops are in different adapters, over ten "
-            f"possible answers, at most {few} can be answered and {many}."
+            f"possible answers, at most {ceilings()} can be answered."
         )
         limits = "A theorem, at any rank and weights, for a base and prompts that know neither hop."
     else:
@@ -207,6 +200,8 @@ def _joining(data: AuditReport) -> Sentence:
             "value). What an additive part can contribute is capped, and the first hop would have to be written before "
             "the layer that reads it, at the keys that the second adapter was trained on."
         )
+        if ordered:
+            text += f" The first of these holds here: {listed(ordered)}. The second does not show in weights."
         limits = (
             "The ceiling is a theorem for adapters on the last matrix and for the additive part of any network; for "
             "several adapted layers composition is not excluded (layer_order, coverage_law), only not to be expected."

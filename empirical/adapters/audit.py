@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from empirical.adapters.advice import verdict
+from empirical.adapters.answer import answer
 from empirical.adapters.base import BaseWeights
 from empirical.adapters.files import Adapter, Module, check_weights, module_names, natural, read_all
 from empirical.adapters.peft_types import (
@@ -47,6 +48,7 @@ from empirical.adapters.peft_types import (
 from empirical.adapters.report import (
     AdapterSummary,
     AdapterTotal,
+    Answer,
     AuditReport,
     Combination,
     Interference,
@@ -167,6 +169,7 @@ def audit(
         options=Options(
             tuple(chosen), rank, settings.seed, settings.density, settings.dense, DENSE_LIMIT, _base_name(base)
         ),
+        answer=Answer(),
         adapters=tuple(_summary(a) for a in adapters),
         modules=tuple(modules),
         total=measure.total(modules),
@@ -175,7 +178,7 @@ def audit(
     )
     for a in adapters:
         a.close()
-    return replace(report, verdict=tuple(verdict(report)))
+    return replace(report, answer=answer(report), verdict=tuple(verdict(report)))
 
 
 def _base_name(base: Any) -> str | None:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from empirical.adapters.report import AuditReport, ModuleReport, Probes, Sentence
+from empirical.adapters.report import Answer, AuditReport, ModuleReport, Probes, Sentence
 from empirical.adapters.show import combination_rows, number, percent, reach, short, span
 
 _STYLE = """
@@ -23,6 +23,8 @@ vertical-align:top;border-bottom:1px solid var(--line)}td.n,th.n{text-align:righ
 ul.verdict{list-style:none;padding:0}ul.verdict li{border-left:4px solid var(--line);padding:.1rem .8rem;margin:.7rem 0}
 li.fine{border-color:var(--good)!important}li.warning{border-color:var(--warn)!important}
 li.limit{border-color:var(--bad)!important}li small{color:var(--soft);display:block}
+dl.answer{display:grid;grid-template-columns:max-content 1fr;gap:.5rem 1.2rem;font-size:1.1rem;margin:1.4rem 0;
+border-left:4px solid var(--a);padding:.3rem 1rem}dt{font-weight:600}dd{margin:0}
 svg{max-width:100%;height:auto}svg text{fill:var(--ink);font:12px system-ui,sans-serif}svg .soft{fill:var(--soft)}
 .scroll{overflow-x:auto}details{margin-top:1rem}code{font-size:.95em}
 """
@@ -39,7 +41,7 @@ def as_html(data: AuditReport) -> str:
         f"<h1>{_e(title)}</h1>",
         f'<p class="sub">Wanted sum: {_e(terms)}. {data.total.modules} modules. lora-limits '
         f"{_e(data.tool['lora-limits'])}, peft {_e(data.tool['peft'])}.</p>",
-        "<h2>Verdict</h2>", _verdict(data.verdict),
+        _answer(data.answer),
         "<h2>Adapters</h2>", _adapters(data),
     ]  # fmt: skip
     if data.total.pairs:
@@ -72,6 +74,7 @@ def as_html(data: AuditReport) -> str:
     ]
     if data.probe:
         body += ["<h2>Probes</h2>", _probes(data, data.probe)]
+    body += ["<h2>Why: reasons, claims and limits</h2>", _verdict(data.verdict)]
     body += ["<details><summary>Every module</summary>", _modules(data), "</details>"]
     page = "\n".join(body)
     return (
@@ -93,6 +96,11 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[Any]], right: set[int] |
 
     lines = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
     return f'<div class="scroll"><table><tr>{cells("th", head)}</tr>{lines}</table></div>'
+
+
+def _answer(answer: Answer) -> str:
+    rows = "".join(f"<dt>{_e(question)}</dt><dd>{_e(text)}</dd>" for question, text in answer.lines())
+    return f'<dl class="answer">{rows}</dl>'
 
 
 def _verdict(lines: Sequence[Sentence]) -> str:

@@ -8,7 +8,7 @@ Adapters are referred to by their index in ``adapters``. The texts below the fie
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -322,8 +322,30 @@ class AdapterSummary(_Strict):
 
 
 @dataclass(frozen=True)
+class Answer(_Strict):
+    """What it comes to: one sentence each, null where there is nothing to say."""
+
+    merge: str | None = None
+    """can the wanted sum be made exactly, and where"""
+    keep: str | None = None
+    """what is left of each adapter"""
+    disturb: str | None = None
+    """who acts on what another reads"""
+    waste: str | None = None
+    """what is dead, doubled or dropped"""
+    join: str | None = None
+    """will facts of different adapters be joined"""
+    do: str | None = None
+    """what to do"""
+
+    def lines(self) -> list[tuple[str, str]]:
+        """(question, sentence) of all that there is to say."""
+        return [(f.name, text) for f in fields(self) if (text := getattr(self, f.name)) is not None]
+
+
+@dataclass(frozen=True)
 class Sentence(_Strict):
-    """One sentence of the verdict; level limit is nothing that a merge could mend."""
+    """A reason behind the answer; level limit is nothing that a merge could mend."""
 
     claim: str
     """id in the registry; lora-limits explain"""
@@ -345,11 +367,13 @@ class AuditReport(_Strict):
     tool: dict[str, str]
     """versions by distribution"""
     options: Options
+    answer: Answer
     adapters: tuple[AdapterSummary, ...]
     modules: tuple[ModuleReport, ...]
     total: Total
     probe: Probes | None
     verdict: tuple[Sentence, ...]
+    """reasons behind the answer, each with its claim and limits"""
 
 
 # ---------------------------------------------------------------- JSON

@@ -25,8 +25,8 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def combination_rows(data: AuditReport) -> list[tuple[str, str, str]]:
-    """(type, error, remark) per combination type of peft, and the averaging of factors with 1/k."""
-    rows = []
+    """(types, error, remark) of peft's combination types, and the averaging of factors with 1/k."""
+    rows: list[tuple[str, str, str]] = []
     for kind, found in data.total.combinations.items():
         remarks = []
         if found.rank:
@@ -39,7 +39,11 @@ def combination_rows(data: AuditReport) -> list[tuple[str, str, str]]:
             remarks.append(f"drops {len(found.dropped)} modules")
         if found.reason:
             remarks = [found.reason]
-        rows.append((kind, percent(found.error), ", ".join(remarks)))
+        same = next((i for i, row in enumerate(rows) if found.reason and row[2] == found.reason), None)
+        if same is None:
+            rows.append((kind, percent(found.error), ", ".join(remarks)))
+        else:  # one refusal is said once
+            rows[same] = (f"{rows[same][0]}, {kind}", *rows[same][1:])
     mean = data.total.mean
     if mean.adapters > 1:
         k = mean.adapters
@@ -53,17 +57,28 @@ def combination_rows(data: AuditReport) -> list[tuple[str, str, str]]:
 # ---------------------------------------------------------------- terminal
 
 
-def print_report(console: Any, data: AuditReport, every_module: bool = False) -> None:
-    """Tables of adapters, pairs and combination types, then the verdict; `every_module` adds one row per module."""
+def print_report(console: Any, data: AuditReport, every_module: bool = False, why: bool = False) -> None:
+    """The answer, then tables of adapters, pairs and combination types.
+
+    Args:
+        console: of rich.
+        data: the report.
+        every_module: with one row per module.
+        why: with the reasons behind the answer, their claims and limits.
+    """
     from rich.markup import escape
     from rich.table import Table
 
     names = [escape(a.name) for a in data.adapters]
     few = len(names) <= FEW
+    table = Table.grid(padding=(0, 2))
+    for question, text in data.answer.lines():
+        table.add_row(f"[bold]{question}[/bold]", escape(text))
+    console.print(table)
+    console.print()
     console.print(_adapter_table(data) if few else _library(data))
     if data.total.pairs:
-        heads = ["pair", "common", "cosine", "keys shared (chance)", "outputs shared (chance)", "2nd on 1st's keys",
-                 "1st on 2nd's"]  # fmt: skip
+        heads = ["pair", "common", "cosine", "keys (chance)", "outputs (chance)", "2nd on 1st", "1st on 2nd"]
         table = Table(
             *heads, title="\npairs" if few else "\nworst pairs", title_justify="left", box=None, pad_edge=False
         )
@@ -98,13 +113,15 @@ def print_report(console: Any, data: AuditReport, every_module: bool = False) ->
             limit = "any number" if x.mean_limit is None else str(x.mean_limit)
             table.add_row(escape(short(x.prompt, 40)), *(f"{c:+.2f}" for c in cells), limit, reach(x))
         console.print(table)
-    console.print("\nverdict")
+    if not why:
+        console.print("\nreasons, claims and limits: --why; plots: --html FILE; all numbers: --json FILE")
+        return
+    console.print("\nwhy")
     table = Table.grid(padding=(0, 1))
     for line in data.verdict:
         mark = {"fine": "+", "warning": "!", "limit": "x"}[line.level]
         table.add_row(mark, escape(line.text))
-        if few:
-            table.add_row("", f"[dim]{line.claim}: {escape(line.limits)}[/dim]")
+        table.add_row("", f"[dim]{line.claim}: {escape(line.limits)}[/dim]")
     console.print(table)
 
 
