@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from empirical.adapters import identity
 from empirical.adapters import merge as merging
-from empirical.adapters.files import SAFE, write_adapter
+from empirical.adapters.files import SAFE, module_names, write_adapter
 from empirical.adapters.identity import Comparison, IdentityReport, Intended, misstored, rounding
 from empirical.adapters.inputs import candidates, outputs, spelled_out
 from empirical.adapters.merge import IdentityFailed, Written, merge
@@ -75,11 +75,12 @@ FAULTS = {
 
 
 @pytest.fixture
-def parts(save_adapter: Save) -> Callable[[str], list[Path]]:
+def parts(save_adapter: Save) -> Callable[..., list[Path]]:
     """Two adapters for a base; of ranks that make factors of the merge square."""
 
-    def make(architecture: str) -> list[Path]:
-        return [save_adapter(f"{architecture}{i}", architecture, i, r=16, **BASES[architecture]) for i in (1, 2)]
+    def make(architecture: str, **fewer: Any) -> list[Path]:
+        options = BASES[architecture] | fewer
+        return [save_adapter(f"{architecture}{i}", architecture, i, r=16, **options) for i in (1, 2)]
 
     return make
 
@@ -149,31 +150,58 @@ def plant_file(monkeypatch: pytest.MonkeyPatch, fault: Callable[[Tensors], None]
     monkeypatch.setattr(merging, "write_adapter", wrong)
 
 
-def plant_sum(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
+def plant_sum(monkeypatch: pytest.MonkeyPatch, fault: Callable[[Tensors], None]) -> None:
     """In the computation, so that the intended factors are wrong as well."""
     right = merging.merge_module
+    planted: Tensors = {}
 
-    def wrong(*arguments: Any) -> Any:
-        stored, shape = right(*arguments)
+    def wrong(adapters: Any, weights: Any, name: str, *how: Any) -> Any:
+        if not planted:
+            for n in module_names(adapters):
+                exact = right(adapters, weights, n, *how)[0].exact
+                assert exact is not None
+                planted.update({f"{n}.lora_A": exact.A.clone(), f"{n}.lora_B": exact.B.clone()})
+            fault(planted)
+        stored, shape = right(adapters, weights, name, *how)
         assert stored.exact is not None
-        exact = stored.exact._replace(B=stored.exact.B * factor)
-        return stored._replace(B=exact.B.to(stored.B.dtype), exact=exact), shape
+        a, b = planted[f"{name}.lora_A"], planted[f"{name}.lora_B"]
+        exact = stored.exact._replace(A=a, B=b)
+        return stored._replace(A=a.to(stored.A.dtype), B=b.to(stored.B.dtype), exact=exact), shape
 
     monkeypatch.setattr(merging, "merge_module", wrong)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize(
+    ("architecture", "targets"),
+    [("llama", ["q_proj", "down_proj"]), ("vision", ["q_proj", "fc1"]), ("encoder-decoder", ["q", "wo"]),
+     ("experts", ["q_proj"])],
+)  # fmt: skip
 def test_a_fault_stops_the_merge(
-    fault: str, dtype: str, parts: Any, tiny_base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folders = parts("llama")
-    plant_file(monkeypatch, FAULTS[fault])
-    with pytest.raises(IdentityFailed, match=r"nothing was written: .*expected the factors of the sum") as caught:
-        merge(folders, [0.7, -1.3], tmp_path / "c", Written(dtype=dtype), base=tiny_base("llama"))
-    assert caught.value.report.identity is not None
-    assert caught.value.report.identity.verdict == "failed"
-    assert sorted(tmp_path.iterdir()) == sorted(folders)
+    architecture: str, targets: list[str], dtype: str, parts: Any, tiny_base: Base, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """On the command line: planted in the file it is seen there, planted in the sum it is seen in the products."""
+    folders = [str(f) for f in parts(architecture, targets=targets)]
+    tiny_base(architecture).save_pretrained(str(tmp_path / "base"))
+    before = sorted(tmp_path.iterdir())
+    command = ["merge", *folders, "--weights=0.7,-1.3", "-o", str(tmp_path / "c"), "--dtype", dtype, "--json", "-"]
+    faults = ["0", "-1x", "0.99x", "1.01x", "dropped", "exchanged", "transposed"]
+    for name in faults if dtype == "float32" else ["0", "-1x", "0.5x", "1.5x"]:
+        for plant, seen in (
+            (plant_file, "expected the factors of the sum"),
+            (plant_sum, "expected the sum of the parts"),
+        ):
+            with monkeypatch.context() as patched:
+                plant(patched, FAULTS[name])
+                status = main([*command, "--base", str(tmp_path / "base")])
+            captured = capsys.readouterr()
+            assert (status, json.loads(captured.out)["identity"]["verdict"]) == (1, "failed"), (name, seen)
+            assert "identity test failed, nothing was written: " in captured.err
+            assert seen in captured.err
+            assert sorted(tmp_path.iterdir()) == before
+    assert main([*command, "--base", str(tmp_path / "base")]) == 0
+    assert json.loads(capsys.readouterr().out)["identity"]["verdict"] == "passed"
 
 
 @pytest.mark.parametrize("limit", [identity.DOUBLE_LIMIT, 0])
@@ -186,7 +214,7 @@ def test_a_wrong_sum_is_seen_in_products_and_outputs(
     made = merge(folders, [0.7, -1.3], tmp_path / "c", base=tiny_base("llama"))
     assert made.identity is not None
     assert made.identity.verdict == "passed"
-    plant_sum(monkeypatch, 1.01)
+    plant_sum(monkeypatch, scaled(1.01))
     with pytest.raises(IdentityFailed) as caught:
         merge(folders, [0.7, -1.3], tmp_path / "d", base=tiny_base("llama"))
     found = caught.value.report.identity
@@ -213,7 +241,7 @@ def test_what_cannot_be_decided_says_so(
     assert (tmp_path / "c" / SAFE).is_file()
     assert main(["merge", *folders, "-o", str(tmp_path / "d"), "--base", str(tmp_path / "base")]) == 3
     assert "identity test undecided: the base could not be run" in capsys.readouterr().out
-    plant_sum(monkeypatch, 0.99)
+    plant_sum(monkeypatch, scaled(0.99))
     assert main(["merge", *folders, "-o", str(tmp_path / "e"), *common]) == 1
     captured = capsys.readouterr()
     assert json.loads(captured.out)["identity"]["verdict"] == "failed"
