@@ -115,10 +115,15 @@ class LowRank:
             values[: computed.size] = computed
         return values
 
-    def tolerance(self) -> float:
-        """Absolute error of :meth:`singular_values`; what :meth:`rank` counts as zero."""
+    def tolerance(self, shape: tuple[int, int] | None = None) -> float:
+        """Absolute error of :meth:`singular_values`; what :meth:`rank` counts as zero.
+
+        Args:
+            shape: (out, in) of the update that this one stands for in other coordinates (:meth:`compress`): the
+                rounding is that of the large factors.
+        """
         _, _, left_norm, right_norm = self._balance()
-        return rank_tolerance((*self.shape, self.columns), left_norm * right_norm)
+        return rank_tolerance((*(shape or self.shape), self.columns), left_norm * right_norm)
 
     def rank(self, tol: float | None = None) -> int:
         """Number of singular values above `tol`; by default above their rounding error.
@@ -164,25 +169,21 @@ class LowRank:
 
     def row_basis(self) -> Array:
         """Orthonormal rows (rank x in) spanning the row space: the directions of keys that it reads."""
-        core = self.core()
-        return self._leading(core, left=False)
+        return self.svd()[2]
 
     def column_basis(self) -> Array:
         """Orthonormal columns (out x rank) spanning the column space: the directions that it writes."""
-        core = self.core()
-        return self._leading(core, left=True)
+        return self.svd()[0]
 
-    def _leading(self, core: Core, left: bool) -> Array:
+    def svd(self, shape: tuple[int, int] | None = None) -> tuple[Array, Array, Array]:
+        """(U, values, V^T) with the singular values above :meth:`tolerance`; `shape` as there."""
+        core = self.core()
         if not core.core.size:
-            return np.zeros((self.shape[0], 0)) if left else np.zeros((0, self.shape[1]))
-        u, values, vt = np.linalg.svd(core.core)
-        kept = int(np.count_nonzero(values > rank_tolerance((*self.shape, self.columns), core.magnitude)))
-        vectors: Array
-        if left:
-            vectors = core.tall_left @ (core.mix_left @ u[:, :kept])
-        else:
-            vectors = (vt[:kept] @ core.mix_right) @ core.wide_right
-        return vectors
+            return np.zeros((self.shape[0], 0)), np.zeros(0), np.zeros((0, self.shape[1]))
+        u, values, vt = np.linalg.svd(core.core, full_matrices=False)
+        kept = int(np.count_nonzero(values > rank_tolerance((*(shape or self.shape), self.columns), core.magnitude)))
+        left = core.tall_left @ (core.mix_left @ u[:, :kept])
+        return left, values[:kept], (vt[:kept] @ core.mix_right) @ core.wide_right
 
     @staticmethod
     def combine(updates: Sequence[LowRank], weights: Sequence[float]) -> LowRank:
@@ -272,20 +273,24 @@ def _thin_qr(columns: Array, scales: Array) -> tuple[Array, Array, Array]:
 _WELL = 1e3
 
 
+def triangle(gram: Array) -> Array | None:
+    """Upper R with ``R^T R == gram``, the inner products of some columns; None where these are not well apart."""
+    norms = np.sqrt(np.diag(gram))
+    if not np.all((norms > 1e-140) & (norms < 1e140)):
+        return None
+    cosines = gram / norms / norms[:, None]
+    try:
+        np.linalg.cholesky(cosines - np.eye(len(gram)) / _WELL)
+        return np.asarray(np.linalg.cholesky(cosines).T * norms)
+    except np.linalg.LinAlgError:
+        return None
+
+
 def _triangle(columns: Array) -> Array:
     """R with ``R^T R == columns^T columns``: by Cholesky where columns are tall and well apart, else by Householder."""
     rows, width = columns.shape
-    if 0 < 4 * width <= rows:
-        gram = columns.T @ columns
-        norms = np.sqrt(np.diag(gram))
-        if np.all((norms > 1e-140) & (norms < 1e140)):
-            cosines = gram / norms / norms[:, None]
-            try:
-                np.linalg.cholesky(cosines - np.eye(width) / _WELL)
-                return np.asarray(np.linalg.cholesky(cosines).T * norms)
-            except np.linalg.LinAlgError:
-                pass
-    return np.asarray(np.linalg.qr(columns, mode="r"))
+    found = triangle(columns.T @ columns) if 0 < 4 * width <= rows else None
+    return np.asarray(np.linalg.qr(columns, mode="r")) if found is None else found
 
 
 def _divide(columns: Array, lower: Array) -> Array:

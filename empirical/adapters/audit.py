@@ -12,19 +12,21 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from empirical.adapters.advice import verdict
 from empirical.adapters.answer import answer
 from empirical.adapters.base import BaseWeights
-from empirical.adapters.files import Adapter, Module, check_weights, module_names, natural, read_all
+from empirical.adapters.files import Adapter, check_weights, module_names, natural, read_all
+from empirical.adapters.joint import Meeting, Part, angles, compressed, meeting, workers
+from empirical.adapters.library import FEW
 from empirical.adapters.peft_types import (
     CLOSED_TYPES,
     DENSE_LIMIT,
@@ -34,16 +36,15 @@ from empirical.adapters.peft_types import (
     TRIMMED,
     TYPES,
     Draw,
-    Factors,
     Plan,
+    Wanted,
     closed_error,
     combined_dense,
     combined_factors,
     distance,
+    factor_errors,
     peft_version,
     plan,
-    pruned,
-    widened,
 )
 from empirical.adapters.report import (
     AdapterSummary,
@@ -68,7 +69,7 @@ from empirical.adapters.report import (
 )
 from theory.approximation import spectral_rank
 from theory.lowrank import LowRank
-from theory.merging import factor_average, interference_bound
+from theory.merging import factor_average
 from theory.numerics import Array, integer, require
 
 ENERGY = 0.95
@@ -82,38 +83,20 @@ class Settings:
         rank: the loss of a merge kept at this rank is reported; by default the largest rank of a part.
         density: of peft's pruning combination types; seed: of its random ones.
         dense: also compute peft's dense types on modules of any size (slow).
+        by_module: report pairs module by module too; by default those of up to :data:`FEW` adapters.
     """
 
     rank: int | None = None
     density: float = 0.5
     dense: bool = False
     seed: int = 0
+    by_module: bool | None = None
 
     def __post_init__(self) -> None:
         if self.rank is not None:
             integer(self.rank, "rank", 1)
         require(0.0 < self.density <= 1.0, "density", "a share in (0, 1]", self.density)
         integer(self.seed, "seed", 0)
-
-
-class Part(NamedTuple):
-    """One adapter's update of one module in compressed coordinates, decomposed."""
-
-    adapter: int
-    update: LowRank
-    left: Array
-    values: Array
-    right: Array
-
-    @property
-    def rank(self) -> int:
-        """Numerical rank."""
-        return int(self.values.size)
-
-    @property
-    def norm(self) -> float:
-        """Frobenius norm."""
-        return float(np.linalg.norm(self.values))
 
 
 def audit(
@@ -150,12 +133,13 @@ def audit(
     names = sorted(module_names(adapters), key=natural)
     rank = settings.rank or max(m.r for a in adapters for m in a.modules.values())
     measure = _Measure(adapters, chosen, replace(settings, rank=rank), known, _plans(adapters, names, known, settings))
-    modules = []
-    workers = min(4, os.cpu_count() or 1)
-    with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
+    modules: list[ModuleReport] = []
+    together = Together(len(adapters))
+    with warnings.catch_warnings(), workers(min(4, os.cpu_count() or 1)) as pool:
         warnings.simplefilter("ignore")  # peft says that a density of 1 prunes nothing
-        for found in pool.map(measure.module, names):
+        for found, met in pool(measure.module, names):
             modules.append(found)
+            together.add(met)
             if progress is not None:
                 progress(len(modules), len(names))
     probes = None
@@ -172,12 +156,10 @@ def audit(
         answer=Answer(),
         adapters=tuple(_summary(a) for a in adapters),
         modules=tuple(modules),
-        total=measure.total(modules),
+        total=measure.total(modules, together),
         probe=probes,
         verdict=(),
     )
-    for a in adapters:
-        a.close()
     return replace(report, answer=answer(report), verdict=tuple(verdict(report)))
 
 
@@ -199,6 +181,7 @@ def _summary(adapter: Adapter) -> AdapterSummary:
         dtypes=tuple(sorted({m.dtype for m in modules})),
         modules=len(modules),
         parameters=sum(m.r * (m.out + m.inner) for m in modules),
+        notes=tuple(adapter.notes),
     )
 
 
@@ -220,13 +203,12 @@ def _plans(adapters: Sequence[Adapter], names: Sequence[str], base: BaseWeights,
 
 
 class _Sum(NamedTuple):
-    """The wanted sum in one module: the parts as stored, the sum of their updates, its singular values."""
+    """The wanted sum in one module: its parts as stored and compressed, the sum of the latter, its singular values."""
 
     name: str
-    factors: Factors
+    parts: Wanted
     updates: list[LowRank]
-    weights: list[float]
-    total: LowRank
+    dense: Array
     values: Array
 
 
@@ -240,22 +222,25 @@ class _Measure:
     base: BaseWeights
     plans: dict[str, Plan]
 
-    def module(self, name: str) -> ModuleReport:
-        """One module that some adapter touches."""
+    def module(self, name: str) -> tuple[ModuleReport, Meeting]:
+        """One module that some adapter touches, and what its pairs do to each other."""
         owners = [i for i, a in enumerate(self.adapters) if name in a.modules]
         shape = self.adapters[owners[0]].modules[name]
-        factors = [self.adapters[i].factors(name) for i in owners]
-        full = [
-            LowRank(b.double().numpy(), a.double().numpy(), self.adapters[i].modules[name].scale)
-            for i, (a, b) in zip(owners, factors, strict=True)
-        ]
-        weights = [self.weights[i] for i in owners]
-        parts = _parts(owners, full)
-        total = LowRank.combine(full, weights)
-        small = LowRank.combine([p.update for p in parts], weights)
-        values: Array = np.asarray(np.linalg.svd(small.dense(), compute_uv=False))
-        wanted = _Sum(name, factors, full, weights, total, values[values > total.tolerance()])
+        size = (shape.out, shape.inner)
+        raw = Wanted(
+            [self.adapters[i].factors(name) for i in owners],
+            [self.adapters[i].modules[name].scale for i in owners],
+            [self.weights[i] for i in owners],
+        )
+        updates = compressed(raw.factors, raw.scales)
+        parts = [Part(i, u, *u.svd(size)) for i, u in zip(owners, updates, strict=True)]
+        total = LowRank.combine(updates, raw.weights)
+        dense = total.dense()
+        values: Array = np.asarray(np.linalg.svd(dense, compute_uv=False))
+        wanted = _Sum(name, raw, updates, dense, values[values > total.tolerance(size)])
+        met = meeting(parts, *size)
         base_norm = self.base.norm(name)
+        shown = self.settings.by_module or (self.settings.by_module is None and len(self.adapters) <= FEW)
         return ModuleReport(
             name=name,
             kind=shape.kind,
@@ -263,11 +248,12 @@ class _Measure:
             inner=shape.inner,
             base_norm=base_norm,
             parts=tuple(_part(p, self.adapters[p.adapter].modules[name].r, base_norm) for p in parts),
-            pairs=tuple(_pair(p, q, shape) for i, p in enumerate(parts) for q in parts[i + 1 :]),
+            keys_shared=float(met.keys[_above(parts)].max()) if len(parts) > 1 else None,
+            pairs=tuple(_pairs(parts, met)) if shown else None,
             merge=self._merge(wanted),
             mean=_mean(parts, len(self.adapters)),
             combinations=self._combinations(wanted),
-        )
+        ), met
 
     def _merge(self, wanted: _Sum) -> SumReport:
         norm = float(np.linalg.norm(wanted.values))
@@ -281,19 +267,36 @@ class _Measure:
         )
 
     def _combinations(self, wanted: _Sum) -> dict[str, ModuleCombination | None]:
-        seed, density = self.settings.seed, self.settings.density
-        plain = wanted._replace(factors=widened(wanted.factors))
-        trimmed = plain
-        if any(k in self.plans and self.plans[k].refused is None for k in TRIMMED):
-            trimmed = plain._replace(factors=pruned(plain.factors, density))
-        return {
-            kind: _combination(how, trimmed, Draw(wanted.name, seed))
-            if kind in TRIMMED
-            else _combination(how, plain, Draw(wanted.name, seed, density))
-            for kind, how in self.plans.items()
-        }
+        """The error of each of peft's combinations in one module; None where peft does not get there."""
+        live = [p for p in self.plans.values() if p.refused is None and wanted.name not in p.dropped]
+        draw = Draw(wanted.name, self.settings.seed, self.settings.density)
+        norm = float(np.linalg.norm(wanted.values))
+        pruning = [p for p in live if p.kind in (*TRIMMED, *RANDOM) and p.kind in FACTOR_TYPES]
+        errors: dict[str, float | str] = dict(factor_errors(pruning, wanted.parts, norm, draw)) if pruning else {}
+        for how in live:
+            try:
+                if how.kind in CLOSED_TYPES:
+                    errors[how.kind] = closed_error(how, wanted.values)
+                elif how.kind == "linear":
+                    errors[how.kind] = _linear(how, wanted)
+                elif how.kind in DENSE_TYPES:
+                    errors[how.kind] = distance(combined_dense(how, wanted.parts, draw), wanted.parts)
+            except ValueError as reason:
+                errors[how.kind] = str(reason)
+        found: dict[str, ModuleCombination | None] = {}
+        for kind, how in self.plans.items():
+            error = errors.get(kind)
+            if how.refused is not None:
+                found[kind] = None
+            elif wanted.name in how.dropped:
+                found[kind] = ModuleCombination(norm, True, None)
+            elif isinstance(error, str):
+                found[kind] = ModuleCombination(None, False, error)
+            else:
+                found[kind] = ModuleCombination(error, False, None)
+        return found
 
-    def total(self, modules: Sequence[ModuleReport]) -> Total:
+    def total(self, modules: Sequence[ModuleReport], together: Together) -> Total:
         """All modules together."""
         wanted = math.hypot(*(m.merge.norm for m in modules))
         lost = math.hypot(*((m.merge.truncation or 0.0) * m.merge.norm for m in modules))
@@ -303,7 +306,7 @@ class _Measure:
             modules=len(modules),
             norm=wanted,
             adapters=tuple(_adapter_total(i, modules) for i in range(count)),
-            pairs=tuple(_pair_total(i, j, modules) for i in range(count) for j in range(i + 1, count)),
+            pairs=tuple(together.pair(i, j) for i in range(count) for j in range(i + 1, count)),
             merge=SumTotal(
                 largest_rank=max(m.merge.rank for m in modules),
                 smallest_rank=min(m.merge.rank for m in modules),
@@ -314,16 +317,6 @@ class _Measure:
             mean=MeanTotal(count, 1.0 / count, 1.0 / count**2, _factor_total(modules)),
             combinations={kind: _combination_total(p, modules, wanted) for kind, p in self.plans.items()},
         )
-
-
-def _parts(owners: Sequence[int], updates: Sequence[LowRank]) -> list[Part]:
-    """The updates in coordinates of their joint spaces, each with its singular value decomposition."""
-    parts = []
-    for owner, full, small in zip(owners, updates, LowRank.compress(updates), strict=True):
-        u, values, vt = np.linalg.svd(small.dense(), full_matrices=False)
-        kept = int(np.count_nonzero(values > full.tolerance()))  # the rounding is that of the large factors
-        parts.append(Part(owner, small, u[:, :kept], values[:kept], vt[:kept]))
-    return parts
 
 
 def _ratio(part: float, whole: float) -> float | None:
@@ -349,84 +342,59 @@ def _part(part: Part, r: int, base_norm: float | None) -> PartReport:
     )
 
 
-def _pair(one: Part, two: Part, shape: Module) -> PairReport:
-    product = one.update.inner(two.update)
-    size = one.norm * two.norm
-    return PairReport(
-        first=one.adapter,
-        second=two.adapter,
-        cosine=product / size if size else 0.0,
-        keys=_overlap(one.right.T, two.right.T, shape.inner),
-        outputs=_overlap(one.left, two.left, shape.out),
-        second_on_first=_interference(one, two),
-        first_on_second=_interference(two, one),
-    )
+def _above(parts: Sequence[Part]) -> tuple[Array, Array]:
+    """Every pair once."""
+    return np.triu_indices(len(parts), 1)
 
 
-def _overlap(one: Array, two: Array, width: int) -> Overlap:
-    """Two subspaces by orthonormal columns: the share that they have in common, the angles, and what chance gives.
-
-    The share is the mean squared cosine of the principal angles; for independent random subspaces its mean is
-    (larger dimension) / width.
-    """
-    if not one.shape[1] or not two.shape[1]:
-        return Overlap(0.0, 0.0, ())
-    cosines = np.clip(np.linalg.svd(one.T @ two, compute_uv=False), 0.0, 1.0)
-    chance = max(one.shape[1], two.shape[1]) / width
-    return Overlap(float(np.mean(cosines**2)), chance, tuple(np.degrees(np.arccos(cosines)).tolist()))
-
-
-def _interference(own: Part, other: Part) -> Interference:
-    """What `other` does to keys that `own` reads, relative to the most that `own` does to a key of the same length.
-
-    ``bound`` is ``s ||B||_2 ||A k||`` for the worst unit key in the row space of `own` (claim interference),
-    ``largest`` the norm of the change at its own worst key there: the exact maximum.
-    """
-    if not own.rank or not other.rank:
-        return Interference(0.0, 0.0)
-    read = other.update.A @ own.right.T
-    _, _, vt = np.linalg.svd(read)
-    (bound,) = interference_bound([other.update], vt[0] @ own.right)
-    done = (other.left * other.values) @ (other.right @ own.right.T)
-    strength = float(own.values[0])
-    return Interference(bound / strength, float(np.linalg.norm(done, 2)) / strength)
+def _pairs(parts: Sequence[Part], met: Meeting) -> Iterator[PairReport]:
+    for i, j in zip(*_above(parts), strict=True):
+        one, two = parts[i], parts[j]
+        size = one.norm * two.norm
+        yield PairReport(
+            first=one.adapter,
+            second=two.adapter,
+            cosine=float(met.inner[i, j]) / size if size else 0.0,
+            keys=Overlap(float(met.keys[i, j]), float(met.keys_chance[i, j]), angles(one.right, two.right)),
+            outputs=Overlap(
+                float(met.outputs[i, j]), float(met.outputs_chance[i, j]), angles(one.left.T, two.left.T)
+            ),
+            second_on_first=Interference(float(met.bound[i, j]), float(met.largest[i, j])),
+            first_on_second=Interference(float(met.bound[j, i]), float(met.largest[j, i])),
+        )  # fmt: skip
 
 
 def _mean(parts: Sequence[Part], count: int) -> MeanReport:
     """The uniform mean of all adapters: what it keeps of each, and what averaging the factors makes of it."""
+    updates = [p.update for p in parts]
     shares = [1.0 / count] * len(parts)
-    mean = LowRank.combine([p.update for p in parts], shares)
-    norm = mean.norm()
-    found = MeanReport(norm, tuple(_ratio(mean.inner(p.update), p.norm**2) for p in parts), None, None)
-    if len({(p.update.columns, p.update.scale) for p in parts}) > 1:
-        return found
-    averaged = factor_average([p.update for p in parts], shares, "plain")
-    off = LowRank.combine([averaged, mean], [1.0, -1.0])
-    size = off.norm()
-    return replace(
-        found,
-        factor_error=_ratio(0.0 if size <= off.tolerance() else size, norm),
-        factor_kept=tuple(_ratio(averaged.inner(p.update), p.norm**2) for p in parts),
-    )
+    mean = LowRank.combine(updates, shares)
+    whole = mean.dense()
+    norm = float(np.linalg.norm(whole))
+    kept = _kept(whole, parts)
+    if len({(u.columns, u.scale) for u in updates}) > 1:
+        return MeanReport(norm, kept, None, None)
+    averaged = factor_average(updates, shares, "plain")
+    made = averaged.dense()
+    size = float(np.linalg.norm(made - whole))
+    floor = LowRank.combine([averaged, mean], [1.0, -1.0]).tolerance()
+    return MeanReport(norm, kept, _ratio(0.0 if size <= floor else size, norm), _kept(made, parts))
 
 
-def _combination(how: Plan, wanted: _Sum, draw: Draw) -> ModuleCombination | None:
-    """The error of one of peft's combinations in one module; None where peft does not get there."""
-    if how.refused is not None:
-        return None
-    values = wanted.values
-    if wanted.name in how.dropped:
-        return ModuleCombination(float(np.linalg.norm(values)), True, None)
-    try:
-        if how.kind in CLOSED_TYPES:
-            return ModuleCombination(closed_error(how, values), False, None)
-        if how.kind in FACTOR_TYPES:
-            made = combined_factors(how, wanted.updates, wanted.factors, wanted.weights, draw)
-        else:
-            made = combined_dense(how, wanted.updates, wanted.weights, draw)
-    except ValueError as reason:
-        return ModuleCombination(None, False, str(reason))
-    return ModuleCombination(distance(made, wanted.total, float(values @ values)), False, None)
+def _kept(whole: Array, parts: Sequence[Part]) -> tuple[float | None, ...]:
+    """Per part: projection of `whole` on its update, relative to it."""
+    found = []
+    for p in parts:
+        product = p.update.scale * float(np.sum((p.update.B.T @ whole) * p.update.A))
+        found.append(_ratio(product, p.norm**2))
+    return tuple(found)
+
+
+def _linear(how: Plan, wanted: _Sum) -> float:
+    """peft's ``linear`` adds factors, which commutes with compressing them."""
+    small = [(torch.from_numpy(np.array(u.A)), torch.from_numpy(np.array(u.B))) for u in wanted.updates]
+    a, b = combined_factors(how, wanted.parts._replace(factors=small))
+    return float(np.linalg.norm(how.scale * (b @ a).numpy() - wanted.dense))
 
 
 # ---------------------------------------------------------------- totals
@@ -448,32 +416,51 @@ def _adapter_total(index: int, modules: Sequence[ModuleReport]) -> AdapterTotal:
     )
 
 
-def _pair_total(i: int, j: int, modules: Sequence[ModuleReport]) -> PairTotal:
-    norms = [{p.adapter: p.norm for p in m.parts} for m in modules]
-    found = [(n, p) for m, n in zip(modules, norms, strict=True) for p in m.pairs if (p.first, p.second) == (i, j)]
-    pairs = [p for _, p in found]
-    product = sum(p.cosine * n[i] * n[j] for n, p in found)
-    whole = math.sqrt(sum(n.get(i, 0.0) ** 2 for n in norms) * sum(n.get(j, 0.0) ** 2 for n in norms))
+class Together:
+    """Pairs over all modules, from the meetings in each."""
 
-    def mean(values: list[float]) -> float | None:
-        return float(np.mean(values)) if values else None
+    def __init__(self, count: int) -> None:
+        def table() -> Array:
+            return np.zeros((count, count))
 
-    def way(seen: list[Interference]) -> InterferenceTotal:
-        most = (max((x.largest for x in seen), default=None), max((x.bound for x in seen), default=None))
-        return InterferenceTotal(mean([x.largest for x in seen]), *most)
+        self.common, self.squares = table().astype(int), np.zeros(count)
+        self.sums = {key: table() for key in Meeting._fields[1:]}
+        self.most = {key: table() for key in ("largest", "bound")}
 
-    return PairTotal(
-        first=i,
-        second=j,
-        common_modules=len(pairs),
-        cosine=product / whole if whole else 0.0,
-        keys_share=mean([p.keys.share for p in pairs]),
-        keys_chance=mean([p.keys.chance for p in pairs]),
-        outputs_share=mean([p.outputs.share for p in pairs]),
-        outputs_chance=mean([p.outputs.chance for p in pairs]),
-        second_on_first=way([p.second_on_first for p in pairs]),
-        first_on_second=way([p.first_on_second for p in pairs]),
-    )
+    def add(self, met: Meeting) -> None:
+        """One more module."""
+        here = np.ix_(met.owners, met.owners)
+        self.common[here] += 1
+        self.squares[met.owners] += np.diag(met.inner)
+        for key, table in self.sums.items():
+            table[here] += getattr(met, key)
+        for key, table in self.most.items():
+            table[here] = np.maximum(table[here], getattr(met, key))
+
+    def pair(self, i: int, j: int) -> PairTotal:
+        """Two adapters."""
+        count = int(self.common[i, j])
+        whole = math.sqrt(self.squares[i] * self.squares[j])
+
+        def mean(key: str, one: int = i, two: int = j) -> float | None:
+            return float(self.sums[key][one, two]) / count if count else None
+
+        def way(own: int, other: int) -> InterferenceTotal:
+            most = (float(self.most[key][own, other]) if count else None for key in ("largest", "bound"))
+            return InterferenceTotal(mean("largest", own, other), *most)
+
+        return PairTotal(
+            first=i,
+            second=j,
+            common_modules=count,
+            cosine=float(self.sums["inner"][i, j]) / whole if whole else 0.0,
+            keys_share=mean("keys"),
+            keys_chance=mean("keys_chance"),
+            outputs_share=mean("outputs"),
+            outputs_chance=mean("outputs_chance"),
+            second_on_first=way(i, j),
+            first_on_second=way(j, i),
+        )
 
 
 def _factor_total(modules: Sequence[ModuleReport]) -> float | None:

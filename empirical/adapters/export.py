@@ -103,8 +103,6 @@ def export(
     except BaseException:
         Path(draft).unlink(missing_ok=True)
         raise
-    finally:
-        found.close()
     return Exported(target.name, found.name, architecture, len(names), alpha, dtype)
 
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 
 from empirical.adapters.names import PREFIX, converted, doubtful, factor, module_name, said_base
@@ -222,6 +223,14 @@ class Module:
     nest: int = 0
 
 
+class Entry(NamedTuple):
+    """A tensor of a file: shape, format (uint8 where it is none of those read) and the byte where it starts."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    place: int = 0
+
+
 @dataclass
 class Adapter:
     """An adapter on disk: configuration and modules; :meth:`update` reads the factors of one.
@@ -242,21 +251,23 @@ class Adapter:
     modules: dict[str, Module] = field(default_factory=dict)
     copies: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    _header: dict[str, tuple[tuple[int, ...], torch.dtype]] = field(default_factory=dict)
+    _header: dict[str, Entry] = field(default_factory=dict)
     _factors: dict[str, str] = field(default_factory=dict)
     _loaded: dict[str, torch.Tensor] = field(default_factory=dict)
-    _handle: Any = None
 
     def tensor(self, key: str) -> torch.Tensor:
-        """One tensor of the file."""
+        """One tensor of the file, read into memory of its own: a map of the file would stay there as a whole."""
         if key in self._loaded:
             return self._loaded[key]
-        if self._handle is None:
+        shape, dtype, place = self._header[key]
+        if dtype not in DTYPES:
             from safetensors import safe_open
 
-            self._handle = safe_open(str(self.path / SAFE), framework="pt", device="cpu")
-        tensor: torch.Tensor = self._handle.get_tensor(key)
-        return tensor
+            with safe_open(str(self.path / SAFE), framework="pt", device="cpu") as handle:
+                tensor: torch.Tensor = handle.get_tensor(key)
+            return tensor
+        raw = np.fromfile(self.path / SAFE, np.uint8, dtype.itemsize * math.prod(shape), offset=place)
+        return torch.from_numpy(raw).view(dtype).reshape(shape)
 
     def factors(self, module: str) -> tuple[torch.Tensor, torch.Tensor]:
         """(A, B) of one module as they are stored, checked to be finite.
@@ -283,10 +294,6 @@ class Adapter:
         """The update of one module in float64, out x in."""
         a, b = self.factors(module)
         return LowRank(b.double().numpy(), a.double().numpy(), self.modules[module].scale)
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._handle = None
 
 
 def locate(where: str | os.PathLike[str]) -> Path:
@@ -365,8 +372,8 @@ def _tell_apart(adapters: Sequence[Adapter], given: Sequence[str | os.PathLike[s
         adapter.name = f"{short}#{final[: i + 1].count(final[i])}" if twice else final[i]
 
 
-def _header(path: Path, name: str) -> tuple[dict[str, tuple[tuple[int, ...], torch.dtype]], dict[str, torch.Tensor]]:
-    """Shapes and formats by key; for a pickle also the tensors, which were all read."""
+def _header(path: Path, name: str) -> tuple[dict[str, Entry], dict[str, torch.Tensor]]:
+    """What the file holds, by key; for a pickle also the tensors, which were all read."""
     safe, pickle = path / SAFE, path / PICKLE
     require(safe.is_file() or pickle.is_file(), name, f"{SAFE} or {PICKLE}", "neither")
     if safe.is_file():
@@ -376,7 +383,13 @@ def _header(path: Path, name: str) -> tuple[dict[str, tuple[tuple[int, ...], tor
         try:
             with safe_open(str(safe), framework="pt", device="cpu") as handle:
                 slices = {key: handle.get_slice(key) for key in handle.keys()}  # noqa: SIM118
-                return {k: (tuple(s.get_shape()), named.get(s.get_dtype(), torch.uint8)) for k, s in slices.items()}, {}
+            with safe.open("rb") as file:  # whole and in order, as the library has just checked
+                size = int.from_bytes(file.read(8), "little")
+                places = {k: v["data_offsets"][0] for k, v in json.loads(file.read(size)).items() if k in slices}
+            return {
+                k: Entry(tuple(s.get_shape()), named.get(s.get_dtype(), torch.uint8), 8 + size + places[k])
+                for k, s in slices.items()
+            }, {}
         except (SafetensorError, OSError, ValueError) as error:
             raise ValueError(f"{name}: expected a whole {SAFE}, got {_brief(error)}") from error
     try:
@@ -388,7 +401,7 @@ def _header(path: Path, name: str) -> tuple[dict[str, tuple[tuple[int, ...], tor
         plain = isinstance(key, str) and type(value) in (torch.Tensor, torch.nn.Parameter)
         require(plain and value.layout == torch.strided, name, "tensors by name", f"{key!r}: {type(value).__name__}")
     tensors = {k: v.detach() for k, v in loaded.items()}
-    return {k: (tuple(v.shape), v.dtype) for k, v in tensors.items()}, tensors
+    return {k: Entry(tuple(v.shape), v.dtype) for k, v in tensors.items()}, tensors
 
 
 _SAFE_DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
@@ -473,7 +486,7 @@ def settle(adapter: Adapter, model: torch.nn.Module) -> None:
         keys[key] = value if isinstance(value, str) else key
         if isinstance(value, torch.Tensor):
             adapter._loaded[key] = value
-            adapter._header[key] = (tuple(value.shape), value.dtype)
+            adapter._header[key] = Entry(tuple(value.shape), value.dtype)
             adapter._factors[key] = key
     moved = [(new, old) for new, old in keys.items() if new != old]
     made = sum(isinstance(v, torch.Tensor) for v in found.keys.values())
@@ -570,7 +583,7 @@ def _modules(adapter: Adapter, module: str, keys: Mapping[str, str], bare: _Bare
     require(whole, where, "both factors, A and B", ", ".join(sorted(keys)))
     pair = (keys["A"], keys["B"]) if kind == "linear" else (keys["embedding_A"], keys["embedding_B"])
     for key in pair:
-        shape, dtype = header[key]
+        shape, dtype, _ = header[key]
         require(dtype in DTYPES, where, "factors in float16, bfloat16, float32 or float64", f"another format in {key}")
         require(
             shape != (0,), where, "factors",

@@ -172,8 +172,6 @@ def fold(
                 f"{worst.measured:.3g}; nothing was written"
             )
         draft.publish()
-    for adapter in adapters:
-        adapter.close()
     return report
 
 

@@ -440,7 +440,6 @@ class Comparison:
                 failed.append(f"{name}: expected the sum of the parts within {p.bound:.2g}, got {p.gap:.2g} off it")
             elif not p.cut and not p.bound <= DECISIVE * p.effect:
                 undecided.append(f"{name}: the bound {p.bound:.2g} is not small beside the effect {p.effect:.2g}")
-        made.close()
         if logits is not None and not logits.gap <= logits.bound and not any(p.cut for p in products):
             failed.append(f"outputs: expected the parts' within {logits.bound:.2g}, got {logits.gap:.2g} off them")
         verdict: Verdict = "failed" if failed else "undecided" if undecided else "passed"

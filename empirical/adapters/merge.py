@@ -224,8 +224,6 @@ def merge(
             if report.identity.verdict == "failed":
                 raise IdentityFailed(report)
         draft.publish()
-    for adapter in adapters:
-        adapter.close()
     return report
 
 

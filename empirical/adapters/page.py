@@ -268,7 +268,7 @@ def _based(data: AuditReport) -> bool:
 
 
 def _shared(module: ModuleReport, based: bool) -> float | None:
-    return max((p.keys.share for p in module.pairs), default=None)
+    return module.keys_shared
 
 
 def _written(module: ModuleReport, based: bool) -> float | None:
@@ -344,7 +344,7 @@ def _modules(data: AuditReport) -> str:
         rows.append(
             (m.name, f"{m.out} x {m.inner}", " ".join(str(p.rank) for p in m.parts),
              " ".join(number(p.norm) for p in m.parts),
-             percent(max((p.keys.share for p in m.pairs), default=None)), m.merge.rank,
+             percent(m.keys_shared), m.merge.rank,
              percent(m.merge.truncation),
              *(percent(e / size) if e is not None and size else "-" for e in errors))
         )  # fmt: skip

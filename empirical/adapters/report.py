@@ -137,7 +137,10 @@ class ModuleReport(_Strict):
     inner: Annotated[Count, Field(alias="in")]
     base_norm: float | None
     parts: tuple[PartReport, ...]
-    pairs: tuple[PairReport, ...]
+    keys_shared: float | None
+    """largest share of row spaces over the pairs of parts"""
+    pairs: tuple[PairReport, ...] | None
+    """null for more than a few adapters, unless asked for (--pairs-by-module)"""
     merge: SumReport
     mean: MeanReport
     combinations: dict[str, ModuleCombination | None]
@@ -319,6 +322,8 @@ class AdapterSummary(_Strict):
     dtypes: tuple[str, ...]
     modules: Count
     parameters: Count
+    notes: tuple[str, ...]
+    """what was taken otherwise than it is written"""
 
 
 @dataclass(frozen=True)

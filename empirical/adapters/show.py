@@ -168,11 +168,10 @@ def _module_table(data: AuditReport) -> Any:
     table = Table("module", "size", "ranks", "95% ranks", "norms", "keys shared", "sum rank", "lost at kept rank",
                   title="\nmodules", title_justify="left", box=None, pad_edge=False)  # fmt: skip
     for m in data.modules:
-        shares = [p.keys.share for p in m.pairs]
         table.add_row(
             m.name, f"{m.out} x {m.inner}", " ".join(str(p.rank) for p in m.parts),
             " ".join(str(p.rank95) for p in m.parts), " ".join(number(p.norm) for p in m.parts),
-            percent(max(shares)) if shares else "-", str(m.merge.rank), percent(m.merge.truncation),
+            percent(m.keys_shared), str(m.merge.rank), percent(m.merge.truncation),
         )  # fmt: skip
     return table
 
