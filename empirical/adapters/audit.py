@@ -135,9 +135,9 @@ def audit(
     measure = _Measure(adapters, chosen, replace(settings, rank=rank), known, _plans(adapters, names, known, settings))
     modules: list[ModuleReport] = []
     together = Together(len(adapters))
-    with warnings.catch_warnings(), workers(min(4, os.cpu_count() or 1)) as pool:
+    with warnings.catch_warnings(), workers() as each:
         warnings.simplefilter("ignore")  # peft says that a density of 1 prunes nothing
-        for found, met in pool(measure.module, names):
+        for found, met in each(measure.module, names):
             modules.append(found)
             together.add(met)
             if progress is not None:
@@ -342,7 +342,7 @@ def _part(part: Part, r: int, base_norm: float | None) -> PartReport:
     )
 
 
-def _above(parts: Sequence[Part]) -> tuple[Array, Array]:
+def _above(parts: Sequence[Part]) -> tuple[Any, Any]:
     """Every pair once."""
     return np.triu_indices(len(parts), 1)
 

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -38,6 +38,11 @@ DTYPES = {
     torch.float16: "float16",
     torch.bfloat16: "bfloat16",
 }
+#: names of formats in safetensors
+CODES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
+    torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
 _COPY = re.compile(r"(?P<module>[A-Za-z0-9_\-]+(?:\.[A-Za-z0-9_\-]+)*?)(?:\.base_layer)?\.(?:weight|bias)")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*")
 #: largest configuration file that is read, bytes
@@ -379,7 +384,7 @@ def _header(path: Path, name: str) -> tuple[dict[str, Entry], dict[str, torch.Te
     if safe.is_file():
         from safetensors import SafetensorError, safe_open
 
-        named = {v: k for k, v in _SAFE_DTYPES.items()}
+        named = {CODES[d]: d for d in DTYPES}
         try:
             with safe_open(str(safe), framework="pt", device="cpu") as handle:
                 slices = {key: handle.get_slice(key) for key in handle.keys()}  # noqa: SIM118
@@ -404,7 +409,6 @@ def _header(path: Path, name: str) -> tuple[dict[str, Entry], dict[str, torch.Te
     return {k: Entry(tuple(v.shape), v.dtype) for k, v in tensors.items()}, tensors
 
 
-_SAFE_DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 #: keys of other tools -> what they are
 _OTHER_TOOLS = (".lora_down", ".lora_up", ".lora.down", ".lora.up", "lora_unet_", "lora_te", ".processor.")
 
@@ -778,19 +782,71 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         raise
 
 
+#: format and shape of tensors by key
+Layout: TypeAlias = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
+
+
+class Writer:
+    """A safetensors file that is written one tensor after the other."""
+
+    def __init__(self, path: Path, layout: Layout) -> None:
+        head: dict[str, dict[str, object]] = {"__metadata__": {"format": "pt"}}
+        place = 0
+        for key, (dtype, shape) in layout.items():
+            size = dtype.itemsize * math.prod(shape)
+            head[key] = {"dtype": CODES[dtype], "shape": list(shape), "data_offsets": [place, place + size]}
+            place += size
+        self.size = place
+        self.layout, self.order = layout, iter(layout)
+        text = json.dumps(head).encode()
+        text += b" " * (-len(text) % 8)
+        self.file = path.open("wb")
+        self.file.write(len(text).to_bytes(8, "little") + text)
+
+    def add(self, key: str, tensor: torch.Tensor) -> None:
+        """The next tensor of the layout."""
+        assert (key, tensor.dtype, tuple(tensor.shape)) == (next(self.order), *self.layout[key])
+        self.file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+
+    def close(self) -> None:
+        """All of it is in the file."""
+        self.file.close()
+
+
 def write_adapter(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], card: str) -> None:
     """Configuration, weights and a short README of an adapter into an existing folder.
 
     Raises:
         OSError: what the operating system refuses.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    layout = {key: (tensor.dtype, tuple(tensor.shape)) for key, tensor in tensors.items()}
+    stream_adapter(folder, config, layout, tensors.items(), lambda: card)
 
+
+def stream_adapter(
+    folder: Path,
+    config: Mapping[str, Any],
+    layout: Layout,
+    tensors: Iterable[tuple[str, torch.Tensor]],
+    card: Callable[[], str],
+) -> None:
+    """The same of an adapter that is never in memory as a whole.
+
+    Args:
+        folder: that exists.
+        config: as peft writes it.
+        layout: of the tensors; `tensors`: in its order, each written before the next is asked for.
+        card: called when they are written.
+
+    Raises:
+        OSError: what the operating system refuses.
+    """
+    writer = Writer(folder / SAFE, layout)
     try:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, str(folder / SAFE), metadata={"format": "pt"})
-    except SafetensorError as error:  # which hides the number of the error
-        raise OSError(_brief(error)) from error
+        for key, tensor in tensors:
+            writer.add(key, tensor)
+    finally:
+        writer.close()
     (folder / SAFE).chmod(0o644)
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    (folder / "README.md").write_text(card(), encoding="utf-8")

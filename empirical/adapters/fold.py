@@ -9,7 +9,6 @@ in float64, under the bound of claim adapter_algebra.
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +21,17 @@ import torch
 from torch import nn
 
 from empirical.adapters.checkpoint import INDEX, Checkpoint
-from empirical.adapters.files import Adapter, Draft, Module, check_output, check_weights, module_names, read_all
+from empirical.adapters.files import (
+    CODES,
+    Adapter,
+    Draft,
+    Module,
+    Writer,
+    check_output,
+    check_weights,
+    module_names,
+    read_all,
+)
 from empirical.adapters.merge import FORMATS, OUTPUT
 from empirical.adapters.names import skeleton
 from theory.adapters import merge_rounding_bound
@@ -31,10 +40,6 @@ from theory.numerics import one_of, require, stream
 
 #: formats that weights can be folded in; others are codes of a quantisation
 _FLOATS = {v: k for k, v in OUTPUT.items()}
-_CODES = {
-    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
-    torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
-}  # fmt: skip
 #: rows of a tensor and inputs on which it is held against its parts
 _ROWS, _INPUTS = 64, 4
 #: what is not taken along: the weights themselves, in any form
@@ -70,33 +75,6 @@ class FoldReport:
     def tightest(self) -> FoldedModule:
         """The module whose measured difference comes closest to its bound."""
         return max(self.modules, key=lambda m: m.measured / m.bound if m.bound else 0.0)
-
-
-class Writer:
-    """A safetensors file that is written one tensor after the other."""
-
-    def __init__(self, path: Path, layout: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]) -> None:
-        head: dict[str, dict[str, object]] = {"__metadata__": {"format": "pt"}}
-        place = 0
-        for key, (dtype, shape) in layout.items():
-            size = dtype.itemsize * math.prod(shape)
-            head[key] = {"dtype": _CODES[dtype], "shape": list(shape), "data_offsets": [place, place + size]}
-            place += size
-        self.size = place
-        self.layout, self.order = layout, iter(layout)
-        text = json.dumps(head).encode()
-        text += b" " * (-len(text) % 8)
-        self.file = path.open("wb")
-        self.file.write(len(text).to_bytes(8, "little") + text)
-
-    def add(self, key: str, tensor: torch.Tensor) -> None:
-        """The next tensor of the layout."""
-        assert (key, tensor.dtype, tuple(tensor.shape)) == (next(self.order), *self.layout[key])
-        self.file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-
-    def close(self) -> None:
-        """All of it is in the file."""
-        self.file.close()
 
 
 class Target(NamedTuple):
@@ -405,7 +383,7 @@ def _tensors(path: Path, keys: Sequence[tuple[str, str]]) -> Iterator[tuple[str,
 
 
 def _dtype(code: str, key: str) -> torch.dtype:
-    found = {v: k for k, v in _CODES.items()}.get(code)
+    found = {v: k for k, v in CODES.items()}.get(code)
     require(found is not None, f"base: {key}", "a plain format (fold into the model that was quantised)", code)
     assert found is not None
     return found

@@ -6,6 +6,8 @@ sum of the ranks.
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
@@ -24,16 +26,26 @@ R = TypeVar("R")
 
 
 @contextmanager
-def workers(count: int) -> Iterator[Callable[[Callable[[T], R], Sequence[T]], Iterator[R]]]:
+def workers() -> Iterator[Callable[[Callable[[T], R], Sequence[T]], Iterator[R]]]:
     """Threads that take modules, each with one thread for its algebra: narrow factors are not worth dividing."""
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import Future, ThreadPoolExecutor
 
     from threadpoolctl import threadpool_limits
 
-    threads = torch.get_num_threads()
+    def ahead(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+        """In order; no more than two results per thread wait to be taken."""
+        waiting: deque[Future[R]] = deque()
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > 2 * count:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    threads, count = torch.get_num_threads(), min(4, os.cpu_count() or 1)
     try:
         with threadpool_limits(1), ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield pool.map
+            yield ahead
     finally:
         torch.set_num_threads(threads)
 
@@ -68,7 +80,7 @@ def _triangle(tensors: Sequence[torch.Tensor], dim: int) -> Array:
     rest: Array = np.zeros((0, width))
     for block in blocks(tensors, dim, max(ROWS, 2 * width)):
         x = block.double().numpy()
-        rest = np.linalg.qr(np.vstack([rest, x if dim else x.T]), mode="r")
+        rest = np.asarray(np.linalg.qr(np.vstack([rest, x if dim else x.T]), mode="r"))
     return rest
 
 

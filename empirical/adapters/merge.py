@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from empirical.adapters.base import load_model
 from empirical.adapters.files import (
     Adapter,
     Draft,
+    Layout,
     Module,
     check_output,
     check_weights,
@@ -29,13 +30,14 @@ from empirical.adapters.files import (
     module_names,
     pattern,
     read_all,
-    write_adapter,
+    stream_adapter,
 )
 from empirical.adapters.identity import IdentityReport, Intended, identity_test
+from empirical.adapters.joint import blocks, compressed, gram, workers
 from empirical.adapters.names import factor_key
 from theory.adapters import adapter_scale
-from theory.lowrank import LowRank
-from theory.numerics import EPS, integer, one_of, require
+from theory.lowrank import LowRank, column_norms
+from theory.numerics import EPS, Array, integer, one_of, require
 
 METHODS = ("exact", "svd")
 OUTPUT = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
@@ -133,17 +135,26 @@ class IdentityFailed(RuntimeError):
         super().__init__(f"identity test failed, nothing was written: {''.join(reasons[:1])}{more}")
 
 
+class Exact(NamedTuple):
+    """Factors before they were rounded."""
+
+    B: torch.Tensor
+    A: torch.Tensor
+
+
 class Stored(NamedTuple):
     """Factors as they will be written, what they are off by, and `exact`: before they were rounded."""
 
     A: torch.Tensor
     B: torch.Tensor
     facts: MergedModule
-    exact: Stack | None = None
+    exact: Exact | None = None
 
     def padded(self, rank: int) -> Stored:
         """With zeros up to this rank."""
         more = rank - self.facts.r
+        if not more:
+            return self
         pad = torch.nn.functional.pad
         return Stored(pad(self.A, (0, 0, 0, more)), pad(self.B, (0, more)), replace(self.facts, r=rank))
 
@@ -187,49 +198,108 @@ def merge(
         model = load_model(base)
     adapters = read_all(paths, same_base, model, repair=len(paths) == 1)
     check_output(target, [a.path for a in adapters], how.force)
-    chosen = check_weights(weights, len(adapters))
+    work = _Work(adapters, check_weights(weights, len(adapters)), how, _nests(adapters, model))
     notes = [*(n for a in adapters for n in a.notes), *_tied_notes(adapters, model)]
-    made = []
-    for name in module_names(adapters):
-        stored, shape = merge_module(adapters, chosen, name, how.rank, how.dtype)
-        made.append((shape, stored._replace(exact=None)))  # which would double the memory
-    padded = _common_rank(made, how.compact)
-    written = [stored.facts for _, stored in padded]
-    nests = _nests(adapters, model)
-    tensors = _tensors(padded, nests) | _copies(adapters, model, notes)
-    config = merged_config(adapters, [(shape, stored.facts.r) for shape, stored in padded], model)
-    whole = math.hypot(*(m.norm for m in written))
-    report = MergeReport(
-        target.name, [a.name for a in adapters], chosen, how.method, how.dtype, written,
-        _relative([m.truncation for m in written], whole), _relative([m.rounding for m in written], whole),
-        _relative([m.bound for m in written], whole), notes,
-    )  # fmt: skip
-    with Draft(target) as draft:
-        write_adapter(draft.folder, config, tensors, _card(report, config))
+    copies = _copies(adapters, model, notes)
+    written: list[MergedModule] = []
+
+    def report() -> MergeReport:
+        whole = math.hypot(*(m.norm for m in written))
+        return MergeReport(
+            target.name, [a.name for a in adapters], work.weights, how.method, how.dtype, written,
+            _relative([m.truncation for m in written], whole), _relative([m.rounding for m in written], whole),
+            _relative([m.bound for m in written], whole), notes,
+        )  # fmt: skip
+
+    with workers() as each, Draft(target) as draft:
+        ranks = work.ranks(each)
+        config = merged_config(adapters, [(m, ranks[m.name]) for m in work.modules], model)
+        layout = {**work.layout(ranks), **{key: (t.dtype, tuple(t.shape)) for key, t in copies.items()}}
+
+        def tensors() -> Iterator[tuple[str, torch.Tensor]]:
+            for pair, facts in each(lambda place: work.place(place, ranks), list(work.groups)):
+                written.extend(facts)
+                yield from pair.items()
+            yield from copies.items()
+
+        stream_adapter(draft.folder, config, layout, tensors(), lambda: _card(report(), config))
+        made = report()
         if model is not None:
-
-            def exact(place: str) -> Intended:
-                group = []
-                for shape, kept in groups[place]:
-                    made, _ = merge_module(adapters, chosen, shape.name, how.rank, how.dtype)
-                    assert made.exact is not None
-                    group.append((shape, Stored(made.exact.A, made.exact.B, made.facts).padded(kept.facts.r)))
-                a, b = _tensors(group, nests).values()
-                return Intended(a.double(), b.double(), math.hypot(*(s.facts.truncation for _, s in group)))
-
-            groups: dict[str, list[tuple[Module, Stored]]] = {}
-            for shape, stored in padded:
-                groups.setdefault(_place(shape, nests), []).append((shape, stored))
-            report.identity = identity_test(model, adapters, chosen, draft.folder, exact, seed)
-            if report.identity.verdict == "failed":
-                raise IdentityFailed(report)
+            made.identity = identity_test(
+                model, adapters, work.weights, draft.folder, lambda place: work.intended(place, ranks), seed
+            )
+            if made.identity.verdict == "failed":
+                raise IdentityFailed(made)
         draft.publish()
-    return report
+    return made
 
 
 def _relative(parts: Sequence[float], whole: float) -> float:
     total = math.hypot(*parts)
     return total / whole if whole else (0.0 if total == 0 else math.inf)
+
+
+class _Work:
+    """The modules of a merge by where peft puts them: experts of one parameter share a pair of factors."""
+
+    def __init__(
+        self, adapters: Sequence[Adapter], weights: list[float], how: Written, nests: dict[tuple[str, str], int]
+    ) -> None:
+        self.adapters, self.weights, self.how = adapters, weights, how
+        first = {name: m for a in reversed(adapters) for name, m in a.modules.items()}
+        self.modules = [first[name] for name in module_names(adapters)]
+        self.groups: dict[str, list[Module]] = {}
+        for m in self.modules:
+            self.groups.setdefault(_place(m, nests), []).append(m)
+
+    def made(self, name: str) -> Stored:
+        """The merged factors of one module."""
+        return merge_module(self.adapters, self.weights, name, self.how.rank, self.how.dtype)[0]
+
+    def ranks(self, each: Callable[..., Iterator[int]]) -> dict[str, int]:
+        """Module -> rank to write: one for all, which is the largest, or with `compact` one per parameter.
+
+        A rank is at most the sum of the parts'; where the first module that can reach the largest does, that is it.
+        """
+        live = [a for a, w in zip(self.adapters, self.weights, strict=True) if w]
+        most = {m.name: sum(a.modules[m.name].r for a in live if m.name in a.modules) for m in self.modules}
+        largest = min(max(most.values()), self.how.rank or math.inf)
+
+        def rank(name: str) -> int:
+            return self.made(name).facts.r
+
+        first = next(name for name, ceiling in most.items() if ceiling >= largest)
+        if not self.how.compact and rank(first) == largest:
+            return dict.fromkeys(most, int(largest))
+        found = dict(zip(most, each(rank, list(most)), strict=True))
+        if not self.how.compact:
+            return dict.fromkeys(most, max(found.values()))
+        return {m.name: max(found[other.name] for other in group) for group in self.groups.values() for m in group}
+
+    def layout(self, ranks: Mapping[str, int]) -> Layout:
+        """What will be written."""
+        found: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}
+        for place, group in self.groups.items():
+            m, rank = group[0], ranks[group[0].name] * len(group)
+            for key, shape in zip(_keys(place, m), ((rank, m.inner), (m.out, rank)), strict=True):
+                found[key] = (OUTPUT[self.how.dtype], shape)
+        return found
+
+    def place(self, place: str, ranks: Mapping[str, int]) -> tuple[dict[str, torch.Tensor], list[MergedModule]]:
+        """The factors to write there by key, and what is known of their modules."""
+        group = self.groups[place]
+        stored = [self.made(m.name)._replace(exact=None).padded(ranks[m.name]) for m in group]
+        return dict(zip(_keys(place, group[0]), _joined(stored), strict=True)), [s.facts for s in stored]
+
+    def intended(self, place: str, ranks: Mapping[str, int]) -> Intended:
+        """The same before they were rounded."""
+        stored = []
+        for m in self.groups[place]:
+            made = self.made(m.name)
+            assert made.exact is not None
+            stored.append(Stored(made.exact.A, made.exact.B, made.facts).padded(ranks[m.name]))
+        a, b = _joined(stored)
+        return Intended(a.double(), b.double(), math.hypot(*(s.facts.truncation for s in stored)))
 
 
 def merge_module(
@@ -248,21 +318,21 @@ def merge_module(
     stack = _stacked(parts, dtype)
     if rank is None and stack is not None and _independent(stack):
         norm = _product_norm(stack.left, stack.right)
-        return _store(stack, name, Facts(ranks, norm, 0.0, stack.B.shape[1]), dtype), shape
+        return _store(stack, name, Facts(ranks, norm, 0.0, stack.rank), dtype), shape
     if not parts:
         nothing = _factors(torch.zeros(shape.out, 1), torch.zeros(1, shape.inner))
         return _store(nothing, name, Facts(ranks, 0.0, 0.0, 0), dtype), shape
-    updates = [LowRank(b.double().numpy(), a.double().numpy(), scale) for b, a, scale in parts]
-    ones = [1.0] * len(updates)
-    total = LowRank.combine(updates, ones)
-    values = LowRank.combine(LowRank.compress(updates), ones).singular_values()
+    small = compressed([(a, b) for b, a, _ in parts], [scale for _, _, scale in parts])
+    total = LowRank.combine(small, [1.0] * len(small))
+    values = np.linalg.svd(total.dense(), compute_uv=False)
     # the numbers are those of the large factors, so their rounding is too
-    least = int(np.count_nonzero(values > total.tolerance()))
+    least = int(np.count_nonzero(values > total.tolerance((shape.out, shape.inner))))
     norm = float(np.linalg.norm(values))
     keep = least if rank is None else min(rank, least)
     lost = float(np.linalg.norm(values[keep:])) if keep < least else 0.0
-    if stack is None or keep != stack.B.shape[1]:
-        cut = total.truncate(max(keep, 1))  # peft knows no rank 0
+    if stack is None or keep != stack.rank:
+        updates = [LowRank(b.double().numpy(), a.double().numpy(), scale) for b, a, scale in parts]
+        cut = LowRank.combine(updates, [1.0] * len(updates)).truncate(max(keep, 1))  # peft knows no rank 0
         stack = _factors(*(torch.from_numpy(np.array(x) if keep else np.zeros_like(x)) for x in (cut.B, cut.A)))
     return _store(stack, name, Facts(ranks, norm, lost, keep), dtype), shape
 
@@ -277,16 +347,51 @@ class Facts(NamedTuple):
 
 
 class Stack(NamedTuple):
-    """Balanced factors of a sum, exact but for weights that are no power of two, and their Gram matrices in float64."""
+    """A sum as one product of balanced factors, not formed yet.
 
-    B: torch.Tensor
-    A: torch.Tensor
-    left: torch.Tensor
-    right: torch.Tensor
+    Attributes:
+        B, A: what lies side by side in the two factors, as stored.
+        on_b, on_a: numbers that multiply the columns of B and the rows of A: powers of two on B.
+        formats: in which the two products are exact, but for weights that are no power of two.
+        left, right: Gram matrices of the columns and rows that result.
+    """
+
+    B: Sequence[torch.Tensor]
+    A: Sequence[torch.Tensor]
+    on_b: Array
+    on_a: Array
+    formats: tuple[torch.dtype, torch.dtype]
+    left: Array
+    right: Array
+
+    @property
+    def rank(self) -> int:
+        """Columns of B."""
+        return len(self.on_b)
 
 
 def _factors(b: torch.Tensor, a: torch.Tensor) -> Stack:
-    return Stack(b, a, _gram(b), _gram(a.T))
+    ones = np.ones(b.shape[1])
+    return Stack([b], [a], ones, ones, (b.dtype, a.dtype), gram([b], 1), gram([a], 0))
+
+
+#: sizes whose squares stay in the range of single precision, with room for a sum
+_RANGE = (1e-30, 1e30)
+#: products of up to this many multiplications are computed in float64
+_SMALL = 1 << 24
+
+
+def _quick(tensors: Sequence[torch.Tensor], dim: int) -> torch.dtype:
+    """Format for inner products of which six digits are plenty."""
+    width = sum(t.shape[dim] for t in tensors)
+    large = width**2 * tensors[0].shape[1 - dim] > _SMALL
+    return torch.float32 if large and all(t.dtype != torch.float64 for t in tensors) else torch.float64
+
+
+def _gram(tensors: Sequence[torch.Tensor], dim: int) -> Array:
+    found = gram(tensors, dim, _quick(tensors, dim))
+    low, high = _RANGE
+    return found if np.all((np.diag(found) > low) & (np.diag(found) < high)) else gram(tensors, dim)
 
 
 def _stacked(parts: Sequence[tuple[torch.Tensor, torch.Tensor, float]], dtype: str) -> Stack | None:
@@ -297,45 +402,25 @@ def _stacked(parts: Sequence[tuple[torch.Tensor, torch.Tensor, float]], dtype: s
     parts = [p for p in parts if p[2] != 0.0]
     if not parts:
         return None
-    wide = dtype == "float64" or any(torch.float64 in (b.dtype, a.dtype) for b, a, _ in parts)
-    form = torch.float64 if wide else torch.float32
-    b, a = torch.cat([p[0].to(form) for p in parts], 1), torch.cat([p[1].to(form) for p in parts])
-    left, right = _gram(b), _gram(a.T)
-    split = [math.frexp(strength) for _, _, strength in parts]
-    counts = torch.tensor([p[0].shape[1] for p in parts])
-    fractions, powers = (
-        torch.tensor(x, dtype=torch.float64).repeat_interleave(counts) for x in zip(*split, strict=True)
-    )
-    b_size, a_size = left.diagonal().sqrt(), right.diagonal().sqrt()
-    used = (b_size > 0) & (a_size > 0)
-    if not bool(used.any()):
+    b, a = [p[0] for p in parts], [p[1] for p in parts]
+    wide = dtype == "float64" or any(x.dtype == torch.float64 for x in (*b, *a))
+    left, right = _gram(b, 1), _gram(a, 0)
+    counts = [x.shape[1] for x in b]
+    fractions, powers = (np.repeat(x, counts) for x in np.frexp([strength for _, _, strength in parts]))
+    sizes = np.sqrt(np.diag(left)), np.sqrt(np.diag(right))
+    used = (sizes[0] > 0) & (sizes[1] > 0)
+    if not used.any():
         return None
-    if not bool(used.all()):
-        b, a, left, right = b[:, used], a[used], left[used][:, used], right[used][:, used]
-        fractions, powers, b_size, a_size = (x[used] for x in (fractions, powers, b_size, a_size))
-    shift = torch.round((torch.log2(a_size / b_size) + powers) / 2)
-    on_b, on_a = torch.exp2(shift), fractions * torch.exp2(powers - shift)
-    if bool((fractions.abs() != 0.5).any()):
-        a = a.double()
-    b, a = b * on_b.to(b.dtype), a * on_a.to(a.dtype)[:, None]
-    return Stack(b, a, left * on_b * on_b[:, None], right * on_a * on_a[:, None])
-
-
-#: products of up to this many multiplications are computed in float64
-_SMALL = 1 << 24
-
-
-def _gram(columns: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
-    """Inner products of the columns in float64; large ones are summed in float32, whose six digits are plenty here."""
-    if dtype is None:
-        small = columns.numel() * columns.shape[1] <= _SMALL
-        dtype = torch.float64 if small else torch.float32
-    largest = float(columns.abs().max())
-    x = columns.to(dtype)
-    if largest == 0.0 or 1e-9 < largest < 1e9:  # squares stay in range
-        return (x.T @ x).double()
-    x = (columns / largest).to(dtype)
-    return (x.T @ x).double() * largest**2
+    if not used.all():
+        kept = torch.from_numpy(used)
+        b, a = [torch.cat(b, 1)[:, kept]], [torch.cat(a)[kept]]
+        left, right = left[used][:, used], right[used][:, used]
+        fractions, powers, sizes = fractions[used], powers[used], (sizes[0][used], sizes[1][used])
+    shift = np.round((np.log2(sizes[1] / sizes[0]) + powers) / 2)
+    on_b, on_a = np.exp2(shift), fractions * np.exp2(powers - shift)
+    form = torch.float64 if wide else torch.float32
+    formats = (form, form if np.all(np.abs(fractions) == 0.5) else torch.float64)
+    return Stack(b, a, on_b, on_a, formats, left * np.outer(on_b, on_b), right * np.outer(on_a, on_a))
 
 
 #: least eigenvalue of a matrix of cosines above which columns are independent beyond doubt: what rounding does to it
@@ -345,56 +430,73 @@ _INDEPENDENT = {torch.float32: 2e-2, torch.float64: 1e-6}
 
 def _independent(stack: Stack) -> bool:
     """Whether both factors have full rank for certain; False also where that takes a closer look."""
-    return all(_full_rank(x, gram) for x, gram in ((stack.B, stack.left), (stack.A.T, stack.right)))
+    return _full_rank(stack.B, 1, stack.left) and _full_rank(stack.A, 0, stack.right)
 
 
-def _full_rank(columns: torch.Tensor, gram: torch.Tensor | None = None) -> bool:
-    if columns.shape[1] > columns.shape[0]:
+def _full_rank(tensors: Sequence[torch.Tensor], dim: int, found: Array) -> bool:
+    """`found`: the inner products by :func:`_gram`, of these columns or of multiples of them."""
+    if len(found) > tensors[0].shape[1 - dim]:
         return False
-    small = columns.numel() * columns.shape[1] <= _SMALL
-    for dtype in (torch.float32, torch.float64):
-        if dtype == torch.float32 and (small or gram is None):
-            continue
-        found = gram if gram is not None and (small or dtype == torch.float32) else _gram(columns, dtype)
-        size = found.diagonal().sqrt()
-        if not bool(((size > 0) & torch.isfinite(size)).all()):
-            continue
-        cosines = found / size / size[:, None]
-        cosines.diagonal().sub_(_INDEPENDENT[dtype])
-        if int(torch.linalg.cholesky_ex(cosines).info) == 0:
-            return True
-    return False
+    quick = _quick(tensors, dim)
+    return _apart(found, quick) or (quick == torch.float32 and _apart(gram(tensors, dim), torch.float64))
 
 
-def _product_norm(left: torch.Tensor, right: torch.Tensor) -> float:
+def _apart(found: Array, dtype: torch.dtype) -> bool:
+    size = np.sqrt(np.diag(found))
+    if not np.all((size > 0) & np.isfinite(size)):
+        return False
+    try:
+        np.linalg.cholesky(found / size / size[:, None] - _INDEPENDENT[dtype] * np.eye(len(found)))
+    except np.linalg.LinAlgError:
+        return False
+    return True
+
+
+def _product_norm(left: Array, right: Array) -> float:
     """``||B A||_F`` from the Gram matrices of the columns of B and of the rows of A."""
     return math.sqrt(max(float((left * right).sum()), 0.0))
 
 
+def _rounded(
+    tensors: Sequence[torch.Tensor], dim: int, numbers: Array, form: torch.dtype, output: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Tensors side by side times `numbers`, in the format of the output; and before that, if it changed anything."""
+    factors = torch.from_numpy(numbers).to(form)
+    factors = factors if dim else factors[:, None]
+    shape = (tensors[0].shape[0], len(numbers)) if dim else (len(numbers), tensors[0].shape[1])
+    stored, same = torch.empty(shape, dtype=output), True
+    start = 0
+    for block in blocks(tensors, dim):
+        exact = block.to(form).mul_(factors) if block.dtype != form else block * factors
+        rounded = exact.to(output)
+        size = block.shape[1 - dim]
+        stored.narrow(1 - dim, start, size).copy_(rounded)
+        start += size
+        same = same and torch.equal(rounded.to(form), exact)
+    return stored, None if same else torch.cat(list(tensors), dim).to(form) * factors
+
+
 def _store(stack: Stack, name: str, facts: Facts, dtype: str) -> Stored:
-    b, a = stack.B, stack.A
-    as_b, as_a = b.to(OUTPUT[dtype]), a.to(OUTPUT[dtype])
-    finite = all(bool(torch.isfinite(x.abs().max())) for x in (as_a, as_b))
+    (b_form, a_form), output = stack.formats, OUTPUT[dtype]
+    as_b, b = _rounded(stack.B, 1, stack.on_b, b_form, output)
+    as_a, a = _rounded(stack.A, 0, stack.on_a, a_form, output)
+    finite = all(x is None or bool(torch.isfinite(y).all()) for x, y in ((b, as_b), (a, as_a)))
     require(finite, f"{name}: dtype", "a format with room for the factors", f"{dtype}, which overflows")
-    off_b, off_a = (None if torch.equal(s.to(x.dtype), x) else s.to(x.dtype) - x for s, x in ((as_b, b), (as_a, a)))
     rounding = 0.0
     # B' A' - B A = (B' - B) A' + B (A' - A), small factors that lose nothing to cancellation
-    if off_b is not None and off_a is not None:
-        left, right = torch.cat([off_b.double(), b.double()], 1), torch.cat([as_a.double(), off_a.double()])
-        rounding = _product_norm(_gram(left), _gram(right.T))
-    elif off_b is not None:
-        rounding = _product_norm(_gram(off_b), stack.right)
-    elif off_a is not None:
-        rounding = _product_norm(stack.left, _gram(off_a.T))
-    sizes = stack.left.diagonal().sqrt(), stack.right.diagonal().sqrt()
-    bound = storage_bound(as_b, as_a, dtype, sizes)
-    made = MergedModule(name, b.shape[1], facts.ranks, facts.norm, facts.lost, rounding, bound, facts.rank)
-    return Stored(as_a, as_b, made, stack)
+    if b is not None and a is not None:
+        left = gram([as_b.to(b.dtype) - b, b], 1)
+        rounding = _product_norm(left, gram([as_a.to(a.dtype), as_a.to(a.dtype) - a], 0))
+    elif b is not None:
+        rounding = _product_norm(gram([as_b.to(b.dtype) - b], 1), stack.right)
+    elif a is not None:
+        rounding = _product_norm(stack.left, gram([as_a.to(a.dtype) - a], 0))
+    bound = storage_bound(as_b, as_a, dtype, (np.sqrt(np.diag(stack.left)), np.sqrt(np.diag(stack.right))))
+    made = MergedModule(name, stack.rank, facts.ranks, facts.norm, facts.lost, rounding, bound, facts.rank)
+    return Stored(as_a, as_b, made, Exact(as_b if b is None else b, as_a if a is None else a))
 
 
-def storage_bound(
-    b: torch.Tensor, a: torch.Tensor, dtype: str, sizes: tuple[torch.Tensor, torch.Tensor] | None = None
-) -> float:
+def storage_bound(b: torch.Tensor, a: torch.Tensor, dtype: str, sizes: tuple[Array, Array] | None = None) -> float:
     """Most that rounding both factors to `dtype` changed their product by, in Frobenius norm.
 
     Entry by entry ``|B'A' - BA| <= (2u + u^2) / (1 - u)^2 |B'||A'|`` for results of normal size, and half of the
@@ -408,8 +510,7 @@ def storage_bound(
     """
     unit, tiny = FORMATS[dtype]
     if sizes is None:
-        sizes = tuple(torch.linalg.vector_norm(x.double(), dim=i) for i, x in enumerate((b, a)))
-    assert sizes is not None
+        sizes = (column_norms(b.double().numpy()), column_norms(a.double().numpy().T))
     b_size, a_size = sizes
     (rows, r), columns = b.shape, a.shape[1]
     grown = (1.0 + unit + 1e-5) ** 2 / (1 - unit) ** 2
@@ -420,18 +521,6 @@ def storage_bound(
 
 
 # ---------------------------------------------------------------- the file
-
-
-def _common_rank(made: Sequence[tuple[Module, Stored]], compact: bool) -> list[tuple[Module, Stored]]:
-    """Padded with zeros to one rank, or with `compact` to one rank for the experts of one parameter."""
-    groups = [(shape.place, shape.parameter) if compact else None for shape, _ in made]
-    largest: dict[Any, int] = {}
-    for group, (_, stored) in zip(groups, made, strict=True):
-        largest[group] = max(largest.get(group, 0), stored.facts.r)
-    padded = []
-    for group, (shape, stored) in zip(groups, made, strict=True):
-        padded.append((shape, stored.padded(largest[group])))
-    return padded
 
 
 def _nests(adapters: Sequence[Adapter], model: Any) -> dict[tuple[str, str], int]:
@@ -463,22 +552,17 @@ def _place(shape: Module, nests: dict[tuple[str, str], int]) -> str:
     return _wrapped(shape.place, nests[shape.place, shape.parameter])
 
 
-def _tensors(made: Sequence[tuple[Module, Stored]], nests: dict[tuple[str, str], int]) -> dict[str, torch.Tensor]:
-    """Factors by the keys of peft; experts stacked, rows of A by expert and columns of B by rank."""
-    tensors: dict[str, torch.Tensor] = {}
-    experts: dict[tuple[str, str], list[Stored]] = {}
-    for shape, stored in made:
-        if shape.parameter is not None and shape.name != shape.place:
-            experts.setdefault((shape.place, shape.parameter), []).append(stored)
-            continue
-        kinds = ("embedding_A", "embedding_B") if shape.kind == "embedding" else ("A", "B")
-        for kind, tensor in zip(kinds, (stored.A, stored.B), strict=True):
-            tensors[factor_key(shape.name, kind)] = tensor
-    for (place, parameter), stack in experts.items():
-        where = _wrapped(place, nests[place, parameter])
-        tensors[factor_key(where, "A")] = torch.cat([s.A for s in stack])
-        tensors[factor_key(where, "B")] = torch.stack([s.B for s in stack], -1).flatten(1)
-    return tensors
+def _keys(place: str, shape: Module) -> list[str]:
+    """Of A and of B, as peft saves them."""
+    kinds = ("embedding_A", "embedding_B") if shape.kind == "embedding" else ("A", "B")
+    return [factor_key(place, kind) for kind in kinds]
+
+
+def _joined(stored: Sequence[Stored]) -> tuple[torch.Tensor, torch.Tensor]:
+    """(A, B) of one layer; experts are stacked, rows of A by expert and columns of B by rank."""
+    if len(stored) == 1:
+        return stored[0].A, stored[0].B
+    return torch.cat([s.A for s in stored]), torch.stack([s.B for s in stored], -1).flatten(1)
 
 
 # ---------------------------------------------------------------- configuration of the result
@@ -535,9 +619,10 @@ def merged_config(
     if any(w != words[0] for w in words) or not chooses(config):
         listed = {"target_modules": sorted(plain_names), "target_parameters": bare or None}
         config = build(dict.fromkeys(chosen) | listed)
+    chosen_all = chooses(config)
     for name, n in ranks.items():  # what peft will make of it
         found = others.get(get_pattern_key(list(others), name), r)
-        fits = chooses(config) and found == n and adapter_scale(found, n) == 1.0
+        fits = chosen_all and found == n and adapter_scale(found, n) == 1.0
         require(fits, name, "a name that peft's patterns can single out", "another")
     plain = {k: _plain(v) for k, v in config.to_dict().items()}
     mappings = [a.raw.get("auto_mapping") for a in adapters]

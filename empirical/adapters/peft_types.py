@@ -208,8 +208,8 @@ class _Faster(TorchFunctionMode):
     """What peft asks of torch while it prunes, for less.
 
     It needs no more than a mask of the largest entries, so they are not sorted, and in large factors found by a
-    partition: among equal entries the first are kept then, where torch keeps some (factors of 16 bits have many). Random
-    masks are a named draw of NumPy, which is faster and touches no global state.
+    partition: among equal entries the first are kept then, where torch keeps some (factors of 16 bits have many).
+    Random masks are a named draw of NumPy, which is faster and touches no global state.
     """
 
     def __init__(self, draw: Draw) -> None:

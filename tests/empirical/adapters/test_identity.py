@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from empirical.adapters import identity
 from empirical.adapters import merge as merging
-from empirical.adapters.files import SAFE, module_names, write_adapter
+from empirical.adapters.files import SAFE, module_names, stream_adapter
 from empirical.adapters.identity import Comparison, IdentityReport, Intended, misstored, rounding
 from empirical.adapters.inputs import candidates, outputs, spelled_out
 from empirical.adapters.merge import IdentityFailed, Written, merge
@@ -140,14 +140,14 @@ def _factor(exact: dict[str, Intended], key: str) -> torch.Tensor:
 
 def plant_file(monkeypatch: pytest.MonkeyPatch, fault: Callable[[Tensors], None]) -> None:
     """After it was computed, before it is tested."""
-    right = write_adapter
+    right = stream_adapter
 
-    def wrong(folder: Path, config: Any, tensors: Tensors, card: str) -> None:
-        tensors = {k: v.clone() for k, v in tensors.items()}
-        fault(tensors)
-        right(folder, config, tensors, card)
+    def wrong(folder: Path, config: Any, layout: Any, tensors: Any, card: Any) -> None:
+        planted = {k: v.clone() for k, v in tensors}
+        fault(planted)
+        right(folder, config, layout, planted.items(), card)
 
-    monkeypatch.setattr(merging, "write_adapter", wrong)
+    monkeypatch.setattr(merging, "stream_adapter", wrong)
 
 
 def plant_sum(monkeypatch: pytest.MonkeyPatch, fault: Callable[[Tensors], None]) -> None:

@@ -241,7 +241,7 @@ def test_a_rank_is_doubted_before_it_is_believed() -> None:
         columns = torch.randn(rows, width, generator=draw)
 
         def believed(x: torch.Tensor) -> bool:
-            return _full_rank(x, _gram(x))
+            return _full_rank([x], 1, _gram([x], 1))
 
         assert believed(columns)
         columns[:, 1] = columns[:, 0] * 3
@@ -251,7 +251,8 @@ def test_a_rank_is_doubted_before_it_is_believed() -> None:
         assert not believed(columns)
         columns[:, 1] += 1e-1 * torch.randn(rows, generator=draw)  # too close for float32, not for float64
         assert believed(columns)
-    assert not _full_rank(torch.randn(3, 5, generator=draw))
+    wide = [torch.randn(3, 5, generator=draw)]
+    assert not _full_rank(wide, 1, _gram(wide, 1))
 
 
 def test_modules_that_are_missing_in_the_file_stay_out(save_adapter: Save, tiny_base: Base, tmp_path: Path) -> None:
