@@ -29,6 +29,10 @@
    additive_bounds n m total == all ceilings that are proved for additive merges hold of total
    additive_part net U1 U2 y q z == net(U1 y) + net(U2 q) - net(0), at answer z
    interaction net U1 U2 y q z   == what the network adds to that: the logits of the sum, less it
+   affine_patterns k d M == \sum_(i <= d) 'C(k, i) * M ^ i: strict argmaxes on k bridges through d numbers
+   wins w x z      == z is the strict argmax of the logits x w
+   sees_numbers d f == the logits f are affine in d numbers of the table, up to a term that all values share
+   averaged_logits == the logits of a merge that adds B's and A's before it multiplies them
 
    The counts run over all pairs (y, q): out of n * m ^ n. P <= 3/4 + 1/(4m) is written
    4 * m * total <= (3 * m + 1) * (n * m ^ n), in nat.
@@ -1956,3 +1960,470 @@ Proof. by rewrite /patterns_ceiling unlock. Qed.
 (* At eight bridges and two answers the counting form is below the first. *)
 Example counting_below_swap : (4 * 2 * patterns_ceiling 'C(9, 8) 8 2 < (3 * 2 + 1) * (8 * 2 ^ 8))%N.
 Proof. by rewrite /patterns_ceiling unlock; vm_compute. Qed.
+
+(* ---- merges that see the table through few numbers: averages of factors ---- *)
+
+(* Patterns of strict argmaxes on k bridges through d numbers; M pairs of values. *)
+Definition affine_patterns (k d M : nat) : nat := (\sum_(i < d.+1) 'C(k, i) * M ^ i)%N.
+
+Lemma affine_patternsS k d M :
+  affine_patterns k.+1 d.+1 M = (affine_patterns k d.+1 M + M * affine_patterns k d M)%N.
+Proof.
+rewrite /affine_patterns big_ord_recl [in RHS]big_ord_recl !bin0 -addnA; congr (_ + _)%N.
+rewrite big_distrr -big_split; apply: eq_bigr => i _ /=; rewrite /bump add1n binS mulnDl expnS.
+by congr (_ + _)%N; rewrite mulnCA.
+Qed.
+
+Lemma affine_patterns_gt0 k d M : (0 < affine_patterns k d M)%N.
+Proof. by rewrite /affine_patterns big_ord_recl bin0. Qed.
+
+Lemma affine_patterns0 k M : affine_patterns k 0 M = 1%N.
+Proof. by rewrite /affine_patterns big_ord_recl big_ord0 bin0. Qed.
+
+Definition pairs_below m : {set 'I_m * 'I_m} := [set p : 'I_m * 'I_m | (p.1 < p.2)%N].
+
+Lemma card_pairs_below m : #|pairs_below m| = 'C(m, 2).
+Proof.
+rewrite -triangular_sum big_mkord -sum1_card.
+rewrite (eq_bigl (fun p : 'I_m * 'I_m => (p.1 < p.2)%N)) => [|p]; last by rewrite inE.
+rewrite -(pair_big_dep xpredT (fun i j : 'I_m => (i < j)%N) (fun _ _ => 1%N)) /= (exchange_big_dep xpredT) //=.
+apply: eq_bigr => j _; rewrite -(big_ord_widen m (fun=> 1%N)) ?(ltnW (ltn_ord j)) //.
+by rewrite sum1_card card_ord.
+Qed.
+
+(* A set of values has at most one more member than pairs. *)
+Lemma card_le_pairs m (A : {set 'I_m}) :
+  (#|A| <= (A != set0) + \sum_(p in pairs_below m) (p.1 \in A) && (p.2 \in A))%N.
+Proof.
+have [-> | [x Ax]] := set_0Vmem A; first by rewrite cards0.
+have A0 : A != set0 by apply/set0Pn; exists x.
+case: (arg_minnP (fun i : 'I_m => val i) Ax) => a Aa least; have {}Aa : a \in A by [].
+rewrite A0 (cardsD1 a) Aa leq_add2l -(card_imset (mem (A :\ a)) (_ : injective (pair a))) => [|b c []//].
+rewrite big_mkcond -sum1_card [leqLHS]big_mkcond /=; apply: leq_sum => p _.
+case: imsetP => [[b /setD1P[ba Ab] ->] | _]; last by case: ifP.
+have le_ab : (a <= b)%N := least b Ab.
+have lt_ab : (a < b)%N by rewrite ltn_neqAle le_ab andbT eq_sym (inj_eq val_inj).
+by rewrite inE /= lt_ab Aa Ab.
+Qed.
+
+Section AffinePatterns.
+Variables (R : realFieldType) (e m : nat).
+Implicit Types (x : 'rV[R]_e) (w : 'M[R]_(e, m)) (z : 'I_m).
+
+(* z is the strict argmax of the logits x w *)
+Definition wins w x z : bool := [forall z', (z' != z) ==> ((x *m w) 0 z' < (x *m w) 0 z)].
+
+Lemma winsP w x z : reflect (forall z', z' != z -> (x *m w) 0 z' < (x *m w) 0 z) (wins w x z).
+Proof. by apply: (iffP forallP) => win z'; [move=> zz; exact: implyP (win z') zz | apply/implyP/win]. Qed.
+
+Lemma wins_between w x x' z s s' : 0 < s -> 0 < s' -> wins w x z -> wins w x' z -> wins w (s *: x + s' *: x') z.
+Proof.
+move=> s_gt0 s'_gt0 /winsP win /winsP win'; apply/winsP => z' zz; rewrite mulmxDl -!scalemxAl.
+by rewrite mxE [in ltRHS]mxE; apply: ltr_add; rewrite mxE [in ltRHS]mxE ltr_pmul2l ?win ?win'.
+Qed.
+
+(* The patterns of strict argmaxes over k bridges, where x runs through a flat of dimension D: every bridge adds to
+   each cell at most the cells of the hyperplanes on which two of its values tie. *)
+Lemma card_cells k (ws : k.-tuple 'M[R]_(e, m)) D (V : 'M[R]_e) (x0 : 'rV[R]_e) (F : {set k.-tuple 'I_m}) :
+    (\rank V <= D)%N ->
+    (forall g, g \in F -> exists2 x, (x - x0 <= V)%MS & forall i, wins (tnth ws i) x (tnth g i)) ->
+  (#|F| <= affine_patterns k D 'C(m, 2))%N.
+Proof.
+elim: k ws D V x0 F => [|k IH] ws D V x0 F rankV real.
+  by apply: leq_trans (max_card _) _; rewrite card_tuple affine_patterns_gt0.
+case/tupleP: ws real => w ws real.
+pose A (t : k.-tuple 'I_m) := [set z | [tuple of z :: t] \in F].
+have cardF : #|F| = (\sum_t #|A t|)%N.
+  rewrite -sum1_card (reindex (fun p : k.-tuple 'I_m * 'I_m => [tuple of p.2 :: p.1])) /=; last first.
+    exists (fun g : k.+1.-tuple 'I_m => ([tuple of behead g], thead g)) => [[t z] _ | g _] /=.
+      by congr (_, _); apply: val_inj.
+    by rewrite -tuple_eta.
+  rewrite -(pair_big_dep xpredT (fun (t : k.-tuple 'I_m) z => [tuple of z :: t] \in F) (fun _ _ => 1%N)) /=.
+  by apply: eq_bigr => t _; rewrite -sum1_card; apply: eq_bigl => z; rewrite inE.
+pose T := [set t | A t != set0]; pose P (p : 'I_m * 'I_m) := [set t | (p.1 \in A t) && (p.2 \in A t)].
+have split_F : (#|F| <= #|T| + \sum_(p in pairs_below m) #|P p|)%N.
+  rewrite cardF; apply: leq_trans (leq_sum _ (fun t _ => card_le_pairs (A t))) _; rewrite big_split /=.
+  apply: leq_add; first by rewrite -sum1_card [leqRHS]big_mkcond; apply: leq_sum => t _; rewrite inE; case: ifP.
+  rewrite exchange_big /=; apply: leq_sum => p _.
+  by rewrite -sum1_card [leqRHS]big_mkcond; apply: leq_sum => t _; rewrite [t \in P p]inE; case: ifP.
+have tail (g : k.-tuple 'I_m) z : [tuple of z :: g] \in F ->
+    exists x, [/\ (x - x0 <= V)%MS, wins w x z & forall i, wins (tnth ws i) x (tnth g i)].
+  case/real => x xV win; exists x; split=> //; first by have := win ord0; rewrite !tnth0.
+  by move=> i; have := win (lift ord0 i); rewrite !tnthS.
+have cardT : (#|T| <= affine_patterns k D 'C(m, 2))%N.
+  apply: (IH ws D V x0 T rankV) => t; rewrite inE => /set0Pn[z]; rewrite inE => /tail[x [xV _ win]].
+  by exists x.
+have addE (a b : 'M[R]_1) : (a + b) 0 0 = a 0 0 + b 0 0 by rewrite mxE.
+have subE (a b : 'M[R]_1) : (a - b) 0 0 = a 0 0 - b 0 0 by rewrite !mxE.
+have scaleE c (a : 'M[R]_1) : (c *: a) 0 0 = c * a 0 0 by rewrite mxE.
+have gapE x a b : (x *m (col a w - col b w)) 0 0 = (x *m w) 0 a - (x *m w) 0 b.
+  by rewrite mulmxBr !colE !mulmxA -!colE !mxE.
+have cardP p : p \in pairs_below m -> (#|P p| <= if D is D'.+1 then affine_patterns k D' 'C(m, 2) else 0)%N.
+  rewrite inE => lt_p; have [-> | [t0 Pt0]] := set_0Vmem (P p); first by rewrite cards0.
+  pose u := col p.1 w - col p.2 w; have ne_p : p.1 != p.2 by rewrite -(inj_eq val_inj) neq_ltn lt_p.
+  have ends t : t \in P p -> exists x x', [/\ (x - x0 <= V)%MS, (x' - x0 <= V)%MS,
+      0 < (x *m u) 0 0 /\ (x' *m u) 0 0 < 0,
+      forall i, wins (tnth ws i) x (tnth t i) & forall i, wins (tnth ws i) x' (tnth t i)].
+    rewrite !inE => /andP[/tail[x [xV /winsP win1 wins1]] /tail[x' [x'V /winsP win2 wins2]]].
+    exists x, x'; split=> //; rewrite /u !gapE subr_gt0 subr_lt0.
+    by rewrite win1 1?eq_sym // win2.
+  have meet t : t \in P p -> exists x, [/\ (x - x0 <= V)%MS, (x *m u) 0 0 = 0
+      & forall i, wins (tnth ws i) x (tnth t i)].
+    move=> /ends[x [x' [xV x'V [pos neg] win1 win2]]].
+    have gap_gt0 : 0 < (x *m u) 0 0 - (x' *m u) 0 0 by rewrite subr_gt0 (lt_trans neg pos).
+    pose s := - (x' *m u) 0 0 / ((x *m u) 0 0 - (x' *m u) 0 0).
+    pose s' := (x *m u) 0 0 / ((x *m u) 0 0 - (x' *m u) 0 0).
+    have ss : s + s' = 1 by rewrite /s /s' -mulrDl addrC divff // gt_eqF.
+    exists (s *: x + s' *: x'); split.
+    - have -> : s *: x + s' *: x' - x0 = s *: (x - x0) + s' *: (x' - x0).
+        by rewrite !scalerBr addrACA -opprD -scalerDl ss scale1r.
+      by apply: addmx_sub; apply: scalemx_sub.
+    - rewrite mulmxDl -!scalemxAl addE !scaleE /s /s' mulrAC [X in _ + X]mulrAC -mulrDl.
+      by rewrite mulNr mulrC addNr mul0r.
+    - by move=> i; apply: wins_between; rewrite ?win1 ?win2 // divr_gt0 // oppr_gt0.
+  have [x1 [x1V x1u _]] := meet _ Pt0.
+  have rankV' : (\rank (V :&: kermx u)%MS < \rank V)%N.
+    have [x [x' [xV x'V [pos neg] _ _]]] := ends _ Pt0.
+    rewrite ltn_neqAle mxrankS ?capmxSl // andbT; apply/negP => /eqP same.
+    have sub : (V <= kermx u)%MS.
+      by apply: submx_trans (capmxSr V _); rewrite -(geq_leqif (mxrank_leqif_sup (capmxSl V _))) same.
+    have : ((x - x0 - (x' - x0)) *m u == 0) by rewrite -sub_kermx (submx_trans _ sub) // addmx_sub ?eqmx_opp.
+    rewrite opprB addrA subrK mulmxBl => /eqP/matrixP/(_ 0 0); rewrite subE [RHS]mxE => /eqP.
+    by rewrite subr_eq0 => /eqP eq_gap; have := lt_trans neg pos; rewrite eq_gap ltxx.
+  case: D rankV {cardT} => [|D'] rankV; first by move: rankV' rankV; rewrite leqn0 => /[swap] /eqP ->.
+  apply: (IH ws D' (V :&: kermx u)%MS x1 (P p)); first by rewrite -ltnS (leq_trans rankV').
+  move=> t /meet[x [xV xu win]]; exists x => //; rewrite sub_capmx; apply/andP; split.
+    have -> : x - x1 = (x - x0) - (x1 - x0) by rewrite opprB addrA subrK.
+    by rewrite addmx_sub ?eqmx_opp.
+  by apply/sub_kermxP/matrixP => i j; rewrite !ord1 mulmxBl subE xu x1u subrr mxE.
+apply: leq_trans split_F _.
+case: D rankV cardT cardP => [|D] rankV cardT cardP.
+  rewrite affine_patterns0 -[X in (_ <= X)%N](affine_patterns0 k 'C(m, 2)) -[X in (_ <= X)%N]addn0.
+  by apply: leq_add cardT _; rewrite leqn0 sum_nat_eq0; apply/forall_inP => p /cardP; rewrite leqn0.
+rewrite affine_patternsS; apply: leq_add cardT _.
+by rewrite -[X in (_ <= X * _)%N]card_pairs_below -sum_nat_const; apply: leq_sum => p /cardP.
+Qed.
+End AffinePatterns.
+
+Section FewNumbers.
+Variables (R : realFieldType) (Y : finType) (m d : nat).
+Implicit Types (y : Y) (q g : {ffun Y -> 'I_m}) (S : {set Y}).
+
+(* Logits that see the table through d numbers, up to a term that all values share. *)
+Definition sees_numbers (f : Y -> {ffun Y -> 'I_m} -> 'I_m -> R) : Prop :=
+  exists (c : Y -> 'rV[R]_m) (w : Y -> 'M[R]_(d, m)) (t : {ffun Y -> 'I_m} -> 'rV[R]_d)
+    (s : Y -> {ffun Y -> 'I_m} -> R),
+  forall y q z, f y q z = (c y + t q *m w y) 0 z + s y q.
+
+(* Patterns on a set of bridges that numbers t can reach, as tuples along its enumeration. *)
+Lemma card_patterns k (ys : k.-tuple Y) (c : Y -> 'rV[R]_m) (w : Y -> 'M[R]_(d, m)) (F : {set k.-tuple 'I_m}) :
+    (forall h, h \in F -> exists t : 'rV[R]_d, forall i z, z != tnth h i ->
+       (c (tnth ys i) + t *m w (tnth ys i)) 0 z < (c (tnth ys i) + t *m w (tnth ys i)) 0 (tnth h i)) ->
+  (#|F| <= affine_patterns k d 'C(m, 2))%N.
+Proof.
+pose V : 'M[R]_(1 + d) := <<row_mx 0 1%:M : 'M_(d, 1 + d)>>%MS => real.
+have rankV : (\rank V <= d)%N by rewrite genmxE rank_leq_row.
+apply: (card_cells (ws := map_tuple (fun y => col_mx (c y) (w y)) ys) (x0 := row_mx 1%:M 0) rankV) => h.
+case/real => t win; exists (row_mx 1%:M t).
+  by rewrite genmxE opp_row_mx add_row_mx subrr subr0; apply/submxP; exists t; rewrite mul_mx_row mulmx0 mulmx1.
+move=> i; apply/winsP => z zg; rewrite tnth_map !mul_row_col !mul1mx; exact: win.
+Qed.
+
+(* Claim few_numbers: with the numbers of the second adapter free, the strict argmaxes over n bridges form at most
+   sum_(i <= d) C(n, i) C(m, 2)^i patterns. Ours; cells of an arrangement. *)
+Theorem few_numbers_patterns (c : Y -> 'rV[R]_m) (w : Y -> 'M[R]_(d, m)) (G : {set {ffun Y -> 'I_m}}) :
+    (forall g, g \in G -> exists t : 'rV[R]_d, forall y z, z != g y ->
+       (c y + t *m w y) 0 z < (c y + t *m w y) 0 (g y)) ->
+  (#|G| <= affine_patterns #|Y| d 'C(m, 2))%N.
+Proof.
+move=> real; pose ys := enum_tuple Y; pose read g := map_tuple g ys.
+have read_inj : injective read.
+  move=> g g' /(congr1 val) /= same; apply/ffunP => y.
+  by have /eq_in_map/(_ y) := same; rewrite mem_enum; apply.
+have cardE : size (enum Y) = #|Y| by rewrite -cardE.
+rewrite -(card_imset _ read_inj); apply: (card_patterns (ys := ys) (c := c) (w := w)) => _ /imsetP[g /real[t win] ->].
+by exists t => i z; rewrite tnth_map; apply: win.
+Qed.
+
+Variable f : Y -> {ffun Y -> 'I_m} -> 'I_m -> R.
+Hypothesis few : sees_numbers f.
+
+Lemma card_answered S : (#|[set q | S \subset [set y | correct_by 0 f y q]]|
+  <= affine_patterns #|S| d 'C(m, 2) * m ^ (#|Y| - #|S|))%N.
+Proof.
+have [c [w [t [s fE]]]] := few.
+have [Y0 | [y0 _]] := set_0Vmem [set: Y].
+  have n0 : #|Y| = 0%N by rewrite -cardsT Y0 cards0.
+  have S0 : #|S| = 0%N by apply/eqP; rewrite -leqn0 -n0 max_card.
+  apply: leq_trans (max_card _) _; rewrite card_ffun n0 expn0 S0 sub0n expn0 muln1; exact: affine_patterns_gt0.
+have [z0 _ | Z0] := pickP 'I_m; last first.
+  apply: leq_trans (_ : (0 <= _)%N) => //; rewrite leqn0 cards_eq0; apply/eqP/setP => q.
+  by have := Z0 (q y0).
+pose ys := enum_tuple S; pose A := [set q | S \subset [set y | correct_by 0 f y q]].
+pose off q := [ffun y => if y \in S then z0 else q y].
+pose code q := (map_tuple q ys, off q).
+have code_inj : injective code.
+  move=> q q' [/eq_in_map same /ffunP out]; apply/ffunP => y.
+  have [Sy | yS] := boolP (y \in S); first by apply: same; rewrite mem_enum.
+  by have := out y; rewrite !ffunE (negbTE yS).
+pose F := [set map_tuple (q : {ffun Y -> 'I_m}) ys | q in A].
+pose B := pffun_on z0 (fun y => y \notin S) (predT : pred 'I_m).
+have cardF : (#|F| <= affine_patterns #|S| d 'C(m, 2))%N.
+  apply: (card_patterns (ys := ys) (c := c) (w := w)) => _ /imsetP[q Aq ->]; exists (t q) => i z.
+  rewrite tnth_map => zq; have Si : tnth ys i \in S by rewrite -mem_enum mem_tnth.
+  move: Aq; rewrite inE => /subsetP/(_ _ Si); rewrite inE => /correct_byP/(_ z zq).
+  by rewrite addr0 !fE ltr_add2r.
+have cardB : #|B| = (m ^ (#|Y| - #|S|))%N.
+  by rewrite card_pffun_on card_ord -(cardC S) addKn.
+rewrite -/A -(card_imset _ code_inj) -cardB.
+apply: leq_trans (leq_mul cardF (leqnn _)).
+rewrite -cardX; apply/subset_leq_card/subsetP => _ /imsetP[q Aq ->]; rewrite inE /=; apply/andP; split.
+  by apply/imsetP; exists q.
+apply/pffun_onP; split=> //; apply/subsetP => y; rewrite unfold_in /= ffunE.
+by rewrite [in X in _ -> X]unfold_in; case: (y \in S); rewrite ?eqxx.
+Qed.
+
+(* The k-th binomial moment counts the sets of k bridges that are all answered. *)
+Lemma credit_moment (credit : {ffun Y -> 'I_m} -> {set Y}) k b :
+    (forall S, #|S| = k -> (#|[set q | S \subset credit q]| <= b)%N) ->
+  (\sum_(q : {ffun Y -> 'I_m}) 'C(#|credit q|, k) <= 'C(#|Y|, k) * b)%N.
+Proof.
+move=> most; rewrite (eq_bigr (fun q => \sum_(S : {set Y} | #|S| == k) (S \subset credit q))%N) => [|q _].
+  rewrite exchange_big /= -card_draws -sum_nat_const [leqRHS](eq_bigl (fun S : {set Y} => #|S| == k)) => [|S].
+    apply: leq_sum => S /eqP/most; rewrite -sum1_card big_mkcond; apply: leq_trans.
+    by apply: leq_sum => q _; rewrite inE; case: (S \subset _).
+  by rewrite inE.
+rewrite -cards_draws -sum1_card big_mkcond [RHS]big_mkcond; apply: eq_bigr => S _.
+by rewrite inE andbC; case: eqP => // _; case: (S \subset _).
+Qed.
+
+(* Claim few_numbers: E C(K, k) <= C(n, k) min(1, patterns / m^k), K the number of bridges right. Ours. *)
+Theorem few_numbers_moments k :
+  (\sum_(q : {ffun Y -> 'I_m}) 'C(\sum_y correct_by 0 f y q, k)
+     <= 'C(#|Y|, k) * minn (m ^ #|Y|) (affine_patterns k d 'C(m, 2) * m ^ (#|Y| - k)))%N.
+Proof.
+rewrite (eq_bigr (fun q => 'C(#|[set y | correct_by 0 f y q]|, k))) => [|q _].
+  apply: credit_moment => S <-; rewrite leq_min card_answered andbT.
+  by apply: leq_trans (max_card _) _; rewrite card_ffun card_ord.
+congr 'C(_, k); rewrite -sum1_card [RHS]big_mkcond; apply: eq_bigr => y _.
+by rewrite inE; case: correct_by.
+Qed.
+
+(* The mean from one moment, at any place j of its tangent. *)
+Theorem few_numbers_tangent j k :
+  ('C(j, k) * (\sum_(q : {ffun Y -> 'I_m}) \sum_y correct_by 0 f y q) + 'C(j, k.+1) * m ^ #|Y|
+     <= 'C(#|Y|, k.+1) * minn (m ^ #|Y|) (affine_patterns k.+1 d 'C(m, 2) * m ^ (#|Y| - k.+1))
+        + j * 'C(j, k) * m ^ #|Y|)%N.
+Proof.
+have cardQ : #|{ffun Y -> 'I_m}| = (m ^ #|Y|)%N by rewrite card_ffun card_ord.
+rewrite -{1 3}cardQ ![(_ * #|_|)%N]mulnC -!sum_nat_const addnC big_distrr -big_split /=.
+apply: leq_trans (leq_add (few_numbers_moments k.+1) (leqnn _)); rewrite -big_split; apply: leq_sum => q _ /=.
+by rewrite [('C(j, k) * _)%N]mulnC bin_tangent.
+Qed.
+
+End FewNumbers.
+
+(* Logits of a merge that averages the factors: both adapters' A and B are added (weights and scales are part of them)
+   before they are multiplied, at a feature x and a base h that know neither adapter. *)
+Definition averaged_logits (R : realFieldType) (Y : finType) (D n1 r m : nat)
+    (E : 'M[R]_(m, D)) (h : 'cV[R]_D) (x : 'cV[R]_n1) (B1 : Y -> 'M[R]_(D, r)) (A1 : Y -> 'M[R]_(r, n1))
+    (B2 : {ffun Y -> 'I_m} -> 'M[R]_(D, r)) (A2 : {ffun Y -> 'I_m} -> 'M[R]_(r, n1)) y q : 'cV[R]_m :=
+  E *m (h + (B1 y + B2 q) *m (A1 y + A2 q) *m x).
+
+Section FactorAverage.
+Variables (R : realFieldType) (Y : finType) (D n1 r m : nat).
+Implicit Types (y : Y) (q : {ffun Y -> 'I_m.+1}).
+Variables (E : 'M[R]_(m.+1, D)) (h : 'cV[R]_D) (x : 'cV[R]_n1).
+Variables (B1 : Y -> 'M[R]_(D, r)) (A1 : Y -> 'M[R]_(r, n1)).
+Variables (B2 : {ffun Y -> 'I_m.+1} -> 'M[R]_(D, r)) (A2 : {ffun Y -> 'I_m.+1} -> 'M[R]_(r, n1)).
+Let logits := averaged_logits E h x B1 A1 B2 A2.
+
+(* It sees the second adapter through m (r + 1) - 1 numbers: r of A2, and of B2 and B2 A2 the differences to one
+   value's. Ours. *)
+Theorem few_numbers_factors :
+  sees_numbers (r + (m * r + m)) (fun y q z => logits y q z 0).
+Proof.
+pose emb : 'M[R]_(m, 1 + m) := row_mx 0 1%:M.
+pose u y := A1 y *m x; pose v q := A2 q *m x; pose P y := E *m B1 y; pose Q q := E *m B2 q.
+pose Q0 q := \matrix_(i < m, j < r) (Q q (lift ord0 i) j - Q q ord0 j).
+exists (fun y => (E *m h + P y *m u y)^T).
+exists (fun y => col_mx (P y)^T (col_mx (lin1_mx (trmx \o mulmxr (u y) \o vec_mx) *m emb) emb)).
+exists (fun q => row_mx (v q)^T (row_mx (mxvec (Q0 q)) (Q0 q *m v q)^T)).
+exists (fun y q => (Q q *m (u y + v q)) ord0 0) => y q z.
+rewrite !mul_row_col [mxvec _ *m _]mulmxA mul_rV_lin1 /= mxvecK -mulmxDl -linearD /= -mulmxDr -trmx_mul.
+have Q0E (s : 'cV[R]_r) i : (Q0 q *m s) i 0 = (Q q *m s) (lift ord0 i) 0 - (Q q *m s) ord0 0.
+  by rewrite !mxE -sumrB; apply: eq_bigr => j _; rewrite mxE mulrBl.
+have embE (a : 'cV[R]_m) : (a^T *m emb) 0 z = if unlift ord0 z is Some i then a i 0 else 0.
+  rewrite /emb mul_mx_row mulmx0 mulmx1 mxE; case: unliftP => [i -> | ->]; case: splitP => j /= eq_j; rewrite ?mxE //.
+    by move: eq_j; rewrite ord1.
+  by congr (a _ 0); apply: val_inj; case: eq_j.
+have addE (a b : 'rV[R]_m.+1) : (a + b) 0 z = a 0 z + b 0 z by rewrite mxE.
+have trE (a : 'cV[R]_m.+1) : a^T 0 z = a z 0 by rewrite mxE.
+rewrite !addE embE !trE.
+have -> : logits y q z 0 =
+    (E *m h + P y *m u y) z 0 + (P y *m v q) z 0 + (Q q *m (u y + v q)) z 0.
+  have colE' (a b : 'cV[R]_m.+1) : (a + b) z 0 = a z 0 + b z 0 by rewrite mxE.
+  rewrite -!colE'; congr (fun_of_matrix _ z 0); rewrite /logits /averaged_logits [LHS]mulmxDr.
+  rewrite -(mulmxA (B1 y + B2 q)) [E *m (_ *m _)]mulmxA.
+  by rewrite [E *m (_ + _)]mulmxDr mulmxDl [(A1 y + A2 q) *m x]mulmxDl [P y *m (_ + _)]mulmxDr !addrA.
+rewrite -!addrA; congr (_ + (_ + _)).
+by case: unliftP => [i -> | ->]; rewrite ?Q0E ?subrK // add0r.
+Qed.
+
+Lemma averaged_numbers : (r + (m * r + m) = (m.+1 * r.+1).-1)%N.
+Proof. by rewrite mulSn mulnS addSn /= addnCA addnA [RHS]addnC -addnA [RHS]addnC addnC addnA. Qed.
+
+(* The moments of a factor average. Ours. *)
+Theorem few_numbers_factor_moments k :
+  (\sum_(q : {ffun Y -> 'I_m.+1}) 'C(\sum_y correct_by 0 (fun y q z => logits y q z 0)%R y q, k)
+     <= 'C(#|Y|, k) * minn (m.+1 ^ #|Y|)
+          (affine_patterns k (m.+1 * r.+1).-1 'C(m.+1, 2) * m.+1 ^ (#|Y| - k)))%N.
+Proof. by rewrite -averaged_numbers; apply: few_numbers_moments few_numbers_factors k. Qed.
+
+End FactorAverage.
+
+Lemma affine_patterns_lt n d : (d < n)%N -> (affine_patterns n d 1 < 2 ^ n)%N.
+Proof.
+move=> lt_dn; have le_dn : (d.+1 <= n)%N by [].
+have -> : (2 ^ n = \sum_(i < n.+1) 'C(n, i))%N.
+  by rewrite -[2%N]/(1 + 1)%N expnDn; apply: eq_bigr => i _; rewrite !exp1n !muln1.
+rewrite /affine_patterns (eq_bigr (fun i : 'I_d.+1 => 'C(n, i))) => [|i _]; last by rewrite exp1n muln1.
+rewrite [X in (_ < X)%N]big_ord_recr /= binn addn1 ltnS (big_ord_widen n (fun i => 'C(n, i))) // big_mkcond.
+by apply: leq_sum => i _; case: ifP.
+Qed.
+
+(* A factor average of rank r answers all bridges of all tables only if there are at most 2 r + 1 bridges. Ours. *)
+Theorem few_numbers_all_tables (R : realFieldType) (Y : finType) (D n1 r m : nat)
+    (E : 'M[R]_(m.+2, D)) (h : 'cV[R]_D) (x : 'cV[R]_n1)
+    (B1 : Y -> 'M[R]_(D, r)) (A1 : Y -> 'M[R]_(r, n1))
+    (B2 : {ffun Y -> 'I_m.+2} -> 'M[R]_(D, r)) (A2 : {ffun Y -> 'I_m.+2} -> 'M[R]_(r, n1)) :
+    (forall y q, correct_by 0 (fun y q z => averaged_logits E h x B1 A1 B2 A2 y q z 0) y q) ->
+  (#|Y| <= (r + r).+1)%N.
+Proof.
+move=> all_right; pose two (i : 'I_2) : 'I_m.+2 := widen_ord (leq_addr m 2) i.
+have two_inj : injective two by move=> i j /(congr1 val) /= /val_inj.
+pose table (g : {ffun Y -> 'I_2}) : {ffun Y -> 'I_m.+2} := [ffun y => two (g y)].
+pose E2 : 'M[R]_(2, D) := \matrix_(i, j) E (two i) j.
+have E2E (a : 'cV[R]_D) i : (E2 *m a) i 0 = (E *m a) (two i) 0.
+  by rewrite !mxE; apply: eq_bigr => j _; rewrite mxE.
+pose f := fun y g z => averaged_logits E2 h x B1 A1 (fun g => B2 (table g)) (fun g => A2 (table g)) y g z 0.
+have few : sees_numbers (r + (1 * r + 1)) f by apply: few_numbers_factors.
+have := card_answered few setT; rewrite cardsT subnn expn0 muln1 binn.
+have -> : [set g | setT \subset [set y | correct_by 0 f y g]] = setT.
+  apply/setP => g; rewrite !inE; apply/subsetP => y _; rewrite inE; apply/correct_byP => z zg.
+  have zt : two z != table g y by rewrite ffunE (inj_eq two_inj).
+  have /correct_byP/(_ (two z) zt) := all_right y (table g).
+  by rewrite /f /averaged_logits !E2E ffunE.
+rewrite cardsT card_ffun card_ord mul1n addn1 addnS => le_2n.
+by rewrite leqNgt; apply/negP => /affine_patterns_lt; rewrite ltnNge le_2n.
+Qed.
+
+Section Composes.
+Variables (R : realFieldType) (Y : finType) (r m : nat).
+Hypothesis few : (#|Y| <= r + r)%N.
+Implicit Types (y : Y) (q : {ffun Y -> 'I_m}) (z : 'I_m) (j : 'I_r).
+
+(* r bridges are read by the columns of the second adapter's B, r others by its A: slot says which. *)
+Definition slot_of y : 'I_r + 'I_r := split (widen_ord few (enum_rank y)).
+
+Lemma slot_inj : injective slot_of.
+Proof.
+move=> y y' /(congr1 (@unsplit r r)); rewrite !splitK => /(congr1 val) /= same.
+by apply: enum_rank_inj; apply: val_inj.
+Qed.
+
+Definition loud : R := (r * m).+1%:R.
+Definition far_base : 'cV[R]_m := \col_z (- (loud * z%:R ^+ 2)).
+Definition first_B y : 'M[R]_(m, r) := \matrix_(z, j) ((slot_of y == inr j)%:R * (2%:R * loud * z%:R)).
+Definition first_A y : 'cV[R]_r := \col_j ((slot_of y == inl j)%:R * (loud * (m ^ 2).+1%:R)).
+Definition second_B q : 'M[R]_(m, r) := \matrix_(z, j) [exists y, (slot_of y == inl j) && (q y == z)]%:R.
+Definition second_A q : 'cV[R]_r := \col_j \sum_(y | slot_of y == inr j) (q y)%:R.
+
+Lemma hum_bound q z : 0 <= (second_B q *m second_A q) z 0 <= (r * m)%:R.
+Proof.
+have part j : 0 <= second_A q j 0 <= m%:R.
+  rewrite mxE; case: (pickP (fun y => slot_of y == inr j)) => [y yj | none]; last by rewrite big_pred0 ?lexx ?ler0n.
+  rewrite (big_pred1 y) => [|y']; last first.
+    by apply/idP/eqP => [/eqP y'j | -> //]; apply: slot_inj; rewrite y'j (eqP yj).
+  by rewrite ler0n ler_nat ltnW.
+rewrite mxE sumr_ge0 /= => [|j _]; last by rewrite mulr_ge0 ?(andP (part j)).1 // mxE ler0n.
+rewrite natrM mulr_natl -[X in _ *+ X](card_ord r) -sumr_const; apply: ler_sum => j _.
+have [ge0 le_m] := andP (part j); apply: le_trans le_m; rewrite mxE.
+by case: existsP => _; rewrite ?mul1r ?mul0r.
+Qed.
+
+Lemma loud_logit y q z : (far_base + (first_B y + second_B q) *m (first_A y + second_A q)) z 0 =
+  match slot_of y with
+  | inl _ => (z == q y)%:R * (loud * (m ^ 2).+1%:R)
+  | inr _ => 2%:R * loud * z%:R * (q y)%:R
+  end - loud * z%:R ^+ 2 + (second_B q *m second_A q) z 0.
+Proof.
+have addE (a b : 'cV[R]_m) : (a + b) z 0 = a z 0 + b z 0 by rewrite mxE.
+have zeroE : (0 : 'cV[R]_m) z 0 = 0 by rewrite mxE.
+rewrite addE [far_base z 0]mxE mulmxDr !mulmxDl !addE [LHS](AC (1*(2*2)) (((2*3)*4)*1*5)) /=.
+congr (_ + _); rewrite [RHS]addrC [LHS]addrC; congr (_ + _).
+case slotE: (slot_of y) => [i | i].
+  have -> : first_B y = 0 by apply/matrixP => a j; rewrite !mxE slotE mul0r.
+  rewrite !mul0mx !zeroE add0r addr0 mxE (bigD1 i) //= big1 => [|j ji].
+    rewrite addr0 !mxE slotE eqxx mul1r; congr ((nat_of_bool _)%:R * _).
+    apply/existsP/eqP => [[y' /andP[/eqP y'i /eqP <-]] | ->]; last by exists y; rewrite slotE !eqxx.
+    by congr (q _); apply: slot_inj; rewrite slotE.
+  by rewrite !mxE slotE (_ : inl i == inl j = false) ?mul0r ?mulr0 //; apply/eqP => -[ij]; rewrite ij eqxx in ji.
+have -> : first_A y = 0 by apply/matrixP => a j; rewrite !mxE slotE mul0r.
+rewrite !mulmx0 !zeroE !add0r mxE (bigD1 i) //= big1 => [|j ji].
+  rewrite addr0 !mxE slotE eqxx mul1r (big_pred1 y) // => y'.
+  by apply/eqP/eqP => [y'i | -> //]; apply: slot_inj; rewrite slotE.
+by rewrite !mxE slotE (_ : inr i == inr j = false) ?mul0r //; apply/eqP => -[ij]; rewrite ij eqxx in ji.
+Qed.
+
+Lemma square_gap (c a b s t : R) :
+  2%:R * c * a * a - c * a ^+ 2 + s - (2%:R * c * b * a - c * b ^+ 2 + t) = c * (a - b) ^+ 2 + (s - t).
+Proof.
+rewrite sqrrB !mulrDr mulrN opprD opprB -!mulrA -!expr2 [b * a]mulrC !(mulr_natl _ 2).
+by rewrite [c * a ^+ 2 *+ 2]mulr2n addrK mulrnAr [LHS](AC (2*3) (1*4*3*(2*5))).
+Qed.
+
+(* A factor average of rank r composes as many as 2 r bridges, whatever the values: each adapter writes r of its
+   factors' entries and reads the other's. Ours. *)
+Theorem few_numbers_compose :
+  exists (base : 'cV[R]_m) (B1 : Y -> 'M[R]_(m, r)) (A1 : Y -> 'cV[R]_r)
+    (B2 : {ffun Y -> 'I_m} -> 'M[R]_(m, r)) (A2 : {ffun Y -> 'I_m} -> 'cV[R]_r),
+  forall y q, correct_by 0 (fun y q z => averaged_logits 1%:M base 1%:M B1 A1 B2 A2 y q z 0) y q.
+Proof.
+exists far_base, first_B, first_A, second_B, second_A => y q; apply/correct_byP => z zq.
+rewrite addr0 /averaged_logits !mul1mx !mulmx1 !loud_logit eqxx (negbTE zq).
+have /andP[q_ge0 _] := hum_bound q (q y); have /andP[_ z_le] := hum_bound q z.
+have loud_gt : (r * m)%:R < loud :> R by rewrite ltr_nat.
+have loud_gt0 : 0 < loud :> R by rewrite ltr0n.
+set hq := (_ *m _) (q y) 0 in q_ge0 *; set hz := (_ *m _) z 0 in z_le *.
+have hz_lt : hz < loud := le_lt_trans z_le loud_gt.
+case: (slot_of y) => _.
+  rewrite mul0r mul1r sub0r; apply: (@lt_le_trans _ _ loud).
+    by apply: le_lt_trans hz_lt; rewrite ger_addr oppr_le0 mulr_ge0 ?exprn_ge0 ?ler0n // ltW.
+  apply: le_trans (_ : loud * (m ^ 2).+1%:R - loud * (q y)%:R ^+ 2 <= _); last by rewrite ler_addl.
+  rewrite -mulrBr ler_pmulr // ler_subr_addl -natrX -(natrD _ _ 1) ler_nat addn1 ltnS.
+  by rewrite leq_exp2r // ltnW.
+rewrite -subr_gt0 square_gap addrA subr_gt0; apply: lt_le_trans hz_lt _; apply: ler_paddr => //; rewrite ler_pmulr //.
+rewrite -real_normK ?num_real // exprn_ege1 //.
+have [lt_zq | lt_qz | same] := ltngtP z (q y); last by rewrite (val_inj same) eqxx in zq.
+  by rewrite ger0_norm ?subr_ge0 ?ler_nat ?(ltnW lt_zq) // -natrB 1?ltnW // ler1n subn_gt0.
+by rewrite distrC ger0_norm ?subr_ge0 ?ler_nat ?(ltnW lt_qz) // -natrB 1?ltnW // ler1n subn_gt0.
+Qed.
+End Composes.
+
+(* Beyond: at rank 1 and with two values three bridges compose, as many as 2 r + 1 allows; Q and v are what B and A of
+   the second adapter hold, the base prefers one value by 1. An additive merge answers 20 of these 24
+   (twenty_of_twenty_four). *)
+Example rank_one_three_bridges (s0 s1 s2 : bool) : exists Q v : rat,
+  [/\ (0 < (0 + Q) * (0 + v) - 1) = s0, (0 < (0 + Q) * (1 + v) - 1) = s1 & (0 < (1 + Q) * (0 + v) - 1) = s2].
+Proof.
+case: s0 s1 s2 => [] [] [].
+- by exists 2%:Q, 2%:Q.
+- by exists (- 1 / 10%:Q), (- 20%:Q).
+- by exists (- 20%:Q), (- 1 / 10%:Q).
+- by exists (- 3%:Q / 2%:Q), (- 3%:Q / 2%:Q).
+- by exists (3%:Q / 4%:Q), (3%:Q / 4%:Q).
+- by exists 3%:Q, 0.
+- by exists 0, 3%:Q.
+- by exists 0, 0.
+Qed.

@@ -589,6 +589,34 @@ Print Assumptions additive.patterns_ceiling_vanishes.
 Check @additive.additive_limit_vanishes.
 Print Assumptions additive.additive_limit_vanishes.
 
+(* few_numbers *)
+Check @additive.few_numbers_patterns.
+Print Assumptions additive.few_numbers_patterns.
+
+(* few_numbers *)
+Check @additive.few_numbers_moments.
+Print Assumptions additive.few_numbers_moments.
+
+(* few_numbers *)
+Check @additive.few_numbers_tangent.
+Print Assumptions additive.few_numbers_tangent.
+
+(* few_numbers *)
+Check @additive.few_numbers_factors.
+Print Assumptions additive.few_numbers_factors.
+
+(* few_numbers *)
+Check @additive.few_numbers_factor_moments.
+Print Assumptions additive.few_numbers_factor_moments.
+
+(* few_numbers *)
+Check @additive.few_numbers_all_tables.
+Print Assumptions additive.few_numbers_all_tables.
+
+(* few_numbers *)
+Check @additive.few_numbers_compose.
+Print Assumptions additive.few_numbers_compose.
+
 (* one_layer_composition *)
 Check @composition.one_layer_composition.
 Print Assumptions composition.one_layer_composition.

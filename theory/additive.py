@@ -479,6 +479,11 @@ def _law(n: int, m: int, weights: ArrayLike | None, distinct: bool) -> tuple[int
     return bridges, values, tuple(sorted(map(float, given), reverse=True))
 
 
+def moment_ceiling(moments: Array) -> float:
+    """E[K] / n at most, from ``ln E C(K, k)`` for k = 0..n, n >= 1 (bounds from above will do): the least tangent."""
+    return _tangent(len(moments) - 1, moments)[0]
+
+
 def _tangent(n: int, moments: Array) -> tuple[float, int, int]:
     """(ceiling, k, j): the least over k of the place where the interpolated C(., k) reaches its moment, over n."""
     factorial = _log_factorials(n)

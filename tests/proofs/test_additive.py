@@ -28,6 +28,7 @@ from theory.additive import (
     reachable_patterns,
 )
 from theory.facts import counting_bound
+from theory.few_numbers import affine_ceiling, affine_patterns, composing_factors, factor_numbers, factor_ranks
 from theory.numerics import EPS, stream
 
 Table = tuple[int, ...]
@@ -461,6 +462,91 @@ def test_linear_read_out() -> None:
     merged = {(y, q): eye(3) @ total([write[y] @ one, offset[q] @ one]) for y in range(2) for q in tables(2, 3)}
     found = count(lambda y, q, z: merged[y, q][z, 0], 2, 3)
     assert Fraction(found, 18) == additive_optimum(2, 3) == Fraction(3, 4) + Fraction(1, 12)
+
+
+@pytest.mark.theorem("few_numbers_patterns", "few_numbers_moments", "few_numbers_tangent")
+def test_logits_affine_in_few_numbers() -> None:
+    rng = stream(23, "numbers")
+    tight = 0
+    for n, m, d, planted in (
+        (3, 2, 1, True),
+        (3, 2, 2, True),
+        (3, 2, 1, False),
+        (3, 2, 2, False),
+        (3, 3, 1, False),
+        (2, 3, 2, False),
+        (5, 2, 1, False),
+    ):
+        most = sum(math.comb(n, i) * math.comb(m, 2) ** i for i in range(d + 1))
+        assert affine_patterns(n, m, d) == most
+        c, w = [whole(rng, 1, m) for _ in range(n)], [whole(rng, d, m) for _ in range(n)]
+        if planted:  # a monic polynomial of degree d at the places 0, 1, ...
+            c, w = [Mat([[0, y**d]]) for y in range(n)], [Mat([[0, y**i] for i in range(d)]) for y in range(n)]
+        grid = [Fraction(x, 2) for x in range(-9, 10)]
+        numbers = [Mat([list(t)]) for t in product(grid, repeat=d)]
+        reached: dict[Table, Mat] = {}
+        for t in numbers:
+            logits = [(c[y] + t @ w[y]).rows[0] for y in range(n)]
+            if all(row.count(max(row)) == 1 for row in logits):
+                reached.setdefault(tuple(row.index(max(row)) for row in logits), t)
+        assert len(reached) <= most
+        if not reached:  # a bridge whose values always tie
+            continue
+        tight += len(reached) == most
+        # what the best numbers for each table answer
+        right = [max(agree(g, q) for g in reached) for q in tables(n, m)]
+        moments = []
+        for k in range(n + 1):
+            patterns = sum(math.comb(k, i) * math.comb(m, 2) ** i for i in range(d + 1))
+            moments.append(math.comb(n, k) * min(m**n, patterns * m ** (n - k)))
+            assert sum(math.comb(x, k) for x in right) <= moments[k]
+        for j, k in product(range(n + 1), range(n)):
+            left = math.comb(j, k) * sum(right) + math.comb(j, k + 1) * m**n
+            assert left <= moments[k + 1] + j * math.comb(j, k) * m**n
+        assert sum(right) <= affine_ceiling(n, m, d) * n * m**n
+    assert tight >= 2  # both planted ones
+
+
+@pytest.mark.theorem("few_numbers_factors", "few_numbers_factor_moments")
+@pytest.mark.theorem("few_numbers_all_tables", "few_numbers_compose")
+def test_averages_of_factors() -> None:
+    rng = stream(24, "factors")
+    n, m, d, r = 3, 2, 2, 1
+    size = factor_numbers(m, r)
+    assert size == r + (m - 1) * r + (m - 1) == m * (r + 1) - 1
+    for _ in range(5):
+        e, h, x = whole(rng, m, d), whole(rng, d, 1), whole(rng, 2, 1)
+        b1, a1 = [whole(rng, d, r) for _ in range(n)], [whole(rng, r, 2) for _ in range(n)]
+        b2, a2 = {q: whole(rng, d, r) for q in tables(n, m)}, {q: whole(rng, r, 2) for q in tables(n, m)}
+        logits = {(y, q): e @ (h + (b1[y] + b2[q]) @ (a1[y] + a2[q]) @ x) for y in range(n) for q in tables(n, m)}
+        # the gap of the two values is affine in the numbers of q, with coefficients of y
+        for (y, q), z in logits.items():
+            p, u, t, v = e @ b1[y], a1[y] @ x, e @ b2[q], a2[q] @ x
+            numbers = (v[0, 0], t[1, 0] - t[0, 0], (t[1, 0] - t[0, 0]) * v[0, 0])
+            coefficients = (p[1, 0] - p[0, 0], u[0, 0], 1)
+            own = (e @ h)[1, 0] - (e @ h)[0, 0] + (p[1, 0] - p[0, 0]) * u[0, 0]
+            gap = own + sum(a * b for a, b in zip(coefficients, numbers, strict=True))
+            assert z[1, 0] - z[0, 0] == gap
+        right = [sum(correct_by(Fraction(0), lambda y, q, z, f=logits: f[y, q][z, 0], y, q, m) for y in range(n))
+                 for q in tables(n, m)]  # fmt: skip
+        for k in range(n + 1):
+            patterns = sum(math.comb(k, i) * math.comb(m, 2) ** i for i in range(size + 1))
+            assert sum(math.comb(x, k) for x in right) <= math.comb(n, k) * min(m**n, patterns * m ** (n - k))
+    for n, m, r in ((2, 2, 1), (1, 3, 1), (2, 3, 1), (4, 2, 2), (3, 3, 2)):
+        assert n <= 2 * r <= 2 * r + 1
+        found = {(y, q): composing_factors(y, q, m, r) for y in range(n) for q in tables(n, m)}
+        exact = {at: (x.first.B + x.second.B) @ (x.first.A + x.second.A) for at, x in found.items()}
+        assert count(lambda y, q, z, f=found, g=exact: f[y, q].base[z] + g[y, q][z, 0], n, m) == n * m**n
+    assert factor_ranks(7, 3)[:2] == (3, 4)  # 7 <= 2 * 3 + 1, 7 <= 2 * 4
+
+
+@pytest.mark.example("rank_one_three_bridges")
+def test_three_bridges_at_rank_one() -> None:
+    pairs = [(2, 2), (Fraction(-1, 10), -20), (-20, Fraction(-1, 10)), (Fraction(-3, 2), Fraction(-3, 2)),
+             (Fraction(3, 4), Fraction(3, 4)), (3, 0), (0, 3), (0, 0)]  # fmt: skip
+    signs = [((b + 0) * (a + 0) > 1, (b + 0) * (a + 1) > 1, (b + 1) * (a + 0) > 1) for b, a in pairs]
+    assert sorted(signs, reverse=True) == signs
+    assert len(set(signs)) == 8
 
 
 @pytest.mark.theorem("patterns_ceiling_vanishes", "additive_limit_vanishes")

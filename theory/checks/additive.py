@@ -37,6 +37,15 @@ from theory.checks import (
     for_all,
 )
 from theory.checks.strategies import scales, seeds
+from theory.few_numbers import (
+    affine_ceiling,
+    affine_patterns,
+    composing_factors,
+    factor_numbers,
+    factor_ranks,
+)
+from theory.lowrank import LowRank
+from theory.merging import factor_average
 from theory.numerics import EPS, stream
 
 #: weights of the values, or None for distinct answers
@@ -335,3 +344,201 @@ def _additive_rejections() -> None:
     expect_rejected("right", interaction_split, ok, ok, ok, ok, [0])
     for outside in (2, -1):
         expect_rejected("right", interaction_split, ok, ok, ok, ok, [0, 0, outside])
+
+
+# ---- few_numbers ----
+
+
+def _line_patterns(k: int, m: int, seed: int) -> set[tuple[int, ...]]:
+    """Every pattern of strict argmaxes on k bridges of whole logits that are affine in one number, exact."""
+    logits = stream(seed, "line", k, m).integers(-30, 31, (k, m, 2)).tolist()
+    ties = {
+        Fraction(c - a, b - d) for row in logits for (a, b), (c, d) in combinations(map(tuple, row), 2) if b != d
+    }  # a + b t = c + d t
+    ends = sorted(ties) or [Fraction(0)]
+    found = set()
+    for t in [ends[0] - 1, *((x + y) / 2 for x, y in pairwise(ends)), ends[-1] + 1]:
+        values = [[a + b * t for a, b in row] for row in logits]
+        if all(row.count(max(row)) == 1 for row in values):
+            found.add(tuple(row.index(max(row)) for row in values))
+    return found
+
+
+def _polynomial_patterns(k: int, d: int) -> list[tuple[int, ...]]:
+    """Signs at the places 0..k-1 of monic polynomials of degree d, whose coefficients are d free numbers; exact.
+
+    Roots between neighbouring places or far on the left give every sequence with at most d changes of sign, counted
+    from the plus at infinity.
+    """
+    found = []
+    for roots in combinations_with_replacement(range(-1, k), d):  # -1: on the left of all places
+        signs = [math.prod(1 if 2 * y > 2 * root + 1 else -1 for root in roots) for y in range(k)]
+        found.append(tuple(int(s > 0) for s in signs))
+    return sorted(set(found))
+
+
+def _exact_affine(n: int, m: int, d: int) -> Fraction:
+    """The least tangent of all orders and places, with ``h_k = min(1, patterns / m^k)``."""
+    pairs = math.comb(m, 2)
+    moments = [
+        math.comb(n, k) * min(Fraction(1), Fraction(sum(math.comb(k, i) * pairs**i for i in range(d + 1)), m**k))
+        for k in range(n + 1)
+    ]
+    tangents = (
+        j + (moments[k] - math.comb(j, k)) / math.comb(j, k - 1) for k in range(1, n + 1) for j in range(k - 1, n + 1)
+    )
+    return min(tangents) / n
+
+
+AFFINE = [(2, 2, 1), (4, 2, 1), (6, 2, 2), (5, 3, 2), (9, 3, 1), (12, 2, 0), (30, 4, 3), (20, 2, 19), (60, 10, 9)]
+
+
+def _affine_body(ceiling: Callable[[int, int, int], float]) -> None:
+    for n, m, d in AFFINE:
+        exact, found = min(Fraction(1), _exact_affine(n, m, d)), ceiling(n, m, d)
+        expect(found >= exact, f"{found!r} is below the exact ceiling {float(exact)!r} at {n, m, d}")
+        # a moment of log size L <= n ln m + ln n! is off by 64 L eps, its place by n + 1 times that at most
+        size = 64 * EPS * (n * math.log(m) + math.lgamma(n + 1) + d * math.log(m * m + 1) + 1)
+        expect_close(found, float(exact), (n + 1) * size, f"ceiling at {n, m, d}")
+
+
+@check("few_numbers")
+def few_numbers_symbolic(code: Code) -> Figure:
+    """Patterns by recursion and enumeration, numbers of a factor average in free symbols, the composing factors."""
+    import sympy
+
+    for m, d, k in product((1, 2, 3, 5), range(4), range(6)):
+        at = code.affine_patterns(k + 1, m, d + 1)
+        below = code.affine_patterns(k, m, d + 1) + math.comb(m, 2) * code.affine_patterns(k, m, d)
+        expect(at == below and code.affine_patterns(0, m, d) == 1, f"recursion at {k, m, d}")
+        expect(code.affine_patterns(k, m, 0) == 1, "no number, one pattern")
+    for k, d in product(range(1, 7), range(5)):  # two values: attained
+        expect(len(_polynomial_patterns(k, d)) == code.affine_patterns(k, 2, d), f"monic polynomials at {k, d}")
+    tightest = Fraction(0)
+    for (k, m), seed in product(((3, 2), (2, 3), (4, 3), (3, 4)), range(20)):
+        got, most = len(_line_patterns(k, m, seed)), code.affine_patterns(k, m, 1)
+        expect(got <= most, f"{got} patterns on a line of {k, m}, at most {most}")
+        tightest = max(tightest, Fraction(got, most))
+    # gaps of (P + Q)(u + v) to the first value: which monomials of the second adapter occur
+    for m, r in product((1, 2, 3), (1, 2)):
+        u, v = (sympy.Matrix(r, 1, sympy.symbols(f"{x}:{r}")) for x in "uv")
+        P, T = (sympy.Matrix(m - 1, r, sympy.symbols(f"{x}:{(m - 1) * r}")) for x in "pt")
+        gaps = ((P + T) * (u + v)).expand()  # P, T: rows less the first row
+        numbers = {x for gap in gaps for x in sympy.Poly(gap, *v, *T).monoms() if sum(x) == 1}
+        for gap, row in zip(gaps, (T * v).expand(), strict=True):
+            quadratic = [x for x in sympy.Poly(gap, *v, *T).terms() if sum(x[0]) > 1]
+            expect(all(c == 1 for _, c in quadratic), "the second adapter's own term has no coefficient of the first")
+            expect(len(quadratic) == len(sympy.Poly(row, *v, *T).terms()), "and is one number for each value")
+        seen = len(numbers) + len(gaps) if m > 1 else r  # r of v even where no gap reads them
+        expect(seen == code.factor_numbers(m, r), f"numbers of a factor average at {m, r}: {seen}")
+    expect(code.factor_numbers(5, 0) == 4, "without columns: the offsets of a sum")
+    for n, m, r in ((2, 2, 1), (4, 2, 2), (2, 3, 1), (3, 2, 2), (3, 2, 1), (4, 3, 2), (3, 3, 1)):
+        right = 0
+        for p, q in product(range(n), product(range(m), repeat=n)):
+            base, first, second = code.composing_factors(p, q, m, r)
+            expect_entries(base, [-(r * m + 1) * z * z for z in range(m)], 0.0, "the concave base")
+            for update in (first, second):
+                expect((update.B.shape, update.A.shape, update.scale) == ((m, r), (r, 1), 1.0), "shapes")
+            own = code.composing_factors(p, (0,) * n, m, r), code.composing_factors(0, q, m, r)
+            unaware = (own[0].first.B == first.B).all() and (own[1].second.B == second.B).all()
+            expect(unaware and (own[0].first.A == first.A).all() and (own[1].second.A == second.A).all(), "unaware")
+            b = np.rint(first.B + second.B).astype(int).tolist()
+            a = np.rint(first.A + second.A).astype(int)[:, 0].tolist()
+            logits = [int(base[z]) + sum(x * y for x, y in zip(b[z], a, strict=True)) for z in range(m)]
+            wins = all(logits[q[p]] > logits[z] for z in range(m) if z != q[p])
+            expect(wins == (p < 2 * r or q[p] == 0), f"{logits} at {p, q} of {m, r}")
+            right += wins
+        covered = min(n, 2 * r)
+        expect(Fraction(right, n * m**n) == (covered + Fraction(n - covered, m)) / n, f"{right} right at {n, m, r}")
+    # three bridges, two values, rank 1: B2 and A2 that answer each table, where a sum answers 20 of 24
+    pairs = {(1, 1, 1): (2, 2), (1, 1, 0): (Fraction(-1, 10), -20), (1, 0, 1): (-20, Fraction(-1, 10)),
+             (1, 0, 0): (Fraction(-3, 2),) * 2, (0, 1, 1): (Fraction(3, 4),) * 2, (0, 1, 0): (3, 0), (0, 0, 1): (0, 3),
+             (0, 0, 0): (0, 0)}  # fmt: skip
+    for q, factors in pairs.items():
+        b, a = map(Fraction, factors)
+        signs = tuple(int((x + b) * (y + a) > 1) for x, y in ((0, 0), (0, 1), (1, 0)))
+        expect(signs == q, f"{signs} for table {q}")
+    for n, m in ((2, 2), (3, 2), (3, 3), (40, 20), (100, 2)):
+        needed, enough, escape = code.factor_ranks(n, m)
+        # all 2^n tables of two values are patterns of 2 r + 1 numbers
+        expect(code.affine_patterns(n, 2, 2 * needed + 1) == 2**n, f"rank {needed} is excluded at {n}")
+        expect(code.affine_patterns(n, 2, 2 * needed - 1) < 2**n, f"rank {needed - 1} is not excluded at {n}")
+        expect(2 * enough >= n > 2 * (enough - 1), f"enough at {n}: {enough}")
+        ceiling = Fraction(additive_ceiling(n, m))
+        shares = [Fraction(min(n, 2 * r) * m + max(0, n - 2 * r), n * m) for r in (escape - 1, escape)]
+        expect(shares[0] <= ceiling < shares[1], f"escape at {n, m}: {escape}")
+    _affine_body(code.affine_ceiling)
+    for n in (1, 4, 9):  # moments of n fair coins: the mean is n / 2, and order 1 says so
+        moments = [math.log(math.comb(n, k)) - k * math.log(2) for k in range(n + 1)]
+        expect_close(code.moment_ceiling(np.array(moments)), 0.5, 64 * n * EPS, f"{n} fair coins")
+    return Figure("patterns on a line / bound, values above two", float(tightest), "ratio")
+
+
+@check("few_numbers")
+def few_numbers_numeric() -> Figure:
+    """Exact second evaluation, what polynomials and random factors reach, ends of the range, mutants, rejections."""
+    _affine_body(affine_ceiling)
+    expect_mutant_rejected(_affine_body, lambda *a: 1.01 * affine_ceiling(*a), "1 % above")
+    expect_mutant_rejected(_affine_body, lambda *a: 0.99 * affine_ceiling(*a), "1 % below")
+    expect_mutant_rejected(_affine_body, lambda n, m, d: affine_ceiling(n, m, max(0, d - 1)), "one number less")
+    slack = 1.0
+    for n, d in product((4, 6, 8), range(1, 4)):  # the best table among the patterns, for every truth
+        patterns = np.array(_polynomial_patterns(n, d))
+        truths = np.array(list(product((0, 1), repeat=n)))
+        share = float((patterns[None] == truths[:, None]).sum(axis=2).max(axis=1).mean()) / n
+        expect(share <= affine_ceiling(n, 2, d), f"{share} reached at {n, d}, ceiling {affine_ceiling(n, 2, d)}")
+        slack = min(slack, affine_ceiling(n, 2, d) - share) if d < n else slack
+    rng = stream(31, "factors")
+    n, m, r = 12, 2, 1
+    P, u = rng.standard_normal((n, m, r)), rng.standard_normal((n, r))
+    drawn = [(rng.standard_normal((m, r)) * 3, rng.standard_normal(r) * 3) for _ in range(4000)]
+    reached = {tuple(np.argmax(np.einsum("nmr,nr->nm", P + q, u + v), axis=1).tolist()) for q, v in drawn}
+    expect(len(reached) <= affine_patterns(n, m, factor_numbers(m, r)) < m**n, f"{len(reached)} patterns")
+    # the same factors, summed as updates instead: additive, and no more than additive merges answer
+    logits = np.array([
+        [c.base + LowRank.combine([c.first, c.second], [1.0, 1.0]).dense()[:, 0]
+         for c in (composing_factors(p, q, 2, 1) for q in product(range(2), repeat=2))]
+        for p in range(2)
+    ])  # fmt: skip
+    averaged = np.array([
+        [c.base + factor_average([c.first, c.second], [1.0, 1.0], "plain").dense()[:, 0]
+         for c in (composing_factors(p, q, 2, 1) for q in product(range(2), repeat=2))]
+        for p in range(2)
+    ])  # fmt: skip
+    expect(composed_share(averaged, 0.5) == 1 > additive_optimum(2, 2) >= composed_share(logits), "sum and average")
+    expect(affine_ceiling(5, 3, 5) == affine_ceiling(5, 1, 0) == affine_ceiling(1, 2, 3) == 1.0, "no limit")
+    expect(0.5 < affine_ceiling(10**6, 2, 1) <= affine_ceiling(1000, 2, 1), "more bridges")
+    expect(affine_ceiling(10**30, 2, 3) == affine_ceiling(5 * 10**5, 2, 3), "bridges beyond what is computed")
+    along = [affine_ceiling(200, 5, factor_numbers(5, r)) for r in range(0, 41, 4)]
+    expect(along == sorted(along) and along[-1] == 1.0, f"more rank, more at most: {along}")
+    plain: tuple[tuple[Callable[..., object], dict[str, int]], ...] = (
+        (affine_patterns, {"k": 2, "m": 2, "d": 1}),
+        (affine_ceiling, {"n": 2, "m": 2, "d": 1}),
+        (factor_numbers, {"m": 2, "r": 1}),
+        (factor_ranks, {"n": 2, "m": 2}),
+    )
+    for function, good in plain:
+        for name, wrong in product(good, (-1, 1.5, True)):
+            expect_rejected(name, function, **{**good, name: wrong})
+    ends: tuple[tuple[tuple[int, ...], str, Callable[..., object]], ...] = (
+        ((2, 0, 1), "m", affine_patterns),
+        ((0, 2, 1), "n", affine_ceiling),
+        ((2, 0, 1), "m", affine_ceiling),
+        ((0, 1), "m", factor_numbers),
+        ((1, 2), "n", factor_ranks),
+        ((2, 1), "m", factor_ranks),
+    )
+    for sizes, name, function in ends:
+        expect_rejected(name, function, *sizes)
+    expect(affine_patterns(0, 1, 0) == 1 and factor_numbers(1, 0) == 0, "least sizes")
+    for bridge, table, m, r, name in (
+        (2, (0, 1), 2, 1, "bridge"),
+        (-1, (0, 1), 2, 1, "bridge"),
+        (0, (0, 2), 2, 1, "table"),
+        (0, (0, -1), 2, 1, "table"),
+        (0, (), 2, 1, "table"),
+        (0, (0,), 0, 1, "m"),
+        (0, (0,), 2, 0, "r"),
+    ):
+        expect_rejected(name, composing_factors, bridge, table, m, r)
+    return Figure("least gap from monic polynomials to the ceiling, two values", slack, "share")
