@@ -451,13 +451,12 @@ def few_numbers_symbolic(code: Code) -> Figure:
         covered = min(n, 2 * r)
         expect(Fraction(right, n * m**n) == (covered + Fraction(n - covered, m)) / n, f"{right} right at {n, m, r}")
     # three bridges, two values, rank 1: B2 and A2 that answer each table, where a sum answers 20 of 24
-    pairs = {(1, 1, 1): (2, 2), (1, 1, 0): (Fraction(-1, 10), -20), (1, 0, 1): (-20, Fraction(-1, 10)),
-             (1, 0, 0): (Fraction(-3, 2),) * 2, (0, 1, 1): (Fraction(3, 4),) * 2, (0, 1, 0): (3, 0), (0, 0, 1): (0, 3),
-             (0, 0, 0): (0, 0)}  # fmt: skip
-    for q, factors in pairs.items():
-        b, a = map(Fraction, factors)
-        signs = tuple(int((x + b) * (y + a) > 1) for x, y in ((0, 0), (0, 1), (1, 0)))
-        expect(signs == q, f"{signs} for table {q}")
+    pairs = {"111": "2 2", "110": "-1/10 -20", "101": "-20 -1/10", "100": "-3/2 -3/2",
+             "011": "3/4 3/4", "010": "3 0", "001": "0 3", "000": "0 0"}  # fmt: skip
+    for table, factors in pairs.items():
+        b, a = (Fraction(x) for x in factors.split())
+        signs = "".join(str(int((x + b) * (y + a) > 1)) for x, y in ((0, 0), (0, 1), (1, 0)))
+        expect(signs == table, f"{signs} for table {table}")
     for n, m in ((2, 2), (3, 2), (3, 3), (40, 20), (100, 2)):
         needed, enough, escape = code.factor_ranks(n, m)
         # all 2^n tables of two values are patterns of 2 r + 1 numbers
