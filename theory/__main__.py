@@ -22,6 +22,11 @@ def _parser() -> argparse.ArgumentParser:
     statements.add_argument("--write", action="store_true", help="write it, and what Coq prints, as the golden copy")
     mutants = commands.add_parser("mutants", help="change every bound and assumption in turn; no change may survive")
     mutants.add_argument("--claim", help="only this claim")
+    mutants.add_argument("--changed", nargs="?", const="", metavar="COMMIT",
+                         help="only claims whose files differ from that commit; by default where this branch left "
+                              "origin/main, else HEAD~1; all claims where there is neither")  # fmt: skip
+    mutants.add_argument("--budget", type=float, metavar="MIN",
+                         help="begin none after so many minutes, in an order that changes with the commit")  # fmt: skip
     mutants.add_argument("--jobs", type=int, help="processes, by default one per core")
     return parser
 
@@ -77,6 +82,23 @@ def _statements(claims: dict[str, Claim], write: bool) -> int:
     return 0
 
 
+def _concerned(options: argparse.Namespace, claims: dict[str, Claim]) -> set[str] | None:
+    """The claims whose mutants are asked for; None for all. What ``--changed`` has found is said."""
+    from theory.verify.affected import affected, base
+
+    if options.claim is not None:
+        return {options.claim}
+    if options.changed is None:
+        return None
+    commit = options.changed or base()
+    if commit is None:
+        print("mutants: no earlier commit to compare with, so all claims")
+        return None
+    found = affected(claims, commit)
+    print(f"mutants: differ from {commit[:12]}: {', '.join(c for c in claims if c in found) or 'no claim'}")
+    return found
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     options = _parser().parse_args(arguments)
@@ -93,7 +115,7 @@ def main(arguments: list[str] | None = None) -> int:
             from theory.verify.mutants import run
 
             check_options(options, claims)
-            return run(claims, options.claim, options.jobs)
+            return run(claims, _concerned(options, claims), options.jobs, options.budget)
         from theory.verify.run import verify_claims
 
         return verify_claims(claims, **verification(options, claims))

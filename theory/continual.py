@@ -12,8 +12,8 @@ from fractions import Fraction
 
 from theory.numerics import exact, integer
 
-#: rounds up to which the least number is decided in exact arithmetic
-_EXACT_ROUNDS = 20_000
+#: bits behind the point of a number of rounds; rounds up to which a tie is decided in exact arithmetic
+_BITS, _EXACT_ROUNDS = 128, 20_000
 
 
 def round_dilution(heads: int, rounds: int) -> Fraction:
@@ -45,8 +45,8 @@ def rounds_to_answer(gain: float | Fraction, deficit: float | Fraction, heads: i
 
     Returns:
         the least T with ``gain (1 - (1 - 1/H)^T) > deficit``: 0 if the base answers it already (deficit < 0), inf if no
-        number will do (gain <= deficit, where deficit >= 0), else a positive int; beyond 20000 rounds one too many at
-        worst. Floats are taken as they are.
+        number will do (gain <= deficit, where deficit >= 0), else a positive int; where keep^T and the rest agree
+        to 64 bits beyond 20000 rounds, one too many. Floats are taken as they are.
 
     Raises:
         ValueError: gain or deficit not finite, or heads < 1.
@@ -60,18 +60,15 @@ def rounds_to_answer(gain: float | Fraction, deficit: float | Fraction, heads: i
         return math.inf
     if count == 1:
         return 1
-    left = 1 - Fraction(lost) / Fraction(won)  # what must still be missing: (1 - 1/H)^T < left
-    if left == 1:
-        return 1
-    about = (math.log(left.numerator) - math.log(left.denominator)) / math.log1p(-1 / count)
-    if about > _EXACT_ROUNDS:
-        return math.ceil(about * (1 + 1e-9)) + 1
-    keep = Fraction(count - 1, count)
-    rounds = max(1, math.floor(about) - 1)
-    missing = keep**rounds
-    while missing >= left:
-        missing, rounds = missing * keep, rounds + 1
-    return rounds
+    import mpmath
+
+    left, keep = 1 - Fraction(lost) / Fraction(won), Fraction(count - 1, count)  # the least T with keep^T < left
+    with mpmath.workprec(_BITS + (count * left.denominator).bit_length()):
+        about = mpmath.log(mpmath.mpf(left.numerator) / left.denominator) / mpmath.log1p(-mpmath.mpf(1) / count)
+        rounds = int(mpmath.nint(about))
+        if abs(about - rounds) > mpmath.ldexp(1, -_BITS // 2):
+            return int(mpmath.ceil(about))
+    return rounds + int(rounds > _EXACT_ROUNDS or keep**rounds >= left)
 
 
 def telescoping_rank(heads: int, r: int, rounds: int, reset: bool) -> int:

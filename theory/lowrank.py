@@ -29,7 +29,6 @@ class Core(NamedTuple):
     core: Array
     mix_right: Array
     wide_right: Array
-    magnitude: float
 
 
 class LowRank:
@@ -97,11 +96,11 @@ class LowRank:
         return left, right, float(np.linalg.norm(b_norm * left)), float(np.linalg.norm(a_norm * right))
 
     def core(self) -> Core:
-        """Two thin QR decompositions of the balanced factors; `magnitude` bounds what went into the core product."""
-        left, right, left_norm, right_norm = self._balance()
+        """Two thin QR decompositions of the balanced factors."""
+        left, right, *_ = self._balance()
         tall, mix_left, r_left = _thin_qr(self.B, left)
         wide, mix_right, r_right = _thin_qr(self.A.T, right)
-        return Core(tall, mix_left, r_left @ r_right.T, mix_right.T, wide.T, left_norm * right_norm)
+        return Core(tall, mix_left, r_left @ r_right.T, mix_right.T, wide.T)
 
     def singular_values(self) -> Array:
         """Singular values of the update, descending; as many as B has columns, zeros kept.
@@ -181,7 +180,7 @@ class LowRank:
         if not core.core.size:
             return np.zeros((self.shape[0], 0)), np.zeros(0), np.zeros((0, self.shape[1]))
         u, values, vt = np.linalg.svd(core.core, full_matrices=False)
-        kept = int(np.count_nonzero(values > rank_tolerance((*(shape or self.shape), self.columns), core.magnitude)))
+        kept = int(np.count_nonzero(values > self.tolerance(shape)))
         left = core.tall_left @ (core.mix_left @ u[:, :kept])
         return left, values[:kept], (vt[:kept] @ core.mix_right) @ core.wide_right
 

@@ -8,7 +8,7 @@ import pytest
 
 from theory.checks import CheckFailed, Code, expect, functions_of
 from theory.claims import load, resolve
-from theory.verify.mutants import changed, leaves, operations_for
+from theory.verify.mutations import changed, leaves, operations_for
 
 CLAIMS = load()
 EACH = [

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from theory.__main__ import main
-from theory.claims import Claim, load
-from theory.verify.mutants import Mutant, find, judge
+from theory.claims import load
 from theory.verify.run import Formal, Numeric, Symbolic, verify
 from theory.verify.status import run_reference, worst
 
@@ -178,47 +177,6 @@ def test_a_check_that_is_empty_or_cannot_import_its_own_project_fails(
     assert row.status == status
     assert reason in (row.reason or "")
     assert row.expectations == (2 if name == "counts" else 0)
-
-
-PLANTED = """
-from theory.checks import check, expect
-from theory.numerics import integer, require
-def bound(n):
-    require(n < 10, "n", "below 10", n)
-    return integer(n, "n", 0) * 2.0
-@check("planted")
-def weak():
-    expect(1.9 < bound(1) < 2.1, "far off")
-@check("planted")
-def strong():
-    expect(bound(1) == 2.0, "off")
-    for bad in (-1, 12):
-        try:
-            bound(bad)
-        except ValueError:
-            continue
-        expect(False, "accepted")
-"""
-
-
-def planted_claim(check: str) -> Claim:
-    return Claim("planted", "merging", "t", "theorem", (), (), "ours", code=("planted_bound:bound",), symbolic=(),
-                 numeric=(f"planted_bound:{check}",))  # fmt: skip
-
-
-@pytest.mark.parametrize(("check", "survivors"), [("weak", 5), ("strong", 0)])
-def test_mutants_survive_a_weak_check_and_not_a_strong_one(
-    check: str, survivors: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "planted_bound.py").write_text(PLANTED, encoding="utf-8")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "planted_bound", raising=False)
-    mutants, seconds = find({"planted": planted_claim(check)})
-    outcomes: dict[Mutant, str] = {m: judge(m, [f"planted_bound:{check}"], seconds)[0] for m in mutants}
-    assert {m.what.partition(":")[0] for m in mutants} == {"returned value +1 %", "returned value -1 %", "line 5",
-                                                           "line 6"}  # fmt: skip
-    assert list(outcomes.values()).count("survived") == survivors - 1 if survivors else True
-    assert set(outcomes.values()) == ({"killed", "survived"} if survivors else {"killed"})
 
 
 def test_setup_says_what_is_missing_where_coq_may_not_be_installed(tmp_path: Path) -> None:

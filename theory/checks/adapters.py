@@ -272,6 +272,7 @@ def adapter_algebra_numeric() -> Figure:
 
 
 def _rejections() -> None:
+    expect(parameter_count(1, 1, 0) == rank_set_dimension(1, 1, 0) == 0, "no rank, no parameters")
     for function in (parameter_count, rank_set_dimension):
         expect_rejected("m:", function, 0, 2, 1)
         expect_rejected("n:", function, 2, 0, 1)

@@ -298,6 +298,10 @@ def _interaction() -> None:
     for_all(body, 15, seed=seeds, scale=scales, m=st.integers(2, 4))
     zero = [[0.0, 0.0]]
     expect(not interaction_split(zero, zero, zero, [[1.0, -1.0]], [0]).certified[0], "margin 2 max|I| is not enough")
+    for times, counted in ((0.5, False), (2.0, True)):  # the edge of a margin that rounding may have made
+        close = [[1.0, 1.0 - times * 16 * EPS]]
+        certified = bool(interaction_split(zero, close, zero, close, [0]).certified[0])
+        expect(certified == counted, f"a margin of {times} times what rounding may make: {certified}")
     expect(bool(interaction_split(zero, [[1.0, 0.0]], zero, [[1.0, 0.0]], [0]).certified[0]), "no interaction")
 
 
@@ -306,15 +310,19 @@ def _additive_rejections() -> None:
                  monotone_score, extremal_first):  # fmt: skip
         expect_rejected("n", call, 0, 2)
         expect_rejected("m", call, 2, 0)
-    for level in (1.5, 0.0, True, "0.5"):
+    for level in (1.5, 1.0, 0.0, True, "0.5"):
         expect_rejected("level", additive_threshold, 3, 3, level, distinct=True)
     for call in (additive_ceiling, lambda n, m, **law: additive_threshold(n, m, 0.01, **law)):
         expect_rejected("distinct", call, 3, 2, distinct=True)
         expect_rejected("weights", call, 2, 2, weights=[0.5, 0.5], distinct=True)
-        for wrong in ([1.0], [0.5, 0.6], [1.5, -0.5], [[0.5, 0.5]]):
+        for wrong in ([1.0], [0.5, 0.6], [1.5, -0.5], [[0.5, 0.5]], [0.5, 0.5 + 16 * EPS]):
             expect_rejected("weights", call, 2, 2, weights=wrong)
+        call(2, 2, weights=[0.5, 0.5 + 4 * EPS])  # off by no more than rounding
     for n, m in ((4, 4), (16, 3), (5001, 2)):
         expect_rejected("n", additive_optimum, n, m)
+    # the largest sizes are taken: 20000 patterns, and as many states, one each
+    expect(len(reachable_patterns([np.arange(20_000.0)])) == 20_000, "one bridge reaches each of 20000 values")
+    expect(monotone_score(199_999, 1) == 1, "200000 states")
     expect_rejected("n", monotone_score, 100, 10)
     expect_rejected("first", reachable_patterns, np.zeros((0, 2)))
     expect_rejected("first", reachable_patterns, np.zeros((15, 2)))

@@ -291,6 +291,8 @@ def _one_layer_rejections() -> None:
     expect_rejected("keys", summed_edits, w, np.ones((3, 0)), np.ones((2, 0)))
     for cosine in (-1.5, 1.5, True):
         expect_rejected("cosine", relu_key_cosine, cosine)
+    smallest = one_layer_model(1, 1, 1, stream(0, "small"))
+    expect(abs(abs(smallest.embedding.item()) - 1) + abs(abs(smallest.hidden.item()) - 1) <= 4 * EPS, "sizes of 1")
     model = one_layer_model(4, 2, 3, stream(0, "small"))
     for position, name in enumerate(("tokens", "width", "hidden")):
         sizes: list[Any] = [4, 2, 3]
@@ -434,6 +436,9 @@ def bridge_alignment_numeric() -> Figure:
         expect(float(np.linalg.norm(got.alpha)) <= float(np.linalg.norm(planted)) + tolerance, "not of least norm")
 
     for_all(body, 60, size=shapes(), seed=seeds, scale=scales, condition=conditions)
+    for times, counted in ((0.5, False), (2.0, True)):  # the edge of what counts as zero: 4 eps 3 beside 1
+        edge = bridge_alignment(np.diag([1.0, times * 12 * EPS, 1.0]), [0.0, 1.0, 0.0])
+        expect((edge.full_rank, bool(edge.alpha.any())) == (counted, counted), f"{times} times what is zero: {edge}")
     half = bridge_alignment([[1.0, 1.0], [0.0, 0.0]], [1.0, 0.0])
     expect(not half.full_rank and bool(np.abs(half.alpha - 0.5).max() <= 8 * EPS), f"dependent keys: {half}")
     expect(bridge_alignment(np.zeros((3, 0)), np.ones(3)).full_rank, "no keys are independent")
@@ -447,6 +452,9 @@ def bridge_alignment_numeric() -> Figure:
         lambda *a: aligned_answer(*a)._replace(certain=aligned_answer(*a).slack > 0),
         "no sign premise",
     )
+    for times, counted in ((0.5, False), (2.0, True)):  # the edge of a lead that rounding may have made: 4 eps 4
+        close = aligned_answer([[1.0], [0.0]], [1.0], [0.0, 1.0 - times * 16 * EPS], 0, 0)
+        expect(close.certain == counted, f"a lead of {times} times what rounding may make: {close}")
     # the whole answer agrees with the one-hop prompt only if the other logits do: alpha = e_j, another base
     same = aligned_answer([[2.0, 0.0], [0.0, 2.0]], [1.0, 0.0], [0.0, 0.0], 0, 0)
     base = aligned_answer([[2.0, 0.0], [0.0, 2.0]], [1.0, 0.0], [0.0, 3.0], 0, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
@@ -95,7 +96,9 @@ def _simulated(share: Callable[[int, int], Fraction]) -> float:
     return worst[0]
 
 
-def _answers_body(rounds: Callable[[float, float, int], float]) -> None:
+def _answers_body(rounds: Callable[[Any, Any, int], float]) -> None:
+    import mpmath
+
     def body(gain: float, deficit: float, heads: int) -> None:
         found = rounds(gain, deficit, heads)
         if deficit < 0:
@@ -113,10 +116,14 @@ def _answers_body(rounds: Callable[[float, float, int], float]) -> None:
     expect(rounds(14.4, 8.2, 4) == 3, "14.4 over 8.2 with 4 heads")
     expect(rounds(10.0, 5.0, 32) == 22, "10 over 5 with 32 heads")
     expect(rounds(0.1 * 3, 0.1, 2) == 1, "floats are taken as they are")
-    # beyond exact arithmetic one too many at worst: 1 - 1e-12 must be written by 1000 heads
-    slow = rounds(1.0, 1.0 - 1e-12, 1000)
-    left = math.log(1.0 - (1.0 - 1e-12)) / math.log1p(-1 / 1000)
-    expect(left < slow <= left + 3, f"{slow} rounds for {left:.6g}")
+    expect(rounds(32, 31, 2) == 6, "a tie after 5 rounds")
+    expect(rounds(32, 31 - Fraction(1, 10**30), 2) == 5, "5 rounds, by 1e-30")
+    expect(rounds(1, 1 - Fraction(1, 2**30_000), 2) == 30_001, "a tie after 30000 rounds")
+    for heads, lost in ((1000, 1.0 - 1e-12), (10**9, 0.5), (10**15, 1.0 - 1e-9), (10**15, 1e-9)):
+        at = int(rounds(1.0, lost, heads))
+        with mpmath.workdps(80):
+            missing = [mpmath.exp(t * mpmath.log1p(-1 / mpmath.mpf(heads))) for t in (at, at - 1)]
+            expect(missing[0] < 1 - mpmath.mpf(lost) <= missing[1], f"{at} rounds of {heads} heads against {lost}")
 
 
 @check("round_dilution")

@@ -174,6 +174,14 @@ def fact_rank_numeric() -> Figure:
         room = _allowed(more, left.apply(more), 10.0) + 4 * math.sqrt(12) * left.tolerance()
         expect(np.linalg.norm(miss) <= room, f"off by {np.linalg.norm(miss)} of {room} at {power}")
         expect(found.rank == (2 if power < 12 else found.rank), f"rank {found.rank} of what is left at {power}")
+    # the edges of both tolerances, on three keys in a plane (condition sqrt 2) and on three orthonormal ones
+    keys_in_plane = np.array([[1.0, 0.0, math.sqrt(0.5)], [0.0, 1.0, math.sqrt(0.5)]])
+    inside, across = np.array([math.sqrt(0.5), -math.sqrt(0.5), 0.0]), np.array([0.5, 0.5, -math.sqrt(0.5)])
+    for times, writable in ((0.5, True), (2.0, False)):
+        sticking_out = inside + times * 4 * EPS * 3 * math.sqrt(2) * across
+        expect(least_rank(keys_in_plane, [sticking_out]).feasible == writable, f"{times} times what may stick out")
+        second = np.diag([1.0, times * 4 * EPS * 3, 0.0])
+        expect(least_rank(np.eye(3), second).rank == 2 - writable, f"a change of {times} times what counts as zero")
     mutants: dict[str, Callable[[Any, Any], LeastRank]] = {
         "one rank too many": lambda k, d: least_rank(k, d)._replace(rank=least_rank(k, d).rank + 1),
         "always feasible": lambda k, d: least_rank(k, d)._replace(feasible=True),
@@ -498,6 +506,10 @@ def capacity_bits_numeric() -> Figure:
     expect_rejected("level", counting_threshold, 1.0, 3, 3, "half")
     expect_rejected("level", counting_threshold, 1.0, 3, 3, 0.0)
     expect_rejected("level", counting_threshold, 1.0, 3, 3, 1.0)
+    ends = (capacity_ceiling(0.0, 3, 4), capacity_ceiling(5.0, 1, 1), capacity_ceiling(0.0, 1, 2))
+    expect(
+        ends[1] == 1.0 and abs(ends[0] - 0.25) + abs(ends[2] - 0.5) <= 16 * EPS, f"no bits, one fact, one value: {ends}"
+    )
     expect_rejected("bits", capacity_ceiling, -1.0, 3, 3)
     expect_rejected("bits", capacity_ceiling, math.inf, 3, 3)
     expect_rejected("n_facts", capacity_ceiling, 1.0, 0, 3)

@@ -124,6 +124,10 @@ def merge_rank_numeric() -> Figure:
     for size in (1e-13, 1e13, 1e-30):  # as independent as before, whatever the rounding of the larger one
         apart = [parts[1], LowRank(parts[2].B, parts[2].A, parts[2].scale * size)]
         expect(merged_rank(apart) == (6, 6, True), f"an update {size} times another: {merged_rank(apart)}")
+    for times in (0.5, 2.0):  # the edge of what counts as zero: 4 eps 12, as the first of its singular values is 1
+        edge = LowRank(left[:, :2] * [1.0, times * 48 * EPS], right[:2])
+        counted = (edge.rank(), edge.column_basis().shape[1], edge.row_basis().shape[0], merged_rank([edge]).rank)
+        expect(set(counted) == {1 if times < 1 else 2}, f"{counted} directions with one {times} times what is zero")
     # dependent columns, independent rows: strictly below although the row spaces are independent
     shared = [LowRank(left[:, :2], right[:2]), LowRank(left[:, :2], right[2:4])]
     expect(merged_rank(shared) == (2, 4, False), f"shared column space: {merged_rank(shared)}")

@@ -641,6 +641,15 @@ def _with(weights: TransformerWeights, block: int = 0, **fields: Any) -> Transfo
     return weights._replace(blocks=blocks)
 
 
+def _accepted_iff(wanted: bool, named: str, frozen: TransformerWeights, target: TransformerWeights) -> None:
+    try:
+        transformer_adapters(frozen, target, 2)
+    except ValueError as error:
+        expect(str(error).startswith(named) != wanted, f"{named}: {error}")
+        return
+    expect(wanted, f"expected an error that begins with {named}, got none")
+
+
 def _transformer_rejects(frozen: TransformerWeights, target: TransformerWeights) -> None:
     eye, low = np.eye(2), np.diag([1.0, 0.0])
     twice = TransformerWeights([*frozen.blocks, *frozen.blocks], frozen.Wout)
@@ -674,6 +683,15 @@ def _transformer_rejects(frozen: TransformerWeights, target: TransformerWeights)
     outside = _with(wanted, 0, W2=low, b2=np.array([1.0, 1.0]))
     expect_rejected("target.blocks[0].b2", transformer_adapters, twice, outside, 2)
     transformer_adapters(twice, _with(wanted, 0, W2=low, b2=np.array([1.0, 0.0])), 2)  # in the range: accepted
+    # the edges of what counts as zero, 4 eps 2 beside a largest singular value of 1, and of a bias that sticks out
+    for times, counted in ((0.5, False), (2.0, True)):
+        edge = np.diag([1.0, times * 8 * EPS])
+        _accepted_iff(counted, "target.blocks[0].b2", twice, _with(wanted, 0, W2=edge, b2=np.array([0.0, 1.0])))
+        beside = np.array([1.0, times * 8 * EPS * 2])  # ||W2|| ||y|| + ||b2|| = 2
+        _accepted_iff(not counted, "target.blocks[0].b2", twice, _with(wanted, 0, W2=low, b2=beside))
+        for at, name in ((1, "W1"), (0, "W2")):
+            singular = _with(twice, at, **{name: edge})
+            _accepted_iff(counted, f"frozen.blocks[{at}].{name}: expected an invertible", singular, wanted)
     # Wout = diag(2, 0) needs no update for this target, but cannot produce the second entry of the bias
     blind, seen = frozen._replace(Wout=2 * low), TransformerWeights(
         [target.blocks[0]._replace(W2=low, b2=np.array([0.0, 1.0]))], np.diag([2.0, 1.0])

@@ -148,6 +148,7 @@ def hard_routing_numeric() -> Figure:
     expect_rejected("n:", maxload, 0, 10)
     expect_rejected("m:", maxload, 10, 0)
     expect_rejected("n:", bridge_blind_ceiling, 0, 10)
+    expect(maxload(LARGEST_N, 1) == LARGEST_N, "the largest number of balls")
     expect_rejected("m:", oracle_ceiling, 10, 0)
     expect_rejected("bystanders", oracle_ceiling, 10, 3, -1)
     return _simulated()

@@ -1,130 +1,130 @@
-"""Change every bound and every assumption check in turn and see whether the claim's checks notice.
+"""Change every bound, every step behind it and every assumption check in turn; see whether a check notices.
 
-Two kinds of mutants, for every function that a claim names under ``code`` and, for the second kind, every helper in
-the same modules:
+What is changed stands in :mod:`theory.verify.mutations`: the values that registered functions return, and the code of
+every function of ``theory`` that a check reaches. A mutant is killed when at least one check of a claim that uses the
+function fails. Each mutant lives in a forked process of its own, so nothing on disk changes.
 
-* *value*: what a registered function returns, one field at a time: reals by +-1 %, integers by +-1, truth values
-  turned, arrays and updates by 1 %;
-* *guard*: one call of ``require`` (or of an input check that raises for it) dropped, and turned into its opposite;
-  one ``if ...: raise`` dropped, and turned.
-
-A mutant is killed when at least one check of a claim that uses the function fails. Each mutant lives in a forked
-process of its own, so nothing on disk changes.
+A change that makes no difference anywhere is listed in ``equivalent.toml`` with the reason; an entry that a check
+contradicts, or that no place of the code answers to any more, is counted as left.
 """
 
 from __future__ import annotations
 
 import ast
+import cProfile
 import functools
+import hashlib
 import importlib
 import inspect
 import math
 import multiprocessing
 import os
+import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import tomllib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import dataclass, field
+from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
-import numpy as np
-
+from theory import checks
 from theory.claims import Claim, RegistryError, resolve
-from theory.lowrank import LowRank
+from theory.provenance import commit
+from theory.verify.mutations import changed, leaves, operations_for, replaced, sites
 
-#: input checks that return their argument; dropping one passes the raw value on
-VALIDATORS = {"matrix": "asarray", "vector": "asarray", "integer": "raw", "real": "raw", "one_of": "raw"}
-#: a mutant that runs this much longer than the unchanged checks is killed: it did not end as they do
-PATIENCE_SECONDS = 60.0
+#: a mutant that takes this much more processor time than the unchanged checks is killed: it did not end as they do
+PATIENCE_SECONDS = 10.0
+#: a mutant that asks for more memory than this beyond what is there is killed
+MEMORY = 2 << 30
+EQUIVALENT = Path(__file__).with_name("equivalent.toml")
+_MACHINERY = ("theory.checks", "theory.verify", "theory.claims", "theory.console", "theory.provenance")
+_FORK = multiprocessing.get_context("fork")
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change: where, what, and the claims whose checks must notice."""
+    """One change: where, what, and the checks that must notice, fastest first."""
 
     module: str
     function: str
+    line: int
     what: str
-    claims: tuple[str, ...]
-    #: value mutants: (path into the returned value, operation); guard mutants: (index of the site, operation)
-    site: tuple[Any, ...]
+    #: "value", "unseen" (nothing to change: no check looks at it) or a kind of :class:`~theory.verify.mutations.Site`
     kind: str
+    claims: tuple[str, ...]
+    checks: tuple[str, ...]
+    #: seconds of processor time after which it counts as one that does not end
+    limit: float = PATIENCE_SECONDS
+    #: of a value: (path into the returned value, operation); of the code: (index of the site,)
+    site: tuple[Any, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """``module:function``."""
+        return f"{self.module}:{self.function}"
 
     def __str__(self) -> str:
-        return f"{self.module}:{self.function}: {self.what}"
+        return f"{self.place} line {self.line}: {self.kind}: {self.what}"
 
 
-# ---- value mutants ----
+@dataclass
+class Survey:
+    """What one run of the unchanged checks shows."""
 
-_OPERATIONS: dict[str, Callable[[Any], Any]] = {
-    "+1 %": lambda v: v * (Fraction(101, 100) if isinstance(v, Fraction) else 1.01),
-    "-1 %": lambda v: v * (Fraction(99, 100) if isinstance(v, Fraction) else 0.99),
-    "+1": lambda v: v + 1,
-    "-1": lambda v: v - 1,
-    "turned": lambda v: not v,
-    "update +1 %": lambda v: LowRank(v.B, v.A, v.scale * 1.01),
-}
-
-
-def operations_for(value: Any) -> tuple[str, ...]:
-    """The changes that make sense for a leaf of a returned value; none where nothing would change."""
-    if isinstance(value, (bool, np.bool_)):
-        return ("turned",)
-    if isinstance(value, (int, np.integer)):
-        return ("+1", "-1")
-    if isinstance(value, (float, np.floating, Fraction)):
-        return ("+1 %", "-1 %") if value != 0 and (isinstance(value, Fraction) or math.isfinite(value)) else ()
-    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
-        return ("+1 %",) if np.any(value) else ()
-    if isinstance(value, LowRank):
-        return ("update +1 %",) if value.norm("frobenius") > 0 else ()
-    return ()
+    #: check -> the functions that it reaches, "module:name"
+    reached: dict[str, set[str]] = field(default_factory=dict)
+    #: registered function -> path into what it returned -> operations
+    returned: dict[str, dict[tuple[Any, ...], set[str]]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
-def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """Leaves of a returned value. Fields of named tuples are told apart, elements of lists are not ("*")."""
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        for name in value._fields:
-            yield from leaves(getattr(value, name), (*path, name))
-    elif isinstance(value, (list, tuple)):
-        for element in value:
-            yield from leaves(element, (*path, "*"))
-    elif isinstance(value, dict):
-        for element in value.values():
-            yield from leaves(element, (*path, "*"))
-    else:
-        yield path, value
+# ---- what there is to change ----
 
 
-def changed(value: Any, path: tuple[Any, ...], operation: str) -> Any:
-    """`value` with the leaves at `path` changed; leaves to which `operation` does not apply stay."""
-    if not path:
-        return _OPERATIONS[operation](value) if operation in operations_for(value) else value
-    head, rest = path[0], path[1:]
-    if head == "*":
-        if isinstance(value, dict):
-            return {k: changed(v, rest, operation) for k, v in value.items()}
-        if isinstance(value, (list, tuple)):
-            return type(value)(changed(v, rest, operation) for v in value)
-        return value
-    return value._replace(**{head: changed(getattr(value, head), rest, operation)}) if hasattr(value, head) else value
+def _functions(module: ModuleType) -> Iterator[tuple[str, FunctionType]]:
+    """Functions and methods that are written in this module, with their dotted names."""
+
+    def plain(raw: Any) -> Any:
+        raw = raw.__func__ if isinstance(raw, (staticmethod, classmethod)) else raw
+        return inspect.unwrap(raw.fget if isinstance(raw, property) and raw.fget else raw) if callable(raw) else raw
+
+    for name, value in list(vars(module).items()):
+        if getattr(value, "__module__", None) != module.__name__:
+            continue
+        own = {f"{name}.{key}": raw for key, raw in vars(value).items()} if inspect.isclass(value) else {name: value}
+        for dotted, raw in own.items():
+            function = plain(raw.fget if isinstance(raw, property) else raw)
+            if isinstance(function, FunctionType) and function.__module__ == module.__name__:
+                yield dotted, function
 
 
-def _theory_modules() -> list[ModuleType]:
-    return [m for name, m in list(sys.modules.items()) if name.partition(".")[0] == "theory" and m]
+def _modules(claims: Mapping[str, Claim]) -> list[ModuleType]:
+    """Those that the claims name, and what they import from ``theory``, directly or not."""
+    names = list(dict.fromkeys(r.partition(":")[0] for c in claims.values() for r in c.code))
+    for name in names:
+        for value in vars(importlib.import_module(name)).values():
+            origin = value.__name__ if isinstance(value, ModuleType) else str(getattr(value, "__module__", ""))
+            if origin.startswith("theory.") and not origin.startswith(_MACHINERY) and origin not in names:
+                names.append(origin)
+    return [importlib.import_module(name) for name in names]
 
 
-def _replace_everywhere(owner: Any, name: str, old: Any, new: Any) -> None:
-    """Bind `new` wherever `old` is bound: in its own module or class and where others imported it."""
-    raw = inspect.getattr_static(owner, name)
-    setattr(owner, name, staticmethod(new) if isinstance(raw, staticmethod) else new)
-    for module in _theory_modules():
-        for key, bound in list(vars(module).items()):
-            if bound is old:
-                setattr(module, key, new)
+@functools.cache
+def _source(module: ModuleType) -> str:
+    return inspect.getsource(module)
+
+
+def _definition(module: ModuleType, function: FunctionType) -> ast.FunctionDef | None:
+    """A fresh tree of the function; None where it is not written out (as the methods of a named tuple)."""
+    for node in ast.walk(ast.parse(_source(module))):
+        if isinstance(node, ast.FunctionDef) and node.name == function.__name__:
+            first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+            if first == function.__code__.co_firstlineno:
+                return node
+    return None
 
 
 def _owner(reference: str) -> tuple[Any, str]:
@@ -136,148 +136,17 @@ def _owner(reference: str) -> tuple[Any, str]:
     return owner, name
 
 
-# ---- guard mutants ----
+def _replace_everywhere(owner: Any, name: str, old: Any, new: Any) -> None:
+    """Bind `new` wherever `old` is bound: in its own module or class and where others imported it."""
+    raw = inspect.getattr_static(owner, name)
+    setattr(owner, name, staticmethod(new) if isinstance(raw, staticmethod) else new)
+    for module in [m for key, m in list(sys.modules.items()) if key.partition(".")[0] == "theory" and m]:
+        for key, bound in list(vars(module).items()):
+            if bound is old:
+                setattr(module, key, new)
 
 
-class _Sites(ast.NodeTransformer):
-    """Counts the guards of a function; changes the one with index `chosen` by `operation`."""
-
-    def __init__(self, chosen: int = -1, operation: str = "") -> None:
-        self.chosen, self.operation = chosen, operation
-        self.found: list[tuple[int, str, str]] = []
-        self.count = 0
-
-    def _next(self, operations: Sequence[str], what: str) -> bool:
-        index, self.count = self.count, self.count + 1
-        self.found += [(index, operation, what) for operation in operations]
-        return index == self.chosen
-
-    def visit_Call(self, node: ast.Call) -> ast.AST:
-        """``require(condition, ...)`` and the input checks that return their argument."""
-        self.generic_visit(node)
-        name = node.func.id if isinstance(node.func, ast.Name) else ""
-        if name == "require" and node.args:
-            what = f"line {node.lineno}: require({ast.unparse(node.args[0])})"
-            if self._next(("dropped", "turned"), what):
-                opposite = ast.UnaryOp(ast.Not(), node.args[0])
-                node.args[0] = ast.Constant(True) if self.operation == "dropped" else opposite
-        elif name in VALIDATORS and node.args:
-            what = f"line {node.lineno}: {ast.unparse(node)}"
-            if self._next(("dropped",), what):
-                if VALIDATORS[name] == "raw":
-                    return ast.copy_location(node.args[0], node)
-                array = ast.parse("__import__('numpy').asarray(0, dtype=float)", mode="eval").body
-                assert isinstance(array, ast.Call)
-                array.args[0] = node.args[0]
-                return ast.copy_location(array, node)
-        return node
-
-    def visit_If(self, node: ast.If) -> ast.AST:
-        """``if condition: raise ...``."""
-        self.generic_visit(node)
-        if isinstance(node.body[0], ast.Raise):
-            what = f"line {node.lineno}: if {ast.unparse(node.test)}: raise"
-            if self._next(("dropped", "turned"), what):
-                node.test = ast.Constant(False) if self.operation == "dropped" else ast.UnaryOp(ast.Not(), node.test)
-        return node
-
-
-def _functions(module: ModuleType) -> Iterator[tuple[str, FunctionType]]:
-    """Functions and methods that are written in this module, with their dotted names."""
-    for name, value in vars(module).items():
-        if isinstance(value, FunctionType) and value.__module__ == module.__name__:
-            yield name, value
-        elif inspect.isclass(value) and value.__module__ == module.__name__:
-            for method_name in vars(value):
-                raw = inspect.getattr_static(value, method_name)
-                method = raw.__func__ if isinstance(raw, (staticmethod, classmethod)) else raw
-                method = method.fget if isinstance(method, property) else method
-                if isinstance(method, FunctionType) and method.__module__ == module.__name__:
-                    yield f"{name}.{method_name}", method
-
-
-def _definition(module: ModuleType, function: FunctionType) -> tuple[ast.Module, ast.FunctionDef] | None:
-    tree = ast.parse(inspect.getsource(module))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef) and node.name == function.__name__:
-            first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-            if first == function.__code__.co_firstlineno:
-                return tree, node
-    return None
-
-
-def _apply_guard(mutant: Mutant) -> None:
-    """Give the living function the code of its mutated definition; every reference to it sees the change."""
-    module = importlib.import_module(mutant.module)
-    function = dict(_functions(module))[mutant.function]
-    found = _definition(module, function)
-    if found is None:
-        raise LookupError(str(mutant))
-    _, node = found
-    index, operation = mutant.site
-    node = _Sites(index, operation).visit(node)
-    node.decorator_list = []
-    namespace: dict[str, FunctionType] = {}
-    body = ast.parse("from __future__ import annotations")
-    body.body.append(node)
-    exec(compile(ast.fix_missing_locations(body), f"<{mutant}>", "exec"), dict(vars(module)), namespace)
-    function.__code__ = namespace[node.name].__code__
-
-
-# ---- running ----
-
-
-def _checks_of(claims: Mapping[str, Claim], ids: Sequence[str], seconds: Mapping[str, float]) -> list[str]:
-    references = [r for i in ids for r in claims[i].symbolic + claims[i].numeric]
-    return sorted(dict.fromkeys(references), key=lambda r: seconds.get(r, 0.0))
-
-
-def find(claims: Mapping[str, Claim], only: str | None = None) -> tuple[list[Mutant], dict[str, float]]:
-    """All mutants (that concern the claim `only`, if given), and the seconds that each unchanged check takes.
-
-    Raises:
-        RegistryError: a check fails on the unchanged code; mutants would mean nothing then.
-    """
-    users: dict[str, list[str]] = {}
-    for claim in claims.values():
-        for reference in claim.code:
-            users.setdefault(reference, []).append(claim.id)
-    guards = [m for m in _guards(users) if only is None or only in m.claims]
-    wanted = {r: ids for r, ids in users.items() if only is None or only in ids}
-    judging = {i for m in guards for i in m.claims} | {i for ids in wanted.values() for i in ids}
-    returned: dict[str, dict[tuple[Any, ...], set[str]]] = {r: {} for r in wanted}
-    restore = []
-    for reference in wanted:
-        owner, name = _owner(reference)
-        old = getattr(owner, name)
-        if not isinstance(old, FunctionType):
-            raise RegistryError(f"{reference}: expected a function, got {type(old).__name__}")
-        new = _recording(old, returned[reference])
-        _replace_everywhere(owner, name, old, new)
-        restore.append((owner, name, new, old))
-    seconds: dict[str, float] = {}
-    for claim in (c for c in claims.values() if c.id in judging):
-        for check in claim.symbolic + claim.numeric:
-            started = time.perf_counter()
-            try:
-                resolve(check)()
-            except AssertionError as error:
-                raise RegistryError(f"{check}: expected to pass on the unchanged code, got: {error}") from error
-            seconds[check] = time.perf_counter() - started
-    for owner, name, new, old in restore:
-        _replace_everywhere(owner, name, new, old)
-    mutants = []
-    for reference, seen in returned.items():
-        module_name, _, path = reference.partition(":")
-        for leaf, operations in sorted(seen.items(), key=str):
-            for operation in sorted(operations):
-                where = ".".join(str(x) for x in leaf) or "value"
-                what = f"returned {where} {operation}"
-                mutants.append(Mutant(module_name, path, what, tuple(wanted[reference]), (leaf, operation), "value"))
-        if not seen:
-            nothing = "returns nothing that a check looks at"
-            mutants.append(Mutant(module_name, path, nothing, tuple(wanted[reference]), ((), ""), "unseen"))
-    return mutants + guards, seconds
+# ---- surveying ----
 
 
 def _recording(old: FunctionType, seen: dict[tuple[Any, ...], set[str]]) -> Callable[..., Any]:
@@ -293,49 +162,140 @@ def _recording(old: FunctionType, seen: dict[tuple[Any, ...], set[str]]) -> Call
     return recording
 
 
-def _guards(users: Mapping[str, list[str]]) -> Iterator[Mutant]:
-    """Guards in every function of the modules that the claims name, and of the private modules that these import.
+def _survey_one(check: str, names: Mapping[tuple[str, int], str], code: Sequence[str]) -> Survey:
+    """Run one check in a process of its own."""
+    found = Survey(returned={reference: {} for reference in code})
+    for reference in code:
+        owner, name = _owner(reference)
+        old = getattr(owner, name)
+        _replace_everywhere(owner, name, old, _recording(old, found.returned[reference]))
+    calls = cProfile.Profile(subcalls=False, builtins=False)
+    started = time.process_time()
+    try:
+        calls.runcall(resolve(check))
+    except AssertionError as error:
+        raise RegistryError(f"{check}: expected to pass on the unchanged code, got: {error}") from error
+    found.seconds[check] = time.process_time() - started
+    codes = [entry.code for entry in calls.getstats() if not isinstance(entry.code, str)]
+    places = {(code.co_filename, code.co_firstlineno) for code in codes}
+    found.reached[check] = {names[at] for at in places if at in names}
+    return found
 
-    A function that no claim names answers to all claims of the modules that use its module.
+
+def survey(claims: Mapping[str, Claim], jobs: int | None = None) -> Survey:
+    """Run every check once on the unchanged code.
+
+    Raises:
+        RegistryError: a check fails there (mutants would mean nothing then), or a claim names no function under `code`.
     """
-    modules: dict[str, list[str]] = {}
-    for reference, ids in users.items():
-        modules.setdefault(reference.partition(":")[0], []).extend(ids)
-    for module_name, ids in list(modules.items()):
-        for value in list(vars(importlib.import_module(module_name)).values()):
-            origin = str(getattr(value, "__module__", ""))
-            if origin.startswith("theory._") and not origin.startswith("theory.__") and origin != module_name:
-                modules.setdefault(origin, []).extend(ids)
-    for module_name, ids in modules.items():
-        module = importlib.import_module(module_name)
+    code = list(dict.fromkeys(r for c in claims.values() for r in c.code))
+    for reference in code:
+        owner, name = _owner(reference)
+        if not isinstance(getattr(owner, name), FunctionType):
+            got = type(getattr(owner, name)).__name__
+            raise RegistryError(f"{reference}: expected a function, got {got}")
+    names = {
+        (function.__code__.co_filename, function.__code__.co_firstlineno): f"{module.__name__}:{name}"
+        for module in _modules(claims)
+        for name, function in _functions(module)
+    }
+    every = list(dict.fromkeys(r for c in claims.values() for r in c.checks))
+    for check in every:
+        resolve(check)
+    whole = Survey(returned={reference: {} for reference in code})
+    with _FORK.Pool(jobs, maxtasksperchild=1) as pool:  # a process each: what one has cached, another would not reach
+        for found in pool.imap(functools.partial(_survey_one, names=names, code=code), every, chunksize=1):
+            whole.reached |= found.reached
+            whole.seconds |= found.seconds
+            for reference, seen in found.returned.items():
+                for path, operations in seen.items():
+                    whole.returned[reference].setdefault(path, set()).update(operations)
+    return whole
+
+
+def find(claims: Mapping[str, Claim], jobs: int | None = None) -> list[Mutant]:
+    """All mutants. A function that no claim names answers to all claims whose checks reach it.
+
+    Raises:
+        RegistryError: as :func:`survey`.
+    """
+    known = survey(claims, jobs)
+    users: dict[str, list[str]] = {}
+    for claim in claims.values():
+        for reference in claim.code:
+            users.setdefault(reference, []).append(claim.id)
+    named = {reference.partition(":")[0] for reference in users}
+    mutants = []
+    for module in _modules(claims):
         for name, function in _functions(module):
-            found = _definition(module, function)
-            if found is None:
+            place, line = f"{module.__name__}:{name}", function.__code__.co_firstlineno
+            owners = users.get(place, list(claims))
+            judges = [r for i in owners for r in claims[i].checks if place in known.reached[r]]
+            judges = sorted(dict.fromkeys(judges), key=known.seconds.__getitem__)
+            owners = [i for i in owners if place in users or not set(judges).isdisjoint(claims[i].checks)]
+            node = _definition(module, function)
+            if not judges:
+                if module.__name__ in named and node is not None:
+                    what = "no check reaches it"
+                    mutants.append(Mutant(module.__name__, name, line, what, "unseen", tuple(owners), ()))
                 continue
-            sites = _Sites()
-            sites.visit(found[1])
-            claims = tuple(dict.fromkeys(users.get(f"{module_name}:{name}", ids)))
-            for index, operation, what in sites.found:
-                yield Mutant(module_name, name, f"{what} {operation}", claims, (index, operation), "guard")
+            make = functools.partial(Mutant, module.__name__, name, claims=tuple(owners), checks=tuple(judges),
+                                     limit=PATIENCE_SECONDS + 5.0 * sum(known.seconds[r] for r in judges))  # fmt: skip
+            if place in users and not known.returned[place]:
+                mutants.append(make(line=line, what="returns nothing that a check looks at", kind="unseen"))
+            for path, operations in sorted(known.returned.get(place, {}).items(), key=str):
+                where = ".".join(str(x) for x in path) or "value"
+                mutants += [
+                    make(line=line, what=f"returned {where} {o}", kind="value", site=(path, o))
+                    for o in sorted(operations)
+                ]
+            for at, site in enumerate(sites(node) if node else ()):
+                mutants.append(make(line=site.old.lineno, what=str(site), kind=site.kind, site=(at,)))
+    return mutants
 
 
-def _live(mutant: Mutant, references: Sequence[str], outcome: Any) -> None:
+# ---- judging ----
+
+
+def _apply(mutant: Mutant) -> None:
+    """Change the living function; every reference to it sees the change, and nothing computed before is kept."""
+    for module in [m for key, m in list(sys.modules.items()) if key.startswith("theory") and m]:
+        for value in list(vars(module).values()):
+            if hasattr(value, "cache_clear"):
+                value.cache_clear()
+    if mutant.kind == "value":
+        owner, name = _owner(mutant.place)
+        old = getattr(owner, name)
+        path, operation = mutant.site
+        new = functools.wraps(old)(lambda *a, **k: changed(old(*a, **k), path, operation))
+        _replace_everywhere(owner, name, old, new)
+        return
+    module = importlib.import_module(mutant.module)
+    function = dict(_functions(module))[mutant.function]
+    node = _definition(module, function)
+    assert node is not None
+    node = replaced(node, list(sites(node))[mutant.site[0]])
+    node.decorator_list = []
+    namespace: dict[str, FunctionType] = {}
+    body = ast.parse("from __future__ import annotations")
+    body.body.append(node)
+    exec(compile(ast.fix_missing_locations(body), f"<{mutant}>", "exec"), dict(vars(module)), namespace)
+    function.__code__ = namespace[node.name].__code__
+
+
+def _live(mutant: Mutant, outcome: Any) -> None:
     """In the forked process: apply the change, run the checks, send the name of the first that fails (or None)."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    checks.shrinking = False
     try:
-        if mutant.kind == "value":
-            owner, name = _owner(f"{mutant.module}:{mutant.function}")
-            old = getattr(owner, name)
-            path, operation = mutant.site
-            _replace_everywhere(
-                owner, name, old, functools.wraps(old)(lambda *a, **k: changed(old(*a, **k), path, operation))
-            )
-        elif mutant.kind == "guard":
-            _apply_guard(mutant)
+        _apply(mutant)
     except Exception as error:
         outcome.send(("broken", f"{type(error).__name__}: {error}"))
         return
-    for reference in references:
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(mutant.limit), -1))
+    for reference in mutant.checks:
         try:
             resolve(reference)()
         except BaseException:
@@ -344,55 +304,94 @@ def _live(mutant: Mutant, references: Sequence[str], outcome: Any) -> None:
     outcome.send(("survived", ""))
 
 
-def judge(mutant: Mutant, references: Sequence[str], seconds: Mapping[str, float]) -> tuple[str, str]:
+def judge(mutant: Mutant) -> tuple[str, str]:
     """("killed", by which check), ("survived", "") or ("broken", why the mutant could not be made)."""
     if mutant.kind == "unseen":
         return "survived", ""
-    context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_live, args=(mutant, references, sender))
+    receiver, sender = _FORK.Pipe(duplex=False)
+    process = _FORK.Process(target=_live, args=(mutant, sender))
     process.start()
     sender.close()
-    limit = PATIENCE_SECONDS + 5.0 * sum(seconds.get(r, 0.0) for r in references)
     try:
-        outcome = receiver.recv() if receiver.poll(limit) else ("killed", "it does not end")
+        outcome: tuple[str, str] = receiver.recv()
     except EOFError:
-        outcome = ("killed", "it crashed")
-    process.kill()
+        outcome = ("killed", "it crashed, or did not end")
     process.join()
     return outcome
 
 
-def run(claims: Mapping[str, Claim], only: str | None = None, jobs: int | None = None) -> int:
-    """Judge all mutants, print one line each for those that survive and a table by claim. 0 if none survives."""
+# ---- reporting ----
+
+
+def equivalent() -> dict[tuple[str, str], str]:
+    """(place, change) -> why it makes no difference."""
+    raw = tomllib.loads(EQUIVALENT.read_text(encoding="utf-8"))
+    return {(entry["function"], change): entry["reason"] for entry in raw["mutant"] for change in entry["changes"]}
+
+
+def _turn(mutants: Sequence[Mutant]) -> list[Mutant]:
+    """In an order that another commit would not give, so that short runs see other places every time."""
+    head = commit()[0] or ""
+    return sorted(mutants, key=lambda m: hashlib.sha256(f"{head} {m}".encode()).digest())
+
+
+def run(
+    claims: Mapping[str, Claim], only: Collection[str] | None = None, jobs: int | None = None,
+    budget: float | None = None,
+) -> int:  # fmt: skip
+    """Judge the mutants that concern the claims `only` (all by default), print those that are left and a table.
+
+    With `budget`, as many as are begun in so many minutes, in an order that changes with the commit. 0 if none is left.
+    """
     from rich.console import Console
     from rich.progress import Progress
     from rich.table import Table
 
     os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
     console = Console(width=None if sys.stdout.isatty() else 132, highlight=False)
-    mutants, seconds = find(claims, only)
+    if only is not None and not only:
+        return 0
+    started = time.monotonic()
+    known = equivalent()
+    every = find(claims, jobs)
+    stale = [f"listed, but no such place: {place}: {change}" for place, change in known
+             if not any((m.place, m.what) == (place, change) for m in every)]  # fmt: skip
+    mutants = [m for m in every if only is None or not set(m.claims).isdisjoint(only)]
+    if budget is not None:
+        mutants = _turn(mutants)
     counts: dict[str, dict[str, int]] = {}
-    left = []
+    left = stale
+
+    def outcome_of(mutant: Mutant) -> tuple[str, str] | None:
+        late = budget is not None and time.monotonic() - started > 60 * budget
+        return None if late else judge(mutant)
+
+    tried = 0
     with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool, Progress(console=console, transient=True) as bar:
         task = bar.add_task("mutants", total=len(mutants))
-        work = ((m, _checks_of(claims, m.claims, seconds)) for m in mutants)
-        for mutant, (outcome, by) in zip(
-            mutants, pool.map(lambda pair: judge(pair[0], pair[1], seconds), work), strict=True
-        ):
-            for claim in mutant.claims:
-                row = counts.setdefault(claim, {"killed": 0, "survived": 0, "broken": 0})
-                row[outcome] += 1
-            if outcome != "killed":
-                left.append(f"{outcome}: {mutant} {by}".rstrip())
+        for mutant, found in zip(mutants, pool.map(outcome_of, mutants), strict=True):
             bar.advance(task)
+            if found is None:
+                continue
+            outcome, by = found
+            tried += 1
+            listed = (mutant.place, mutant.what) in known
+            if listed and outcome == "survived":
+                outcome = "equivalent"
+            elif listed and outcome == "killed":
+                outcome, by = "broken", f"listed as equivalent, but {by} notices"
+            for claim in mutant.claims:
+                row = counts.setdefault(claim, dict.fromkeys(("killed", "equivalent", "survived", "broken"), 0))
+                row[outcome] += 1
+            if outcome in ("survived", "broken"):
+                left.append(f"{outcome}: {mutant} {by}".rstrip())
     table = Table(title="Mutants by claim", title_justify="left", show_edge=False)
-    for name in ("claim", "killed", "survived", "broken"):
+    for name in ("claim", "killed", "equivalent", "survived", "broken"):
         table.add_column(name, justify="left" if name == "claim" else "right")
-    for claim, row in counts.items():
-        table.add_row(claim, str(row["killed"]), str(row["survived"]), str(row["broken"]))
+    for claim in (c for c in claims if c in counts and (only is None or c in only)):
+        table.add_row(claim, *map(str, counts[claim].values()))
     console.print(table)
     for line in left:
-        console.print(line, markup=False)
-    console.print(f"{len(mutants) - len(left)} of {len(mutants)} mutants killed, {len(left)} left")
+        console.print(line, markup=False, soft_wrap=True)
+    console.print(f"{tried} of {len(mutants)} mutants tried, {len(left)} left")
     return 1 if left else 0
