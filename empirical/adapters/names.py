@@ -177,6 +177,8 @@ def converted(model: nn.Module, config: Any, shapes: Mapping[str, tuple[int, ...
     keys: dict[str, str | torch.Tensor]
     if all(id(t) in owner for t in found.values()):
         keys = {k: owner[id(t)] for k, t in found.items()}
+        lost = sorted(ghosts.keys() - keys.values())
+        require(not lost, f"{name}: {''.join(lost[:1])}", "one name for one module", "two that the base knows as one")
         return Converted(_likened(model, keys), config)
     tensors = {k: read(k) for k in shapes}
     owner = {id(t): k for k, t in tensors.items()}
