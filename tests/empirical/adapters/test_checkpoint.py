@@ -26,8 +26,8 @@ def base(tiny_base: Base, tmp_path: Path) -> Path:
     return tmp_path / "base"
 
 
-def write(name: str, text: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).write_text(text, encoding="utf-8") and None
+def write(name: str, text: str) -> Callable[[Path], Any]:
+    return lambda folder: (folder / name).write_text(text, encoding="utf-8")
 
 
 def cut(folder: Path) -> None:

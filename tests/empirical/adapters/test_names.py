@@ -62,6 +62,9 @@ WRAPPED: dict[str, Callable[[str], str]] = {
     "parallel": lambda k: "module." + k,
     "parallel inside": lambda k: k.replace("base_model.model.", "base_model.model.module."),
     "doubled prefix": lambda k: "base_model.model." + k,
+    "held by a module": lambda k: "net.student." + k,
+    "lightning": lambda k: "_forward_module." + k,
+    "parallel around the tuner": lambda k: k.replace("base_model.", "base_model.module."),
     "no prefix": lambda k: k.removeprefix("base_model.model."),
     "name inside": lambda k: k.replace(".weight", ".default.weight"),
     "all": lambda k: "module._orig_mod." + k.replace(".self_attn.", "._fsdp_wrapped_module.self_attn."),
@@ -118,6 +121,10 @@ def test_doubtful_names_are_those_that_versions_move() -> None:
     language, old = "model.language_model.layers.0.q_proj", "language_model.model.layers.0.q_proj"
     assert doubtful([[language], [old]]) == (language, old)
     assert doubtful([["layers.0.q_proj"], ["model.layers.0.q_proj"]])
+    assert doubtful([["model.layers.0.q_proj"], ["transformer.model.layers.0.q_proj"]])
+    assert doubtful([["net.layers.0.q_proj"], ["layers.0.q_proj"]])
+    assert doubtful([["layers.0.q_proj", "net.layers.0.q_proj"], ["layers.0.q_proj"]]) is None
+    assert doubtful([["aux_layers.0.q_proj"], ["layers.0.q_proj"]]) is None
     assert doubtful([["encoder.block.0.q"], ["decoder.block.0.q"]]) is None
     assert doubtful([["model.vision_tower.layers.0.q_proj"], [language]]) is None
     assert doubtful([[language, "model.layers.0.q_proj"], [language]]) is None  # one model that has both
