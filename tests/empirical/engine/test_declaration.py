@@ -1,0 +1,412 @@
+"""Declared first: what refuses to run, what refuses to be judged, and faults that are planted and must be seen."""
+
+import contextlib
+import importlib
+import io
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import empirical.experiments
+from empirical.__main__ import main
+from empirical.engine import catalogue, declaration
+from empirical.engine.experiment import Experiment, Kind
+from empirical.engine.intervals import Alternative
+from empirical.engine.predictions import Measure, Predictions, measure
+from empirical.engine.records import PREDICTIONS, RESULTS, canonical, files, short_hash, write_json
+from empirical.engine.settings import Cell, Count, Table
+from tests.empirical.conftest import ROOT
+from theory.provenance import git
+
+DECLARING = [n for n in catalogue.names() if catalogue.load(n).declare is not None]
+COMMITTED = sorted((p.parent.parent.name, p.parent.name) for p in RESULTS.glob(f"*/*/{PREDICTIONS}"))
+
+
+# ---------------------------------------------------------------- what is declared
+
+
+@pytest.mark.parametrize(("name", "profile"), COMMITTED)
+def test_a_declaration_is_made_without_results_and_is_the_committed_bytes(
+    name: str, profile: str, tmp_path: Path
+) -> None:
+    made = catalogue.declare(name, profile, tmp_path)
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [made]
+    assert made.read_bytes() == (RESULTS / name / profile / PREDICTIONS).read_bytes()
+
+
+@pytest.mark.parametrize("name", DECLARING)
+def test_what_is_declared_names_nothing_of_the_machine_and_only_whole_words(name: str) -> None:
+    experiment, settings = catalogue.load(name), catalogue.settings(name, "cpu")
+    found = declaration.declaration(experiment, settings, name, "cpu")
+    assert canonical(found) == canonical(declaration.declaration(experiment, settings, name, "cpu"))
+    assert " object at " not in canonical(found)
+    for entry in found["predictions"]:
+        assert entry["of"].strip()
+        assert entry["worlds"] == experiment.planned(settings)[entry["group"]]
+        assert (entry["alternative"] is not None) == (entry["kind"] in ("ceiling", "hypothesis"))
+
+
+@pytest.mark.parametrize(("name", "profile"), COMMITTED)
+def test_records_were_made_under_a_declaration_that_was_committed_before(name: str, profile: str) -> None:
+    """The file at the commit of each record has the hash that the record carries."""
+    if git("rev-parse", "HEAD") is None:
+        pytest.skip("no git checkout here")
+    if (git("rev-parse", "--is-shallow-repository") or "").strip() == "true":
+        pytest.skip("a shallow clone has no history")
+    there = (RESULTS / name / profile).relative_to(ROOT).as_posix()
+    pairs = {(r.commit, r.raw.get("declaration")) for r in catalogue.records(name, profile)}
+    for commit, declared in pairs - {(c, None) for c, _ in pairs}:
+        text = git("show", f"{commit}:{there}/{PREDICTIONS}")
+        assert text is not None, f"{commit} is not in the history, or declares nothing"
+        assert short_hash(text) == declared
+
+
+class Settings(Table):
+    worlds: int = 8
+    asked: int = 40
+
+
+class Asked(Cell):
+    pass
+
+
+class Right(Table):
+    right: Count
+    number: float = 0.0
+
+
+def run(cell: Asked, device: str) -> Right:
+    return Right(right=Count(20, 40))
+
+
+RIGHT = measure(Right, "right", lambda m: m.right)
+NUMBER = measure(Right, "number", lambda m: m.number)
+MOST = Alternative("nearly all are answered", 0.9, 0.05, 40)
+
+
+def experiment(say: Callable[[Predictions], None]) -> Experiment[Settings]:
+    def declare(settings: Settings) -> Predictions:
+        said = Predictions()
+        say(said)
+        return said
+
+    def cells(settings: Settings) -> list[Asked]:
+        return [Asked(seed=i) for i in range(settings.worlds)]
+
+    return Experiment("nothing", 1, 1, Settings, cells, [Kind(run)], declare)
+
+
+def declared(say: Callable[[Predictions], None], folder: Path, **settings: int) -> Any:
+    path = declaration.declare(experiment(say), Settings(**settings), "planted", "cpu", folder)
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_a_file_says_what_is_predicted_what_would_refute_it_and_with_what_power(tmp_path: Path) -> None:
+    def say(said: Predictions) -> None:
+        said.hypothesis("half", "dilution", "half", of=RIGHT, equal=0.5, within=0.2, unless=MOST, about="sum")
+        said.control("some", "dilution", "some", of=RIGHT, at_least=0.1)
+
+    half, some = declared(say, tmp_path)["predictions"]
+    assert half == {
+        "id": "half", "claim": "dilution", "kind": "hypothesis", "relation": "equal", "predicted": 0.5, "margin": 0.2,
+        "of": "right", "group": "", "worlds": 8, "says": "half", "about": "sum", "family": "dilution",
+        "alternative": {"says": "nearly all are answered", "mean": 0.9, "deviation": 0.05, "asked": 40}, "power": 1.0,
+    }  # fmt: skip
+    assert (some["alternative"], some["power"]) == (None, None)
+
+
+def in_group_x(said: Predictions) -> None:
+    said.group = "x"
+    said.control("a", "dilution", "?", of=RIGHT, at_most=0.5)
+
+
+@pytest.mark.parametrize(
+    ("say", "named"),
+    [
+        # an alternative that four worlds of ten would miss
+        (lambda s: s.hypothesis("a", "dilution", "?", of=RIGHT, at_most=0.5,
+                                unless=Alternative("a little more", 0.55, 0.1, 40)), r"power of 0.8 .*got a 0\.\d"),
+        # a law whose margin is larger than what it predicts: 0 would hold as well
+        (lambda s: s.hypothesis("a", "dilution", "?", of=RIGHT, equal=0.1, within=0.1, unless=MOST),
+         "margin below 0.1"),
+        (lambda s: s.control("a", "dilution", "?", of=RIGHT, at_most=0.5, unless=MOST), "alternative .*only there"),
+        (lambda s: [s.control("a", "dilution", "?", of=RIGHT, at_most=0.5) for _ in range(2)], "an id of its own"),
+        (in_group_x, r"a group of \[''\], got 'x'"),
+    ],
+)  # fmt: skip
+def test_what_is_no_prediction_is_refused_in_one_line(say: Any, named: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=named) as caught:
+        declared(say, tmp_path)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.rglob("*.json")) == []
+
+
+def test_a_hypothesis_without_an_alternative_is_none(tmp_path: Path) -> None:
+    def say(said: Predictions) -> None:
+        said.hypothesis("a", "dilution", "?", of=RIGHT, at_most=0.5)  # type: ignore[call-arg]
+
+    with pytest.raises(ValueError, match="an alternative where it is a ceiling or hypothesis"):
+        declared(say, tmp_path)
+
+
+def test_power_falls_with_the_family_and_rises_with_worlds(tmp_path: Path) -> None:
+    nearby = Alternative("a fifth more", 0.7, 0.1, 40)
+
+    def say(count: int) -> Callable[[Predictions], None]:
+        def said(s: Predictions) -> None:
+            for i in range(count):
+                s.hypothesis(f"h{i}", "dilution", "?", of=RIGHT, at_most=0.5, unless=nearby)
+
+        return said
+
+    def power(count: int, worlds: int) -> float:
+        made = experiment(say(count))
+        settings = Settings(worlds=worlds)
+        assert made.declare is not None
+        return declaration.powers(made.declare(settings), made.planned(settings))[0] or 0.0
+
+    assert power(40, 6) < power(1, 6) < power(1, 12)
+
+
+def test_a_theorem_that_does_not_hold_is_named_as_soon_as_a_world_shows_it() -> None:
+    def say(said: Predictions) -> None:
+        said.exact("most", "dilution", "no number is above 1", of=NUMBER, at_most=1.0, within=0.1)
+        said.exact("half", "dilution", "both halves", of=Measure("later", lambda world: None), equal=1.0)
+
+    made = experiment(say)
+
+    def world(number: float) -> Any:
+        raw: Any = {"experiment": "e", "profile": "cpu", "metrics": {"right": [1, 2], "number": number}, "seconds": 1.0,
+                    "device": "", "commit": None, "dirty": False}  # fmt: skip
+        return [made.record(Asked(seed=1), raw)]
+
+    assert made.broken(Settings(), world(1.05)) is None
+    assert made.broken(Settings(), world(1.2)) == (
+        "most: expected, by dilution, number at_most 1 (give or take 0.1), got 1.2"
+    )
+
+
+# ---------------------------------------------------------------- what may run, and what is judged
+
+
+def changed(path: Path, change: Callable[[Any], None]) -> None:
+    """Write JSON again with something else in it."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    change(found)
+    write_json(path, found)
+
+
+def judge(toy: Any, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """What the command says of the toy's records, in this process."""
+    known = empirical.experiments.__path__
+    out, err = io.StringIO(), io.StringIO()
+    forget_toys()
+    empirical.experiments.__path__ = [*known, str(toy.folder)]
+    given = ["judge", "--profile", "cpu", "--results", str(toy.results), "--write", str(toy.folder / "judged.json")]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = main([*given, *arguments])
+    finally:
+        empirical.experiments.__path__ = known
+        forget_toys()
+    return subprocess.CompletedProcess(given, code, out.getvalue(), err.getvalue())
+
+
+def forget_toys() -> None:
+    """Modules of experiments that were planted, whose folders are gone or hold another one by now."""
+    for name in [m for m in sys.modules if m.startswith(("empirical.experiments.toy", "empirical.experiments.other"))]:
+        del sys.modules[name]
+        vars(empirical.experiments).pop(name.split(".")[2], None)
+    importlib.invalidate_caches()
+
+
+def refused(done: subprocess.CompletedProcess[str], words: str) -> None:
+    """The command ended with one line on stderr that holds the words."""
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert words in done.stderr
+
+
+def test_nothing_runs_before_it_is_declared_or_after_the_settings_have_changed(toy: Any) -> None:
+    toy.declare = lambda results=None: None  # as if nobody had
+    done = toy.drive()
+    refused(done, "expected what is predicted, declared before the run, got no such file (python -m empirical declare")
+    type(toy).declare(toy)
+    toy.settle("plain", xs=(1, 2, 3, 4))
+    refused(toy.drive(), "expected what the experiment and its settings say now, got another declaration")
+    assert toy.marks() == []
+    assert toy.files() == {}
+
+
+def test_a_record_carries_the_declaration_and_a_digest_of_its_metrics(toy: Any) -> None:
+    assert toy.drive().returncode == 0
+    folder = toy.results / "toy" / "cpu"
+    said = short_hash((folder / PREDICTIONS).read_text(encoding="utf-8"))
+    for path in files(folder):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        assert record["declaration"] == said
+        assert record["digest"] == short_hash(canonical(record["metrics"]))
+        assert record["sealed"] is None
+    assert {row["declared"] for row in toy.table()} == {said}
+
+
+def test_planted_faults_are_one_line_each(toy: Any) -> None:
+    assert toy.drive().returncode == 0
+    folder = toy.results / "toy" / "cpu"
+    kept = toy.folder / "kept"
+    shutil.copytree(folder, kept)
+
+    def again() -> Path:
+        shutil.rmtree(folder)
+        shutil.copytree(kept, folder)
+        return files(folder)[0]
+
+    assert judge(toy, "--experiment", "toy").returncode == 0
+
+    changed(folder / PREDICTIONS, lambda found: found["predictions"][0].update(predicted=0.4))
+    refused(judge(toy, "--experiment", "toy"), "expected what the experiment and its settings say now")
+
+    victim = again()
+    changed(victim, lambda found: found.update(declaration="0" * 16))
+    refused(judge(toy, "--experiment", "toy"), "judged under another declaration: 0000000000000000")
+
+    victim = again()
+    changed(victim, lambda found: found["metrics"].update(right=[0, 2]))
+    refused(judge(toy, "--experiment", "toy"), f"{victim.name}: expected metrics of digest")
+
+    def without(found: Any) -> None:
+        del found["metrics"]["right"]
+        found["digest"] = short_hash(canonical(found["metrics"]))
+
+    victim = again()
+    changed(victim, without)
+    refused(judge(toy, "--experiment", "toy"), "expected right in the record, got: KeyError 'right' (delete it")
+
+    victim = again()
+    victim.write_text(victim.read_text(encoding="utf-8")[:60], encoding="utf-8")
+    refused(judge(toy, "--experiment", "toy"), f"{victim.name}: expected a whole JSON record")
+
+    again().unlink()
+    refused(judge(toy, "--experiment", "toy"), "toy: 2 of 3 worlds: not judged yet")
+
+    again()
+    (folder / PREDICTIONS).unlink()
+    refused(judge(toy, "--experiment", "toy"), "got none and records judged under another declaration")
+
+
+def test_other_experiments_go_on(toy: Any) -> None:
+    shutil.copytree(toy.folder / "toy", toy.folder / "other")
+    assert toy.drive("--experiment", "other").returncode == 0
+    files(toy.results / "toy" / "cpu")[0].write_text("{", encoding="utf-8")
+    done = judge(toy, "--experiment", "toy", "--experiment", "other")
+    assert done.returncode == 1
+    assert "toy: not judged: " in done.stdout
+    assert [r["experiment"] for r in json.loads((toy.folder / "judged.json").read_text())["predictions"]] == ["other"]
+    toy.forget()
+    files(toy.results / "other" / "cpu")[0].unlink()
+    done = toy.drive("--experiment", "other")
+    assert done.returncode == 1
+    assert "left out: " in done.stdout
+    assert len(toy.marks()) == 1, "the cell of the other that was missing"
+
+
+WORLDS = """
+from empirical.engine.experiment import Experiment, Kind
+from empirical.engine.predictions import Predictions, Measure
+from empirical.engine.sealed import seal
+from empirical.engine.settings import Cell, Count, Table
+class Settings(Table):
+    seeds: tuple[int, ...]
+def cells(settings):
+    return [Cell(seed=s) for s in settings.seeds]
+def run(cell: Cell, device: str) -> dict[str, object]:
+    law = seal("foretold.law", {"placed": 0.25})
+    return {"right": [cell.seed % 2, 4], "foretold": {"law": LAW}}
+def declare(settings):
+    said = Predictions()
+    right = Measure("right", lambda world: Count(*world[0].metrics["right"]))
+    said.exact("rates", "additive_limit", "rates are rates", of=right, at_most=BOUND)
+    said.control("few", "additive_limit", "few are right", of=right, at_most=0.9)
+    return said
+experiment = Experiment(purpose="Seals", order=98, protocol=1, settings=Settings, cells=cells, kinds=[Kind(run)],
+                        declare=declare)
+"""
+
+
+def sealing(toy: Any, law: str = "law", bound: str = "1.0", seeds: tuple[int, ...] = (1, 2, 3, 4)) -> Path:
+    """An experiment that seals, in place of the toy; returns the folder of its records."""
+    text = WORLDS.replace("LAW", law).replace("BOUND", bound)
+    (toy.folder / "toy" / "run.py").write_text(text, encoding="utf-8")
+    common = f"[common]\nseeds = {list(seeds)}\n[smoke]\n[cpu]\n[gpu]\n"
+    (toy.folder / "toy" / "settings.toml").write_text(common, encoding="utf-8")
+    return Path(toy.results / "toy" / "cpu")
+
+
+def test_a_fifth_world_that_is_added_after_four_is_not_judged(toy: Any) -> None:
+    folder = sealing(toy)
+    assert toy.drive().returncode == 0
+    with_four = judge(toy, "--experiment", "toy")
+    assert with_four.returncode == 0
+    declared_four = (folder / PREDICTIONS).read_text(encoding="utf-8")
+    kept = {p.name: p.read_text(encoding="utf-8") for p in files(folder)}
+
+    # the settings are changed and declared again: what ran under the first declaration is not judged under the second
+    sealing(toy, seeds=(1, 2, 3, 4, 5))
+    toy.drive()
+    assert len(files(folder)) == 5
+    refused(judge(toy, "--experiment", "toy"), "judged under another declaration")
+
+    # or the plan is put back: the fifth lies beside those that were planned
+    sealing(toy)
+    (folder / PREDICTIONS).write_text(declared_four, encoding="utf-8")
+    line = "toy: not judged: expected the 4 worlds that are planned, got others beside them of seeds [5]"
+    refused(judge(toy, "--experiment", "toy"), line)
+    assert {p.name: p.read_text(encoding="utf-8") for p in files(folder)}.items() > kept.items()
+
+
+def test_a_broken_theorem_stops_its_cell_and_leaves_no_record(toy: Any) -> None:
+    folder = sealing(toy, bound="0.1")
+    done = toy.drive()
+    assert done.returncode == 1
+    assert "a theorem does not hold here: rates: expected, by additive_limit, right at_most 0.1" in done.stdout
+    assert sorted(json.loads(p.read_text())["cell"]["seed"] for p in files(folder)) == [2, 4]
+
+
+def test_what_is_sealed_lies_on_the_disk_and_a_record_holds_to_it(toy: Any) -> None:
+    folder = sealing(toy)
+    assert toy.drive().returncode == 0
+    for path in files(folder):
+        text = (folder / "sealed" / path.name).read_text(encoding="utf-8")
+        assert text == '{"name":"foretold.law","value":{"placed":0.25}}\n'
+        assert json.loads(path.read_text(encoding="utf-8"))["sealed"] == short_hash(text)
+    victim = files(folder)[0]
+    mark = folder / "sealed" / victim.name
+    mark.write_text(mark.read_text(encoding="utf-8").replace("0.25", "0.35"), encoding="utf-8")
+    refused(judge(toy, "--experiment", "toy"), "that the record has, got another")
+
+    def both(found: Any) -> None:
+        found["sealed"] = short_hash(mark.read_text(encoding="utf-8"))
+
+    changed(victim, both)
+    refused(judge(toy, "--experiment", "toy"), "expected foretold.law as it was sealed, got another value")
+
+
+def test_a_second_attempt_seals_beside_the_first_and_a_changed_value_fails_the_cell(toy: Any) -> None:
+    folder = sealing(toy, law='{"placed": 0.5}')
+    done = toy.drive()
+    assert done.returncode == 1
+    assert "expected foretold.law as it was sealed, got another value" in done.stdout
+    assert files(folder) == []
+    first = {p.name: p.read_bytes() for p in (folder / "sealed").iterdir()}
+    assert len(first) == 4
+    sealing(toy)
+    assert toy.drive().returncode == 0
+    assert {p.name: p.read_bytes() for p in (folder / "sealed").iterdir()}.items() > first.items()
+    assert len(list((folder / "sealed").glob("*.2.json"))) == 4
+    assert judge(toy, "--experiment", "toy").returncode == 0
