@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 STRICT ?=
 export STRICT
 
-.PHONY: help verify test experiments judge scaling figures import-results mutants bench bench-training data dist lint package golden clean setup coq site chromium
+.PHONY: help verify test experiments declare judge scaling figures import-results mutants bench bench-training data dist lint package golden clean setup coq site chromium
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -27,6 +27,9 @@ scaling: $(STAMP) ## the tables of bench/scaling.md, from the committed results
 
 judge: $(STAMP) ## hold the committed results against the predictions
 	@$(BIN)/python -m empirical judge
+
+declare: $(STAMP) ## write down what is predicted and what would refute it, before a run (EXPERIMENT= PROFILE=smoke|cpu|gpu)
+	@$(BIN)/python -m empirical declare --profile $(or $(PROFILE),cpu) $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
 
 figures: $(STAMP) ## predicted and measured in build/figures/, from the committed results (PROFILE=smoke|cpu|gpu|auto)
 	@$(BIN)/python -m empirical figures --profile $(or $(PROFILE),auto)

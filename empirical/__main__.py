@@ -41,6 +41,10 @@ def _parser() -> argparse.ArgumentParser:
     judge.add_argument("--profile", default="auto", metavar="smoke|cpu|gpu|auto", help="auto: gpu where it has results")
     judge.add_argument("--results", type=Path, metavar="DIR")
     judge.add_argument("--write", type=Path, metavar="FILE", help="by default build/experiments.json")
+    log = commands.add_parser(
+        "log", help="add the sets of results that are there to results/LOG.md; shows what it adds"
+    )
+    log.add_argument("--results", type=Path, metavar="DIR")
     figures = commands.add_parser("figures", help="plot the finished cells beside the predictions")
     figures.add_argument(
         "--profile", default="auto", metavar="smoke|cpu|gpu|auto", help="auto: gpu where it has results"
@@ -117,6 +121,14 @@ def _judge(options: argparse.Namespace) -> int:
     return 1 if broken or refused else 0
 
 
+def _log(options: argparse.Namespace) -> int:
+    from empirical.engine.log import append
+
+    for row in append(_results(options)):
+        print(row)
+    return 0
+
+
 def _figures(options: argparse.Namespace) -> int:
     from empirical.engine.figures import FIGURES, draw
 
@@ -163,6 +175,7 @@ ACTIONS = {
     "run": _run,
     "declare": _declare,
     "judge": _judge,
+    "log": _log,
     "verify": _verify,
     "figures": _figures,
     "data": _data,

@@ -212,6 +212,8 @@ def _limit(error: float, n: int) -> float:
 
 
 def _error(statistic: Any, n: int) -> Any:
+    if n == 1:
+        return np.ones_like(np.asarray(statistic, dtype=float))
     with np.errstate(over="ignore"):
         return _tail(np.sqrt((n - 1) * np.expm1(np.asarray(statistic) / n)), n)
 

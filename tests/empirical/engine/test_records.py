@@ -1,11 +1,14 @@
 """The committed results: whole, of the current grid and protocol, and in agreement with what must hold."""
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from empirical.engine import catalogue as engine
-from empirical.engine.records import RESULTS, files, read
+from empirical.engine import log
+from empirical.engine.records import RESULTS, canonical, cell_hash, files, read, short_hash, write_json
 from empirical.ladder import experiments_of
 from theory.claims import load
 
@@ -58,6 +61,25 @@ def test_predictions_that_were_sealed_before_the_merge_are_unchanged(name: str, 
         for sealed in record["metrics"].get("predicted", {}).values():
             if isinstance(sealed, dict) and "sha256" in sealed:
                 assert hashlib.sha256(canonical(sealed["value"]).encode()).hexdigest() == sealed["sha256"]
+
+
+def test_every_set_of_results_is_in_the_log(tmp_path: Path) -> None:
+    assert log.missing() == [], "python -m empirical log"
+    for name, profile in PAIRS:
+        shutil.copytree(RESULTS / name / profile, tmp_path / name / profile)
+    shutil.copy(RESULTS / log.NAME, tmp_path)
+    found = next(raw for raw in map(read, files(tmp_path / "rank_threshold" / "cpu")) if "ratio" in raw["metrics"])
+    found["metrics"]["ratio"] = 0.5
+    if "digest" in found:
+        found["digest"] = short_hash(canonical(found["metrics"]))
+    name = cell_hash(found["experiment"], found["protocol"], found["cell"])
+    write_json(tmp_path / "rank_threshold" / "cpu" / f"{name}.json", found)
+    before = (tmp_path / log.NAME).read_text(encoding="utf-8")
+    (added,) = log.append(tmp_path)
+    assert added.startswith(f"| {log.identity('rank_threshold', 'cpu', tmp_path)} | rank_threshold, cpu | ")
+    after = (tmp_path / log.NAME).read_text(encoding="utf-8")
+    assert set(before.splitlines()) < set(after.splitlines())
+    assert log.append(tmp_path) == []
 
 
 def test_explanations_belong_to_predictions() -> None:
