@@ -110,12 +110,13 @@ class Measured(run.Layer):
             return Result("none_planned", reason=claim.none_planned.get("measured"))
         if not rows:
             return Result("not_checked", reason=missing or "no result speaks of it yet (make experiments)")
+        parts = {p["id"]: p["verdict"] for p in rows}
         broken = [p["id"] for p in rows if p["verdict"] == "violated" and p["kind"] != "hypothesis"]
-        return Result(
-            "fail" if broken else "pass",
-            parts={p["id"]: p["verdict"] for p in rows},
-            reason=f"violated: {', '.join(broken)}" if broken else None,
-        )
+        if broken:
+            return Result("fail", parts=parts, reason=f"violated: {', '.join(broken)}")
+        if not any(p["declared"] for p in rows):
+            return Result("not_checked", parts=parts, reason="what was measured was not declared before it ran")
+        return Result("pass", parts=parts)
 
 
 def _judged(names: Sequence[str], write: Path | None) -> tuple[list[Judged], str | None]:

@@ -15,8 +15,8 @@ from theory.verify.status import Row
 CLAIMS = load()
 
 
-def row(kind: str, verdict: str, claim: str = "dilution") -> dict[str, str]:
-    return {"id": f"{kind}.{verdict}", "claim": claim, "kind": kind, "verdict": verdict}
+def row(kind: str, verdict: str, claim: str = "dilution", declared: str | None = "0" * 16) -> dict[str, str | None]:
+    return {"id": f"{kind}.{verdict}", "claim": claim, "kind": kind, "verdict": verdict, "declared": declared}
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,8 @@ def row(kind: str, verdict: str, claim: str = "dilution") -> dict[str, str]:
         ([row("exact", "holds"), row("ceiling", "violated")], "fail"),
         ([row("control", "violated")], "fail"),
         ([row("exact", "violated", claim="coverage_law")], "not_checked"),
+        ([row("exact", "holds", declared=None), row("hypothesis", "holds", declared=None)], "not_checked"),
+        ([row("exact", "holds", declared=None), row("hypothesis", "holds")], "pass"),
         ([], "not_checked"),
     ],
 )
