@@ -28,11 +28,12 @@ from empirical.engine.drawing import (
     verdict_suffix,
     world_mark,
 )
+from empirical.engine.predictions import rate
 from empirical.engine.records import Record
 from empirical.engine.settings import Count
-from empirical.experiments.coverage.predictions import MARGIN, TELLS
+from empirical.experiments.coverage.predictions import COVERED, LAW, TELLS, UNCOVERED, auc
 from empirical.experiments.coverage.run import WORLD
-from empirical.experiments.coverage.tables import Law, Measured, WorldCell
+from empirical.experiments.coverage.tables import Answered, Law, Measured, WorldCell
 from theory.composition import coverage_law
 
 PAIRS = {
@@ -52,7 +53,7 @@ def _worlds(records: Records, *groups: str) -> list[World]:
 
 
 def _law(record: World, pair: str) -> Law | None:
-    return record.metrics.predicted.coverage_law.value.get(pair)
+    return record.metrics.predicted.law(pair)
 
 
 def _cells(record: World, condition: str, *cells: str) -> float:
@@ -82,8 +83,9 @@ def coverage_figure(records: Records, rows: Rows) -> Figure | None:
             sealed = {c: [_law(r, pair) for r in mine if r.cell.coverage == c] for c in shown}
             laws = {c: [law for law in found if law] for c, found in sealed.items()}
             low = [mean_rate([law.covered if covered else law.low for law in laws[c]]) for c in shown]
-            high = [v + MARGIN for v in low] if covered else [mean_rate([law.high for law in laws[c]]) for c in shown]
-            foot = [v - MARGIN for v in low] if covered else low
+            margin = LAW[pair]
+            high = [v + margin for v in low] if covered else [mean_rate([law.high for law in laws[c]]) for c in shown]
+            foot = [v - margin for v in low] if covered else low
             affine = [
                 coverage_law(1.0 if covered else float(c), factors[0], factors[1], m).low if known else math.nan
                 for c in line
@@ -110,7 +112,7 @@ def coverage_figure(records: Records, rows: Rows) -> Figure | None:
     handles = [
         mean_mark("measured, mean over worlds", BLUE), world_mark(BLUE),
         line_mark("predicted from each world's experts alone", marker="D", mfc="none", ms=7),
-        Patch(color="black", alpha=0.1, lw=0, label=f"top: guesses included; below: ± {MARGIN:g}"),
+        Patch(color="black", alpha=0.1, lw=0, label="top: guesses included; below: margin of the law"),
         line_mark(f"λ, p₂ of c = {headline[0].cell.coverage:g} at every c", ":", lw=1.1),
         line_mark(f"chance, 1/{m}", "--", RED, lw=1),
     ]  # fmt: skip
@@ -155,6 +157,9 @@ def placement_figure(records: Records, rows: Rows) -> Figure | None:
                     asked = (f"{cell}_{bridges}",)
                 values = [_cells(r, condition, *asked) for r in worlds]
                 kept = [v for v in values if not math.isnan(v)]
+                survivors = [_cells(r, condition, f"{COVERED}_survivors") for r in worlds]
+                if cell == "new_changed" and bridges == "covered" and asked and kept:
+                    axis.plot([x + offset], [mean_rate(survivors)], "v", ms=5, mfc="none", mec=BLUE, zorder=5)
                 if kept:
                     spread = x + offset + 0.24 * (np.arange(len(kept)) / max(len(kept) - 1, 1) - 0.5) * (len(kept) > 1)
                     hatch = None if bridges == "covered" else "////"
@@ -189,6 +194,7 @@ def placement_figure(records: Records, rows: Rows) -> Figure | None:
         Patch(fc=BLUE, alpha=0.55, label="covered bridges, mean"),
         Patch(fc=RED, alpha=0.55, hatch="////", ec="white", label="uncovered bridges, mean"),
         Line2D([], [], marker="o", ls="", ms=2.6, mew=0, color="#222222", alpha=0.6, label="one world"),
+        Line2D([], [], marker="v", ls="", ms=5, mfc="none", mec=BLUE, label="covered, where both hops survive"),
         line_mark("predicted: λ p₂", lw=2.2), line_mark(f"chance, 1/{m}", "--", lw=0.9),
     ]  # fmt: skip
     handles.append(Line2D([], [], ls="", label="* on people it saw no two-hop of"))
@@ -203,8 +209,9 @@ def alignment_figure(records: Records, rows: Rows) -> Figure | None:
     said = [("placed", "alpha"), ("rows", "alpha"), ("all", "kappa"), ("placed", "kappa")]
     found = {}
     for pair, score in said:
-        pairs = [r.metrics.pairs[pair] for r in worlds if pair in r.metrics.pairs]
-        found[pair, score] = [b for p in pairs if p.alignment and (b := p.alignment.both(score))]
+        of = [auc(pair, score, 0), auc(pair, score, 1)]
+        both = [(of[0]([r]), of[1]([r])) for r in worlds if all(pair in experts.pairs for experts in r.metrics.sets)]
+        found[pair, score] = [(rate(v), rate(c)) for v, c in both if v is not None and c is not None]
     if not any(found.values()):
         return None
     figure, axes = new_panels(4, 1, (8.6, 4.2), sharey=True)
@@ -245,8 +252,64 @@ def alignment_figure(records: Records, rows: Rows) -> Figure | None:
     return finish(figure, "Which queries will be answered? α and κ against success", worlds, handles, 3)
 
 
+#: kinds of answers, their colours and hatches
+KINDS = {
+    "right": (BLUE, None), "old_value": (PURPLE, "\\\\\\"), "other_value": (RED, "////"), "bridge": (GREEN, "xx"),
+    "other_bridge": ("#56B4E9", ".."), "neither": (SOFT, None),
+}  # fmt: skip
+
+
+def answers_figure(records: Records, rows: Rows) -> Figure | None:
+    """What is answered instead, over covered and uncovered bridges; which layer of a second adapter costs first hops."""
+    worlds = _worlds(records, "headline")
+    if not worlds:
+        return None
+    conditions = [c for c in worlds[0].metrics.scores if ":" in c and not c.startswith("random")]
+    figure, axes = new_panels(3, 1, (9.6, 3.9), width_ratios=[5, 5, 3])
+    for axis, cell, title in ((axes[0, 0], COVERED, "Covered bridges\n"), (axes[0, 1], UNCOVERED, "Uncovered bridges\n")):
+        for x, condition in enumerate(conditions):
+            found = [r.metrics.answered(condition, cell) for r in worlds if condition in r.metrics.scores]
+            foot = 0.0
+            for kind, (colour, hatch) in KINDS.items():
+                share = mean_rate([_share(answered, kind) for answered in found])
+                axis.bar(x, share, 0.8, foot, color=colour, alpha=0.6, hatch=hatch, ec="white", lw=0)
+                foot += share
+            forced = [answered.choice.rate for answered in found]
+            axis.plot([x], [mean_rate(forced)], "D", ms=4, mfc="none", mec="black", zorder=5)
+        axis.set_xticks(range(len(conditions)), [c.replace("_", " ") for c in conditions], rotation=90, fontsize=7)
+        axis.grid(False, axis="x")
+        panel_title(axis, title)
+        axis.text(0, 1.015, "new person × changed second hop", transform=axis.transAxes, fontsize=7, color=SOFT)
+        share_axis(axis, "share of answers")
+    axis = axes[0, 2]
+    for label, colour, marker in (("only", GREEN, "^"), ("without", PURPLE, "s")):
+        for layer in range(worlds[0].cell.layers):
+            parts = [[e.trace[f"{label}_{layer}"]["first_new"] for e in r.metrics.sets if e.trace] for r in worlds]
+            cloud(axis, layer, [Count.total(part).rate for part in parts], colour, 0.2, marker)
+    whole = mean_rate([_cells(r, "sum:all", "first_new") for r in worlds])
+    axis.axhline(whole, color="black", lw=1.1)
+    axis.set_xticks(range(worlds[0].cell.layers))
+    axis.set_xlabel("layer of the second adapter")
+    panel_title(axis, "First hops kept by all + all\n")
+    share_axis(axis, "first hops kept")
+    handles = [
+        *(Patch(fc=colour, alpha=0.6, hatch=hatch, ec="white", label=kind.replace("_", " "))
+          for kind, (colour, hatch) in KINDS.items()),
+        Line2D([], [], marker="D", ls="", ms=4, mfc="none", mec="black", label="right by forced choice"),
+        mean_mark("its part on this layer only", GREEN, "^"), mean_mark("all but this layer", PURPLE, "s"),
+        line_mark("the whole sum", lw=1.1),
+    ]  # fmt: skip
+    return finish(figure, "What is answered instead, and where first hops are lost", worlds, handles, 5)
+
+
+def _share(answered: Answered, kind: str) -> float:
+    asked = answered.free.asked
+    return getattr(answered, kind) / asked if asked else math.nan
+
+
 plots = {
     "coverage_law": coverage_figure,
     "coverage_placement": placement_figure,
+    "coverage_answers": answers_figure,
     "coverage_alignment": alignment_figure,
 }

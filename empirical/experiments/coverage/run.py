@@ -4,14 +4,17 @@ A cell is either the constructed two-layer stack under one placement (exact, not
 pretrained on composition through a share c of the bridges; experts for the first hop (new persons) and the second hop
 (changed values) are trained on it, each alone; what they do alone fixes the predictions; then they are reused together.
 
-Scored in every condition, as [right, asked]: the one-hop facts of both experts and of the base, and the two-hop
-questions by new or held-out old person, unchanged or changed second hop, covered or uncovered bridge.
+Several sets of experts are trained on each base, so that the noise of training is told from that of the world. Scored in
+every condition: the one-hop facts of both experts and of the base, and the two-hop questions by new or held-out old
+person, unchanged or changed second hop, covered or uncovered bridge: by kind of answer, by forced choice among the
+values, and among the questions whose two hops survive.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import copy
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any, NamedTuple
@@ -20,32 +23,45 @@ import numpy as np
 import torch
 from torch import nn
 
-from empirical.engine.eager import seal
 from empirical.engine.experiment import Experiment, Kind
-from empirical.engine.judge import Observed
-from empirical.engine.records import Record
+from empirical.engine.sealed import seal
 from empirical.engine.settings import Cell, Count
-from empirical.experiments.coverage import predictions as said
+from empirical.experiments.coverage.predictions import declare
 from empirical.experiments.coverage.tables import (
     PLACEMENTS,
     Additive,
     Alignment,
+    Answered,
+    Curvature,
+    Experts,
     Foretold,
     HeldOut,
     Law,
     Measured,
     Pair,
     Queries,
+    Scored,
     Settings,
     Stack,
     StackCell,
     Steps,
+    Survivors,
     WorldCell,
     WorldSettings,
-    Written,
+    scores,
 )
-from empirical.reuse.methods import ROUTERS, Options, check_method, oracle_right, random_like, reused, weighted_sum
+from empirical.reuse.methods import (
+    ROUTERS,
+    Options,
+    check_method,
+    modules_of,
+    oracle_right,
+    random_like,
+    reused,
+    weighted_sum,
+)
 from empirical.tasks.sentences import Batch, Part, Sentences, shuffle_answers
+from empirical.tasks.two_hop import Queries as Asked
 from empirical.tasks.two_hop import World, WorldShape
 from empirical.training.adapter import (
     AdapterShape,
@@ -57,10 +73,10 @@ from empirical.training.adapter import (
     train_everything,
     train_rows,
 )
-from empirical.training.bases import BaseShape, Updates, scratch_base, updated
+from empirical.training.bases import BaseShape, Updates, dense, scratch_base, updated
 from empirical.training.together import train_adapters, trainer
 from theory.additive import additive_ceiling, interaction_split
-from theory.composition import chain_of_thought, coverage_law
+from theory.composition import coverage_law
 from theory.numerics import require, stream
 from theory.routing import bridge_blind_ceiling, oracle_ceiling
 from theory.stack import place_edits, two_layer_stack
@@ -102,10 +118,11 @@ def cells(settings: Settings) -> list[Cell]:
         require(not unknown, "experts", "some of " + ", ".join(EXPERTS), ", ".join(unknown))
         for method in (*world.methods, *world.methods_placed):
             check_method(method)
-        for level, c in enumerate(group.coverage):
-            for i in range(group.worlds):
-                seed = group.first_seed + level * group.worlds + i
-                grid.append(WorldCell.of(world, group=group.name, seed=seed, coverage=c))
+        grid += [
+            WorldCell.of(world, group=group.name, seed=group.first_seed + i, coverage=c)
+            for i in range(group.worlds)
+            for c in group.coverage
+        ]
     return grid
 
 
@@ -119,7 +136,8 @@ def seconds(cell: WorldCell) -> float:
     size = cell.layers * cell.width**2 / (4 * 128**2)
     adapters = len(cell.experts) + (2 * cell.layers if cell.scan else 0)
     base = cell.base_steps * cell.base_batch * 4.5e-4
-    return 5 + size * (base + adapters * cell.adapter_steps * cell.adapter_batch * 2.2e-4 + len(cell.methods))
+    experts = adapters * cell.adapter_steps * cell.adapter_batch * 2.2e-4 + adapters + len(cell.methods)
+    return 5 + size * (base + cell.sets * experts)
 
 
 # ---------------------------------------------------------------- the constructed stack
@@ -160,11 +178,21 @@ def run_stack(cell: StackCell, device: str) -> Stack:
 
 
 class Answers(NamedTuple):
-    """A condition's answers on the two-hop questions: right (n,) by query, and the logits of the values (n, m)."""
+    """A condition's answers on the new persons' questions: kinds (n,) by the fields of `Answered`, logits of the values
+    (n, m), the confidence of the answers (n,); and which first hops (new persons, R1) and second hops (bridges, R2) are
+    answered."""
 
-    right: np.ndarray
+    kinds: np.ndarray
     values: np.ndarray
     confidence: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+
+    @property
+    def right(self) -> np.ndarray:
+        """Which questions are answered right (n,)."""
+        right: np.ndarray = self.kinds == 0
+        return right
 
 
 def auc(score: np.ndarray, right: np.ndarray) -> float | None:
@@ -185,15 +213,15 @@ def run_world(cell: WorldCell, device: str) -> Measured:
 
 
 class WorldRun:
-    """Everything that happens in one world, in order; see :meth:`run`."""
+    """A world, its base and the questions that every model is asked; see :meth:`run`."""
 
     def __init__(self, cell: WorldCell, device: str) -> None:
-        self.cell, self.device, self.seed = cell, device, cell.seed
+        self.cell, self.device = cell, device
         shape = cell.model_dump(include={field.name for field in fields(WorldShape)})
-        self.world = World(WorldShape(**shape), self.seed)
+        self.world = World(WorldShape(**shape), cell.seed)
         w = self.world
         sizes = BaseShape(w.vocabulary.size, cell.width, cell.layers, cell.heads, cell.feed_forward)
-        self.base = scratch_base(sizes, self.seed).to(device)
+        self.base = scratch_base(sizes, cell.seed).to(device)
         self.new = w.queries(w.new)
         self.old = w.queries(w.held_out)
         self.first, self.second = w.first_hops(w.new), w.second_hops("new", changed=True)
@@ -203,99 +231,40 @@ class WorldRun:
             "first_old": w.first_hops(w.old),
             "second_unchanged": w.second_hops("old", changed=False),
         }
-        self.experts: dict[str, Updates] = {}
-        self.losses: dict[str, float] = {}
-        self.scores: dict[str, dict[str, Count]] = {}
-        self.alone: dict[str, Answers] = {}
 
     def run(self) -> Measured:
-        """Pretrain, train experts, measure them alone, seal the predictions, reuse, score."""
+        """Pretrain; train every set of experts and measure each alone; seal what that foretells; reuse and score."""
         cell = self.cell
         schedule = Schedule(cell.base_steps, cell.base_batch, cell.base_rate, warmup=100, weight_decay=0.1)
-        losses = pretrain(self.base, self.world.pretraining(), schedule, self.seed)
-        self.losses["base"] = float(np.mean(losses[-20:]))
-        self.alone["base"] = self.measure("base", {})
-        trained = self.train(self.wanted())
-        for name in self.wanted():
-            self.experts[name] = trained[name].updates
-            self.losses[name] = float(np.mean(trained[name].losses[-20:]))
-            self.alone[name] = self.measure(name, self.experts[name])
-        predicted = self.foretell()
-        pairs = {name: self.pair(name, *members) for name, members in PAIRS.items() if self.has(*members)}
-        self.others()
+        losses = pretrain(self.base, self.world.pretraining(), schedule, cell.seed)
+        right = self.right(self.base, self.world.direct(self.old, "old"))
+        held_out = HeldOut(covered=Count.of(right, self.old.covered), uncovered=Count.of(right, ~self.old.covered))
+        base, answers = self.score(self.base)
+        sets = [SetRun(self, i, answers) for i in range(cell.sets)]
+        for experts in sets:
+            experts.train_all()
+        predicted = seal("predicted", self.foretell(sets))
+        found = [experts.reuse() for experts in sets]
+        scored = {"base": [base]} | {condition: [f.scores[condition] for f in found] for condition in found[0].scores}
         return Measured(
-            trainer=trainer(), losses=self.losses, scores=self.scores, predicted=predicted, pairs=pairs,
-            queries=self.size(), held_out_questions=self.held_out_scores,
+            trainer=trainer(), base_loss=float(np.mean(losses[-20:])), held_out_questions=held_out,
+            queries=self.size(), predicted=predicted, scores=scores(scored), base=base, sets=tuple(found),
         )  # fmt: skip
-
-    def has(self, *experts: str) -> bool:
-        """Whether these experts were trained in this world."""
-        return all(e in self.experts for e in experts)
 
     def size(self) -> Queries:
         """How many new persons, and how many queries of the headline cell, this world has."""
         headline = self.new.changed & self.new.covered & self.new.differs
         return Queries(new_persons=len(np.unique(self.new.person)), headline=int(headline.sum()))
 
-    # ------------------------------------------------------------ experts
-
-    def wanted(self) -> list[str]:
-        """Experts to train: those of the cell, and with `scan` both hops on each single layer."""
-        scan = [f"{hop}_{layer}" for layer in range(self.cell.layers) for hop in ("first", "second")]
-        return [*self.cell.experts, *(scan if self.cell.scan else [])]
-
-    def train(self, names: Sequence[str]) -> dict[str, Trained]:
-        """Train these experts, all adapters together.
-
-        Half of every batch rehearses old one-hop facts, or the base is wiped out.
-        """
-        w, cell = self.world, self.cell
-        replay = w.replay(spare=self.second)
-        found: dict[str, Trained] = {}
-        jobs = []
-        for name in names:
-            if name == "rows":
-                tokens = w.vocabulary.tokens("person", w.new)
-                plan = Schedule(cell.adapter_steps // 2, cell.adapter_batch, cell.rate_rows)
-                found[name] = train_rows(self.base, tokens, [Part(self.first, 1.0)], plan, self.seed)
-            elif name == "everything":
-                parts = [Part(self.first, 0.25), Part(self.second, 0.25), Part(replay, 0.5)]
-                plan = Schedule(cell.adapter_steps, cell.adapter_batch, cell.rate_everything)
-                found[name] = train_everything(self.base, parts, plan, self.seed)
-            else:
-                parts, layers = self.lesson(name, replay)
-                rate = cell.rate_all if layers is None else cell.rate_placed
-                shape = AdapterShape(cell.rank, 2 * cell.rank, layers)
-                plan = Schedule(cell.adapter_steps, cell.adapter_batch, rate)
-                jobs.append(Job(name, parts, shape, plan, self.seed))
-        return found | train_adapters(self.base, jobs)
-
-    def lesson(self, name: str, replay: Sentences) -> tuple[list[Part], tuple[int, ...] | None]:
-        """What an adapter is shown, and the layers on which it is written (None: all)."""
-        w = self.world
-        hop, _, place = name.partition("_")
-        layers: tuple[int, ...] | None = None
-        if hop in ("first", "second") and place != "all":
-            places = {"early": self.cell.early, "late": self.cell.late, "shuffled": self.cell.early}
-            layers = (int(place),) if place.isdigit() else tuple(places[place])
-        if name == "first_shuffled":
-            own = [(shuffle_answers(self.first, stream(self.seed, "control", "shuffled")), 0.5)]
-        elif hop == "first":
-            own = [(self.first, 0.5)]
-        elif hop == "second":
-            own = [(self.second, 0.5)]
-        elif name == "joint":
-            own = [(self.first, 0.25), (self.second, 0.25)]
-        elif name == "joint_bridge":
-            own = [(self.first, 0.2), (self.second, 0.2), (w.direct(self.new.take(self.shown)), 0.2)]
-        elif name == "direct":
-            own = [(w.direct(self.new.take(self.new.changed)), 0.5)]
-        elif name == "identity":
-            own = [(w.identities(), 0.5)]
-        else:
-            own = []
-        parts = [Part(sentences, share) for sentences, share in own]
-        return [*parts, Part(replay, 1.0 - sum(share for _, share in own))], layers
+    def foretell(self, sets: Sequence[SetRun]) -> Foretold:
+        """What the experts alone, the tables' sizes and the theory say about reuse."""
+        n, m = self.cell.bridges, self.cell.values
+        return Foretold(
+            coverage_law=tuple(experts.laws() for experts in sets),
+            oracle_ceiling=oracle_ceiling(n, m, bystanders=1),
+            additive_ceiling=additive_ceiling(n, m),
+            bridge_blind=bridge_blind_ceiling(n, m),
+        )
 
     @property
     def shown(self) -> np.ndarray:
@@ -321,67 +290,204 @@ class WorldRun:
         right: np.ndarray = found == sentences.tokens[:, sentences.answers[-1]]
         return right
 
-    def score(self, name: str, model: nn.Module) -> Answers:
-        """Score the model in every cell; the counts go to `scores`."""
+    def kinds(self, queries: Asked, answers: np.ndarray) -> np.ndarray:
+        """What kind of answer each token (n,) is, by the position of its field in `Answered`."""
+        v = self.world.vocabulary
+
+        def among(kind: str) -> np.ndarray:
+            span = v.range(kind)
+            return (answers >= span.start) & (answers < span.stop)
+
+        kinds: np.ndarray = np.select(
+            [
+                answers == v.tokens("value", queries.value),
+                answers == v.tokens("bridge", queries.bridge),
+                answers == v.tokens("value", queries.old),
+                among("value"),
+                among("bridge"),
+            ],
+            [Answered._fields.index(f) for f in ("right", "bridge", "old_value", "other_value", "other_bridge")],
+            Answered._fields.index("neither"),
+        )
+        return kinds
+
+    def score(self, model: nn.Module) -> tuple[Scored, Answers]:
+        """The model's counts in every cell, and its answers."""
         w, new, old = self.world, self.new, self.old
-        counts = {hop: Count.of(self.right(model, s)) for hop, s in self.one_hops.items()}
-        logits = self.ask(model, w.direct(new))
-        truth = w.vocabulary.tokens("value", new.value)
-        right = logits.argmax(dim=1).cpu().numpy() == truth
-        old_right = self.right(model, w.direct(old))
-        for person, queries, answers in (("new", new, right), ("old", old, old_right)):
-            for second, chosen in (("unchanged", ~queries.changed), ("changed", queries.changed & queries.differs)):
-                for bridge, covered in (("covered", queries.covered), ("uncovered", ~queries.covered)):
-                    counts[f"{person}_{second}_{bridge}"] = Count.of(answers, chosen & covered)
-        counts["new_changed_any"] = Count.of(right, new.changed)  # i.i.d. table, repeats of the old value included
-        counts["new_changed_unseen"] = Count.of(right, new.changed & new.covered & new.differs & ~self.shown)
-        self.scores[name] = counts
         span = w.vocabulary.range("value")
-        values = logits[:, span.start : span.stop].double().cpu().numpy()
-        confidence = torch.softmax(logits.double(), dim=1).amax(dim=1).cpu().numpy()
-        return Answers(right, values, confidence)
+        hops = {hop: self.right(model, sentences) for hop, sentences in self.one_hops.items()}
+        logits = {"new": self.ask(model, w.direct(new)), "old": self.ask(model, w.direct(old))}
+        questions: dict[str, Answered] = {}
+        found = {}
+        for person, queries in (("new", new), ("old", old)):
+            kinds = self.kinds(queries, logits[person].argmax(dim=1).cpu().numpy())
+            forced = logits[person][:, span.start : span.stop].argmax(dim=1).cpu().numpy() == queries.value
+            for cell, mask in cells_of(queries).items():
+                questions[f"{person}_{cell}"] = Answered.of(kinds, forced, mask)
+            found[person] = kinds, forced
+        kinds, forced = found["new"]
+        questions["new_changed_any"] = Answered.of(kinds, forced, new.changed)  # i.i.d., repeats of the old included
+        unseen = new.changed & new.covered & new.differs & ~self.shown
+        questions["new_changed_unseen"] = Answered.of(kinds, forced, unseen)
+        # first_hops and second_hops list all (x, R1) and all (y, R2) in order, changed relations first
+        first = hops["first_new"].reshape(-1, w.shape.first_relations)
+        second = np.hstack([hops[h].reshape(w.shape.bridges, -1) for h in ("second_changed", "second_unchanged")])
+        answers = Answers(
+            kinds, logits["new"][:, span.start : span.stop].double().cpu().numpy(),
+            torch.softmax(logits["new"].double(), dim=1).amax(dim=1).cpu().numpy(), first, second,
+        )  # fmt: skip
+        one, two = self.hops(answers)
+        survivors = {
+            f"new_{cell}": Survivors(
+                first=Count.of(one, mask), second=Count.of(two, mask), both=Answered.of(kinds, forced, mask & one & two)
+            )
+            for cell, mask in cells_of(new).items()
+            if cell.startswith("changed")
+        }
+        facts = {hop: Count.of(right) for hop, right in hops.items()}
+        return Scored(facts=facts, questions=questions, survivors=survivors), answers
 
-    def measure(self, name: str, updates: Updates) -> Answers:
-        """Score the base with these updates added."""
-        if name == "base":
-            direct = self.world.direct(self.old, "old")
-            right = self.right(self.base, direct)
-            covered = self.old.covered
-            self.held_out_scores = HeldOut(covered=Count.of(right, covered), uncovered=Count.of(right, ~covered))
-        with updated(self.base, updates) as model:
-            return self.score(name, model)
+    def hops(self, answers: Answers) -> tuple[np.ndarray, np.ndarray]:
+        """Of every new person's question: whether its first hop is answered, and its second (n,)."""
+        new = self.new
+        return answers.first[new.person - self.world.new[0], new.first], answers.second[new.bridge, new.second]
 
-    # ------------------------------------------------------------ predictions from single experts
 
-    def foretell(self) -> Foretold:
-        """What the experts alone, the tables' sizes and the theory say about reuse; sealed before any merge."""
-        n, m = self.cell.bridges, self.cell.values
-        laws = {}
+def cells_of(queries: Asked) -> dict[str, np.ndarray]:
+    """Masks of two-hop questions by second hop and bridge; of changed ones those with another value than before."""
+    return {
+        f"{second}_{bridge}": chosen & covered
+        for second, chosen in (("unchanged", ~queries.changed), ("changed", queries.changed & queries.differs))
+        for bridge, covered in (("covered", queries.covered), ("uncovered", ~queries.covered))
+    }
+
+
+class SetRun:
+    """One set of experts on the base of a world: trained with a seed of its own, measured alone, then reused."""
+
+    def __init__(self, run: WorldRun, number: int, base: Answers) -> None:
+        self.run, self.cell, self.world, self.base = run, run.cell, run.world, run.base
+        self.seed = int(stream(run.cell.seed, "experts", number).integers(2**31))
+        self.experts: dict[str, Updates] = {}
+        self.losses: dict[str, float] = {}
+        self.scores: dict[str, Scored] = {}
+        self.alone: dict[str, Answers] = {"base": base}
+
+    # ------------------------------------------------------------ experts
+
+    def train_all(self) -> None:
+        """Train the experts and measure each alone."""
+        wanted = self.wanted()
+        trained = self.train(wanted)
+        for name in wanted:
+            self.experts[name] = trained[name].updates
+            self.losses[name] = float(np.mean(trained[name].losses[-20:]))
+            self.alone[name] = self.measure(name, [self.experts[name]])
+
+    def measure(self, condition: str, members: Sequence[Updates]) -> Answers:
+        """Score the base with the exact sum of these updates."""
+        with updated(self.base, weighted_sum(members, [1.0] * len(members))) as model:
+            return self.score(condition, model)
+
+    def score(self, condition: str, model: nn.Module) -> Answers:
+        """Score a model; its counts are kept under the name of the condition."""
+        self.scores[condition], answers = self.run.score(model)
+        return answers
+
+    def has(self, *experts: str) -> bool:
+        """Whether these experts were trained."""
+        return all(e in self.experts for e in experts)
+
+    def wanted(self) -> list[str]:
+        """Experts to train: those of the cell, and with `scan` both hops on each single layer."""
+        scan = [f"{hop}_{layer}" for layer in range(self.cell.layers) for hop in ("first", "second")]
+        return [*self.cell.experts, *(scan if self.cell.scan else [])]
+
+    def train(self, names: Sequence[str]) -> dict[str, Trained]:
+        """Train these experts, all adapters together.
+
+        Half of every batch rehearses old one-hop facts, or the base is wiped out.
+        """
+        w, cell, first, second = self.world, self.cell, self.run.first, self.run.second
+        replay = w.replay(spare=second)
+        found: dict[str, Trained] = {}
+        jobs = []
+        for name in names:
+            if name == "rows":
+                tokens = w.vocabulary.tokens("person", w.new)
+                plan = Schedule(cell.adapter_steps // 2, cell.adapter_batch, cell.rate_rows)
+                found[name] = train_rows(self.base, tokens, [Part(first, 1.0)], plan, self.seed)
+            elif name == "everything":
+                parts = [Part(first, 0.25), Part(second, 0.25), Part(replay, 0.5)]
+                plan = Schedule(cell.adapter_steps, cell.adapter_batch, cell.rate_everything)
+                found[name] = train_everything(self.base, parts, plan, self.seed)
+            else:
+                parts, layers = self.lesson(name, replay)
+                shape = AdapterShape(cell.rank, 2 * cell.rank, layers)
+                plan = Schedule(cell.adapter_steps, cell.adapter_batch, cell.rate)
+                jobs.append(Job(name, parts, shape, plan, self.seed))
+        return found | train_adapters(self.base, jobs)
+
+    def lesson(self, name: str, replay: Sentences) -> tuple[list[Part], tuple[int, ...] | None]:
+        """What an adapter is shown, and the layers on which it is written (None: all)."""
+        w, first, second, new = self.world, self.run.first, self.run.second, self.run.new
+        hop, _, place = name.partition("_")
+        layers: tuple[int, ...] | None = None
+        if hop in ("first", "second") and place != "all":
+            places = {"early": self.cell.early, "late": self.cell.late, "shuffled": self.cell.early}
+            layers = (int(place),) if place.isdigit() else tuple(places[place])
+        if name == "first_shuffled":
+            own = [(shuffle_answers(first, stream(self.seed, "control", "shuffled")), 0.5)]
+        elif hop == "first":
+            own = [(first, 0.5)]
+        elif hop == "second":
+            own = [(second, 0.5)]
+        elif name == "joint":
+            own = [(first, 0.25), (second, 0.25)]
+        elif name == "joint_bridge":
+            own = [(first, 0.2), (second, 0.2), (w.direct(new.take(self.run.shown)), 0.2)]
+        elif name == "direct":
+            own = [(w.direct(new.take(new.changed)), 0.5)]
+        elif name == "identity":
+            own = [(w.identities(), 0.5)]
+        else:
+            own = []
+        parts = [Part(sentences, share) for sentences, share in own]
+        return [*parts, Part(replay, 1.0 - sum(share for _, share in own))], layers
+
+    def laws(self) -> dict[str, Law]:
+        """The coverage law of every pair, from its experts alone."""
+        new, laws = self.run.new, {}
+        asked = new.changed & new.differs
         for pair, (first, second) in PAIRS.items():
             if pair == "shuffled" or not self.has(first, second):
                 continue
-            retrieved, changed = self.scores[first]["new_unchanged_covered"], self.scores[second]["old_changed_covered"]
-            asked = self.new.changed & self.new.differs
+            retrieved = self.scores[first].questions["new_unchanged_covered"].free
+            changed = self.scores[second].questions["old_changed_covered"].free
             if retrieved.asked and changed.asked and asked.any():
-                law = coverage_law(float(self.new.covered[asked].mean()), retrieved.rate, changed.rate, m)
+                law = coverage_law(float(new.covered[asked].mean()), retrieved.rate, changed.rate, self.cell.values)
                 laws[pair] = Law(retrieval=retrieved.rate, p2=changed.rate, covered=retrieved.rate * changed.rate,
                                  low=law.low, high=law.high)  # fmt: skip
-        return Foretold(
-            coverage_law=seal(laws),
-            oracle_ceiling=seal(oracle_ceiling(n, m, bystanders=1)),
-            additive_ceiling=seal(additive_ceiling(n, m)),
-            bridge_blind=seal(bridge_blind_ceiling(n, m)),
-        )
+        return laws
 
-    # ------------------------------------------------------------ pairs
+    # ------------------------------------------------------------ reuse
+
+    def reuse(self) -> Experts:
+        """Score every pair, and the first hop of a random adapter in place of the early one."""
+        pairs = {name: self.pair(name, *members) for name, members in PAIRS.items() if self.has(*members)}
+        if "placed" in pairs:
+            first, second = (self.experts[e] for e in PAIRS["placed"])
+            self.measure("random_first:placed", [random_like(first, self.seed), second])
+        trace = self.trace() if "all" in pairs else {}
+        return Experts(losses=self.losses, scores=self.scores, pairs=pairs, trace=trace)
 
     def pair(self, name: str, first: str, second: str) -> Pair:
         """The exact sum of two experts: foretell per query, then score; then the other methods where they are asked."""
         members = [self.experts[first], self.experts[second]]
         with updated(self.base, weighted_sum(members, [1.0, 1.0])) as model:
             foretold = self.alignment(model) if name in ("all", "placed", "rows") else {}
-            written = self.written(model)
             answers = self.score(f"sum:{name}", model)
+            written = self.written(model, answers)
         routed = oracle_right([self.alone[e].right for e in ("base", first, second)])
         for method in self.methods(name):
             options = Options(
@@ -395,7 +501,8 @@ class WorldRun:
             written=written,
             alignment=self.judge_alignment(foretold, answers) if foretold else None,
             additive=self.additive(first, second, answers),
-            oracle=Count.of(routed, self.new.changed),
+            oracle=Count.of(routed, self.run.new.changed),
+            curvature=self.curvature(first, second, answers) if name == "all" and self.cell.curved else None,
         )
 
     def methods(self, pair: str) -> list[str]:
@@ -415,9 +522,10 @@ class WorldRun:
 
     def additive(self, first: str, second: str, both: Answers) -> Additive:
         """f(U1) + f(U2) - f(0) on the new x changed questions, and what the interaction I carries."""
-        chosen = self.new.changed
+        new = self.run.new
+        chosen = new.changed
         zero, one, two = (self.alone[e].values[chosen] for e in ("base", first, second))
-        answers = self.new.value[chosen]
+        answers = new.value[chosen]
         split = interaction_split(zero, one, two, both.values[chosen], answers.tolist())
         additive = strictly_right(split.additive, answers)
         together = split.margin > 0
@@ -425,49 +533,73 @@ class WorldRun:
         return Additive(additive=Count.of(additive), together=Count.of(together), carried=Count.of(carried),
                         within=Count.of(~split.certified, carried))  # fmt: skip
 
-    def others(self) -> None:
-        """Controls that need several adapters: a random first hop, and the identity adapter added to a pair."""
-        if self.has(*PAIRS["placed"]):
-            first, second = (self.experts[e] for e in PAIRS["placed"])
-            conditions = {"random_first:placed": [random_like(first, self.seed), second]}
-            if "identity" in self.experts:
-                conditions["identity:placed"] = [first, second, self.experts["identity"]]
-            for name, members in conditions.items():
-                with updated(self.base, weighted_sum(members, [1.0] * len(members))) as model:
-                    self.score(name, model)
+    def curvature(self, first: str, second: str, both: Answers) -> Curvature | None:
+        """Forward over forward through the whole network, in float64, on the first questions of the headline cell."""
+        new, w = self.run.new, self.world
+        rows = np.flatnonzero(new.changed & new.differs & new.covered)[: self.cell.curved]
+        if not len(rows):
+            return None
+        prompts = w.direct(new.take(rows)).tokens[:, :-1]
+        span = w.vocabulary.range("value")
+        mixed = mixed_derivative(self.base, self.experts[first], self.experts[second], prompts, span)
+        answers = new.value[rows]
+        zero, one, two = (self.alone[e].values[rows] for e in ("base", first, second))
+        split = interaction_split(zero, one, two, both.values[rows], answers.tolist())
+        largest = np.max([np.abs(mixed(s, t)).max(axis=1) for s in (0.0, 0.5, 1.0) for t in (0.0, 0.5, 1.0)], axis=0)
+        decided = split.margin > 2 * largest
+        # the interaction is the integral of the mixed derivative over the unit square
+        points = 0.5 + 0.5 * np.polynomial.legendre.leggauss(3)[0]
+        weights = 0.5 * np.polynomial.legendre.leggauss(3)[1]
+        mean = sum(a * b * mixed(s, t) for s, a in zip(points, weights, strict=True) for t, b in zip(points, weights, strict=True))
+        at_zero = mixed(0.0, 0.0)
+        size = float(np.linalg.norm(split.interaction))
+        second_order = strictly_right(split.additive + at_zero, answers)
+        return Curvature(
+            decided=Count.of(decided),
+            agree=Count.of(strictly_right(split.additive, answers), decided),
+            taylor=Count.of(second_order == (split.margin > 0)),
+            residual_taylor=float(np.linalg.norm(split.interaction - at_zero)) / size,
+            residual_mean=float(np.linalg.norm(split.interaction - mean)) / size,
+        )
+
+    def trace(self) -> dict[str, dict[str, Count]]:
+        """Facts kept by the sum of the all-layer experts where the second one's part on one layer is added, or left out."""
+        first, second = (self.experts[e] for e in PAIRS["all"])
+        found = {}
+        for layer in range(self.cell.layers):
+            here = {name: update for name, update in second.items() if f".{layer}." in name}
+            rest = {name: update for name, update in second.items() if name not in here}
+            for label, part in ((f"only_{layer}", here), (f"without_{layer}", rest)):
+                with updated(self.base, weighted_sum([first, part], [1.0, 1.0])) as model:
+                    found[label] = {hop: Count.of(self.run.right(model, self.run.one_hops[hop]))
+                                    for hop in ("first_new", "second_changed")}  # fmt: skip
+        return found
 
     # ------------------------------------------------------------ written out
 
-    def written(self, model: nn.Module) -> Written:
-        """The written-out question on new persons: both steps teacher-forced, sealed, then the model's own bridge.
+    def written(self, model: nn.Module, answers: Answers) -> dict[str, Steps]:
+        """The written-out question on new persons: both steps teacher-forced, then the model's own bridge.
 
         The model names the bridge; the form ``SEPARATOR y R2`` around it is filled in, and the last step is asked.
         """
-        w = self.world
-        sentences = w.written_out(self.new)
+        new = self.run.new
+        sentences = self.world.written_out(new)
         step1 = Sentences(sentences.tokens, (sentences.answers[0],))
-        named = self.ask(model, step1).argmax(dim=1).cpu().numpy()
+        named = self.run.ask(model, step1).argmax(dim=1).cpu().numpy()
         first_right = named == sentences.tokens[:, sentences.answers[0]]
-        last_right = self.right(model, sentences)
-        one_hop_first = self.right(model, self.first)
-        one_hop_second = self.right(model, w.second_hops("new"))
-        # first_hops and second_hops list all (x, R1) and all (y, R2) in order
-        bare_first = one_hop_first[(self.new.person - w.new[0]) * w.shape.first_relations + self.new.first]
-        bare_second = one_hop_second[self.new.bridge * w.shape.second_relations + self.new.second]
+        last_right = self.run.right(model, sentences)
+        bare_first, bare_second = self.run.hops(answers)
         own = sentences.tokens.copy()
         own[:, 4] = own[:, 6] = named
-        asked = ~first_right
         reached = last_right.copy()
-        cells = {
-            f"{second}_{bridge}": changed & covered
-            for second, changed in (("unchanged", ~self.new.changed), ("changed", self.new.changed & self.new.differs))
-            for bridge, covered in (("covered", self.new.covered), ("uncovered", ~self.new.covered))
-        }
-        sealed = seal({cell: steps(*(Count.of(a, mask) for a in (first_right, last_right, bare_first, bare_second)))
-                       for cell, mask in cells.items()})  # fmt: skip
+        asked = ~first_right
         if asked.any():
-            reached[asked] = self.right(model, Sentences(own[asked], sentences.answers))
-        return Written(predicted=sealed, reached={cell: Count.of(reached, mask) for cell, mask in cells.items()})
+            reached[asked] = self.run.right(model, Sentences(own[asked], sentences.answers))
+        counted = {"s1": first_right, "s2": last_right, "bare1": bare_first, "bare2": bare_second, "reached": reached}
+        return {
+            cell: Steps(**{step: Count.of(right, mask) for step, right in counted.items()})
+            for cell, mask in cells_of(new).items()
+        }
 
     # ------------------------------------------------------------ alpha and kappa
 
@@ -478,16 +610,16 @@ class WorldRun:
         prompt = Sentences(sentences.tokens[:, : sentences.answers[-1]], (sentences.answers[-1] - 1,))
         block = f"model.layers.{layer}.mlp"
         with read_inputs(model, {"mlp": block, "down": f"{block}.down_proj"}, taken):
-            tokens = torch.as_tensor(prompt.tokens, device=self.device)
+            tokens = torch.as_tensor(prompt.tokens, device=self.run.device)
             model.model(input_ids=tokens, use_cache=False)
         return tuple(taken[k][:, -1].double().cpu().numpy() for k in ("mlp", "down"))  # type: ignore[return-value]
 
     def alignment(self, model: nn.Module) -> dict[str, np.ndarray]:
         """Per query, before it is scored: alpha of the right bridge (changed facts), kappa (unchanged facts)."""
-        w, new, cell = self.world, self.new, self.cell
+        w, new, cell = self.world, self.run.new, self.cell
         direct = w.direct(new)
         alpha = np.full(len(new), np.nan)
-        _, keys = self.features(model, self.second, cell.alpha_layer)
+        _, keys = self.features(model, self.run.second, cell.alpha_layer)
         _, psi = self.features(model, direct, cell.alpha_layer)
         facts = new.bridge * w.shape.changed_relations + new.second  # second_hops lists all (y, R2) in order
         alpha[new.changed] = coefficients(keys.T, psi[new.changed].T)[
@@ -507,23 +639,63 @@ class WorldRun:
 
     def judge_alignment(self, foretold: Mapping[str, np.ndarray], answers: Answers) -> Alignment:
         """AUC of alpha and kappa against the answer's own confidence, within covered bridges and over all."""
-        new = self.new
-        sealed = hashlib.sha256(b"".join(np.ascontiguousarray(v).tobytes() for v in foretold.values())).hexdigest()
+        new = self.run.new
         found: dict[str, float | None] = {}
         for score, cell in (("alpha", new.changed & new.differs), ("kappa", ~new.changed)):
             for bridges, mask in (("covered", cell & new.covered), ("any", cell)):
                 right = answers.right[mask]
                 found[f"{score}_{bridges}"] = auc(foretold[score][mask], right)
                 found[f"{score}_{bridges}_confidence"] = auc(answers.confidence[mask], right)
-        return Alignment(sha256=sealed, **found)
+        return Alignment(**found)
 
 
-def steps(s1: Count, s2: Count, bare1: Count, bare2: Count) -> Steps:
-    """What the steps of a chain say of its end; nothing where none was asked."""
-    law = chain_of_thought(s1.rate, s2.rate) if s1.asked else None
-    bare = chain_of_thought(bare1.rate, bare2.rate).independent if bare1.asked else None
-    return Steps(s1=s1, s2=s2, bare1=bare1, bare2=bare2, lower=law.lower if law else None,
-                 independent=law.independent if law else None, bare=bare)  # fmt: skip
+class _Silu(nn.Module):
+    """x sigmoid(x), differentiable twice forward."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.sigmoid(x)
+
+
+def mixed_derivative(
+    base: Any, first: Updates, second: Updates, prompts: np.ndarray, span: range
+) -> Callable[[float, float], np.ndarray]:
+    """(s, t) -> d2/ds dt of the logits of `span` (n, m) behind the prompts (n, L), at weights W + s U1 + t U2.
+
+    Forward over forward in float64; attention and SiLU are written out, since fused kernels have no such derivative.
+    """
+    model = copy.deepcopy(base).double()
+    model.set_attn_implementation("eager")
+    for layer in model.base_model.layers:
+        layer.mlp.act_fn = _Silu()
+    tokens = torch.as_tensor(prompts, device=next(model.parameters()).device)
+    weights = {f"{name}.weight": model.get_submodule(name).weight.detach() for name in modules_of([first, second])}
+    parts = [
+        {f"{name}.weight": torch.as_tensor(dense(update)).to(tokens.device) for name, update in updates.items()}
+        for updates in (first, second)
+    ]
+
+    def logits(s: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        moved = {
+            name: weight + sum(x * part[name] for x, part in zip((s, t), parts, strict=True) if name in part)
+            for name, weight in weights.items()
+        }
+        found: torch.Tensor = torch.func.functional_call(model, moved, (), {"input_ids": tokens, "use_cache": False}).logits
+        return found[:, -1, span.start : span.stop]
+
+    def mixed(s: float, t: float) -> np.ndarray:
+        one = torch.ones((), dtype=torch.float64, device=tokens.device)
+
+        def slope(x: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = torch.func.jvp(lambda y: logits(x, y), (t * one,), (one,))[1]
+            return found
+
+        with torch.no_grad(), warnings.catch_warnings():
+            # torch compiles its own rules with a function that it calls deprecated
+            warnings.filterwarnings("ignore", message=r"`torch\.jit\.script` is deprecated", category=DeprecationWarning)
+            found: np.ndarray = torch.func.jvp(slope, (s * one,), (one,))[1].cpu().numpy()
+        return found
+
+    return mixed
 
 
 def strictly_right(logits: np.ndarray, answers: np.ndarray) -> np.ndarray:
@@ -564,29 +736,13 @@ STACK = Kind(run_stack, lambda cell: 1.0)
 WORLD = Kind(run_world, seconds, takes_method)
 
 
-def predictions(settings: Settings, records: Sequence[Record[Any, Any]]) -> list[Observed]:
-    """What was said, and what the worlds showed. Headline worlds carry the full list, others the laws."""
-    found: list[Observed] = list(said.stack(STACK.of(records)))
-    worlds = {g.name: [r for r in WORLD.of(records) if r.cell.group == g.name] for g in settings.groups}
-    for group, mine in worlds.items():
-        if mine:
-            book = said.Worlds(group, mine)
-            book.laws()
-            if group == "headline":
-                book.headline()
-            else:
-                book.against([r.metrics for r in worlds.get("headline", [])])
-            found += book
-    return found
-
-
 experiment = Experiment(
     purpose="Two-hop reuse of real adapters: which bridges compose, where facts must be written, and what one can "
     "foretell",
     order=30,
-    protocol=1,
+    protocol=2,
     settings=Settings,
     cells=cells,
     kinds=(STACK, WORLD),
-    predictions=predictions,
+    declare=declare,
 )

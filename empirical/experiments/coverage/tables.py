@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple, Self
 
+import numpy as np
 from pydantic import Field
 
-from empirical.engine.eager import Sealed
 from empirical.engine.settings import Cell, Count, Group, Table
 
 #: placements of the constructed stack that compose, and all of them
@@ -47,13 +48,17 @@ class WorldSettings(Table):
     #: layers of experts that are written early, and late
     early: tuple[int, ...]
     late: tuple[int, ...]
-    rate_all: float
-    rate_placed: float
+    #: learning rates: of every adapter, whatever its layers; of new embedding rows; of full fine-tuning
+    rate: float
     rate_rows: float
     rate_everything: float
     density: float
     alpha_layer: int
     kappa_layer: int
+    #: how many sets of experts are trained on each base, with seeds of their own
+    sets: int
+    #: how many new x changed questions are asked for their second derivative
+    curved: int
     experts: tuple[str, ...]
     methods: tuple[str, ...]
     methods_placed: tuple[str, ...]
@@ -101,6 +106,56 @@ class Stack(Table):
     bridge_blind: Count
 
 
+class Answered(NamedTuple):
+    """How many two-hop questions were answered how: the right value, the bridge itself, the value before the change,
+    another value, another bridge, neither; and how many by the right value where only values may be named (forced)."""
+
+    right: int
+    bridge: int
+    old_value: int
+    other_value: int
+    other_bridge: int
+    neither: int
+    forced: int
+
+    @classmethod
+    def of(cls, kinds: np.ndarray, forced: np.ndarray, among: np.ndarray) -> Self:
+        """Count the questions that a mask chooses; kinds (n,) by the position of their field, forced (n,) a mask."""
+        counts = np.bincount(kinds[among], minlength=len(cls._fields) - 1).tolist()
+        return cls(*counts, int(np.count_nonzero(forced[among])))
+
+    @classmethod
+    def total(cls, counts: Iterable[Answered]) -> Self:
+        """All counts together."""
+        return cls(*np.sum([(0,) * len(cls._fields), *counts], axis=0).tolist())
+
+    @property
+    def free(self) -> Count:
+        """Right by the largest logit of the whole vocabulary, of all that were asked."""
+        return Count(self.right, sum(self[:-1]))
+
+    @property
+    def choice(self) -> Count:
+        """Right by the largest logit of the values, of all that were asked."""
+        return Count(self.forced, sum(self[:-1]))
+
+
+class Survivors(Table):
+    """Of some questions: those whose first hop the model answers, whose second hop, and how those with both."""
+
+    first: Count
+    second: Count
+    both: Answered
+
+
+class Scored(Table):
+    """A model's answers: one-hop facts; two-hop questions by cell; of new x changed ones the survivors."""
+
+    facts: dict[str, Count]
+    questions: dict[str, Answered]
+    survivors: dict[str, Survivors]
+
+
 class Law(Table):
     """The coverage law of a pair: retrieval (lambda) and p2 of the experts alone, and what follows for the sum."""
 
@@ -112,40 +167,40 @@ class Law(Table):
 
 
 class Foretold(Table):
-    """What was fixed before any merge; a pair of whose experts nothing could be asked has no law."""
+    """What was fixed before any merge: by set of experts, the law of every pair of whose experts something was asked."""
 
-    coverage_law: Sealed[dict[str, Law]]
-    oracle_ceiling: Sealed[float]
-    additive_ceiling: Sealed[float]
-    bridge_blind: Sealed[float]
+    coverage_law: tuple[dict[str, Law], ...]
+    oracle_ceiling: float
+    additive_ceiling: float
+    bridge_blind: float
+
+    def law(self, pair: str) -> Law | None:
+        """The law of a pair, every field the mean over the sets; None where nothing could be asked."""
+        found = [laws[pair] for laws in self.coverage_law if pair in laws]
+        fields = {name: sum(getattr(law, name) for law in found) / len(found) for name in Law.model_fields if found}
+        return Law(**fields) if found else None
 
 
 class Steps(Table):
-    """Steps of the written-out question and bare one-hops, right of asked, and the bounds; None where nothing is."""
+    """The written-out question: first step right, last step right with the right bridge given, the bare one-hops right,
+    the end reached."""
 
     s1: Count
     s2: Count
     bare1: Count
     bare2: Count
-    lower: float | None
-    independent: float | None
-    bare: float | None
+    reached: Count
 
-
-class Written(Table):
-    """Written out, by cell of the questions: what was foretold, what was reached."""
-
-    predicted: Sealed[dict[str, Steps]]
-    reached: dict[str, Count]
+    @classmethod
+    def total(cls, steps: Iterable[Steps]) -> Self:
+        """All counts together."""
+        found = list(steps)
+        return cls(**{name: Count.total(getattr(s, name) for s in found) for name in cls.model_fields})
 
 
 class Alignment(Table):
-    """AUC of alpha and kappa for what is answered, and of the answer's confidence; None below three of either.
+    """AUC of alpha and kappa for what is answered, and of the answer's confidence; None below three of either."""
 
-    `sha256` is of alpha and kappa as they were before the answers were known.
-    """
-
-    sha256: str
     alpha_covered: float | None
     alpha_covered_confidence: float | None
     alpha_any: float | None
@@ -156,7 +211,7 @@ class Alignment(Table):
     kappa_any_confidence: float | None
 
     def both(self, score: str) -> tuple[float, float] | None:
-        """AUC of "alpha" or "kappa" within covered bridges and that of the confidence; None where either is."""
+        """(AUC of the score, AUC of the confidence) over covered bridges, if both are known."""
         value, confidence = getattr(self, f"{score}_covered"), getattr(self, f"{score}_covered_confidence")
         return None if value is None or confidence is None else (value, confidence)
 
@@ -171,13 +226,29 @@ class Additive(Table):
     within: Count
 
 
+class Curvature(Table):
+    """Mixed second derivative of the logits of f(s U1 + t U2) on some new x changed questions.
+
+    decided: margin of the sum above twice its largest value on the grid s, t in {0, 1/2, 1}, so that the additive part
+    gives the answer; agree: of these, the additive part does. taylor: the interaction of the questions is answered alike
+    by the derivative at 0. residual: relative error (Frobenius) of that derivative, of the mean over Gauss points.
+    """
+
+    decided: Count
+    agree: Count
+    taylor: Count
+    residual_taylor: float
+    residual_mean: float
+
+
 class Pair(Table):
     """Two experts reused together; `oracle` is one-adapter routing by an oracle."""
 
-    written: Written
+    written: dict[str, Steps]
     alignment: Alignment | None = None
     additive: Additive
     oracle: Count
+    curvature: Curvature | None = None
 
 
 class Queries(Table):
@@ -194,13 +265,50 @@ class HeldOut(Table):
     uncovered: Count
 
 
+class Experts(Table):
+    """What happened with one set of experts.
+
+    scores: by condition. trace: facts of both experts kept by the first on all layers plus the second's part on one
+    layer (``only_2``) or on all others (``without_2``).
+    """
+
+    losses: dict[str, float]
+    scores: dict[str, Scored]
+    pairs: dict[str, Pair]
+    trace: dict[str, dict[str, Count]]
+
+
 class Measured(Table):
-    """What happened in one world; `scores` by condition and cell."""
+    """What happened in one world.
+
+    scores: by condition and cell, all sets together: one-hop facts, two-hop questions, with ``_forced`` by forced choice
+    among the values, with ``_survivors`` those whose two hops the condition answers one by one.
+    """
 
     trainer: str
-    losses: dict[str, float]
-    scores: dict[str, dict[str, Count]]
-    predicted: Foretold
-    pairs: dict[str, Pair]
-    queries: Queries
+    base_loss: float
     held_out_questions: HeldOut
+    queries: Queries
+    predicted: Foretold
+    scores: dict[str, dict[str, Count]]
+    base: Scored
+    sets: tuple[Experts, ...]
+
+    def answered(self, condition: str, cell: str) -> Answered:
+        """Questions of a cell by kind of answer, all sets together."""
+        return Answered.total(experts.scores[condition].questions[cell] for experts in self.sets)
+
+
+def scores(scored: Mapping[str, Sequence[Scored]]) -> dict[str, dict[str, Count]]:
+    """`Measured.scores`, of what every set scored in a condition."""
+    found: dict[str, dict[str, Count]] = {}
+    for condition, parts in scored.items():
+        cells = found[condition] = {}
+        for hop in parts[0].facts:
+            cells[hop] = Count.total(s.facts[hop] for s in parts)
+        for cell in parts[0].questions:
+            answered = Answered.total(s.questions[cell] for s in parts)
+            cells[cell], cells[f"{cell}_forced"] = answered.free, answered.choice
+        for cell in parts[0].survivors:
+            cells[f"{cell}_survivors"] = Answered.total(s.survivors[cell].both for s in parts).free
+    return found
