@@ -260,13 +260,14 @@ KINDS = {
 
 
 def answers_figure(records: Records, rows: Rows) -> Figure | None:
-    """What is answered instead, over covered and uncovered bridges; which layer of a second adapter costs first hops."""
+    """What is answered instead, over covered and uncovered bridges, and what layer of an adapter costs first hops."""
     worlds = _worlds(records, "headline")
     if not worlds:
         return None
-    conditions = [c for c in worlds[0].metrics.scores if ":" in c and not c.startswith("random")]
+    together = ("joint", "everything")
+    conditions = [c for c in worlds[0].metrics.scores if c in together or (":" in c and not c.startswith("random"))]
     figure, axes = new_panels(3, 1, (9.6, 3.9), width_ratios=[5, 5, 3])
-    for axis, cell, title in ((axes[0, 0], COVERED, "Covered bridges\n"), (axes[0, 1], UNCOVERED, "Uncovered bridges\n")):
+    for axis, cell, title in zip(axes[0], (COVERED, UNCOVERED), ("Covered bridges", "Uncovered bridges"), strict=False):
         for x, condition in enumerate(conditions):
             found = [r.metrics.answered(condition, cell) for r in worlds if condition in r.metrics.scores]
             foot = 0.0
@@ -278,7 +279,7 @@ def answers_figure(records: Records, rows: Rows) -> Figure | None:
             axis.plot([x], [mean_rate(forced)], "D", ms=4, mfc="none", mec="black", zorder=5)
         axis.set_xticks(range(len(conditions)), [c.replace("_", " ") for c in conditions], rotation=90, fontsize=7)
         axis.grid(False, axis="x")
-        panel_title(axis, title)
+        panel_title(axis, f"{title}\n")
         axis.text(0, 1.015, "new person × changed second hop", transform=axis.transAxes, fontsize=7, color=SOFT)
         share_axis(axis, "share of answers")
     axis = axes[0, 2]

@@ -4,8 +4,8 @@ A cell is either the constructed two-layer stack under one placement (exact, not
 pretrained on composition through a share c of the bridges; experts for the first hop (new persons) and the second hop
 (changed values) are trained on it, each alone; what they do alone fixes the predictions; then they are reused together.
 
-Several sets of experts are trained on each base, so that the noise of training is told from that of the world. Scored in
-every condition: the one-hop facts of both experts and of the base, and the two-hop questions by new or held-out old
+Several sets of experts are trained on each base, so that the noise of training is told from that of the world. Scored
+in every condition: the one-hop facts of both experts and of the base, and the two-hop questions by new or held-out old
 person, unchanged or changed second hop, covered or uncovered bridge: by kind of answer, by forced choice among the
 values, and among the questions whose two hops survive.
 """
@@ -534,7 +534,7 @@ class SetRun:
                         within=Count.of(~split.certified, carried))  # fmt: skip
 
     def curvature(self, first: str, second: str, both: Answers) -> Curvature | None:
-        """Forward over forward through the whole network, in float64, on the first questions of the headline cell."""
+        """The mixed derivative of the whole network on the first questions of the headline cell; None where none is."""
         new, w = self.run.new, self.world
         rows = np.flatnonzero(new.changed & new.differs & new.covered)[: self.cell.curved]
         if not len(rows):
@@ -547,23 +547,16 @@ class SetRun:
         split = interaction_split(zero, one, two, both.values[rows], answers.tolist())
         largest = np.max([np.abs(mixed(s, t)).max(axis=1) for s in (0.0, 0.5, 1.0) for t in (0.0, 0.5, 1.0)], axis=0)
         decided = split.margin > 2 * largest
-        # the interaction is the integral of the mixed derivative over the unit square
-        points = 0.5 + 0.5 * np.polynomial.legendre.leggauss(3)[0]
-        weights = 0.5 * np.polynomial.legendre.leggauss(3)[1]
-        mean = sum(a * b * mixed(s, t) for s, a in zip(points, weights, strict=True) for t, b in zip(points, weights, strict=True))
         at_zero = mixed(0.0, 0.0)
         size = float(np.linalg.norm(split.interaction))
-        second_order = strictly_right(split.additive + at_zero, answers)
         return Curvature(
             decided=Count.of(decided),
             agree=Count.of(strictly_right(split.additive, answers), decided),
-            taylor=Count.of(second_order == (split.margin > 0)),
-            residual_taylor=float(np.linalg.norm(split.interaction - at_zero)) / size,
-            residual_mean=float(np.linalg.norm(split.interaction - mean)) / size,
+            residual=float(np.linalg.norm(split.interaction - at_zero)) / size,
         )
 
     def trace(self) -> dict[str, dict[str, Count]]:
-        """Facts kept by the sum of the all-layer experts where the second one's part on one layer is added, or left out."""
+        """Facts kept by the all-layer first expert plus the second one's part on one layer, or on all others."""
         first, second = (self.experts[e] for e in PAIRS["all"])
         found = {}
         for layer in range(self.cell.layers):
@@ -661,7 +654,8 @@ def mixed_derivative(
 ) -> Callable[[float, float], np.ndarray]:
     """(s, t) -> d2/ds dt of the logits of `span` (n, m) behind the prompts (n, L), at weights W + s U1 + t U2.
 
-    Forward over forward in float64; attention and SiLU are written out, since fused kernels have no such derivative.
+    Forward over forward in float64 (norms in float32, as transformers has them); attention and SiLU are written out,
+    since fused kernels have no such derivative.
     """
     model = copy.deepcopy(base).double()
     model.set_attn_implementation("eager")
@@ -679,7 +673,8 @@ def mixed_derivative(
             name: weight + sum(x * part[name] for x, part in zip((s, t), parts, strict=True) if name in part)
             for name, weight in weights.items()
         }
-        found: torch.Tensor = torch.func.functional_call(model, moved, (), {"input_ids": tokens, "use_cache": False}).logits
+        given = {"input_ids": tokens, "use_cache": False}
+        found: torch.Tensor = torch.func.functional_call(model, moved, (), given).logits
         return found[:, -1, span.start : span.stop]
 
     def mixed(s: float, t: float) -> np.ndarray:
@@ -691,7 +686,7 @@ def mixed_derivative(
 
         with torch.no_grad(), warnings.catch_warnings():
             # torch compiles its own rules with a function that it calls deprecated
-            warnings.filterwarnings("ignore", message=r"`torch\.jit\.script` is deprecated", category=DeprecationWarning)
+            warnings.filterwarnings("ignore", r"`torch\.jit\.script` is deprecated", DeprecationWarning)
             found: np.ndarray = torch.func.jvp(slope, (s * one,), (one,))[1].cpu().numpy()
         return found
 

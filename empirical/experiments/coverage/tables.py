@@ -122,12 +122,12 @@ class Answered(NamedTuple):
     def of(cls, kinds: np.ndarray, forced: np.ndarray, among: np.ndarray) -> Self:
         """Count the questions that a mask chooses; kinds (n,) by the position of their field, forced (n,) a mask."""
         counts = np.bincount(kinds[among], minlength=len(cls._fields) - 1).tolist()
-        return cls(*counts, int(np.count_nonzero(forced[among])))
+        return cls._make([*counts, int(np.count_nonzero(forced[among]))])
 
     @classmethod
     def total(cls, counts: Iterable[Answered]) -> Self:
         """All counts together."""
-        return cls(*np.sum([(0,) * len(cls._fields), *counts], axis=0).tolist())
+        return cls._make(np.sum([(0,) * len(cls._fields), *counts], axis=0).tolist())
 
     @property
     def free(self) -> Count:
@@ -167,7 +167,7 @@ class Law(Table):
 
 
 class Foretold(Table):
-    """What was fixed before any merge: by set of experts, the law of every pair of whose experts something was asked."""
+    """What was fixed before any merge; `coverage_law`: by set of experts, of the pairs of which something was asked."""
 
     coverage_law: tuple[dict[str, Law], ...]
     oracle_ceiling: float
@@ -230,15 +230,13 @@ class Curvature(Table):
     """Mixed second derivative of the logits of f(s U1 + t U2) on some new x changed questions.
 
     decided: margin of the sum above twice its largest value on the grid s, t in {0, 1/2, 1}, so that the additive part
-    gives the answer; agree: of these, the additive part does. taylor: the interaction of the questions is answered alike
-    by the derivative at 0. residual: relative error (Frobenius) of that derivative, of the mean over Gauss points.
+    gives the answer; agree: of these, the additive part does. residual: relative error (Frobenius) of the derivative
+    at 0 as the interaction f(U1 + U2) - f(U1) - f(U2) + f(0).
     """
 
     decided: Count
     agree: Count
-    taylor: Count
-    residual_taylor: float
-    residual_mean: float
+    residual: float
 
 
 class Pair(Table):
@@ -281,8 +279,8 @@ class Experts(Table):
 class Measured(Table):
     """What happened in one world.
 
-    scores: by condition and cell, all sets together: one-hop facts, two-hop questions, with ``_forced`` by forced choice
-    among the values, with ``_survivors`` those whose two hops the condition answers one by one.
+    scores: by condition and cell, all sets together: one-hop facts, two-hop questions, with ``_forced`` by forced
+    choice among the values, with ``_survivors`` those whose two hops the condition answers one by one.
     """
 
     trainer: str

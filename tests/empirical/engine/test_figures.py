@@ -25,7 +25,18 @@ pytest.importorskip("matplotlib")
 from empirical.engine import figures
 from empirical.experiments.coverage import figures as coverage_figures
 from empirical.experiments.coverage.predictions import TELLS
-from empirical.experiments.coverage.tables import Alignment, Foretold, Law, Measured, Pair, StackCell, WorldCell
+from empirical.experiments.coverage.tables import (
+    Alignment,
+    Answered,
+    Experts,
+    Foretold,
+    Law,
+    Measured,
+    Pair,
+    Scored,
+    StackCell,
+    WorldCell,
+)
 from empirical.experiments.one_layer import figures as one_layer_figures
 from empirical.experiments.rank_threshold import figures as rank_figures
 
@@ -44,6 +55,8 @@ def world(group: str, seed: int, c: float) -> Record:
     counts = {f"{cell}_{bridge}": Count(n // 2 if bridge == "covered" else n // VALUES, n)
               for cell in ("new_unchanged", "new_changed", "old_changed")
               for bridge, n in (("covered", covered), ("uncovered", asked - covered))}  # fmt: skip
+    counts |= {"new_changed_covered_survivors": Count(covered // 2, covered)}
+    answered = {cell: Answered(n.right, 0, n.asked - n.right, 0, 0, 0, n.right) for cell, n in counts.items()}
     conditions = ("first_early", "first_0", "first_1", "second_late", "rows", "sum:placed", "sum:rows", "joint")
     known = c > 0
     bounds = coverage_law(c, LAMBDA * known, P2 * known, VALUES)
@@ -53,10 +66,15 @@ def world(group: str, seed: int, c: float) -> Record:
     )
     metrics = Measured.model_construct(
         scores=dict.fromkeys(conditions, counts),
-        predicted=Foretold.model_construct(coverage_law=seal({"placed": law, "rows": law})),
-        pairs={pair: Pair.model_construct(alignment=aligned) for pair in ("placed", "rows")},
-    )
-    return record(WorldCell.model_construct(group=group, seed=seed, coverage=c, values=VALUES), metrics)
+        predicted=Foretold.model_construct(coverage_law=({"placed": law, "rows": law},)),
+        sets=(
+            Experts.model_construct(
+                pairs={pair: Pair.model_construct(alignment=aligned) for pair in ("placed", "rows")}, trace={},
+                scores=dict.fromkeys(conditions, Scored.model_construct(questions=answered)),
+            ),
+        ),
+    )  # fmt: skip
+    return record(WorldCell.model_construct(group=group, seed=seed, coverage=c, values=VALUES, layers=2), metrics)
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +147,9 @@ def test_placement_and_alignment_show_prediction_and_verdict(coverage: list[Reco
     assert line(figure, "law.placed")[1] == pytest.approx([LAMBDA * P2] * 2)
     assert len(figure.axes) == 5, "the layer scan has a panel where it was run"
     rows: Any = [{"id": "headline.alpha.placed", "verdict": "violated"}]
+    figure = coverage_figures.answers_figure(coverage, [])
+    assert figure is not None
+    assert {f"sum:{pair}" for pair in ("placed", "rows")} == {t.get_text() for t in figure.axes[0].get_xticklabels()}
     figure = coverage_figures.alignment_figure(coverage, rows)
     assert figure is not None
     assert set(line(figure, "tells.alpha.placed")[1]) == {TELLS}
