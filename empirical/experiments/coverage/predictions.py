@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from empirical.engine.intervals import Alternative, Outcome
-from empirical.engine.predictions import Measure, Prediction, Predictions, World, pooled, rate
+from empirical.engine.predictions import Measure, Prediction, Predictions, World, measure, pooled, rate
 from empirical.engine.settings import Count
 from empirical.experiments.coverage.tables import COMPOSING, PLACEMENTS, Measured, Pair, Settings, Steps
 from theory.additive import additive_ceiling
@@ -29,23 +29,19 @@ TELLS = 0.6
 COVERED, UNCOVERED = "new_changed_covered", "new_changed_uncovered"
 
 
-def measure(name: str, read: Callable[[Measured], Outcome | None], coverage: float | None = None) -> Measure:
+def measured(name: str, read: Callable[[Measured], Outcome | None], coverage: float | None = None) -> Measure:
     """What is read off the worlds at one coverage, or at each that there is."""
-
-    def of_world(world: World) -> Outcome | None:
-        return pooled(read(r.metrics) for r in world if coverage in (None, r.cell.coverage))
-
-    return Measure(name, of_world)
+    return measure(Measured, name, read, lambda cell: coverage in (None, cell.coverage))
 
 
 def of_pair(pair: str, name: str, read: Callable[[Pair], Outcome | None], coverage: float | None = None) -> Measure:
     """What is read off a pair of experts that are reused together, all sets together."""
-    return measure(f"sum:{pair}, {name}", lambda m: pooled(read(e.pairs[pair]) for e in m.sets), coverage)
+    return measured(f"sum:{pair}, {name}", lambda m: pooled(read(e.pairs[pair]) for e in m.sets), coverage)
 
 
 def sealed(pair: str, field: str) -> Measure:
     """What the experts of a pair foretold alone, mean over the sets."""
-    return measure(f"sealed coverage_law.{pair}.{field}", lambda m: foretold(m, pair, field))
+    return measured(f"sealed coverage_law.{pair}.{field}", lambda m: foretold(m, pair, field))
 
 
 def foretold(m: Measured, pair: str, field: str) -> float | None:
@@ -136,7 +132,7 @@ class Worlds(Predictions):
     def theorems(self) -> None:
         """What must hold in every world to the last digit."""
         says = "the base composes held-out old persons over covered bridges"
-        held_out = measure("base, held-out old persons", lambda m: m.held_out_questions.covered)
+        held_out = measured("base, held-out old persons", lambda m: m.held_out_questions.covered)
         self.control("base_composes", "coverage_law", says, of=held_out, at_least=CONTROLS["base"])
         rounding = float(4 * np.finfo(np.float64).eps)  # s1 + s2 - 1 and k / n are each a few roundings from exact
         for pair in self.pairs:
@@ -144,7 +140,7 @@ class Worlds(Predictions):
             within = of_pair(pair, "carried within 2 max|I|", lambda found: found.additive.within)
             self.exact(f"interaction.{pair}", "additive_limit", says, of=within, equal=1.0)
             says = f"{pair}, written out: at least s₁ + s₂ − 1 in every cell"
-            above = measure(f"sum:{pair}, written out, least of reached - (s1 + s2 - 1)", partial(spare, pair=pair))
+            above = measured(f"sum:{pair}, written out, least of reached - (s1 + s2 - 1)", partial(spare, pair=pair))
             self.exact(f"chain.{pair}.lower", "chain_of_thought", says, of=above, at_least=0.0, within=rounding)
 
     def against(self, full: float) -> None:
@@ -209,7 +205,7 @@ class Worlds(Predictions):
             return None if p2 is None else m.scores["sum:placed"]["new_unchanged_covered"].rate * p2
 
         says = "placed: = λ as the sum has left it (unchanged second hops) times p₂ of the second expert alone"
-        predicted = measure("sum:placed, new_unchanged_covered, times sealed p2", left)
+        predicted = measured("sum:placed, new_unchanged_covered, times sealed p2", left)
         self.law("law.placed.left", "placed", says, ("sum:placed", COVERED), predicted)
 
     def law(self, name: str, pair: str, says: str, of: tuple[str, str], predicted: Measure) -> None:
@@ -233,7 +229,7 @@ class Worlds(Predictions):
 
         says = "uncovered bridges, early + late: the wrong answers are values, not of the wrong type"
         unless = Alternative("half are no values, as in a pretrained model", 0.5, 0.2, self.asked)
-        of = measure(f"sum:placed, {UNCOVERED}, no value", no_value)
+        of = measured(f"sum:placed, {UNCOVERED}, no value", no_value)
         self.hypothesis("kind.placed", "coverage_law", says, of=of, at_most=0.1, unless=unless, about="sum:placed",
                         family="kinds of answers")  # fmt: skip
 
@@ -286,7 +282,7 @@ class Worlds(Predictions):
         unless = Alternative("no more than all + all", 0.65, 0.1, facts)
         self.hypothesis("retained.placed.first_new", "interference", says, of=("sum:placed", "first_new"),
                         at_least=0.8, unless=unless, about="sum:placed")  # fmt: skip
-        whole = measure("sum:all, first_new", lambda m: m.scores["sum:all"]["first_new"])
+        whole = measured("sum:all, first_new", lambda m: m.scores["sum:all"]["first_new"])
         says = "all + all without the second adapter's first layer: at least .1 more first hops are kept"
         unless = Alternative("no more than before", 0.0, 0.07)
         self.hypothesis("trace.first_layer", "interference", says, of=without(0) - whole, at_least=0.1, unless=unless,
@@ -343,7 +339,7 @@ class Worlds(Predictions):
 def without(layer: int) -> Measure:
     """First hops kept by all + all where the second adapter has no part on a layer."""
     of = f"without_{layer}"
-    return measure(f"sum:all {of}, first_new", lambda m: pooled(e.trace[of]["first_new"] for e in m.sets))
+    return measured(f"sum:all {of}, first_new", lambda m: pooled(e.trace[of]["first_new"] for e in m.sets))
 
 
 def product(pair: str, first: str, second: str) -> Measure:
@@ -353,7 +349,7 @@ def product(pair: str, first: str, second: str) -> Measure:
         steps = Steps.total(written(experts.pairs[pair]) for experts in m.sets)
         return chain_of_thought(getattr(steps, first).rate, getattr(steps, second).rate).independent
 
-    return measure(f"sum:{pair}, written out, {first} times {second}", read)
+    return measured(f"sum:{pair}, written out, {first} times {second}", read)
 
 
 def auc(pair: str, score: str, which: int) -> Measure:
@@ -364,4 +360,4 @@ def auc(pair: str, score: str, which: int) -> Measure:
         found = [both[which] for a in aligned if (both := a.both(score))]
         return sum(found) / len(found) if found else None
 
-    return measure(f"sum:{pair}, AUC of {('confidence for ' if which else '') + score}", read)
+    return measured(f"sum:{pair}, AUC of {('confidence for ' if which else '') + score}", read)
