@@ -330,7 +330,7 @@ class Worlds(Predictions):
                             unless=unless, about=f"sum:{pair}")  # fmt: skip
         for score, sign in (("alpha", "α"), ("kappa", "κ")):
             says = f"placed: AUC of {sign} above that of the answer's own confidence"
-            unless = Alternative("below it by .12", -0.12, 0.075)
+            unless = Alternative("below it by .15", -0.15, 0.1)
             gain = auc("placed", score, 0) - auc("placed", score, 1)
             self.hypothesis(f"{score}.placed.gain", "bridge_alignment", says, of=gain, above=0.0, unless=unless,
                             about="sum:placed")  # fmt: skip
