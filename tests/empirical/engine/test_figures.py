@@ -11,7 +11,6 @@ import pytest
 
 from empirical.__main__ import main
 from empirical.engine import catalogue, run
-from empirical.engine.eager import seal
 from empirical.engine.records import Record
 from empirical.engine.settings import Cell, Count, as_json
 from empirical.experiments.rank_threshold import run as rank_threshold
