@@ -158,7 +158,8 @@ def placement_figure(records: Records, rows: Rows) -> Figure | None:
                 values = [_cells(r, condition, *asked) for r in worlds]
                 kept = [v for v in values if not math.isnan(v)]
                 survivors = [_cells(r, condition, f"{COVERED}_survivors") for r in worlds]
-                if cell == "new_changed" and bridges == "covered" and asked and kept:
+                own = condition not in ("joint_bridge", "direct")  # which were shown some of these questions
+                if cell == "new_changed" and bridges == "covered" and own and kept:
                     axis.plot([x + offset], [mean_rate(survivors)], "v", ms=5, mfc="none", mec=BLUE, zorder=5)
                 if kept:
                     spread = x + offset + 0.24 * (np.arange(len(kept)) / max(len(kept) - 1, 1) - 0.5) * (len(kept) > 1)
