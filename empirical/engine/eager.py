@@ -79,7 +79,10 @@ class Predictions(list[Observed]):
         """Rate at `a` minus that at `b`, of the worlds that have both conditions."""
         return [s[a[0]][a[1]].rate - s[b[0]][b[1]].rate for s in self.scores if a[0] in s and b[0] in s]
 
-    def _make(self, kind: str, name: str, claim: str, says: str, of: Any, within: float = 0.0, **said: Any) -> None:
+    def _make(
+        self, kind: str, name: str, claim: str, says: str, of: Any, within: float = 0.0, family: str = "",
+        about: str = "", **said: Any,
+    ) -> None:  # fmt: skip
         require(len(said) == 1 and set(said) <= set(RELATIONS), name, "one of " + ", ".join(RELATIONS), sorted(said))
         ((relation, target),) = said.items()
         if _is_address(target):
@@ -98,7 +101,7 @@ class Predictions(list[Observed]):
         self.append(
             Observed(
                 Prediction(id_, claim, kind, RELATIONS[relation], unread if by_world else targets[kept[0]], within,
-                           unread, self.group, words),
+                           unread, self.group, words, family=family, about=about),
                 [outcomes[i] for i in kept],
                 [targets[i] for i in kept],
             )

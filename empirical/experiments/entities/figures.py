@@ -33,7 +33,7 @@ from empirical.tasks.entities import FAMILIES
 
 FAMILY_NAMES = {"F": "F: made up", "H": "H: made-up capital", "R": "R: real"}
 #: prediction whose verdict stands over the panel of a family
-JUDGED = {"F": "uncovered.every", "H": "law.H", "R": "covered"}
+JUDGED = {"F": "uncovered.sum", "H": "law.H", "R": "covered"}
 
 
 def _worlds(records: Records) -> list[Record[WorldCell, Measured]]:
