@@ -1124,28 +1124,23 @@ Variables (R : realFieldType) (Y Z : finType).
    exponentials of its scores of base, first and second adapter. *)
 Theorem soft_routing_limit (base : Z -> R) (s0 : R)
     (s1 : Y -> R) (s2 : {ffun Y -> Z} -> R) (a : Y -> Z -> R) (b : {ffun Y -> Z} -> Z -> R) :
-  (2 < #|Y|)%N -> 0 <= s0 -> (forall y, 0 < s1 y) -> (forall q, 0 < s2 q) ->
+  0 <= s0 -> (forall y, 0 < s1 y) -> (forall q, 0 < s2 q) ->
   let w y q := (s0 + s1 y + s2 q)^-1 in
-  let total := (\sum_q \sum_y correct_by 0%R (fun y q z =>
-       base z + s1 y * w y q * a y z + s2 q * w y q * b q z)%R y q)%N in
-  (3 * #|Z| * total <= (2 * #|Z| + 1) * (#|Y| * #|Z| ^ #|Y|))%N /\
-  (total <= \sum_(1 <= k < #|Y|.+1)
-          minn (#|Z| ^ #|Y|) ('C(#|Y|, k) * ('C((k + #|Z|).-1, k) * #|Z| ^ (#|Y| - k))))%N.
+  additive_bounds #|Y| #|Z| (\sum_q \sum_y correct_by 0%R (fun y q z =>
+       base z + s1 y * w y q * a y z + s2 q * w y q * b q z)%R y q)%N.
 Proof.
-move=> Y_gt2 s0_ge0 s1_gt0 s2_gt0 w total.
+move=> s0_ge0 s1_gt0 s2_gt0 w.
 pose a' y z := s0 * base z + s1 y * (base z + a y z); pose b' q z := s2 q * (base z + b q z).
-have le_total : (total <= \sum_(q : {ffun Y -> Z}) \sum_y correct a' b' y q)%N.
-  apply: leq_sum_credit => y q /correct_byP ok; apply/correctP => z zq; have := ok z zq; rewrite addr0.
-  have den_gt0 : 0 < s0 + s1 y + s2 q by rewrite addr_gt0 // ltr_paddl.
-  have mergedE z' : (s0 + s1 y + s2 q) * (base z' + s1 y * w y q * a y z' + s2 q * w y q * b q z')
-      = a' y z' + b' q z'.
-    have scaled u x : (s0 + s1 y + s2 q) * (u * w y q * x) = u * x.
-      by rewrite mulrA [_ * (u * _)]mulrCA mulfV ?gt_eqF // mulr1.
-    rewrite mulrDr mulrDr !scaled /a' /b' !mulrDl !mulrDr !addrA.
-    by congr (_ + _); rewrite addrAC.
-  by rewrite -(ltr_pmul2l den_gt0) !mergedE.
-split; last exact: leq_trans le_total (additive_limit_moments a' b').
-exact: leq_trans (leq_mul (leqnn _) le_total) (additive_limit_three a' b' Y_gt2).
+apply: (additive_ceilings (a := a') (b := b')) => y q /correct_byP ok.
+apply/correctP => z zq; have := ok z zq; rewrite addr0.
+have den_gt0 : 0 < s0 + s1 y + s2 q by rewrite addr_gt0 // ltr_paddl.
+have mergedE z' : (s0 + s1 y + s2 q) * (base z' + s1 y * w y q * a y z' + s2 q * w y q * b q z')
+    = a' y z' + b' q z'.
+  have scaled u x : (s0 + s1 y + s2 q) * (u * w y q * x) = u * x.
+    by rewrite mulrA [_ * (u * _)]mulrCA mulfV ?gt_eqF // mulr1.
+  rewrite mulrDr mulrDr !scaled /a' /b' !mulrDl !mulrDr !addrA.
+  by congr (_ + _); rewrite addrAC.
+by rewrite -(ltr_pmul2l den_gt0) !mergedE.
 Qed.
 
 End SoftRouting.
@@ -1425,6 +1420,78 @@ Qed.
 
 End Optimum.
 
+(* ---- What products of places score ---- *)
+
+(* Bridges on which a table does not fall; the largest such set is a longest non-decreasing subsequence. *)
+Definition rising (Y Z : finType) (q : {ffun Y -> Z}) (S : {set Y}) :=
+  [forall y in S, forall y' in S, (place y <= place y')%N ==> (place (q y) <= place (q y'))%N].
+Definition longest_rise (Y Z : finType) (q : {ffun Y -> Z}) : nat := \max_(S : {set Y} | rising q S) #|S|.
+
+Section Rises.
+Variables (R : realFieldType) (Y Z : finType).
+Implicit Types (y : Y) (z : Z) (q : {ffun Y -> Z}) (S : {set Y}).
+
+Lemma risingP q S : reflect {in S &, forall y y', (place y <= place y')%N -> (place (q y) <= place (q y'))%N}
+  (rising q S).
+Proof.
+apply: (iffP forall_inP) => [rise y y' Sy Sy' | rise y Sy]; first exact/implyP/(forall_inP (rise y Sy)).
+by apply/forall_inP => y' Sy'; apply/implyP/rise.
+Qed.
+
+(* What is right beside products of places does not fall: a fall would be heavier exchanged. *)
+Lemma rights_rising (b : {ffun Y -> Z} -> Z -> R) q : rising q (rights (@products R Y Z) b q).
+Proof.
+apply/risingP => y y'; rewrite !inE => right right' le_y; rewrite leqNgt; apply/negP => fall.
+have qN : q y != q y' by apply: contraTneq fall => ->; rewrite ltnn.
+have := correct_exchange qN right right'; rewrite /products -!natrD ltr_nat; apply/negP; rewrite -leqNgt.
+rewrite -!mulnA -!mulnDr leq_pmul2l //.
+have [d ->] : exists d, place y' = (place y + d)%N by exists (place y' - place y)%N; rewrite subnKC.
+have [e ->] : exists e, place (q y) = (place (q y') + e)%N by exists (place (q y) - place (q y'))%N; rewrite subnKC // ltnW.
+by rewrite !mulnDl !mulnDr [leqRHS]addnCA leq_add2l leq_add2l leq_addr.
+Qed.
+
+(* A set on which the table does not fall lies in the agreement with a pattern that never falls. *)
+Lemma rise_extends q S : rising q S -> exists2 g, g \in monotones Y Z & (#|S| <= agree g q)%N.
+Proof.
+move/risingP=> rise; have [-> | [s0 S0]] := set_0Vmem S.
+  have [y0 _ | Y0] := pickP (mem Y); last by exists q; rewrite ?cards0 //; apply/monotonesP => y; have := Y0 y.
+  by exists [ffun=> q y0]; rewrite ?cards0 //; apply/monotonesP => y y'; rewrite !ffunE.
+pose top y := \max_(s in S | (place s <= place y)%N) place (q s).
+have place_lt z : (place z < #|Z|)%N by rewrite cardE index_mem mem_enum.
+have top_lt y : (top y < #|Z|)%N.
+  rewrite -(prednK (leq_ltn_trans (leq0n _) (place_lt (q s0)))) ltnS; apply/bigmax_leqP => s _.
+  by rewrite -ltnS (prednK (leq_ltn_trans (leq0n _) (place_lt (q s0)))) place_lt.
+pose g : {ffun Y -> Z} := [ffun y => nth (q s0) (enum Z) (top y)].
+have gE y : place (g y) = top y by rewrite ffunE /place index_uniq ?enum_uniq // -cardE.
+exists g; first apply/monotonesP => y y' le_y.
+  rewrite !gE; apply/bigmax_leqP => s /andP[Ss le_s].
+  by apply: (leq_bigmax_cond (F := fun s => place (q s))); rewrite Ss (leq_trans le_s).
+rewrite subset_leq_card //; apply/subsetP => y Sy; rewrite inE; apply/eqP/place_inj; rewrite gE.
+apply/eqP; rewrite eqn_leq; apply/andP; split; first by apply/bigmax_leqP => s /andP[Ss]; apply: rise.
+by apply: (leq_bigmax_cond (F := fun s => place (q s))); rewrite Sy leqnn.
+Qed.
+
+(* additive_limit, products of places (ours): over all tables they answer as much as the longest
+   non-decreasing subsequences hold together, and no offsets beside them answer more. *)
+Theorem additive_products_score :
+  (forall b : {ffun Y -> Z} -> Z -> R,
+     \sum_(q : {ffun Y -> Z}) \sum_y correct (@products R Y Z) b y q <= \sum_(q : {ffun Y -> Z}) longest_rise q)%N
+  /\ exists b : {ffun Y -> Z} -> Z -> R,
+     (\sum_(q : {ffun Y -> Z}) \sum_y correct (@products R Y Z) b y q = \sum_(q : {ffun Y -> Z}) longest_rise q)%N.
+Proof.
+have upper (b : {ffun Y -> Z} -> Z -> R) : (\sum_(q : {ffun Y -> Z}) \sum_y correct (@products R Y Z) b y q
+    <= \sum_(q : {ffun Y -> Z}) longest_rise q)%N.
+  apply: leq_sum => q _; rewrite card_rights.
+  exact: (leq_bigmax_cond (F := fun S : {set Y} => #|S|) _ (rights_rising b q)).
+split=> //; have [_ /(_ (monotones Y Z))[|b lower]] := additive_optimum_patterns (@products R Y Z).
+  by move=> g /monotonesP mono; exists (tariff R g); apply: reaches_monotone.
+exists b; apply/eqP; rewrite eqn_leq upper; apply: leq_trans lower; apply: leq_sum => q _.
+apply/bigmax_leqP => S /rise_extends[g mono le_S]; apply: leq_trans le_S _.
+exact: (leq_bigmax_cond (F := fun g => agree g q)).
+Qed.
+
+End Rises.
+
 (* ---- Three bridges: attained ---- *)
 
 Section AttainedThree.
@@ -1603,6 +1670,43 @@ case: (q y).
   by apply/bigmax_leqP => y' below; apply: order; apply: lt_trans below above.
 case below: (_ < theta) => //; rewrite (_ : (k <= _)%N = false) //; apply/negbTE; rewrite -ltnNge.
 exact: (leq_bigmax_cond (F := fun y => (enum_rank (t y)).+1)).
+Qed.
+
+(* How many of the first k bridges have the first answer, and the second: the walk is their difference. *)
+Definition zeros q (k : nat) : nat := #|[pred y | (enum_rank y < k)%N && ~~ q y]|.
+Definition ones q (k : nat) : nat := #|[pred y | (enum_rank y < k)%N && q y]|.
+
+(* additive_limit, the optimum at m = 2 as a walk (ours): the best agreement with a threshold is the number
+   of second answers and how high a walk rises, one up for the first answer and one down for the second.
+   Over all tables the former is half of all pairs: 1/2 + E[max S_k] / n. *)
+Theorem additive_two_values_walk :
+  (2 * (\sum_(q : {ffun Y -> bool}) \max_(k < #|Y|.+1) agree (step_pattern k) q)
+     = #|Y| * 2 ^ #|Y| + 2 * (\sum_(q : {ffun Y -> bool}) \max_(k < #|Y|.+1) (zeros q k - ones q k)))%N.
+Proof.
+have countE (P : pred Y) : #|[pred y | P y]| = (\sum_y P y)%N.
+  by rewrite -sum1_card big_mkcond; apply: eq_bigr => y _; rewrite inE; case: (P y).
+have agreeW q k : (agree (step_pattern k) q + ones q k = #|[pred y | q y]| + zeros q k)%N.
+  have -> : zeros q k = (\sum_y ((enum_rank y < k) && ~~ q y))%N := countE _.
+  have -> : ones q k = (\sum_y ((enum_rank y < k) && q y))%N := countE _.
+  rewrite agreeE (countE q) -!big_split; apply: eq_bigr => y _.
+  by rewrite ffunE leqNgt /=; case: (_ < k)%N; case: (q y).
+have rise q : (\max_(k < #|Y|.+1) agree (step_pattern k) q
+    = #|[pred y | q y]| + \max_(k < #|Y|.+1) (zeros q k - ones q k))%N.
+  apply/eqP; rewrite eqn_leq; apply/andP; split.
+    apply/bigmax_leqP => k _; rewrite -(leq_add2r (ones q k)) agreeW -addnA leq_add2l addnC -leq_subLR.
+    exact: (leq_bigmax (F := fun k : 'I_#|Y|.+1 => (zeros q k - ones q k)%N)).
+  have [|k ->] := @eq_bigmax [finType of 'I_#|Y|.+1] (fun k => zeros q k - ones q k)%N; first by rewrite card_ord.
+  have at_most j : (agree (step_pattern (j : 'I_#|Y|.+1)) q <= \max_(k < #|Y|.+1) agree (step_pattern k) q)%N.
+    exact: (leq_bigmax (F := fun k : 'I_#|Y|.+1 => agree (step_pattern k) q)).
+  have [le_k | /ltnW/eqP->] := leqP (ones q k) (zeros q k).
+    by apply: leq_trans (at_most k); rewrite -(leq_add2r (ones q k)) agreeW -addnA subnK.
+  apply: leq_trans (at_most ord0); rewrite addn0 -(leq_add2r (ones q 0)) agreeW leq_add2l /ones /zeros.
+  by apply/subset_leq_card/subsetP => y; rewrite !inE ltn0.
+rewrite (eq_bigr _ (fun q _ => rise q)) big_split /= mulnDr; congr (_ + _)%N.
+have := counting_single [ffun=> true : bool] => /= halfE.
+rewrite (eq_bigr (fun q => agree [ffun=> true] q)) => [|q _].
+  by rewrite halfE card_bool; case: #|Y| => [|n] //; rewrite expnS mulnCA.
+by apply: eq_card => y; rewrite !inE ffunE eq_sym eqb_id.
 Qed.
 
 (* Slopes by rank, and the best threshold for each table. *)

@@ -383,6 +383,28 @@ rewrite mergedE mxE [X in _ < X]mxE [col _ _ z _]mxE [col _ _ (q y) _]mxE.
 by rewrite -ltr_subr_addr -addrA -ltr_subl_addl margin.
 Qed.
 
+(* For least-norm edits it is enough that the feature is read as the key of its bridge; what it has
+   besides, off the span of the keys, is not read. Ours. *)
+Theorem layer_order_early_late_joint (W1 : 'M[R]_(D, n1)) (W2 : 'M[R]_(D, n2)) (U1 : Y -> 'M[R]_(D, n1))
+    (K2 : 'M[R]_(n2, #|Y|)) (T : {ffun Y -> 'I_m} -> 'M[R]_(D, #|Y|)) :
+    \rank K2 = #|Y| -> (forall y, key_inv K2 *m phi2 (hidden (W1 + U1 y)) = delta_mx (enum_rank y) 0) ->
+  let lead q := E *m (T q - W2 *m K2) in
+  (forall y q, stack (W1 + U1 y) (W2 + joint_edit W2 K2 (T q))
+     = stack (W1 + U1 y) W2 + col (enum_rank y) (lead q)) /\
+  ((forall y q z, z != q y -> (stack (W1 + U1 y) W2) z 0 - (stack (W1 + U1 y) W2) (q y) 0
+      < lead q (q y) (enum_rank y) - lead q z (enum_rank y)) ->
+   right_count (fun y q => stack (W1 + U1 y) (W2 + joint_edit W2 K2 (T q))) = (#|Y| * m ^ #|Y|)%N).
+Proof.
+move=> rankK aligned lead; have mergedE y q :
+    stack (W1 + U1 y) (W2 + joint_edit W2 K2 (T q)) = stack (W1 + U1 y) W2 + col (enum_rank y) (lead q).
+  rewrite /stack mulmxDl addrA mulmxDr; congr (_ + _).
+  have [-> _ _ _] := bridge_alignment_joint W2 (T q) (phi2 (hidden (W1 + U1 y))) (enum_rank y) rankK.
+  by rewrite aligned mulmxA -colE.
+split=> // margin; apply: right_count_all => y q z z_qy; rewrite mergedE.
+rewrite mxE [X in _ < X]mxE [col _ _ z _]mxE [col _ _ (q y) _]mxE.
+by rewrite -ltr_subr_addr -addrA -ltr_subl_addl margin.
+Qed.
+
 (* Claim layer_order (b), robust: the late feature may miss the key of its bridge by delta. The sum is right wherever
    the lead at the key beats the deficit by more than delta times the length of the difference of the two rows of the
    second hop in logits. Ours. *)
@@ -555,7 +577,7 @@ Qed.
    early a column that depends on the table alone, the first hop is the least-norm edit late,
    phi2 the identity. All 8 answers are right: it is the sign of the reading that holds least-norm edits
    to the limit, not their order alone. *)
-Example layer_order_late_sign_needed
+Theorem layer_order_late_sign_needed
     (E := \matrix_(z < 2, i < 3) (i == lift ord0 z)%:R : 'M[rat]_(2, 3))
     (U2 := fun q : {ffun 'I_2 -> 'I_2} =>
        \col_(i < 3) (if unlift ord0 i is Some z then (q 0 == z)%:R / 2%:R
@@ -583,7 +605,7 @@ Qed.
    (1, 1), at feature (q 1, q 0) it reads q 1 - q 0 for its first fact. The second hop writes feature and
    offsets early, from the table alone; the first hop writes the bridge at the first key and 0 at the
    second, phi2 is a ReLU of two slots. All 8 answers are right. *)
-Example layer_order_late_joint_edit
+Theorem layer_order_late_joint_edit
     (phi2 := fun h : 'cV[rat]_(2 + 2) => \col_(i < 2) Num.max 0 (h (lshift 2 i) 0))
     (E := row_mx 0 1%:M : 'M[rat]_(2, 2 + 2))
     (K := \matrix_(i < 2, j < 2) (i <= j)%:R : 'M[rat]_2)
@@ -635,6 +657,27 @@ by rewrite agreeE; apply: leq_sum => y _; rewrite ffunE.
 Qed.
 
 End FewWritings.
+
+(* Both ends are attained: one writing leaves a constant table, right in one m-th; as many as there are
+   tables name the table. *)
+Theorem few_writings_attained (Y Z : finType) (z0 : Z) :
+  let ceiling G := (\sum_(1 <= k < #|Y|.+1)
+    minn (#|Z| ^ #|Y|) (G * (\sum_(k <= j < #|Y|.+1) 'C(#|Y|, j) * #|Z|.-1 ^ (#|Y| - j))))%N in
+  (exists answer : Y -> unit -> Z, forall written : {ffun Y -> Z} -> unit,
+     (\sum_(q : {ffun Y -> Z}) \sum_y (answer y (written q) == q y))%N = ceiling #|{: unit}|)
+  /\ (exists (answer : Y -> {ffun Y -> Z} -> Z) (written : {ffun Y -> Z} -> {ffun Y -> Z}),
+     (\sum_(q : {ffun Y -> Z}) \sum_y (answer y (written q) == q y))%N = ceiling #|{: {ffun Y -> Z}}|).
+Proof.
+move=> ceiling; split.
+  exists (fun _ _ => z0) => written; rewrite card_unit /ceiling counting_mean_single //.
+  rewrite -(counting_single [ffun=> z0]); apply: eq_bigr => q _.
+  by rewrite agreeE; apply: eq_bigr => y _; rewrite ffunE.
+exists (fun y q => q y), id; apply/eqP; rewrite eqn_leq; apply/andP; split.
+  exact: (few_writings_limit id (fun y (q : {ffun Y -> Z}) => q y)).
+rewrite (eq_bigr (fun=> #|Y|)) => [|q _]; last by rewrite -sum1_card; apply: eq_bigr => y _; rewrite eqxx.
+rewrite sum_nat_const card_ffun mulnC -{2}[#|Y|]subn0 -subSS -sum_nat_const_nat.
+by apply: leq_sum => k _; apply: geq_minl.
+Qed.
 
 (* ---- all four placements on one concrete stack ---- *)
 

@@ -345,6 +345,32 @@ Qed.
 
 End FactorAverage.
 
+(* The average depends on the factors and not on the updates alone: (B T, T^-1 A) in place of one (B, A)
+   leaves every update as it is and changes their average. *)
+Theorem factor_average_gauge (R : realFieldType) :
+  exists (B A : 'I_2 -> 'M[R]_1) (T : 'M[R]_1), T \in unitmx /\
+    let B' i := if i == 0 then B i *m T else B i in
+    let A' i := if i == 0 then invmx T *m A i else A i in
+    let q := 2%:R^-1 in
+    (forall i, B' i *m A' i = B i *m A i) /\
+    factor_merge (fun=> q) (fun=> q) B' A' != factor_merge (fun=> q) (fun=> q) B A.
+Proof.
+have two0 : 2%:R != 0 :> R by rewrite pnatr_eq0.
+have unitT : (2%:R%:M : 'M[R]_1) \in unitmx by rewrite unitmxE det_scalar1 unitfE.
+exists (fun=> 1%:M), (fun=> 1%:M), 2%:R%:M; split=> // B' A' q; split=> [i|].
+  by rewrite /B' /A'; case: eqP => // _; rewrite mul1mx !mulmx1 mulmxV.
+rewrite /factor_merge /B' /A' !big_ord_recl !big_ord0 /= !addr0 !mul1mx !mulmx1 invmx_scalar.
+have q2 : q * 2%:R = 1 by rewrite mulVf.
+rewrite !scale_scalar_mx -!raddfD /= -!scalar_mxM q2 !mulr1 -mulr2n -[q *+ 2]mulr_natr q2 mulr1.
+apply/eqP => /matrixP/(_ 0 0); rewrite !mxE !eqxx !mulr1n => /(congr1 ( *%R 8%:R)).
+have -> : 8%:R * ((1 + q) * (q * 2%:R^-1 + q)) = 9%:R.
+  have three : 2%:R * (1 + q) = 3%:R by rewrite mulrDr mulr1 [_ * q]mulrC q2 -(natrD _ 2 1).
+  have -> : q * 2%:R^-1 + q = q * (1 + q) by rewrite mulrDr mulr1 addrC.
+  have -> : 8%:R = 2%:R * (2%:R * 2%:R) :> R by rewrite -!natrM.
+  by rewrite [(1 + q) * _]mulrCA mulrACA [(2%:R * 2%:R) * _]mulrACA [2%:R * q]mulrC q2 mul1r three -natrM.
+by rewrite mulr1 => /eqP; rewrite eqr_nat.
+Qed.
+
 (* Two orthogonal adapters in the plain convention: 1/4 of each is kept, and each reads the feature of
    the other. *)
 Example factor_average_two (B A : 'I_2 -> 'M[rat]_(2, 2)) (q := (2%:R^-1 : rat)) :

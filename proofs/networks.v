@@ -381,6 +381,36 @@ by apply: norm_leD; rewrite ?mulr_ge0 //; apply: norm_le_mul.
 Qed.
 
 End Trajectories.
+
+(* The bound is attained, for all values of the numbers in it and every number of layers: by layers of
+   size 1 that are these numbers. *)
+Theorem relu_network_perturbed_attained (w s beta : nat -> R) (radius : R) L
+    (one := fun c : R => c%:M : 'M[R]_1) :
+  (forall i, [/\ 0 <= w i, 0 <= s i & 0 <= beta i]) -> 0 <= radius ->
+  [/\ forall i, [/\ op_le (w i) (one (w i)), op_le (s i) (one (s i)) & norm_le (beta i) (one (beta i))],
+      norm_le radius (one radius)
+    & relu_run (fun i => one (w i) + one (s i)) (one \o beta) (one radius) L
+        - relu_run (one \o w) (one \o beta) (one radius) L = one (error_bound w s beta radius L)].
+Proof.
+move=> pos radius0; have normE c : norm_le c (one c) by rewrite /norm_le /frob2 !big_ord1 mxE eqxx.
+have opE c : op_le c (one c) by move=> x; rewrite mul_scalar_mx frob2Z.
+have reluE a : 0 <= a -> relu (one a : 'cV[R]_1) = one a by move=> a0; apply: relu_id => i j; rewrite !mxE !ord1 eqxx.
+split=> [i||]; [by split | by [] |].
+suffices: [/\ relu_run (one \o w) (one \o beta) (one radius) L = one (state_bound w beta radius L),
+    relu_run (fun i => one (w i) + one (s i)) (one \o beta) (one radius) L
+      = one (state_bound w beta radius L + error_bound w s beta radius L)
+  & 0 <= state_bound w beta radius L /\ 0 <= error_bound w s beta radius L].
+  case=> runE run2E _; rewrite run2E runE.
+  by rewrite /one raddfD /= addrAC subrr add0r.
+elim: L => [|L [IHt IHn [X0 E0]]]; first by rewrite /error_bound big_geq // addr0.
+have [w0 s0 beta0] := pos L; rewrite error_boundS.
+have addE a c : one a + one c = one (a + c) by rewrite /one raddfD.
+have mulE a c : one a *m one c = one (a * c) by rewrite -scalar_mxM.
+rewrite [relu_run _ _ _ L.+1]/= [relu_run (fun=> _) _ _ L.+1]/= IHt IHn /comp !(addE, mulE) !reluE ?addr_ge0 ?mulr_ge0 ?addr_ge0 //.
+split=> //; congr (one _); rewrite /= mulrDr [_ * state_bound _ _ _ _]mulrDl -!addrA; congr (_ + _).
+by rewrite addrC [_ + beta L]addrC -addrA.
+Qed.
+
 End BelowThreshold.
 
 (* The bound of the claim, with the singular values of the gaps. *)
@@ -502,6 +532,29 @@ split.
 - by rewrite trmx_mul; apply: eqmxMfull; rewrite row_full_unit unitmx_tr unitmx_inv.
 Qed.
 
+(* A pair of factors A B reaches the product G by updates of rank r: nothing is missing, or A has full row
+   rank, B is invertible and the gap has rank at most 2 r. *)
+Definition pair_reaches V d r (A : 'M[F]_(V, d)) (B : 'M[F]_d) (G : 'M[F]_(V, d)) : bool :=
+  (G == A *m B) || [&& row_free A, B \in unitmx & (\rank (G - A *m B)%R <= 2 * r)%N].
+
+(* It does: with A = P M, P of full row rank and M invertible, the gap is one of M B. *)
+Theorem transformer_pair V d r (A : 'M[F]_(V, d)) (B : 'M[F]_d) (G : 'M[F]_(V, d)) : pair_reaches r A B G ->
+  exists (A' : 'M[F]_(V, d)) (B' : 'M[F]_d),
+    [/\ (\rank (A' - A)%R <= r)%N, (\rank (B' - B)%R <= r)%N & A' *m B' = G].
+Proof.
+case/orP=> [/eqP-> | /and3P[freeA unitB gap]]; first by exists A, B; rewrite !subrr !mxrank0.
+pose M := row_ebase A; pose P : 'M[F]_(V, d) := A *m invmx M.
+have unitM : M \in unitmx by apply: row_ebase_unit.
+have PM : P *m M = A by rewrite mulmxKV.
+have freeP : row_free P by rewrite /row_free mxrankMfree ?row_free_unit ?unitmx_inv.
+pose G1 := M *m B + pinvmx P *m (G - A *m B).
+have [|M' [B' [leM leB prod]]] := (transformer_product r G1 unitM unitB).2.
+  by rewrite /G1 addrC addKr (leq_trans (mxrankM_maxr _ _)).
+exists (P *m M'), B'; split=> //; first by rewrite -PM -mulmxBr (leq_trans (mxrankM_maxr _ _)).
+rewrite -mulmxA prod mulmxDr [P *m (M *m B)]mulmxA PM [P *m (pinvmx P *m _)]mulmxA.
+by rewrite (mulmxVp freeP) mul1mx addrC subrK.
+Qed.
+
 End TwoFactors.
 
 Section Transformer.
@@ -546,7 +599,7 @@ Qed.
 
 (* transformer, calibrated identities: if the adapted blocks A meet them, the adapted net and the
    target are equal on all inputs, whatever the number of tokens and the map of scores. *)
-Theorem transformer_calibrated L (B T A : nat -> block) (Wout Wbar : 'M[R]_d) :
+Theorem transformer_calibrated V L (B T A : nat -> block) (Wout Wbar : 'M[R]_(V, d)) :
   (forall l, (l <= L)%N -> w1 (B l) \in unitmx) ->
   (forall l, (l <= L)%N -> w1 (A l) = w1 (B l) /\ b1 (A l) = b1 (T l)) ->
   (forall l i, (l <= L)%N ->
@@ -571,7 +624,7 @@ have stream_eq l : (l <= L)%N -> stream T l X = calib B T l *m stream A l X.
   have [unit_w2 eq_w2 eq_b2] := same_w2 l lt_lL.
   rewrite [stream T _ _]/= [stream A _ _]/= /block_out hidden_eq ?(ltnW lt_lL) ?IH ?(ltnW lt_lL) //.
   by rewrite mulmxDr on_tokens_mul eq_b2 eq_w2 mulmxA mulmxKV.
-rewrite /= /block_out hidden_eq ?stream_eq // !mulmxDr !on_tokens_mul !mulmxA.
+rewrite /= /block_out hidden_eq ?stream_eq // !mulmxDr /on_tokens !mulmxA.
 by rewrite out_w out_b.
 Qed.
 
@@ -583,30 +636,24 @@ Definition adapts_block r r2 (B A : block) : Prop :=
         [&& \rank (hq a - hq b)%R <= r, \rank (hk a - hk b)%R <= r,
             \rank (hv a - hv b)%R <= r & \rank (ho a - ho b)%R <= r]%N].
 
-(* transformer [Z, construction]: with the frozen matrices invertible, rank r reaches the target
-   exactly on all inputs if every calibrated gap has rank at most 2 r (no half-way product has
-   to be non-singular), the target's b2 lies in the range of its w2 (for the last block it
-   is enough that Wbar b2 lies in the range of Wbar w2). *)
-Theorem transformer r L (B T : nat -> block) (Wout Wbar : 'M[R]_d) :
-  (forall l, (l <= L)%N -> (w1 (B l) \in unitmx) && (w2 (B l) \in unitmx)) -> Wout \in unitmx ->
-  (forall l i (b := heads (B l) i), (l <= L)%N ->
-     [&& hq b \in unitmx, hk b \in unitmx, hv b \in unitmx & ho b \in unitmx]) ->
+(* transformer [Z, construction]: rank r reaches the target exactly on all inputs if every calibrated gap
+   is 0 or of rank at most 2 r between invertible factors (no half-way product has to be non-singular; the
+   readout may have fewer rows than columns), the target's b2 lies in the range of its w2 (for the last
+   block it is enough that Wbar b2 lies in the range of Wbar w2). *)
+Theorem transformer V r L (B T : nat -> block) (Wout Wbar : 'M[R]_(V, d)) :
+  (forall l, (l <= L)%N -> w1 (B l) \in unitmx) -> (forall l, (l < L)%N -> w2 (B l) \in unitmx) ->
   (forall l i (b := heads (B l) i) (t := heads (T l) i) (C := calib B T l), (l <= L)%N ->
-     (\rank (C^T *m ((hk t)^T *m hq t) *m C - (hk b)^T *m hq b)%R <= 2 * r)%N /\
-     (\rank (invmx (w1 (B l)) *m w1 (T l) *m ho t *m hv t *m C - ho b *m hv b)%R <= 2 * r)%N) ->
-  (\rank (Wbar *m w2 (T L) - Wout *m w2 (B L))%R <= 2 * r)%N ->
+     pair_reaches r (hk b)^T (hq b) (C^T *m ((hk t)^T *m hq t) *m C) /\
+     pair_reaches r (ho b) (hv b) (invmx (w1 (B l)) *m w1 (T l) *m ho t *m hv t *m C)) ->
+  pair_reaches r Wout (w2 (B L)) (Wbar *m w2 (T L)) ->
   (forall l, (l < L)%N -> exists c, b2 (T l) = w2 (T l) *m c) ->
   (exists c, Wbar *m b2 (T L) = Wbar *m w2 (T L) *m c) ->
-  exists (A : nat -> block) (Wout' : 'M[R]_d),
+  exists (A : nat -> block) (Wout' : 'M[R]_(V, d)),
     [/\ forall l, (l <= L)%N -> adapts_block r (if l == L then r else 0%N) (B l) (A l),
         (\rank (Wout' - Wout)%R <= r)%N
       & forall N (X : 'M[R]_(d, N)), Wout' *m stream A L.+1 X = Wbar *m stream T L.+1 X].
 Proof.
-move=> unit_w unit_out unit_heads gaps gap_out range_b2 [c_out range_out].
-have unit_w1 l (le_lL : (l <= L)%N) : w1 (B l) \in unitmx by case/andP: (unit_w l le_lL).
-have unit_w2 l (le_lL : (l <= L)%N) : w2 (B l) \in unitmx by case/andP: (unit_w l le_lL).
-have [V_out [V2 [le_out le_V2 prod_out]]] :=
-  (transformer_product r (Wbar *m w2 (T L)) unit_out (unit_w2 L (leqnn L))).2 gap_out.
+move=> unit_w1 unit_w2 gaps /transformer_pair[V_out [V2 [le_out le_V2 prod_out]]] range_b2 [c_out range_out].
 pose good_head l i (a : head) := let b := heads (B l) i in let t := heads (T l) i in
   [/\ [&& \rank (hq a - hq b)%R <= r, \rank (hk a - hk b)%R <= r,
           \rank (hv a - hv b)%R <= r & \rank (ho a - ho b)%R <= r]%N,
@@ -614,11 +661,9 @@ pose good_head l i (a : head) := let b := heads (B l) i in let t := heads (T l) 
     & ho a *m hv a = invmx (w1 (B l)) *m w1 (T l) *m ho t *m hv t *m calib B T l].
 have good_heads l : (l <= L)%N -> exists hs : 'I_H -> head, forall i, good_head l i (hs i).
   move=> le_lL; apply: (fin_all_exists (P := good_head l)) => i.
-  have /and4P[unit_q unit_k unit_v unit_o] := unit_heads l i le_lL.
-  have [gap_scores gap_values] := gaps l i le_lL.
-  have [k [q [le_k le_q scores]]] := (transformer_scores r _ unit_k unit_q).2 gap_scores.
-  have [o [v [le_o le_v values]]] := (transformer_product r _ unit_o unit_v).2 gap_values.
-  by exists (Head q k v o); split=> //; apply/and4P.
+  have [/transformer_pair[k [q [le_k le_q scores]]] /transformer_pair[o [v [le_o le_v values]]]] := gaps l i le_lL.
+  have le_kT : (\rank (k^T - hk (heads (B l) i))%R <= r)%N by rewrite -mxrank_tr linearB /= trmxK.
+  by exists (Head q k^T v o); split; rewrite /= ?trmxK //; apply/and4P.
 (* One adapted block at a time; the last one also carries its share of the output product. *)
 pose good l (A : block) :=
   [/\ forall i, good_head l i (heads A i), w1 A = w1 (B l), b1 A = b1 (T l)
@@ -633,16 +678,16 @@ have [|A goodA] := @choice_below block (B 0%N) good L.+1.
   have [|c def_c] := range_b2 l; first by rewrite ltn_neqAle neq_lL.
   exists (Block hs (w1 (B l)) (b1 (T l)) (w2 (B l)) (w2 (B l) *m c)).
   split=> //; rewrite (negPf neq_lL) /=; split=> //.
-  by rewrite def_c mulmxA mulmxKV ?unit_w2.
+  by rewrite def_c mulmxA mulmxKV ?unit_w2 // ltn_neqAle neq_lL.
 exists A, V_out; split=> // [l le_lL | ].
   have [good_hs eq_w1 _ eq_w2] := goodA l le_lL; split=> // [|i].
     by case: eqP eq_w2 => [-> [-> _] // | _ [-> _]]; rewrite subrr mxrank0.
   by have [] := good_hs i.
-apply: (@transformer_calibrated L B T A V_out Wbar) => //.
+apply: (@transformer_calibrated V L B T A V_out Wbar) => //.
 - by move=> l le_lL; have [] := goodA l le_lL.
 - by move=> l i le_lL; have [good_hs _ _ _] := goodA l le_lL; have [] := good_hs i.
 - move=> l lt_lL; have [_ _ _] := goodA l (ltnW lt_lL).
-  by rewrite ltn_eqF // => -[eq_w2 eq_b2]; rewrite unit_w2 ?(ltnW lt_lL).
+  by rewrite ltn_eqF // => -[eq_w2 eq_b2]; rewrite unit_w2.
 - by have [_ _ _] := goodA L (leqnn L); rewrite eqxx => -[-> _].
 by have [_ _ _] := goodA L (leqnn L); rewrite eqxx => -[].
 Qed.
@@ -718,25 +763,6 @@ have pos2 : 0 <= c + 1 + 1 by rewrite !addr_ge0 ?ler01.
 rewrite netE targetE opprK (max_neg _ neg) oppr0 add0r (max_pos _ pos1) (max_pos _ pos2).
 apply/eqP => /matrixP/(_ ord0 ord0); rewrite !mxE eqxx !mulr1n [c + 1]addrC.
 by move/eqP; rewrite -[X in X == _]addr0 (inj_eq (addrI _)) eq_sym oner_eq0.
-Qed.
-
-(* The bound below the threshold is attained: two layers of size 1 with weight 1, each moved by
-   h >= 0, from the input 1: the outputs differ by (1 + h)^2 - 1. *)
-Example relu_network_perturbed_attained (R : realFieldType) (h : R) (one := fun=> 1%:M : 'M[R]_1) :
-  0 <= h ->
-  error_bound (fun=> 1) (fun=> h) (fun=> 0) 1 2 = (1 + h) * (1 + h) - 1 /\
-  relu_run (fun i => one i + h%:M) (fun=> 0) 1%:M 2 - relu_run one (fun=> 0) 1%:M 2
-    = ((1 + h) * (1 + h) - 1)%:M.
-Proof.
-move=> h0; split.
-  rewrite !error_boundS /error_bound big_geq // mulr0 add0r /= addr0 !mulr1.
-  by rewrite [in RHS]mulrDr mulr1 [in RHS]addrAC [1 + h]addrC addrK addrC.
-have reluE (a : R) : 0 <= a -> relu (a%:M : 'cV[R]_1) = a%:M.
-  by move=> a0; apply: relu_id => i j; rewrite !mxE !ord1 eqxx.
-have h1 : 0 <= 1 + h by rewrite addr_ge0 ?ler01.
-have sD (a b : R) : a%:M + b%:M = (a + b)%:M :> 'M[R]_1 by rewrite raddfD.
-rewrite /one /= !addr0 sD !mulmx1 !reluE ?ler01 // -!scalar_mxM mulr1 !reluE ?ler01 ?mulr_ge0 //.
-by rewrite raddfB.
 Qed.
 
 (* Rank 1 on each of two identities of size 2 reaches the product 0, although no half-way product

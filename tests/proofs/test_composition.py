@@ -357,6 +357,39 @@ def test_orders_on_random_stacks() -> None:
     assert min(right, readings) >= 2
 
 
+@pytest.mark.theorem("layer_order_early_late_joint")
+def test_what_a_feature_has_off_the_keys_is_not_read() -> None:
+    rng = stream(18, "joint late")
+    n, m, d, inner = 2, 3, 3, 4
+    counts = {True: 0, False: 0}
+    for _ in range(30):
+        e, w2, k2 = whole(rng, m, d), whole(rng, d, inner), whole(rng, inner, n)
+        states = [whole(rng, d, 1) for _ in range(n)]  # what the first hop leaves, bridge by bridge
+        if k2.rank() < n or states[0] == states[1]:
+            continue
+        off = (eye(inner) - k2 @ key_inv(k2)) @ whole(rng, inner, n)
+        features = {h: k2.column(y) + off.column(y) for y, h in enumerate(states)}
+        assert all(key_inv(k2) @ features[h] == delta(n, 1, y, 0) for y, h in enumerate(states))
+        lead_is_enough = True
+        merged: Logits = {}
+        size = int(10 ** rng.integers(0, 4))
+        for q in tables(n, m):
+            wanted = (
+                w2 @ k2 + hstack(*(size * (pseudo_inverse(e) @ delta(m, 1, z, 0)) for z in q)) if e.unit() else w2 @ k2
+            )
+            for y, h in enumerate(states):
+                base = e @ (h + w2 @ features[h])
+                final = e @ (h + (w2 + joint(w2, k2, wanted)) @ features[h])
+                lead = (e @ (wanted - w2 @ k2)).column(y)
+                assert final == base + lead
+                rivals = [z for z in range(m) if z != q[y]]
+                lead_is_enough &= all(base[z, 0] - base[q[y], 0] < lead[q[y], 0] - lead[z, 0] for z in rivals)
+                merged[y, q] = final
+        assert (right_count(merged, n, m) == n * m**n) == lead_is_enough
+        counts[lead_is_enough] += 1
+    assert min(counts.values()) >= 3
+
+
 @pytest.mark.theorem("layer_order_early_late_robust", "layer_order_robust_sharp")
 def test_a_feature_may_miss_its_key() -> None:
     rng = stream(17, "room")
@@ -407,7 +440,8 @@ def test_a_feature_may_miss_its_key() -> None:
     assert bridge_room([[5.0, 12.0], [0.0, 0.0]], [0.0, 0.0], [65.0, 0.0], 0) == pytest.approx(5.0, rel=64 * EPS)
 
 
-@pytest.mark.example("scaled_limit_sign_needed", "layer_order_late_sign_needed")
+@pytest.mark.example("scaled_limit_sign_needed")
+@pytest.mark.theorem("layer_order_late_sign_needed")
 def test_a_reading_of_both_signs_escapes() -> None:
     e = Mat([[0, 1, 0], [0, 0, 1]])
     key, h0 = delta(3, 1, 0, 0), zeros(3, 1)
@@ -420,7 +454,7 @@ def test_a_reading_of_both_signs_escapes() -> None:
     assert not within_limit(8, 2, 2)
 
 
-@pytest.mark.example("layer_order_late_joint_edit")
+@pytest.mark.theorem("layer_order_late_joint_edit")
 def test_a_late_joint_edit_escapes_with_features_that_are_never_negative() -> None:
     e, keys, none = Mat([[0, 0, 1, 0], [0, 0, 0, 1]]), Mat([[1, 1], [0, 1]]), zeros(4, 2)
     logits: Logits = {}
@@ -601,6 +635,17 @@ def test_semidefinite_forms_are_decided() -> None:
     )
     for form, weak, strict in forms:
         assert (definite(form, strictly=False), definite(form, strictly=True)) == (weak, strict)
+
+
+@pytest.mark.theorem("few_writings_attained")
+def test_one_writing_and_as_many_as_tables_attain_the_ceiling() -> None:
+    for n, m in ((1, 2), (2, 2), (3, 2), (2, 3), (3, 3)):
+        truths = tables(n, m)
+        for z in range(m):  # one writing: a constant
+            found = Fraction(sum(q.count(z) for q in truths), n * m**n)
+            assert found == Fraction(1, m)
+            assert abs(few_writings_ceiling(1, n, m) - found) <= (8 * n + 16) * EPS
+        assert abs(few_writings_ceiling(m**n, n, m) - 1) <= (8 * n + 16) * EPS  # each table written as itself
 
 
 @pytest.mark.theorem("few_writings_limit")

@@ -1,11 +1,12 @@
 """The theorems on merging round after round, read literally, against the functions of :mod:`theory.continual`."""
 
+import math
 from fractions import Fraction
 
 import pytest
 
-from tests.proofs.exact import Mat
-from theory.continual import round_dilution, telescoping_rank
+from tests.proofs.exact import Mat, eye, hstack, total
+from theory.continual import round_dilution, rounds_to_answer, telescoping_rank
 from theory.numerics import stream
 
 
@@ -18,16 +19,27 @@ def unit_keys(first: int, count: int, width: int) -> Mat:
     return Mat([[int(i == first + j) for j in range(count)] for i in range(width)], count)
 
 
-@pytest.mark.theorem("round_dilution")
+@pytest.mark.theorem("round_dilution", "round_dilution_answer")
 @pytest.mark.parametrize("facts", [(1,), (1, 2), (2, 1, 1), (1, 1, 1, 1)])
 def test_what_is_missing_shrinks_by_one_head_each_round(facts: tuple[int, ...]) -> None:
     rng, heads, width = stream(1, "rounds", len(facts)), len(facts), sum(facts)
     keys = [unit_keys(sum(facts[:h]), n, width) for h, n in enumerate(facts)]
     wanted = [matrix(rng, 2, n) for n in facts]
     weights = start = matrix(rng, 2, width)
+    readout, stream_in = matrix(rng, 4, 2), matrix(rng, 2, 1)
+    answered = {True: 0, False: 0}
     for rounds in range(5):
         for K, D in zip(keys, wanted, strict=True):
-            assert D - weights @ K == (1 - round_dilution(heads, rounds)) * (D - start @ K)
+            share = round_dilution(heads, rounds)
+            assert D - weights @ K == (1 - share) * (D - start @ K)
+            mixed = matrix(rng, K.n, 1)  # any combination of the head's facts
+            base, edit = readout @ (stream_in + start @ K @ mixed), readout @ ((D - start @ K) @ mixed)
+            final = readout @ (stream_in + weights @ K @ mixed)
+            for z0 in range(4):
+                rivals = [z for z in range(4) if z != z0]
+                best = all(final[z, 0] < final[z0, 0] for z in rivals)
+                assert best == all(base[z, 0] - base[z0, 0] < share * (edit[z0, 0] - edit[z, 0]) for z in rivals)
+                answered[best] += 1
         # U K_h = D_h - W K_h and U K_g = 0: unit keys are their own dual basis
         updates = [(D - weights @ K) @ K.T for K, D in zip(keys, wanted, strict=True)]
         for h, U in enumerate(updates):
@@ -38,9 +50,25 @@ def test_what_is_missing_shrinks_by_one_head_each_round(facts: tuple[int, ...]) 
         if heads > 1:  # the sum of the heads instead of their mean writes everything at once
             assert merged != weights or all(weights @ K == D for K, D in zip(keys, wanted, strict=True))
         weights = merged
+    assert min(answered.values()) >= 3
 
 
-@pytest.mark.theorem("telescoping_merge")
+@pytest.mark.theorem("round_dilution_reached", "round_dilution_lasts")
+def test_some_number_of_rounds_will_do() -> None:
+    for heads in (1, 2, 5):
+        for gain in range(-3, 4):
+            for deficit in range(-3, 4):
+                least = rounds_to_answer(gain, deficit, heads)
+                assert (least < math.inf) == (deficit < 0 or deficit < gain)
+                held = [deficit < round_dilution(heads, rounds) * gain for rounds in range(40)]
+                assert held.index(True) == least if least < math.inf else not any(held)
+                if deficit < gain:
+                    assert all(held[int(least) :])  # ever after
+    # an edit that does not work by itself need not last: the base answers it, more of the change does not
+    assert [round_dilution(2, rounds) * -3 > -1 for rounds in range(3)] == [True, False, False]
+
+
+@pytest.mark.theorem("telescoping_merge", "telescoping_merge_sum")
 @pytest.mark.parametrize(("heads", "r"), [(1, 1), (2, 1), (2, 2), (3, 1)])
 def test_merges_without_reset_telescope(heads: int, r: int) -> None:
     rng, side = stream(2, "telescoping", heads, r), heads * r + 2
@@ -52,9 +80,31 @@ def test_merges_without_reset_telescope(heads: int, r: int) -> None:
         for new, old in zip(fresh, held, strict=True):
             weights = weights + Fraction(2, 3) * (new - old)
         held = fresh
+        assert weights - start == Fraction(2, 3) * total(held)
         ranks.append((weights - start).rank())
         assert ranks[-1] <= telescoping_rank(heads, r, rounds, reset=False) == heads * r
     assert max(ranks) == heads * r  # attained, so a smaller bound would be wrong
+
+
+@pytest.mark.theorem("telescoping_merge_reset", "telescoping_merge_attained")
+@pytest.mark.parametrize(("heads", "r", "rounds"), [(1, 1, 3), (2, 1, 2), (2, 2, 1), (3, 1, 2), (2, 0, 2)])
+def test_with_reset_the_ranks_add_up(heads: int, r: int, rounds: int) -> None:
+    rng, side = stream(3, "reset", heads, r), rounds * heads * r + 1
+    for _ in range(3):
+        updates = [matrix(rng, side, r) @ matrix(rng, r, side) for _ in range(rounds * heads)]
+        assert total(updates).rank() <= telescoping_rank(heads, r, rounds, reset=True) == rounds * heads * r
+    # attained: slices of an identity, one to each head and round
+    size = rounds * heads * r
+    one = eye(size)
+    slices = [
+        hstack(*(one.column(i) for i in part)) @ hstack(*(one.column(i) for i in part)).T
+        for part in (range(at, at + r) for at in range(0, size, max(r, 1)))
+    ]
+    assert len(slices) == (rounds * heads if r else 0)
+    assert all(u.rank() == r for u in slices)
+    assert total(slices).rank() == size if r else True
+    last = slices[-heads:]  # what the heads hold after the last round is all that is left without reset
+    assert total(last).rank() == telescoping_rank(heads, r, rounds, reset=False) if r else True
 
 
 @pytest.mark.example("round_dilution_shared_key")

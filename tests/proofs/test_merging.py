@@ -186,6 +186,22 @@ def test_two_orthogonal_adapters() -> None:
     assert near(factor_average_error(updates, [0.5, 0.5], "plain") ** 2, 0.5)
 
 
+@pytest.mark.theorem("factor_average_gauge")
+def test_other_factors_of_the_same_updates_average_to_another_matrix() -> None:
+    one, t, half = eye(1), 2 * eye(1), [Fraction(1, 2)] * 2
+    left, right = [one @ t, one], [t.inverse() @ one, one]
+    assert [b @ a for b, a in zip(left, right, strict=True)] == [one, one]
+    assert (
+        factor_merge(half, half, left, right) == Fraction(9, 8) * one != factor_merge(half, half, [one] * 2, [one] * 2)
+    )
+    errors = [
+        factor_average_error([low_rank(b, a) for b, a in zip(bs, as_, strict=True)], [0.5, 0.5], "plain")
+        for bs, as_ in ((left, right), ([one] * 2, [one] * 2))
+    ]
+    assert near(errors[0], 1 / 8)
+    assert near(errors[1], 0.0)
+
+
 @pytest.mark.theorem("factor_average_exact", "factor_average_neq0", "factor_average_col_direct")
 def test_cross_terms_do_not_cancel() -> None:
     p, seen = 3, set()

@@ -26,6 +26,7 @@ from tests.proofs.exact import (
     pseudo_inverse,
     stretches_at_most,
     total,
+    vstack,
     whole,
     zeros,
 )
@@ -218,8 +219,7 @@ def error_bound(w: Sequence[Fraction], s: Sequence[Fraction], beta: Sequence[Fra
     )
 
 
-@pytest.mark.theorem("relu_network_perturbed")
-@pytest.mark.example("relu_network_perturbed_attained")
+@pytest.mark.theorem("relu_network_perturbed", "relu_network_perturbed_attained")
 def test_perturbed_nets() -> None:
     rng = stream(3, "relu")
     for depth, d in ((1, 2), (2, 2), (3, 2), (2, 3)):
@@ -234,11 +234,13 @@ def test_perturbed_nets() -> None:
                 bound = error_bound(w, s, beta, radius)
                 moved = relu_net([(a + u, b) for a, u, b in zip(ws, moves, bs, strict=True)], x)
                 assert (moved - relu_net(list(zip(ws, bs, strict=True)), x)).frob2() <= bound**2
-    one, none = eye(1), zeros(1, 1)
-    for h in (Fraction(0), Fraction(1, 3), Fraction(2)):
-        attained = error_bound([Fraction(1)] * 2, [h] * 2, [Fraction(0)] * 2, Fraction(1))
-        assert attained == (1 + h) ** 2 - 1
-        assert relu_net([((1 + h) * one, none)] * 2, one) - relu_net([(one, none)] * 2, one) == attained * one
+    one = eye(1)
+    for depth in (1, 2, 3, 5):
+        w, s, beta = ([Fraction(int(x), 3) for x in rng.integers(0, 7, depth)] for _ in range(3))
+        radius = Fraction(int(rng.integers(0, 7)), 2)
+        moved = relu_net([((a + u) * one, b * one) for a, u, b in zip(w, s, beta, strict=True)], radius * one)
+        still = relu_net([(a * one, b * one) for a, b in zip(w, beta, strict=True)], radius * one)
+        assert moved - still == error_bound(w, s, beta, radius) * one
 
 
 @pytest.mark.theorem("relu_network_bound")
@@ -298,6 +300,19 @@ def test_two_factors_over_a_finite_field() -> None:
     assert zero in {(one + u) @ (one + v) for u in by_rank[1] for v in by_rank[1]}
     assert not any(t.unit() for t in SMALL if (zero - t).rank() <= 1)
     assert one not in {(one + u) @ (zero + v) for u in by_rank[1] for v in by_rank[1]}
+
+
+@pytest.mark.theorem("transformer_pair")
+def test_a_readout_with_fewer_rows_reaches_its_product_too() -> None:
+    right = {r: [v for v in SMALL if v.rank() <= r] for r in (0, 1)}
+    for rows, r in product((1, 2), (0, 1)):
+        readouts = list(every(rows, 2, 2))
+        left = [u for u in readouts if u.rank() <= r]
+        for a, b in product(readouts, SMALL):
+            reached = {(a + u) @ (b + v) for u in left for v in right[r]}
+            assert a @ b in reached  # a gap of 0 needs nothing
+            if a.rank() == rows and b.unit():
+                assert {g for g in readouts if (g - a @ b).rank() <= 2 * r} <= reached
 
 
 def halfway_pair(a: Mat, b: Mat, g: Mat, r: int) -> tuple[Mat, Mat] | None:
@@ -435,11 +450,16 @@ def exact_adaptation(
             heads.append(Head(scores[1], scores[0].T, values[1], values[0]))
         w2, b2 = have.w2, calib(frozen, target, at + 1).inverse() @ want.b2
         if at == last:
-            pair = halfway_pair(out, have.w2, wanted @ want.w2, r)
-            if pair is None or not pair[0].unit():
+            whole_out = vstack(out, *(delta(1, out.n, 0, i) for i in range(out.m, out.n)))
+            if not whole_out.unit():
                 return None
-            new_out, w2 = pair
-            b2 = new_out.inverse() @ wanted @ want.b2
+            top = eye(out.n).part(slice(out.m), slice(out.n))
+            gap = wanted @ want.w2 - out @ have.w2
+            pair = halfway_pair(whole_out, have.w2, whole_out @ have.w2 + top.T @ gap, r)
+            if pair is None:
+                return None
+            new_out, w2 = top @ pair[0], pair[1]
+            b2 = w2 @ want.w2.inverse() @ want.b2
         adapted.append(Layers(heads, have.w1, want.b1, w2, b2))
     return adapted, new_out
 
@@ -450,8 +470,9 @@ def test_adapted_transformer_is_the_target() -> None:
     done = 0
     while done < 6:
         d, heads, depth, r = [(2, 1, 1, 1), (2, 2, 2, 1), (2, 1, 3, 1)][done % 3]
+        rows = 2 if done < 3 else 1
         frozen, target = random_blocks(rng, d, heads, depth), random_blocks(rng, d, heads, depth)
-        out, wanted = invertible(rng, d), invertible(rng, d)
+        out, wanted = (invertible(rng, d).part(slice(rows), slice(d)) for _ in range(2))
         made = exact_adaptation(frozen, target, out, wanted, r)
         if made is None:
             continue
