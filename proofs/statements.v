@@ -146,12 +146,20 @@ Check @networks.relu_network_perturbed.
 Print Assumptions networks.relu_network_perturbed.
 
 (* relu_network *)
+Check @networks.relu_network_perturbed_attained.
+Print Assumptions networks.relu_network_perturbed_attained.
+
+(* relu_network *)
 Check @networks.relu_network_bound.
 Print Assumptions networks.relu_network_bound.
 
 (* transformer *)
 Check @networks.transformer.
 Print Assumptions networks.transformer.
+
+(* transformer *)
+Check @networks.transformer_pair.
+Print Assumptions networks.transformer_pair.
 
 (* transformer *)
 Check @networks.transformer_product.
@@ -326,6 +334,10 @@ Check @merging.factor_average_neq0.
 Print Assumptions merging.factor_average_neq0.
 
 (* factor_average *)
+Check @merging.factor_average_gauge.
+Print Assumptions merging.factor_average_gauge.
+
+(* factor_average *)
 Check @merging.factor_average_col_direct.
 Print Assumptions merging.factor_average_col_direct.
 
@@ -409,9 +421,33 @@ Print Assumptions merging.interference_edits_coherence.
 Check @continual.round_dilution.
 Print Assumptions continual.round_dilution.
 
+(* round_dilution *)
+Check @continual.round_dilution_answer.
+Print Assumptions continual.round_dilution_answer.
+
+(* round_dilution *)
+Check @continual.round_dilution_lasts.
+Print Assumptions continual.round_dilution_lasts.
+
+(* round_dilution *)
+Check @continual.round_dilution_reached.
+Print Assumptions continual.round_dilution_reached.
+
+(* telescoping_merge *)
+Check @continual.telescoping_merge_sum.
+Print Assumptions continual.telescoping_merge_sum.
+
 (* telescoping_merge *)
 Check @continual.telescoping_merge.
 Print Assumptions continual.telescoping_merge.
+
+(* telescoping_merge *)
+Check @continual.telescoping_merge_reset.
+Print Assumptions continual.telescoping_merge_reset.
+
+(* telescoping_merge *)
+Check @continual.telescoping_merge_attained.
+Print Assumptions continual.telescoping_merge_attained.
 
 (* hard_routing *)
 Check @routing.hard_routing.
@@ -570,6 +606,10 @@ Check @additive.additive_optimum_patterns.
 Print Assumptions additive.additive_optimum_patterns.
 
 (* additive_limit *)
+Check @additive.additive_products_score.
+Print Assumptions additive.additive_products_score.
+
+(* additive_limit *)
 Check @additive.additive_limit_three_attained.
 Print Assumptions additive.additive_limit_three_attained.
 
@@ -580,6 +620,10 @@ Print Assumptions additive.additive_two_values.
 (* additive_limit *)
 Check @additive.additive_two_values_attained.
 Print Assumptions additive.additive_two_values_attained.
+
+(* additive_limit *)
+Check @additive.additive_two_values_walk.
+Print Assumptions additive.additive_two_values_walk.
 
 (* additive_limit *)
 Check @additive.patterns_ceiling_vanishes.
@@ -670,6 +714,10 @@ Check @composition.layer_order_early_late_right.
 Print Assumptions composition.layer_order_early_late_right.
 
 (* layer_order *)
+Check @composition.layer_order_early_late_joint.
+Print Assumptions composition.layer_order_early_late_joint.
+
+(* layer_order *)
 Check @composition.layer_order_early_late_robust.
 Print Assumptions composition.layer_order_early_late_robust.
 
@@ -698,6 +746,14 @@ Check @composition.layer_order_late_relu.
 Print Assumptions composition.layer_order_late_relu.
 
 (* layer_order *)
+Check @composition.layer_order_late_sign_needed.
+Print Assumptions composition.layer_order_late_sign_needed.
+
+(* layer_order *)
+Check @composition.layer_order_late_joint_edit.
+Print Assumptions composition.layer_order_late_joint_edit.
+
+(* layer_order *)
 Check @composition.layer_order_compose_late.
 Print Assumptions composition.layer_order_compose_late.
 
@@ -712,6 +768,10 @@ Print Assumptions composition.layer_order_compose_frozen.
 (* few_writings_limit *)
 Check @composition.few_writings_limit.
 Print Assumptions composition.few_writings_limit.
+
+(* few_writings_limit *)
+Check @composition.few_writings_attained.
+Print Assumptions composition.few_writings_attained.
 
 (* coverage_law *)
 Check @composition.coverage_law.
