@@ -255,7 +255,8 @@ def lora_gap(scale: float, A: torch.Tensor, B: torch.Tensor, W: torch.Tensor, bi
         added = low @ b.T
         update = b @ a
         # roundings of weights: the merged one, and twice on the way to the update
-        weights = (x**2) @ ((w + math.copysign(1.0, scale) * update) ** 2 + 2 * update**2).T
+        squares = torch.add(w, update, alpha=math.copysign(1.0, scale)).square_().addcmul_(update, update, value=2.0)
+        weights = (x**2) @ squares.T
         # of results: A x, B (A x) and its scale, product and bias of both paths, the sum of the side path
         results = (low**2) @ (b**2).T + 2 * added**2 + product**2 + (product + offset) ** 2
         results = results + (product + math.copysign(1.0, scale) * added) ** 2 + 2 * output.detach().double() ** 2

@@ -357,6 +357,7 @@ def margin_rank_numeric() -> Figure:
 
     some = st.sampled_from([1.0, 0.5, 0.01, 1e-12])
     for_all(codes, 60, count=st.integers(2, 10**6), r=sizes, failure=some)
+    expect(random_code_eps(1, 1, 1.0) == 0.0, "one code disturbs none")
     expect_rejected("n_answers", random_code_eps, 0, 3)
     expect_rejected("r:", random_code_eps, 3, 0)
     expect_rejected("failure", random_code_eps, 3, 3, True)

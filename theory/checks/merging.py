@@ -145,6 +145,10 @@ def merge_rank_numeric() -> Figure:
     expect_mutant_rejected(
         _merge_rank_body, lambda us: merged_rank(us)._replace(independent=True), "always independent"
     )
+    for argument, call, wrong in (("tol", parts[0].rank, "1"), ("r", parts[0].truncate, 1.5),
+                                  ("x", parts[0].apply, np.full(12, math.nan)),
+                                  ("x", parts[0].apply, np.full((12, 1), math.nan))):  # fmt: skip
+        expect_rejected(argument, call, wrong)
     expect_rejected("updates", merged_rank, [])
     expect_rejected("updates", merged_rank, [LowRank(np.ones((2, 1)), np.ones((1, 2))), parts[0]])
     return Figure("gap of the truncation loss to the tail", float(gap / total.norm("spectral")), "relative")

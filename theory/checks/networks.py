@@ -683,6 +683,9 @@ def _transformer_rejects(frozen: TransformerWeights, target: TransformerWeights)
     outside = _with(wanted, 0, W2=low, b2=np.array([1.0, 1.0]))
     expect_rejected("target.blocks[0].b2", transformer_adapters, twice, outside, 2)
     transformer_adapters(twice, _with(wanted, 0, W2=low, b2=np.array([1.0, 0.0])), 2)  # in the range: accepted
+    none = np.zeros(2)  # no bias at all is in every range, and no input is a ball of radius 0
+    transformer_adapters(twice, _with(_with(wanted, 0, W2=low, b2=none), 1, b2=none), 2)
+    expect(relu_error_bound([(eye, none)], [(low, none)], 0, 0.0) == 0.0, "a ball of radius 0")
     # the edges of what counts as zero, 4 eps 2 beside a largest singular value of 1, and of a bias that sticks out
     for times, counted in ((0.5, False), (2.0, True)):
         edge = np.diag([1.0, times * 8 * EPS])
