@@ -15,7 +15,7 @@ import pytest
 
 import empirical.experiments
 from empirical.__main__ import main
-from empirical.engine import catalogue, declaration
+from empirical.engine import catalogue, declaration, sealed
 from empirical.engine.experiment import Experiment, Kind
 from empirical.engine.intervals import Alternative
 from empirical.engine.predictions import Measure, Predictions, measure
@@ -410,3 +410,20 @@ def test_a_second_attempt_seals_beside_the_first_and_a_changed_value_fails_the_c
     assert {p.name: p.read_bytes() for p in (folder / "sealed").iterdir()}.items() > first.items()
     assert len(list((folder / "sealed").glob("*.2.json"))) == 4
     assert judge(toy, "--experiment", "toy").returncode == 0
+
+
+def test_what_was_sealed_on_another_machine_is_written_by_the_driver(tmp_path: Path) -> None:
+    record = tmp_path / "toy" / "cpu" / f"{'0' * 16}.json"
+    with sealed.sealing(sealed.sealed_path(record)) as there:  # no such results folder on that machine
+        assert sealed.seal("law", {"placed": 0.25}) == {"placed": 0.25}
+    assert not (tmp_path / "toy").exists()
+    mark = sealed.secure(record, there.text)
+    assert mark == short_hash(there.text)
+    assert sealed.secure(record, there.text) == mark, "once"
+    assert [p.name for p in (tmp_path / "toy" / "cpu" / "sealed").iterdir()] == [record.name]
+    assert sealed.find(record, mark) == there.text
+    assert sealed.secure(record, "") is None
+    sealed.check(there.text, {"law": {"placed": 0.25}}, "metrics")
+    for metrics in ({}, {"law": {"placed": 0.26}}, {"law": 3}):
+        with pytest.raises(ValueError, match="expected law as it was sealed"):
+            sealed.check(there.text, metrics, "metrics")
