@@ -190,6 +190,8 @@ def _result(run: Run, rest: str) -> Phrase:
         raise UnknownKey(f"{run.experiment}.{rest}: expected count[.kind].holds|violated|undecided|all")
     if head == "tally":  # tally.<prefixes>
         return words.subset(rows_like(run, tail))
+    if head == "methods":  # methods.<prefixes>: for which methods the rows hold
+        return words.methods(rows_like(run, tail))
     if head == "setting":  # setting.<kind of cell>.<name>...
         selector, *path = _split(tail)
         return joined(dict.fromkeys(words.setting(dig(r["cell"], path)) for r in select(run, selector)))

@@ -14,6 +14,7 @@ from typing import Any
 from empirical.engine import judge
 from empirical.engine.judge import Row
 from empirical.engine.predictions import INFORMATIVE
+from empirical.engine.show import SAID
 
 #: text, a number, or a sequence of phrases that are set one after the other; None is a dash
 Phrase = Any
@@ -193,6 +194,12 @@ def tally(rows: Sequence[Row]) -> Phrase:
     if undeclared:
         parts.append((undeclared, " not declared before the run and not counted"))
     return joined(parts, "; ") if parts else "theorems about the very numbers and controls alone"
+
+
+def methods(rows: Sequence[Row]) -> Phrase:
+    """One clause: for which methods a sentence holds that the rows say of one method each."""
+    found = judge.by_method(rows).items()
+    return joined([(SAID[v], " ", joined(map(Code, names))) for v, names in found if names], "; ")
 
 
 def subset(rows: Sequence[Row]) -> Phrase:

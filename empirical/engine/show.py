@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+#: of a sentence about methods, before their names
+SAID = {"holds": "holds for", "violated": "is violated by", "undecided": "is undecided for"}
+
+
 def new_console() -> Console:
     """A console as wide as the terminal, or as a page."""
     from rich.console import Console
@@ -68,6 +72,13 @@ def print_rows(console: Console, rows: Sequence[Row]) -> None:
     ):
         if chosen:
             console.print(_table(title, chosen))
+    families: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        if row["about"]:
+            families.setdefault((row["experiment"], row["family"]), []).append(row)
+    for (experiment, family), of in families.items():
+        if len(of) > 1:
+            teller(console)(f"{experiment}, {family}: {verdicts_by_method(of)}")
     console.print(tally_line(rows))
 
 
@@ -118,5 +129,4 @@ def tally_line(rows: Sequence[Row]) -> str:
 
 def verdicts_by_method(rows: Sequence[Row]) -> str:
     """For which methods a sentence holds, of rows that each say it of one method."""
-    words = {"holds": "holds for", "violated": "is violated by", "undecided": "is undecided for"}
-    return "; ".join(f"{words[v]} {', '.join(methods)}" for v, methods in by_method(rows).items() if methods)
+    return "; ".join(f"{SAID[v]} {', '.join(methods)}" for v, methods in by_method(rows).items() if methods)

@@ -11,6 +11,7 @@ from empirical.engine.judge import ERROR, Observed, as_row, by_method, judge, ob
 from empirical.engine.predictions import Measure, Prediction, Predictions, address, measure, rate
 from empirical.engine.records import Record
 from empirical.engine.settings import Cell, Count, Table
+from empirical.engine.show import verdicts_by_method
 from theory.numerics import stream
 
 UNREAD = Measure("unread", lambda world: None)
@@ -142,6 +143,7 @@ def test_one_method_that_breaks_the_rule_is_not_diluted_by_those_that_keep_it() 
     assert judge(seen)[-1].verdict == "violated"
     rows = [as_row(s, v, "coverage", None, []) for s, v in zip(seen, judge(seen), strict=True)]
     assert by_method(rows)["violated"] == ["half"]
+    assert verdicts_by_method([rows[0], rows[-1]]) == "holds for m0; is violated by half"
     pooled = [Count.total(s.outcomes[i] for s in seen) for i in range(10)]  # type: ignore[misc]
     assert fit(pooled).best < 0.126, "the mean over methods would have said that none does"
 
