@@ -429,7 +429,8 @@ def additive_threshold(
 
     Returns:
         the smallest t with ``C(n, k) h_k / C(t, k) <= level`` for some k <= t (Markov's inequality for the moment of
-        order k) or, for uniform tables, ``C(n + m - 1, n) P[Bin(n, 1/m) >= t] <= level``; n + 1 if there is none.
+        order k) or, for uniform tables, ``C(n + m - 1, n) P[Bin(n, 1/m) >= t] <= level`` or ``1 - N_t / m^n <= level``
+        (the lightest orders, see :func:`_lightest`: of use at levels above one half only); n + 1 if there is none.
 
     Raises:
         ValueError: as :func:`additive_ceiling`, or level outside (0, 1).
@@ -453,7 +454,20 @@ def additive_threshold(
         k = np.arange(t + 1)
         reached = bool((factorial[t] - factorial[k] - factorial[t - k] >= wanted[k]).any())
         low, high = (low, t) if reached else (t, high)
+    # N_t <= C(n + m - 1, n), so that sizes at which the lightest orders say nothing need not be counted
+    if law is None and not distinct and moments[bridges] >= math.log1p(-chance) - EPS * bridges:
+        return next((t for t in range(1, high) if _lightest(bridges, values, t) <= Fraction(chance)), high)
     return high
+
+
+def _lightest(n: int, m: int, t: int) -> Fraction:
+    """``1 - N_t / m^n``, N_t the multisets of n of m values none of which occurs t times or more.
+
+    The lightest order of each is a table with fewer than t right bridges: two right answers that differ would make the
+    order heavier than its exchange. N_t by inclusion and exclusion over the values that occur t times.
+    """
+    multisets = (math.comb(m, j) * math.comb(n - j * t + m - 1, n - j * t) for j in range(min(m, n // t) + 1))
+    return 1 - Fraction(sum((-1) ** j * number for j, number in enumerate(multisets)), m**n)
 
 
 #: more bridges get the ceiling of this many, more values that of so many: it falls with both

@@ -20,6 +20,7 @@ from theory.additive import (
     additive_optimum,
     additive_patterns,
     additive_score,
+    additive_threshold,
     composed_share,
     extremal_first,
     extremal_second,
@@ -280,7 +281,12 @@ def test_moments_of_other_tables(n: int, m: int) -> None:
 def test_lightest_orders(n: int, m: int) -> None:
     multisets = list(combinations_with_replacement(range(m), n))
     most = 0
+    for t in range(1, n + 1):  # what the code makes of it: t or more with probability at most 1 - N_t / m^n
+        level = 1 - Fraction(sum(max(Counter(values).values()) < t for values in multisets), m**n)
+        assert not 0 < level < 1 or additive_threshold(n, m, float(level) + EPS) <= t
+    certain = {level: additive_threshold(n, m, level) for level in (0.3, 0.5, 0.7, 0.8, 0.9, 0.93, 0.99)}
     for _, right in additive_merges(n, m):
+        assert all(sum(k >= t for k in right.values()) <= level * m**n for level, t in certain.items())
         for t in range(n + 1):
             light = sum(max(Counter(values).values()) <= t for values in multisets)
             assert sum(found > t for found in right.values()) + light <= m**n
