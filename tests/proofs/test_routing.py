@@ -47,13 +47,6 @@ def test_blind_answers(n: int, m: int) -> None:
         assert bridge_blind_ceiling(n, m) > 1 / m + 1e-3
 
 
-@pytest.mark.theorem("blind_to_bridge")
-def test_blind_to_bridge_over_every_answer() -> None:
-    truths = tables(2, 2)
-    for answers in product(range(2), repeat=len(truths)):
-        assert sum(z == q[y] for z, q in zip(answers, truths, strict=True) for y in range(2)) <= loads(2, 2)
-
-
 @pytest.mark.theorem("hard_routing", "hard_routing_router", "hard_routing_strict", "hard_routing_accuracy")
 @pytest.mark.parametrize(("n", "m"), SIZES)
 def test_oracle_ceiling_is_the_right_side(n: int, m: int) -> None:

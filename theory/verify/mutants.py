@@ -35,8 +35,8 @@ from theory.claims import Claim, RegistryError, resolve
 from theory.provenance import commit
 from theory.verify.mutations import changed, leaves, operations_for, replaced, sites
 
-#: a mutant that takes this much more processor time than the unchanged checks is killed: it did not end as they do
-PATIENCE_SECONDS = 10.0
+#: a mutant with which a check takes so much more processor time than without, and five times its own, is killed
+PATIENCE_SECONDS = 5.0
 #: a mutant that asks for more memory than this beyond what is there is killed
 MEMORY = 2 << 30
 EQUIVALENT = Path(__file__).with_name("equivalent.toml")
@@ -56,8 +56,8 @@ class Mutant:
     kind: str
     claims: tuple[str, ...]
     checks: tuple[str, ...]
-    #: seconds of processor time after which it counts as one that does not end
-    limit: float = PATIENCE_SECONDS
+    #: seconds of processor time, check by check, after which it counts as one that does not end
+    limits: tuple[float, ...] = ()
     #: of a value: (path into the returned value, operation); of the code: (index of the site,)
     site: tuple[Any, ...] = ()
 
@@ -239,8 +239,10 @@ def find(claims: Mapping[str, Claim], jobs: int | None = None) -> list[Mutant]:
                     what = "no check reaches it"
                     mutants.append(Mutant(module.__name__, name, line, what, "unseen", tuple(owners), ()))
                 continue
-            make = functools.partial(Mutant, module.__name__, name, claims=tuple(owners), checks=tuple(judges),
-                                     limit=PATIENCE_SECONDS + 5.0 * sum(known.seconds[r] for r in judges))  # fmt: skip
+            limits = tuple(PATIENCE_SECONDS + 5.0 * known.seconds[r] for r in judges)
+            make = functools.partial(
+                Mutant, module.__name__, name, claims=tuple(owners), checks=tuple(judges), limits=limits
+            )
             if place in users and not known.returned[place]:
                 mutants.append(make(line=line, what="returns nothing that a check looks at", kind="unseen"))
             for path, operations in sorted(known.returned.get(place, {}).items(), key=str):
@@ -294,8 +296,8 @@ def _live(mutant: Mutant, outcome: Any) -> None:
         return
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(mutant.limit), -1))
-    for reference in mutant.checks:
+    for reference, limit in zip(mutant.checks, mutant.limits, strict=True):
+        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time() + limit), -1))
         try:
             resolve(reference)()
         except BaseException:
