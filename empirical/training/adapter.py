@@ -155,19 +155,29 @@ def answer_loss(model: Any, group: Sequence[Batch]) -> torch.Tensor:
     return nn.functional.cross_entropy(logits, answers)
 
 
+def adamw(parameters: Sequence[nn.Parameter], schedule: Schedule) -> torch.optim.Optimizer:
+    """The optimiser of everything that is trained here, unless another is named."""
+    return torch.optim.AdamW(parameters, **schedule.adamw(), fused=True)
+
+
+#: parameters, schedule -> their optimiser
+Optimizer = Callable[[Sequence[nn.Parameter], Schedule], torch.optim.Optimizer]
+
+
 def descend(
     parameters: Sequence[nn.Parameter],
     loss_of: Callable[[list[Batch]], torch.Tensor],
     data: Iterator[list[Batch]],
     schedule: Schedule,
     config: Any,
+    optimizer_of: Optimizer = adamw,
 ) -> list[float]:
     """Run the schedule on `parameters`; the losses, one per step.
 
     Raises:
         TrainingDiverged: a loss was not finite (looked at every 25 steps and at the end).
     """
-    optimizer = torch.optim.AdamW(parameters, **schedule.adamw(), fused=True)
+    optimizer = optimizer_of(parameters, schedule)
     losses: list[torch.Tensor] = []
     for step in range(schedule.steps):
         for group in optimizer.param_groups:
@@ -281,7 +291,12 @@ class _Answers(nn.Module):
 
 
 def train_everything(
-    base: Any, parts: Sequence[Part], schedule: Schedule, seed: int, modules: Sequence[str] | None = None
+    base: Any,
+    parts: Sequence[Part],
+    schedule: Schedule,
+    seed: int,
+    modules: Sequence[str] | None = None,
+    optimizer_of: Optimizer = adamw,
 ) -> Trained:
     """Full fine-tuning on a copy; the changes of all weight matrices and norms, or of these modules, as dense updates.
 
@@ -293,7 +308,7 @@ def train_everything(
         tuned.get_submodule(name).requires_grad_(True)
     parameters = [p for p in tuned.parameters() if p.requires_grad]
     data = batches(parts, schedule.batch, stream(seed, "train", "everything"))
-    losses = descend(parameters, lambda g: answer_loss(tuned, g), data, schedule, asdict(schedule))
+    losses = descend(parameters, lambda g: answer_loss(tuned, g), data, schedule, asdict(schedule), optimizer_of)
     before = dict(base.named_parameters())  # a tied matrix is listed once, under its first name
     updates: dict[str, Update] = {}
     for key, after in tuned.named_parameters():

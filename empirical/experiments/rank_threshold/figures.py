@@ -26,7 +26,7 @@ from empirical.engine.drawing import (
     verdict_suffix,
     world_mark,
 )
-from empirical.experiments.rank_threshold.run import ANSWERS, MEMORY, SQUARED, code_rank, spectrum
+from empirical.experiments.rank_threshold.run import ANSWERS, LAW, MEMORY, SQUARED, code_rank, spectrum
 from theory.approximation import floor_error
 
 
@@ -110,18 +110,16 @@ def margin_figure(records: Records, rows: Rows) -> Figure | None:
     panel_title(middle, f"Argmax needs far less{verdict_suffix(rows, 'argmax')}")
     sizes = sorted({r.cell.d for r in memory})
     for d in sizes:
-        cloud(right, d, [r.metrics.ratio for r in memory if r.cell.d == d], BLUE)
-    law = memory[0].cell.law
-    right.axhline(law, color="black", lw=1.4, gid="law")
-    margin = [row["margin"] for row in rows if row["id"] == "law"]
-    if margin:
-        right.axhspan(law - margin[0], law + margin[0], color="black", alpha=0.1, lw=0)
+        mine = [r.metrics for r in memory if r.cell.d == d]
+        cloud(right, d, [m.ratio for m in mine], BLUE)
+        cloud(right, d, [m.finite for m in mine], GREEN, marker="^")
+    right.axhline(LAW, color="black", lw=1.4, gid="law")
     right.set_xscale("log", base=2)
     right.set_xticks(sizes, [str(d) for d in sizes])
     right.minorticks_off()
     highest = max(r.metrics.ratio for r in memory)
-    right.set(ylim=(0, max(1.0, 1.1 * highest)), xlabel="width d of the memory", ylabel="p log p / d²")
-    panel_title(right, f"Memory law {law:g}{verdict_suffix(rows, 'law')}")
+    right.set(ylim=(0, max(1.0, 1.1 * highest)), xlabel="width d of the memory", ylabel="p log p / d²  (▴ finite p)")
+    panel_title(right, f"Memory law {LAW:g}{verdict_suffix(rows, 'law')}")
     handles = [mean_mark("1 − rms change of the rivals", BLUE, "s"),
                mean_mark("least lead over the best rival", GREEN, "^"),
                mean_mark("measured", BLUE), world_mark(), line_mark("predicted")]  # fmt: skip

@@ -24,9 +24,9 @@ from empirical.engine.drawing import (
     tally_suffix,
     world_mark,
 )
-from empirical.experiments.update_spectrum.predictions import Worlds, mean
+from empirical.experiments.update_spectrum.predictions import mean, saturation
 from empirical.experiments.update_spectrum.tables import LinearCell
-from theory.approximation import decay_spectrum, saturation_point
+from theory.approximation import decay_spectrum
 
 #: at most this many singular values are drawn
 SHOWN = 32
@@ -63,13 +63,14 @@ def _ranks(axis: Axes, name: str, worlds: Records, rows: Rows) -> None:
         found = [r.metrics.conditions[condition] for r in worlds]
         cloud(axis, x, [mean(f.r95) for f in found], BLUE, 0.3)
         cloud(axis, x, [mean(f.gradient) for f in found], PURPLE, 0.3, "^")
-    said = Worlds(cell, [r.metrics for r in worlds])
-    point = saturation_point(said.answers(), said.width())
+    point = saturation(cell)
     axis.plot(range(len(sizes)), [min(n, point) for n in sizes], "k-", gid="saturation")
     labels = [c.replace("_", " ") for c in conditions]
     axis.set_xticks(range(len(conditions)), labels, rotation=60, ha="right", rotation_mode="anchor", fontsize=7)
     axis.set(ylabel="95 % rank (mean over matrices)", ylim=(0, None))
-    prefixes = tuple(f"{name}.{p}" for p in ("grows.", "saturates.", "within", "style."))
+    prefixes = tuple(
+        f"{name}.{p}" for p in ("saturates", "within", "shuffled.", "alike.", "turned.", "optimiser.", "path.")
+    )
     judged = [row["verdict"] for row in rows if row["id"].startswith(prefixes)]
     panel_title(axis, f"{name}: r95{tally_suffix(judged)}")
 
@@ -105,7 +106,7 @@ def _tasks(axis: Axes, name: str, worlds: Records, rows: Rows) -> None:
     rank_axis(axis, cell.cuts)
     axis.set_xlabel("rank r of the cut or of LoRA")
     share_axis(axis)
-    prefixes = tuple(f"{name}.{p}" for p in ("cut.", "lora", "needed."))
+    prefixes = tuple(f"{name}.{p}" for p in ("cut.", "lora.", "needed"))
     judged = [row["verdict"] for row in rows if row["id"].startswith(prefixes)]
     panel_title(axis, f"left at rank r{tally_suffix(judged)}")
 

@@ -1,23 +1,20 @@
-"""What `update_spectrum` predicts: claims, kinds and margins, each entry beside the figure that decides it."""
+"""What `update_spectrum` predicts: claims, kinds and margins, each with the outcome that would refute it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
-from typing import Any
+from collections.abc import Callable, Mapping
 
-from empirical.engine.eager import Predictions
-from empirical.engine.judge import Observed
-from empirical.engine.records import Record
+from empirical.engine.intervals import Alternative
+from empirical.engine.predictions import Measure, Predictions, measure
 from empirical.experiments.update_spectrum.tables import (
     Cut,
-    LinearCell,
+    Group,
     LinearSettings,
     Memory,
-    ScratchCell,
+    Pretrained,
+    Scratch,
     Settings,
     Study,
-    StudyCell,
 )
 from theory.approximation import saturation_point
 
@@ -25,14 +22,12 @@ from theory.approximation import saturation_point
 CONTROLS = {"base_scratch": 0.95, "base_pretrained": 0.9, "learnt": 0.9, "spoken": 0.8}
 #: an update that answers at least this share still has its task
 KEPT = 0.9
-#: r95 at the largest number of facts over r95 at the one before is 1 up to this: four times the facts, no more rank
-SATURATED = 0.25
-#: r95 of one random table over that of another is 1 up to this
-ALIKE = 0.15
+#: ratios of r95 are "alike" within this of 1
+ALIKE = 0.2
 CLAIM = "spectral_concentration"
 
 
-def mean(values: Sequence[float]) -> float:
+def mean(values: tuple[int, ...]) -> float:
     """Arithmetic mean."""
     return sum(values) / len(values)
 
@@ -44,148 +39,186 @@ def needed_rank(cuts: Mapping[str, Cut]) -> int:
     return min(kept, default=2 * ranks[-1])
 
 
-def predictions(settings: Settings, records: Sequence[Record[Any, Any]]) -> list[Observed]:
-    """What was said, and what the worlds showed: the linear memory, then group by group."""
-    linear = [r.metrics for r in records if isinstance(r.cell, LinearCell)]
-    found: list[Observed] = _linear(settings.linear, linear) if linear else []
+def saturation(tuning: Scratch | Pretrained) -> int:
+    """The rank up to which updates grow with the number of facts: distinct answers, or the smaller side."""
+    from empirical.tasks.styles import OBJECTS
+
+    return saturation_point(tuning.bridges, tuning.width) if isinstance(tuning, Scratch) else len(OBJECTS)
+
+
+def declare(settings: Settings) -> Predictions:
+    """The linear memory, then group by group."""
+    said = Predictions()
+    _linear(said, settings.linear)
     for group in settings.groups:
-        mine = [r for r in records if r.cell.group == group.name]
-        if mine:
-            found += Worlds(mine[0].cell, [r.metrics for r in mine]).said
-    return found
-
-
-def _linear(settings: LinearSettings, worlds: Sequence[Memory]) -> Predictions:
-    """One matrix: closed forms, exactly; r95 of its updates by number of facts."""
-    said = Predictions("linear", words="one matrix")
-    rounding = max(w.rounding for w in worlds)
-    each = [w.facts[n] for w in worlds for n in settings.facts]
-    cut = [w.cuts[r] for w in worlds for r in settings.ranks]
-    points = [float(saturation_point(f.distinct, settings.width)) for f in each]
-    says = "the least-norm edit has rank min(distinct answers, width)"
-    said.exact("rank", "fact_rank", says, of=[float(f.rank) for f in each], equal=points)
-    ones = [float(rank) for w in worlds for rank in (w.style.rank, w.style.r95)]
-    said.exact("style", CLAIM, "a shift that all facts share has rank 1", of=ones, equal=1.0)
-    floors = [c.floor for c in cut]
-    says = "the cut update leaves at least the floor of squared error"
-    said.exact("floor", "eckart_young", says, of=[c.cut for c in cut], at_least=floors, within=rounding)
-    says = "some update of rank r leaves exactly the floor"
-    said.exact("attained", "eckart_young", says, of=[c.written for c in cut], equal=floors, within=rounding)
-    by_size = {n: [float(w.facts[n].r95) for w in worlds] for n in settings.facts}
-    _growth(said, by_size, saturation_point(settings.answers, settings.width))
+        Worlds(said, group, settings.tuning(group)).declare()
     return said
 
 
-def _growth(said: Predictions, by_size: Mapping[int, Sequence[float]], point: int) -> None:
-    """r95 against the number of facts: grows up to the saturation point, not beyond it, and stays within it."""
-    sizes = sorted(by_size)
-    for a, b in pairwise(sizes):
-        pairs = list(zip(by_size[a], by_size[b], strict=True))
-        if b <= point:
-            gaps = [y - x for x, y in pairs]
-            said.hypothesis(f"grows.{b}", CLAIM, f"r95 at {b} facts above that at {a}", of=gaps, above=0.0)
-        elif a >= point:
-            says = f"r95 at {b} facts over that at {a}, both beyond {point}"
-            said.hypothesis(f"saturates.{b}", CLAIM, says, of=[y / x for x, y in pairs], equal=1.0, within=SATURATED)
-    says = f"r95 at {sizes[-1]} facts at most min(answers, width)"
-    said.hypothesis("within", CLAIM, says, of=by_size[sizes[-1]], at_most=float(point))
+def _linear(said: Predictions, settings: LinearSettings) -> None:
+    """One matrix: closed forms, exactly."""
+    said.group = said.prefix = "linear"
+    said.words = "one matrix"
+    width = settings.width
+
+    def of(name: str, read: Callable[[Memory], float]) -> Measure:
+        return measure(Memory, f"linear: {name}", read)
+
+    def beyond(w: Memory) -> float:
+        return max(abs(f.rank - saturation_point(f.distinct, width)) for f in w.facts.values())
+
+    most = of("rank against min(distinct answers, width), the largest difference", beyond)
+    said.exact("rank", "fact_rank", "the least-norm edit has rank min(distinct answers, width)", of=most, equal=0.0)
+    ones = of("rank and r95 of a shared shift, the larger", lambda w: float(max(w.style.rank, w.style.r95)))
+    said.exact("style", CLAIM, "a shift that all facts share has rank 1", of=ones, equal=1.0)
+    below = of("cut minus floor and its rounding, the least", lambda w: min(c.cut - c.floor for c in w.cuts.values())
+               + w.rounding)  # fmt: skip
+    said.exact("floor", "eckart_young", "the cut update leaves at least the floor", of=below, at_least=0.0)
+    apart = of("written minus floor less rounding, the largest",
+               lambda w: max(abs(c.written - c.floor) for c in w.cuts.values()) - w.rounding)  # fmt: skip
+    said.exact("attained", "eckart_young", "some update of rank r leaves exactly the floor", of=apart, at_most=0.0)
 
 
 class Worlds:
-    """The predictions of one group of worlds, `said`. r95 of an update is the mean over its matrices."""
+    """The predictions of one group of worlds. r95 of an update is the mean over its matrices."""
 
-    def __init__(self, cell: StudyCell, worlds: Sequence[Study]) -> None:
-        self.cell, self.worlds = cell, worlds
-        self.facts, self.style = f"facts_{cell.compare}", cell.styles[0]
-        self.said = Predictions(cell.group, words=cell.group)
+    def __init__(self, said: Predictions, group: Group, tuning: Scratch | Pretrained) -> None:
+        self.said, self.tuning, self.kind = said, tuning, group.kind
+        said.group = said.prefix = said.words = group.name
+        self.facts, self.style = f"facts_{tuning.compare}", tuning.styles[0]
+
+    def declare(self) -> None:
+        """All of them."""
         self.controls()
-        sizes = {n: self.ranks(f"facts_{n}") for n in cell.facts}
-        _growth(self.said, sizes, saturation_point(self.answers(), self.width()))
+        self.size()
         self.styles()
+        self.optimisers()
         self.cuts()
 
-    def ranks(self, condition: str) -> list[float]:
-        """Mean over matrices of the 95 % rank of the update, per world."""
-        return [mean(w.conditions[condition].r95) for w in self.worlds]
+    # ------------------------------------------------------------ what is read
 
-    def answers(self) -> int:
-        """Number of distinct answers to draw facts from."""
-        from empirical.tasks.styles import OBJECTS
+    def of(self, name: str, read: Callable[[Study], float]) -> Measure:
+        """A number of every world; ranks are whole and their means over matrices move by hundredths."""
+        return measure(Study, name, read, step=0.01)
 
-        return self.cell.bridges if isinstance(self.cell, ScratchCell) else len(OBJECTS)
+    def ratio(self, above: str, below: str) -> Measure:
+        """r95 of one condition over that of another."""
+        return self.of(f"r95 of {above} over r95 of {below}",
+                       lambda w: mean(w.conditions[above].r95) / mean(w.conditions[below].r95))  # fmt: skip
 
-    def width(self) -> int:
-        """Smaller side of the matrices, up to which ranks can grow; the largest that a world shows."""
-        return self.cell.width if isinstance(self.cell, ScratchCell) else self.answers()
+    def turned(self, condition: str) -> Measure:
+        """r95 of an update over that of its mean gradient at the base."""
+        name = f"r95 of {condition} over that of its mean gradient"
+        return self.of(name, lambda w: mean(w.conditions[condition].r95) / mean(w.conditions[condition].gradient))
+
+    # ------------------------------------------------------------ the predictions
 
     def controls(self) -> None:
         """Without these the spectra are of something that was not learnt."""
-        say, worlds = self.said.control, self.worlds
-        known = [w.base.right for w in worlds]
-        say("base", CLAIM, "the base knows the plain answers", of=known, at_least=CONTROLS[f"base_{self.cell.kind}"])
-        for n in self.cell.facts:
-            counts = [w.conditions[f"facts_{n}"].asked.right for w in worlds]
-            say(f"learnt.{n}", CLAIM, f"{n} facts are learnt", of=counts, at_least=CONTROLS["learnt"])
-        for style in self.cell.styles:
-            counts = [w.conditions[style].asked.right for w in worlds]
+        say, kind = self.said.control, self.kind
+        base = measure(Study, "base, plain answers", lambda w: w.base.right)
+        say("base", CLAIM, "the base knows the plain answers", of=base, at_least=CONTROLS[f"base_{kind}"])
+        for n in self.tuning.facts:
+            right = measure(Study, f"facts_{n}, right", lambda w, n=n: w.conditions[f"facts_{n}"].asked.right)  # type: ignore[misc]
+            say(f"learnt.{n}", CLAIM, f"{n} facts are learnt", of=right, at_least=CONTROLS["learnt"])
+        for style in self.tuning.styles:
+            right = measure(Study, f"{style}, right", lambda w, style=style: w.conditions[style].asked.right)  # type: ignore[misc]
             says = f"{style}: other prompts are answered in the style too"
-            say(f"spoken.{style}", CLAIM, says, of=counts, at_least=CONTROLS["spoken"])
-        ratios = [x / y for x, y in zip(self.ranks("facts_shuffled"), self.ranks(self.facts), strict=True)]
-        says = f"{self.cell.compare} facts with shuffled answers have the r95 of the facts"
-        say("shuffled.facts", CLAIM, says, of=ratios, equal=1.0, within=ALIKE)
+            say(f"spoken.{style}", CLAIM, says, of=right, at_least=CONTROLS["spoken"])
+
+    def size(self) -> None:
+        """r95 against the number of facts: it stays within min(answers, width), and so stops growing."""
+        point, sizes, family = saturation(self.tuning), self.tuning.facts, f"{self.said.group}, size"
+        whole = Alternative("every direction there is", 1.3 * point, deviation=0.1 * point)
+        r95 = self.of(f"r95 of facts_{sizes[-1]}", lambda w: mean(w.conditions[f"facts_{sizes[-1]}"].r95))
+        says = f"r95 at {sizes[-1]} facts at most min(answers, width)"
+        self.said.hypothesis("within", CLAIM, says, of=r95, at_most=float(point), unless=whole, family=family)
+        known = Alternative("facts with answers of sense need less", 0.6, deviation=0.07)
+        says = f"{self.tuning.compare} facts with shuffled answers have the r95 of the facts"
+        self.said.hypothesis("shuffled.facts", CLAIM, says, of=self.ratio("facts_shuffled", self.facts), equal=1.0,
+                             within=ALIKE, unless=known, family=family)  # fmt: skip
+        if sizes[-2] >= point:
+            on = Alternative("it goes on growing as up to there", 1.6, deviation=0.15)
+            says = f"r95 at {sizes[-1]} facts over that at {sizes[-2]}, both beyond {point}"
+            self.said.hypothesis("saturates", CLAIM, says, of=self.ratio(f"facts_{sizes[-1]}", f"facts_{sizes[-2]}"),
+                                 at_most=1.3, unless=on, family=family)  # fmt: skip
 
     def styles(self) -> None:
-        """A style is less spread than as many facts, than its own gradient at the base, than its shuffled control."""
-        facts, first, say = self.facts, self.style, self.said.hypothesis
+        """r95 does not tell a style from facts: the spectrum says how an update was made, not what its task needs."""
+        family = f"{self.said.group}, r95 of styles"
+        for style in self.tuning.styles:
+            less = Alternative("a style is concentrated: two thirds of the facts' rank", 0.65, deviation=0.06)
+            says = f"{style}: r95 like that of {self.facts}"
+            self.said.hypothesis(f"alike.{style}", CLAIM, says, of=self.ratio(style, self.facts), equal=1.0,
+                                 within=ALIKE, unless=less, family=family, about=style)  # fmt: skip
+        family = f"{self.said.group}, r95 of gradients"
+        for name in (self.facts, *self.tuning.styles):
+            same = Alternative("the update is as concentrated as its gradient", 1.2, deviation=0.2)
+            says = f"{name}: r95 of the update at least twice that of its mean gradient at the base"
+            self.said.hypothesis(f"turned.{name}", CLAIM, says, of=self.turned(name), at_least=2.0, unless=same,
+                                 family=family, about=name)  # fmt: skip
 
-        def gaps(style: str, other: Sequence[float]) -> list[float]:
-            return [y - x for x, y in zip(self.ranks(style), other, strict=True)]
-
-        for style in self.cell.styles:
-            below = gaps(style, self.ranks(facts))
-            say(f"style.{style}.facts", CLAIM, f"r95 of {style} below that of {facts}", of=below, above=0.0)
-            below = gaps(style, [mean(w.conditions[style].gradient) for w in self.worlds])
-            says = f"r95 of {style} below that of its mean gradient"
-            say(f"style.{style}.gradient", CLAIM, says, of=below, above=0.0)
-        below = gaps(first, self.ranks(f"{first}_shuffled"))
-        says = f"r95 of {first} below that of the same with shuffled answers"
-        say("shuffled.style", CLAIM, says, of=below, above=0.0)
-        for name, against in (("facts", facts), ("shuffled", f"{first}_shuffled")):
-            below = [float(needed_rank(w.cuts[against]) - needed_rank(w.cuts[first])) for w in self.worlds]
-            says = f"{first} survives being cut to a lower rank than {against}"
-            say(f"needed.{name}", CLAIM, says, of=below, above=0.0)
+    def optimisers(self) -> None:
+        """What of the rank is AdamW's doing: its scale for every coordinate adds to it and is not all of it."""
+        for optimiser in self.tuning.others:
+            for name in (self.facts, self.style):
+                family = f"{self.said.group}, AdamW against others"
+                none = Alternative("the optimiser makes no difference", 1.0, deviation=0.04)
+                more = self.of(f"r95 of {name} over that by {optimiser}", lambda w, o=optimiser, n=name:
+                               mean(w.conditions[n].r95) / mean(w.others[o][n].r95))  # type: ignore[misc] # fmt: skip
+                says = f"{name}: AdamW's r95 at least 1.1 times that by {optimiser}"
+                self.said.hypothesis(f"optimiser.{optimiser}.{name}", CLAIM, says, of=more, at_least=1.1,
+                                     unless=none, family=family, about=optimiser)  # fmt: skip
+                family = f"{self.said.group}, others against gradients"
+                all_ = Alternative("without it the update is as its gradient", 1.1, deviation=0.15)
+                left = self.of(f"r95 of {name} by {optimiser} over that of its mean gradient", lambda w, o=optimiser,
+                               n=name: mean(w.others[o][n].r95) / mean(w.conditions[n].gradient))  # type: ignore[misc] # fmt: skip
+                says = f"{name}: r95 by {optimiser} still at least 1.5 times that of the mean gradient"
+                self.said.hypothesis(f"path.{optimiser}.{name}", CLAIM, says, of=left, at_least=1.5, unless=all_,
+                                     family=family, about=optimiser)  # fmt: skip
 
     def cuts(self) -> None:
-        """Cut to its r95 an update keeps its task; LoRA does at least as well as the cut, at any rank."""
-        both = (self.facts, self.style)
-        for name in both:
-            counts = [w.cuts[name]["r95"].asked.right for w in self.worlds]
+        """What the tasks need: the rank to which the update can be cut, and that of LoRA."""
+        say, group = self.said.hypothesis, self.said.group
+        questions = {self.facts: self.tuning.compare, self.style: self.tuning.held}
+
+        def cut(name: str, key: str) -> Measure:
+            return measure(Study, f"{name} cut to {key}, right", lambda w: w.cuts[name][key].asked.right)
+
+        def lora(name: str, rank: int) -> Measure:
+            return measure(Study, f"{name} by LoRA of rank {rank}, right", lambda w: w.lora[name][rank].asked.right)
+
+        for name, asked in questions.items():
+            fewer = Alternative("a fifth of the task is in the 5 % that are cut", 0.75, 0.06, asked)
             says = f"{name}: cut to its 95 % ranks, the update keeps its task"
-            self.said.hypothesis(f"cut.{name}", CLAIM, says, of=counts, at_least=KEPT)
-        for name in both:
-            for r in self.cell.ranks:
-                self.lora(name, r)
-        below = self.below()
-        if below is not None:
-            counts = [w.lora[self.facts][below].asked.right for w in self.worlds]
-            says = f"LoRA of rank {below}, below half the r95 of the full update, learns the {self.facts}"
-            self.said.hypothesis("lora_below", "margin_rank", says, of=counts, at_least=KEPT)
-
-    def lora(self, name: str, r: int) -> None:
-        """LoRA of one rank beside the cut to it."""
-        runs = [w.lora[name][r] for w in self.worlds]
-        gains = [w.cuts[name][str(r)].taught.loss - run.taught.loss for w, run in zip(self.worlds, runs, strict=True)]
-        says = f"{name}: LoRA of rank {r} has a loss no higher than the full update cut to it"
-        self.said.hypothesis(f"lora.{name}.{r}", "eckart_young", says, of=gains, at_least=0.0)
-        rounding = max(run.rounding for run in runs)
-        says = f"{name}: no matrix of LoRA of rank {r} is nearer to the full update than the floor"
-        above = [run.above for run in runs]
-        self.said.exact(f"nearest.{name}.{r}", "eckart_young", says, of=above, at_least=0.0, within=rounding)
-        says = f"{name}: the cut to rank {r} is as near as the floor"
-        gap = [run.gap for run in runs]
-        self.said.exact(f"attained.{name}.{r}", "eckart_young", says, of=gap, equal=0.0, within=rounding)
-
-    def below(self) -> int | None:
-        """The largest rank of LoRA below half the r95 of the full facts update, in every world; None if none is."""
-        limit = min(self.ranks(self.facts)) / 2
-        return max((r for r in self.cell.ranks if r < limit), default=None)
+            say(f"cut.{name}", CLAIM, says, of=cut(name, "r95"), at_least=KEPT, unless=fewer, family=f"{group}, cuts")
+        more = self.of(f"rank to which {self.facts} can be cut over that of {self.style}",
+                       lambda w: needed_rank(w.cuts[self.facts]) / needed_rank(w.cuts[self.style]))  # fmt: skip
+        alike = Alternative("both are lost at the same rank", 1.0, deviation=0.12)
+        says = f"{self.style} survives being cut to a rank at least 1.5 times lower than {self.facts}"
+        say("needed", CLAIM, says, of=more, at_least=1.5, unless=alike, family=f"{group}, cuts")
+        low, high = min(self.tuning.ranks), self.tuning.low
+        half = Alternative("it learns three quarters of it", 0.75, 0.06, questions[self.style])
+        says = f"LoRA of rank {low} learns the style {self.style}"
+        say("lora.style", "margin_rank", says, of=lora(self.style, low), at_least=KEPT, unless=half,
+            family=f"{group}, LoRA")  # fmt: skip
+        if self.kind == "pretrained":
+            whole = Alternative("it learns nearly all", 0.95, 0.03, questions[self.facts])
+            says = f"LoRA of rank {low} learns at most three quarters of the {self.facts}"
+            say("lora.facts", "margin_rank", says, of=lora(self.facts, low), at_most=0.75, unless=whole,
+                family=f"{group}, LoRA")  # fmt: skip
+        half = Alternative("it learns three quarters of them", 0.75, 0.06, questions[self.facts])
+        says = f"LoRA of rank {high}, below half of the 95 % rank of the full update, learns the {self.facts}"
+        say("lora.below", "margin_rank", says, of=lora(self.facts, high), at_least=KEPT, unless=half,
+            family=f"{group}, LoRA")  # fmt: skip
+        name = "LoRA: nearest to the full update less the floor, and rounding, the least"
+        near = self.of(name, lambda w: min(r.above + r.rounding for runs in w.lora.values() for r in runs.values()))
+        says = "no matrix of LoRA is nearer to the full update than the floor of its rank"
+        self.said.exact("nearest", "eckart_young", says, of=near, at_least=0.0)
+        gap = self.of("cuts: distance from the floor less rounding, the largest",
+                      lambda w: max(r.gap - r.rounding for runs in w.lora.values() for r in runs.values()))  # fmt: skip
+        says = "the cut of the full update is as near as the floor of its rank"
+        self.said.exact("attained", "eckart_young", says, of=gap, at_most=0.0)
+        ratio = self.of(f"r95 of {self.facts} over {high}", lambda w: mean(w.conditions[self.facts].r95) / high)
+        self.said.control("lora.below.rank", "margin_rank", f"r95 of {self.facts} is above twice {high}", of=ratio,
+                          at_least=2.0)  # fmt: skip

@@ -19,8 +19,9 @@ import torch
 from torch import nn
 
 from empirical.engine.experiment import Experiment, Kind
-from empirical.engine.settings import Cell, Count, read
-from empirical.experiments.update_spectrum.predictions import predictions
+from empirical.engine.settings import Cell, Count
+from empirical.experiments.update_spectrum.optimisers import OPTIMISERS
+from empirical.experiments.update_spectrum.predictions import declare
 from empirical.experiments.update_spectrum.tables import (
     Condition,
     Cut,
@@ -32,10 +33,9 @@ from empirical.experiments.update_spectrum.tables import (
     Lora,
     Memory,
     Nearness,
-    Pretrained,
+    Other,
     PretrainedCell,
     Score,
-    Scratch,
     ScratchCell,
     Settings,
     Spectra,
@@ -90,15 +90,17 @@ def cells(settings: Settings) -> list[Cell]:
     linear = settings.linear
     grid: list[Cell] = [LinearCell.of(linear, seed=linear.first_seed + i) for i in range(linear.worlds)]
     for group in settings.groups:
-        default: Scratch | Pretrained = settings.scratch if group.kind == "scratch" else settings.pretrained
-        changed = read(type(default), default.model_dump() | (group.model_extra or {}), f"group {group.name}")
+        changed = settings.tuning(group)
         unknown = sorted(set(changed.styles) - set(STYLES))
         require(not unknown, "styles", "some of " + ", ".join(STYLES), ", ".join(unknown))
         require(len(changed.styles) > 0, "styles", "at least one style", "none")
         require(changed.compare in changed.facts, "compare", f"one of {changed.facts}", changed.compare)
         require(changed.facts == tuple(sorted(set(changed.facts))), "facts", "growing numbers", changed.facts)
+        unknown = sorted(set(changed.others) - set(OPTIMISERS))
+        require(not unknown, "others", "some of " + ", ".join(OPTIMISERS), ", ".join(unknown))
         lacking = sorted(set(changed.ranks) - set(changed.cuts))
         require(not lacking, "ranks", f"ranks among the cuts {changed.cuts}", lacking)
+        require(changed.low in changed.ranks, "low", f"one of the ranks {changed.ranks}", changed.low)
         kind = ScratchCell if group.kind == "scratch" else PretrainedCell
         grid += [kind.of(changed, group=group.name, seed=group.first_seed + i) for i in range(group.worlds)]
     return grid
@@ -106,7 +108,7 @@ def cells(settings: Settings) -> list[Cell]:
 
 def _runs(cell: StudyCell) -> int:
     """Steps times sentences of all that is trained on the base."""
-    return (len(cell.conditions) + 3 * len(cell.ranks)) * cell.steps * cell.batch
+    return (len(cell.conditions) + 2 * len(cell.others) + 3 * len(cell.ranks)) * cell.steps * cell.batch
 
 
 def _scratch_seconds(cell: ScratchCell) -> float:
@@ -269,6 +271,15 @@ def study(cell: StudyCell, base: nn.Module, modules: list[str], lessons: Lessons
         conditions[name] = Condition(**dict(spectra(updates)), gradient=ranks, **scores)
         if name in compared:
             full[name] = {module: decomposed(update) for module, update in updates.items()}
+    others: dict[str, dict[str, Other]] = {}
+    for optimiser, rate in cell.others.items():
+        others[optimiser] = {}
+        for name in compared[:2]:
+            plan, parts = Schedule(cell.steps, cell.batch, rate), [Part(lessons.train[name], 1.0)]
+            updates = train_everything(base, parts, plan, cell.seed, modules, OPTIMISERS[optimiser]).updates
+            with updated(base, updates) as model:
+                right = measure(model, asked[name])
+            others[optimiser][name] = Other(r95=tuple(energy_ranks(updates).values()), asked=right)
     found = {name: cuts(base, full[name], cell.cuts, lessons.train[name], asked[name]) for name in compared}
     plan = Schedule(cell.steps, cell.batch, cell.lora_rate)
     trained = train_adapters(base, [
@@ -283,7 +294,7 @@ def study(cell: StudyCell, base: nn.Module, modules: list[str], lessons: Lessons
             with updated(base, updates) as model:
                 both = Cut(taught=measure(model, lessons.train[name]), asked=measure(model, asked[name]))
             lora[name][r] = Lora(**dict(both), **dict(nearness(full[name], updates, r)))
-    return Study(base=measure(base, lessons.plain), conditions=conditions, cuts=found, lora=lora)
+    return Study(base=measure(base, lessons.plain), conditions=conditions, cuts=found, lora=lora, others=others)
 
 
 def _scores(model: Any, taught: Taught, asked: Taught) -> Cut:
@@ -417,9 +428,9 @@ PRETRAINED = Kind(run_pretrained, seconds=_pretrained_seconds)
 experiment = Experiment(
     purpose="What full fine-tuning changes: the spectra of its updates, and whether LoRA needs the rank that they show",
     order=60,
-    protocol=1,
+    protocol=2,
     settings=Settings,
     cells=cells,
     kinds=(LINEAR, SCRATCH, PRETRAINED),
-    predictions=predictions,
+    declare=declare,
 )

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import ConfigDict
 
-from empirical.engine.settings import Cell, Count, Table
+from empirical.engine.settings import Cell, Count, Table, read
 
 # ---------------------------------------------------------------- settings
 
@@ -40,6 +40,10 @@ class Tuning(Table):
     cuts: tuple[int, ...]
     ranks: tuple[int, ...]
     lora_rate: float
+    #: the rank of LoRA, below half of the 95 % rank of full updates on calibration worlds, that is to learn the facts
+    low: int
+    #: rate by optimiser, beside AdamW
+    others: dict[str, float]
 
     @property
     def conditions(self) -> list[str]:
@@ -86,6 +90,11 @@ class Settings(Table):
     scratch: Scratch
     pretrained: Pretrained
     groups: tuple[Group, ...]
+
+    def tuning(self, group: Group) -> Scratch | Pretrained:
+        """The defaults of the group's kind with its own changes. Raises ValueError for an unknown key."""
+        default: Scratch | Pretrained = self.scratch if group.kind == "scratch" else self.pretrained
+        return read(type(default), default.model_dump() | (group.model_extra or {}), f"group {group.name}")
 
 
 # ---------------------------------------------------------------- cells
@@ -180,6 +189,13 @@ class Condition(Spectra):
     plain: Score
 
 
+class Other(Table):
+    """An update by another optimiser: r95 by module, and what it answers."""
+
+    r95: tuple[int, ...]
+    asked: Score
+
+
 class Cut(Table):
     """Scores of an update of limited rank."""
 
@@ -200,9 +216,13 @@ class Lora(Cut, Nearness):
 
 
 class Study(Table):
-    """What the other cells measure; cuts and LoRA by condition and rank ("r95": each matrix at its own)."""
+    """What the other cells measure; cuts and LoRA by condition and rank ("r95": each matrix at its own).
+
+    `others` by optimiser and condition.
+    """
 
     base: Score
     conditions: dict[str, Condition]
     cuts: dict[str, dict[str, Cut]]
     lora: dict[str, dict[int, Lora]]
+    others: dict[str, dict[str, Other]]

@@ -33,7 +33,7 @@ def settings() -> experiment.Settings:
         worlds=1,
         squared=small.squared.but(ranks=(1, 4, 8), steps=250),
         answers=small.answers.but(ranks=(2, 24, 48), steps=60),
-        memory=small.memory.but(sizes=(4, 8)),
+        memory=small.memory.but(sizes=(4, 8), large=10, worlds=1),
     )
 
 
@@ -99,3 +99,16 @@ def test_ranks_from_which_nothing_can_be_read_are_named(settings: experiment.Set
         experiment.cells(settings.but(answers=settings.answers.but(ranks=(1, 2))))
     with pytest.raises(ValueError, match="ranks"):
         experiment.cells(settings.but(squared=settings.squared.but(ranks=(1, 2))))
+
+
+def test_rivals_are_those_of_the_largest_of_many_gaussians() -> None:
+    """To first order; nearer to half the square of the median of the largest of p than log p is, and ever nearer."""
+    from scipy import stats
+
+    off = []
+    for p in (200, 2000, 20000, 200_000):
+        half = stats.norm.isf(1 - 0.5 ** (1 / p)) ** 2 / 2
+        off.append(abs(experiment.rivals(p) - half) / half)
+        assert abs(experiment.rivals(p) - half) < abs(math.log(p) - half) / 3
+    assert off == sorted(off, reverse=True)
+    assert experiment.rivals(1) == experiment.rivals(4) == 0.0
