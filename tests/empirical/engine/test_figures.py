@@ -103,7 +103,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Record]]
                 margin=tuple(1 - e for e in eps),
             )  # fmt: skip
         else:
-            metrics = rank_threshold.Memory(stored=10, refuted=11, ratio=0.6)
+            metrics = rank_threshold.Memory(stored=10, refuted=11, ratio=0.6, finite=0.5)
         found: Any = as_json(metrics)
         store.put(cell, found, 1.0, "CPU: a test")
     return folder, catalogue.records("rank_threshold", "smoke", folder)
