@@ -75,7 +75,9 @@ def two_hop(said: Predictions, settings: TwoHopSettings, name: str, methods: Seq
     ceiling = additive_ceiling(settings.bridges, settings.values)
     blind = bridge_blind_ceiling(settings.bridges, settings.values)
     beyond = Alternative("a merge that passes the ceiling by a tenth", ceiling + 0.1, 0.03, settings.persons)
-    composes = Alternative("a method that answers .06 more", blind + 0.06, 0.03, settings.persons)
+    composes = Alternative(
+        "a method that reads the bridge in one question of eight", blind + 0.12, 0.03, settings.persons
+    )
     said.prefix, said.words = name.replace(" ", "."), name
     for method in methods:
         # one rank is enough, all are in the records

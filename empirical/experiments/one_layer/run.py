@@ -599,7 +599,7 @@ experiment = Experiment(
     purpose="One adapted matrix before the logits: it keeps facts as computed, and no additive merge composes two hops "
     "with it",
     order=2,
-    protocol=1,
+    protocol=2,
     settings=Settings,
     cells=cells,
     kinds=(SURVIVAL, TWO_HOP, TAIL, ADVERSARY),
