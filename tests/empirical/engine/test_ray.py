@@ -159,7 +159,7 @@ def test_an_address_without_a_cluster_gets_one_line_and_exit_two(toy: Any, addre
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert named in done.stderr
-    assert not toy.results.exists()
+    assert toy.files() == {}
 
 
 def test_without_ray_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
