@@ -147,8 +147,13 @@ def _audit(options: argparse.Namespace) -> int:
 def _console() -> Any:
     from rich.console import Console
 
+    class Reporting(Console):
+        def on_broken_pipe(self) -> None:
+            """Like every other refusal of the operating system; rich would end with 1, which is a failed merge."""
+            raise
+
     wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 116
-    return Console(width=wide, highlight=False)
+    return Reporting(width=wide, highlight=False)
 
 
 def _merge(options: argparse.Namespace) -> int:

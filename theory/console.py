@@ -49,8 +49,12 @@ def guarded(program: str, command: str, act: Callable[[], int]) -> int:
     That is bad input (ValueError), a package that is not installed, and what the operating system refuses; 130 after
     an interruption. An import of our own that fails is a fault of ours and stays a traceback.
     """
+    if sys.stdout is None:  # closed by the caller, who wants to see nothing
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
-        return act()
+        status = act()
+        sys.stdout.flush()  # what was printed last is refused here, not behind our back
+        return status
     except ValueError as error:
         said = str(error).splitlines()[0]
     except ImportError as error:
@@ -61,9 +65,13 @@ def guarded(program: str, command: str, act: Callable[[], int]) -> int:
         if isinstance(error, ModuleNotFoundError):
             said = f"{command}: expected the package {package}, got none; install it with: {install_hint(package)}"
     except BrokenPipeError:  # whoever read the output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _mute()
         return 2
     except OSError as error:
+        try:
+            sys.stdout.flush()
+        except OSError:  # the same once more when Python ends
+            _mute()
         where = "" if error.filename is None else f": {error.filename}"
         said = f"{command}: the operating system says: {error.strerror or error}{where}"
     except KeyboardInterrupt:
@@ -71,6 +79,11 @@ def guarded(program: str, command: str, act: Callable[[], int]) -> int:
         return 130
     print(f"{program}: {said}", file=sys.stderr)
     return 2
+
+
+def _mute() -> None:
+    """Nothing more reaches standard output."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def verify_options(command: argparse.ArgumentParser) -> None:

@@ -184,11 +184,23 @@ def _waste(data: AuditReport) -> str | None:
     said = []
     if idle:
         said.append(f"an update of zero, which changes nothing: {listed([names[i] for i in idle])}")
+    partly = [(names[i], count, of) for i, (count, of) in enumerate(_zero_modules(data)) if 0 < count < of]
+    if partly:
+        said.append(f"an update of zero in {listed([f'{count} of {of} modules of {n}' for n, count, of in partly])}")
     if twice:
         said.append(f"one update twice: {listed([f'{names[i]} = {names[j]}' for i, j in twice])}")
     if left:
         said.append(f"left out by peft without a word: {len(left)} of {_modules(data.total.modules)}")
     return _sentence(said)
+
+
+def _zero_modules(data: AuditReport) -> list[tuple[int, int]]:
+    """Per adapter: modules in which it changes nothing, and all of them."""
+    norms: list[list[float]] = [[] for _ in data.adapters]
+    for m in data.modules:
+        for p in m.parts:
+            norms[p.adapter].append(p.norm)
+    return [(n.count(0.0), len(n)) for n in norms]
 
 
 def _join(data: AuditReport) -> str | None:

@@ -1,6 +1,7 @@
 """The two command lines: what they print and write, and the one line that bad input, a package or the disk gets."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -185,3 +186,29 @@ def test_json_to_standard_output_and_through_a_link(
     assert main(["audit", a, a, "--weights", "-1e-1,.5", "--json", str(tmp_path / "link")]) == 0
     assert (tmp_path / "link").is_symlink()
     assert json.loads((tmp_path / "real").read_text(encoding="utf-8"))["options"]["weights"] == [-0.1, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("command", "output", "status", "said"),
+    [
+        ("audit a", "| true", 2, ""),  # the reader has seen enough
+        ("explain", "| true", 2, ""),
+        ("audit a", ">&-", 0, ""),
+        ("audit a", "> /dev/full", 2, "No space left"),
+        ("audit a --json -", "> /dev/full", 2, "No space left"),
+        ("merge a -o c", "> /dev/full", 2, "No space left"),
+    ],
+)
+def test_an_output_that_ends_early_is_no_failed_merge(
+    command: str, output: str, status: int, said: str, save_adapter: Save, tmp_path: Path
+) -> None:
+    """In a process of its own, up to its end: Python writes what is left when it ends."""
+    save_adapter("a", targets=["q_proj"])
+    line = f"set -o pipefail; {sys.executable} -m empirical.cli {command} {output}"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    found = subprocess.run(
+        ["bash", "-c", line], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == status
+    assert said in found.stderr
+    assert len(found.stderr.splitlines()) == (1 if said else 0)

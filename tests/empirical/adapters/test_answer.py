@@ -29,6 +29,12 @@ def zero(model: Any) -> None:
             parameter.data.zero_()
 
 
+def zero_above(model: Any) -> None:
+    for name, parameter in model.named_parameters():
+        if "lora_A" in name and "layers.1." in name:
+            parameter.data.zero_()
+
+
 #: which adapters -> (options of each, weights, what the answer must say; a question that is not named has no answer)
 KINDS: dict[str, tuple[list[dict[str, Any]], list[float] | None, dict[str, str]]] = {
     "one": ([QV], None, {"merge": "lora-limits merge: rank 4 in 4 modules."}),
@@ -61,6 +67,10 @@ KINDS: dict[str, tuple[list[dict[str, Any]], list[float] | None, dict[str, str]]
         [QV, QV | {"fill": zero}], None,
         {"merge": "Exactly", "keep": "The sum keeps 100% of a0, a mean 50%.", "waste": "nothing: a1.",
          "do": "Leave out a1."},
+    ),
+    "one that is dead in a layer": (
+        [QV | {"fill": zero_above}], None,
+        {"merge": "rank 0 to 4", "waste": "An update of zero in 2 of 4 modules of a0."},
     ),
     "only dead ones": ([QV | {"fill": zero}] * 2, None, {"merge": "The sum is zero", "waste": "nothing: a0, a1."}),
     "the same twice and another": (
