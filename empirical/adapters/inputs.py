@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from theory.numerics import one_of
+
 TOKENS = 8
 #: samples of sound, enough for a few frames of the usual convolutional front ends
 SAMPLES = 4000
@@ -44,23 +46,35 @@ def _sound(model: Any, draw: torch.Generator) -> torch.Tensor:
     return torch.randn(1, SAMPLES, generator=draw)
 
 
+def _series(model: Any, draw: torch.Generator) -> torch.Tensor:
+    config = model.config
+    return torch.randn(1, config.context_length, getattr(config, "num_input_channels", 1), generator=draw)
+
+
 _MAKERS: dict[str, Callable[[Any, torch.Generator], torch.Tensor]] = {
     "input_ids": _tokens,
     "pixel_values": _pixels,
     "input_features": _features,
     "input_values": _sound,
+    "past_values": _series,
 }
 
 
 def candidates(model: Any, draw: torch.Generator) -> Iterator[dict[str, torch.Tensor]]:
-    """Inputs that the model may take, the plainest first; a model of images and text may want both."""
+    """Inputs that the model may take, the plainest first; a model of images and text may want both.
+
+    Raises:
+        ValueError: nothing is known that it takes.
+    """
     main = getattr(model, "main_input_name", "input_ids")
+    one_of(main, "input", tuple(_MAKERS))
     first = {main: _MAKERS[main](model, draw)}
     if getattr(model.config, "is_encoder_decoder", False):
         first["decoder_input_ids"] = _tokens(model, draw)
     yield first
-    if main == "input_ids":
-        yield first | {"pixel_values": _pixels(model, draw)}
+    for other in sorted({"input_ids", "pixel_values"} - {main}):
+        with contextlib.suppress(AttributeError, NotImplementedError):  # it has no words, or no images
+            yield first | {other: _MAKERS[other](model, draw)}
 
 
 def towers(model: Any) -> list[Any]:

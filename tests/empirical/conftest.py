@@ -42,6 +42,16 @@ TINY: dict[str, tuple[str, str, dict[str, object]]] = {
          "max_source_positions": 20, "max_target_positions": 20, "pad_token_id": 0, "bos_token_id": 1,
          "eos_token_id": 2, "decoder_start_token_id": 1, "suppress_tokens": None, "begin_suppress_tokens": None},
     ),
+    "masked images": (
+        "ViTMAEConfig", "ViTMAEForPreTraining",
+        {**_FOUR, **_IMAGE, "decoder_num_hidden_layers": 1, "decoder_hidden_size": 16, "decoder_num_attention_heads": 2,
+         "decoder_intermediate_size": 32},
+    ),
+    "series": (
+        "PatchTSTConfig", "PatchTSTForPrediction",
+        {"num_input_channels": 2, "context_length": 16, "patch_length": 4, "patch_stride": 4, "d_model": 32,
+         "num_hidden_layers": 1, "num_attention_heads": 4, "ffn_dim": 48, "prediction_length": 4},
+    ),
     "images and text": (
         "LlavaConfig", "LlavaForConditionalGeneration",
         {"text_config": {"model_type": "llama", **_TEXT, **_FOUR, **_NONE, "num_key_value_heads": 2},

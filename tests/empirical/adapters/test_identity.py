@@ -1,5 +1,6 @@
 """The identity test: it passes what is right, and every planted fault is caught on every kind of base."""
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -247,6 +248,33 @@ def test_what_cannot_be_decided_says_so(
     assert json.loads(captured.out)["identity"]["verdict"] == "failed"
     assert "lora-limits: merge: identity test failed, nothing was written" in captured.err
     assert not (tmp_path / "e").exists()
+
+
+@pytest.mark.parametrize("architecture", ["masked images", "series"])
+def test_a_model_that_draws_or_takes_another_input_is_run(
+    architecture: str, save_adapter: Save, tiny_base: Base, tmp_path: Path
+) -> None:
+    """Masks are drawn anew in every run of the first, which must not look like a difference."""
+    folders = [save_adapter(f"a{i}", architecture, i, targets=["q_proj", "v_proj"]) for i in (1, 2)]
+    found = merge(folders, None, tmp_path / "c", base=tiny_base(architecture)).identity
+    assert found is not None
+    assert (found.verdict, found.reasons) == ("passed", ())
+    assert found.logits is not None
+    assert found.logits.bound < 1e-3 * found.logits.moved
+
+
+def test_a_model_that_is_another_in_every_run_decides_nothing(parts: Any, tiny_base: Base, tmp_path: Path) -> None:
+    runs = itertools.count()
+    base = tiny_base("llama")
+
+    def shifted(_model: Any, _inputs: Any, result: Any) -> None:
+        result.logits.add_(next(runs))
+
+    base.register_forward_hook(shifted)
+    found = merge(parts("llama", targets=["q_proj"]), None, tmp_path / "c", base=base).identity
+    assert found is not None
+    assert found.verdict == "undecided"
+    assert found.reasons == ("the base could not be run: RuntimeError: its outputs are others in every run",)
 
 
 def test_a_truncated_merge_may_differ_by_what_it_cut_off(parts: Any, tiny_base: Base, tmp_path: Path) -> None:
