@@ -225,9 +225,7 @@ def _fold(options: argparse.Namespace) -> int:
     worst = made.tightest
     print(f"{made.output}: {Path(options.base).name} + {terms}")
     print(f"  {len(made.modules)} weights in {made.files} files, {' and '.join(made.dtypes)}, each rounded once")
-    print(
-        f"  outputs on random inputs: off by {worst.measured:.2g}, bound {worst.bound:.2g} ({worst.name}, the closest)"
-    )
+    print(f"  outputs on random inputs: off by {worst} ({worst.name}, the closest)")
     for note in made.notes:
         print(f"  {note}")
     return 0

@@ -8,6 +8,7 @@ next number of a format.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -133,7 +134,9 @@ def merge_rounding_bound(
         bias: (m,) or None.
 
     Returns:
-        non-negative bounds of shape (m,) or (m, K).
+        non-negative bounds of shape (m,) or (m, K), rounded up. They let all roundings conspire: at n = 4096 in
+        bfloat16 they are several times the output itself, and say little there; :func:`likely_rounding_bound` says
+        more, at a price.
 
     Raises:
         ValueError: shapes that do not fit, or an unknown format.
@@ -141,22 +144,98 @@ def merge_rounding_bound(
     Source: claim adapter_algebra (ours; standard rounding analysis, Higham, Accuracy and Stability of Numerical
     Algorithms, ch. 3).
     """
-    weight = np.abs(matrix(W, "W"))
-    one_of(dtype, "dtype", tuple(UNIT_ROUNDOFF))
-    require(weight.shape == update.shape, "W", f"shape {update.shape}, as the update", weight.shape)
-    inputs = np.abs(vector(x, "x") if np.ndim(x) == 1 else matrix(x, "x"))
-    require(inputs.shape[0] == weight.shape[1], "x", f"{weight.shape[1]} rows", f"{inputs.shape[0]} rows")
-    base = weight @ inputs
-    if bias is not None:
-        offset = np.abs(vector(bias, "bias"))
-        require(offset.size == weight.shape[0], "bias", f"length {weight.shape[0]}", offset.size)
-        base = base + (offset if base.ndim == 1 else offset[:, None])
-    side: Array = abs(update.scale) * (np.abs(update.B) @ (np.abs(update.A) @ inputs))
-    u = UNIT_ROUNDOFF[dtype]
-    v = min(u, UNIT_ROUNDOFF["float32"])
-    log_u, log_v = math.log1p(u), math.log1p(v)
-    n, r = weight.shape[1], update.columns
+    layer = _layer(W, update, x, dtype, bias)
+    log_u, log_v = math.log1p(layer.u), math.log1p(layer.v)
+    n, r = layer.weight.shape[1], update.columns
+    base = np.abs(layer.weight) @ np.abs(layer.inputs) + np.abs(layer.offset)
+    side = abs(update.scale) * (np.abs(update.B) @ (np.abs(update.A) @ np.abs(layer.inputs)))
     on_base = 2.0 * math.expm1((n + 1) * log_v + 3 * log_u)
     on_side = math.expm1((n + r) * log_v + 4 * log_u) + math.expm1((n + r) * log_v + 5 * log_u)
-    bound: Array = on_base * base + on_side * side
+    # sums of n or r + n positive terms and a few factors, each rounded
+    bound: Array = (on_base * base + on_side * side) * (1.0 + (n + r + 16) * EPS)
+    return bound if np.ndim(x) > 1 else bound[:, 0]
+
+
+def likely_rounding_bound(
+    W: ArrayLike,
+    update: LowRank,
+    x: ArrayLike,
+    dtype: str = "bfloat16",
+    bias: ArrayLike | None = None,
+    failure: float = 1e-3,
+) -> Array:
+    """What :func:`merge_rounding_bound` bounds, if rounding errors are independent with mean zero: much smaller.
+
+    Under that model, no output exceeds it but with probability at most `failure`, for all outputs together. Each
+    rounding error moves an output by itself times the exact value that passes through it, to first order; by
+    Hoeffding's inequality their sum stays within ``sqrt(2 ln(2 m K / failure))`` times the root of the sum of their
+    squared bounds, so that sums over n inputs cost sqrt(n) u |x| in place of n u |x|. What is of second order is
+    bounded as if all conspired.
+
+    The model is not a law: rounding to nearest is deterministic, and stored numbers with few digits (or inputs that are
+    all alike) can make errors agree. It holds by construction for stochastic rounding, with twice the unit roundoff.
+
+    Args:
+        W, update, x, dtype, bias: as :func:`merge_rounding_bound`.
+        failure: probability in (0, 1).
+
+    Returns:
+        non-negative bounds of shape (m,) or (m, K), nowhere above :func:`merge_rounding_bound`.
+
+    Raises:
+        ValueError: as :func:`merge_rounding_bound`, or failure outside (0, 1).
+
+    Source: claim adapter_algebra (ours, for the two paths; probabilistic rounding analysis after Higham & Mary, SIAM
+    J. Sci. Comput. 41, 2019).
+    """
+    chance = real(failure, "failure")
+    require(0 < chance < 1, "failure", "a probability in (0, 1)", failure)
+    certain = merge_rounding_bound(W, update, x, dtype, bias)
+    layer = _layer(W, update, x, dtype, bias)
+    weight, inputs, offset, u, v = layer
+    n, r, s = weight.shape[1], update.columns, update.scale
+    change = s * (update.B @ update.A)
+    merged, low, squares = weight + change, update.A @ inputs, inputs**2
+    base, added = weight @ inputs, s * (update.B @ low)
+    whole = base + added
+    # stored numbers: B A and its scale, the weight; products and biases of both paths; A x, B (A x), scale and sum
+    stored = (2.0 * change**2 + merged**2) @ squares + whole**2 + base**2 + (base + offset) ** 2
+    stored = stored + 2.0 * (whole + offset) ** 2 + s * s * (update.B**2 @ low**2) + 2.0 * added**2
+    # inside products of k terms: k products and as many sums, none larger than the sum of absolute values
+    size = np.abs(merged) @ np.abs(inputs), np.abs(weight) @ np.abs(inputs), np.abs(update.A) @ np.abs(inputs)
+    inside = (merged**2 + weight**2) @ squares + n * (size[0] ** 2 + size[1] ** 2)
+    inside = inside + (r + 1) * s * s * ((np.abs(update.B) @ np.abs(update.A)) ** 2 @ squares)
+    inside = (
+        inside + s * s * (n + 1) * (update.B**2 @ size[2] ** 2) + (r + 1) * (s * (np.abs(update.B) @ np.abs(low))) ** 2
+    )
+    spread = math.sqrt(2.0 * (math.log(2.0 * whole.size) - math.log(chance)))
+    likely = spread * np.sqrt(u * u * stored + v * v * inside)
+    # (1 + v)^a (1 + u)^b - 1 - a v - b u <= t^2 exp(t) / 2 at t = a v + b u
+    second = [t * t * math.exp(t) / 2.0 for t in ((n + 1) * v + 3 * u, (n + r) * v + 4 * u, (n + r) * v + 5 * u)]
+    side = abs(s) * (np.abs(update.B) @ size[2])
+    likely = likely + 2.0 * second[0] * (size[1] + np.abs(offset)) + (second[1] + second[2]) * side
+    likely = likely * (1.0 + (2 * n + 2 * r + 32) * EPS)
+    bound: Array = np.minimum(certain, likely if np.ndim(x) > 1 else likely[:, 0])
     return bound
+
+
+class _Layer(NamedTuple):
+    """Checked arguments of the rounding bounds: W (m x n), x (n x K), bias (m x 1); u, v the unit roundoffs."""
+
+    weight: Array
+    inputs: Array
+    offset: Array
+    u: float
+    v: float
+
+
+def _layer(W: ArrayLike, update: LowRank, x: ArrayLike, dtype: str, bias: ArrayLike | None) -> _Layer:
+    weight = matrix(W, "W")
+    one_of(dtype, "dtype", tuple(UNIT_ROUNDOFF))
+    require(weight.shape == update.shape, "W", f"shape {update.shape}, as the update", weight.shape)
+    inputs = vector(x, "x")[:, None] if np.ndim(x) == 1 else matrix(x, "x")
+    require(inputs.shape[0] == weight.shape[1], "x", f"{weight.shape[1]} rows", f"{inputs.shape[0]} rows")
+    offset = np.zeros(weight.shape[0]) if bias is None else vector(bias, "bias")
+    require(offset.size == weight.shape[0], "bias", f"length {weight.shape[0]}", offset.size)
+    u = UNIT_ROUNDOFF[dtype]
+    return _Layer(weight, inputs, offset[:, None], u, min(u, UNIT_ROUNDOFF["float32"]))

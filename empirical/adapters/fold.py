@@ -34,7 +34,7 @@ from empirical.adapters.files import (
 )
 from empirical.adapters.merge import FORMATS, OUTPUT
 from empirical.adapters.names import skeleton
-from theory.adapters import merge_rounding_bound
+from theory.adapters import likely_rounding_bound, merge_rounding_bound
 from theory.lowrank import LowRank
 from theory.numerics import one_of, require, stream
 
@@ -52,11 +52,23 @@ class FoldFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class FoldedModule:
-    """One module: largest difference of an output from the parts', and the bound there (claim adapter_algebra)."""
+    """One module: largest difference of an output from the parts', the bounds there (claim adapter_algebra), its size.
+
+    `likely` bounds it if rounding errors are independent (:func:`theory.adapters.likely_rounding_bound`).
+    """
 
     name: str
     measured: float
     bound: float
+    likely: float
+    output: float
+
+    def __str__(self) -> str:
+        """The difference beside its bound; a bound beyond the output itself says so."""
+        said = f"{self.measured:.2g}, bound {self.bound:.2g}"
+        if self.bound <= self.output:
+            return said
+        return f"{said} (more than the output there, {self.output:.2g}; {self.likely:.2g} if errors are independent)"
 
 
 @dataclass
@@ -311,10 +323,11 @@ class _Work:
         a = [p.double().numpy() for _, p, _ in parts] or [np.zeros((0, before.shape[1]))]
         update = LowRank(np.hstack(b), np.vstack(a))
         base = before[rows].double().numpy()
-        off = np.abs(after[rows].double().numpy() @ x - (base @ x + update.apply(x)))
-        bound = merge_rounding_bound(base, update, x, form)
+        outputs = after[rows].double().numpy() @ x
+        off = np.abs(outputs - (base @ x + update.apply(x)))
+        bound, likely = (b(base, update, x, form) for b in (merge_rounding_bound, likely_rounding_bound))
         worst = np.unravel_index(int(np.argmax(off / np.maximum(bound, np.finfo(float).tiny))), off.shape)
-        self.found.append(FoldedModule(name, float(off[worst]), float(bound[worst])))
+        self.found.append(FoldedModule(name, *(float(v[worst]) for v in (off, bound, likely, np.abs(outputs)))))
 
     def _converted(self, key: str, target: Target, tensor: torch.Tensor, form: torch.dtype) -> torch.Tensor:
         """A tensor of the files that is part of a parameter of the model: transformers' conversion, backwards."""
@@ -339,7 +352,8 @@ class _Work:
         unit, tiny = FORMATS[_FLOATS[form]]
         bound = (unit * now.abs() / (1 - unit) + 2.0**-23 * (base.abs() + change.abs()) + tiny).sum(-1)
         worst = int((off / bound).argmax())
-        self.found.append(FoldedModule(key, float(off[worst]), float(bound[worst])))
+        size = now.abs().sum(-1)
+        self.found.append(FoldedModule(key, *(float(v[worst]) for v in (off, bound, bound, size))))
         return made
 
 
@@ -407,6 +421,5 @@ def _card(report: FoldReport, base: str | os.PathLike[str]) -> str:
     worst = report.tightest
     return (
         f"---\nlibrary_name: transformers\n---\n\nFolded by lora-limits: {Path(base).name} + {terms}\n\n"
-        f"Outputs differ from those of base and adapters by at most {worst.measured:.3g}, bound {worst.bound:.3g} "
-        f"({worst.name}).\n"
+        f"Outputs differ from those of base and adapters by at most {worst} ({worst.name}).\n"
     )

@@ -7,6 +7,7 @@ from theory.adapters import (
     UNIT_ROUNDOFF,
     adapter_scale,
     largest_saving_rank,
+    likely_rounding_bound,
     merge_rounding_bound,
     merged_weight,
     parameter_count,
@@ -14,6 +15,7 @@ from theory.adapters import (
     regauge,
 )
 from theory.lowrank import LowRank
+from theory.numerics import stream
 
 
 def test_sizes_of_a_usual_layer() -> None:
@@ -48,3 +50,16 @@ def test_errors_name_the_argument() -> None:
         merged_weight(np.ones((4, 3)), update)
     with pytest.raises(ValueError, match=r"^dtype: expected one of float64, float32, float16, bfloat16, got 'int8'$"):
         merge_rounding_bound(np.ones((3, 4)), update, np.ones(4), "int8")
+
+
+def test_the_likely_bound_says_something_where_the_certain_one_does_not() -> None:
+    rng = stream(3, "wide")
+    W, x = rng.standard_normal((4, 4096)) / 64, rng.standard_normal(4096)
+    update = LowRank(np.zeros((4, 1)), np.zeros((1, 4096)))
+    size = np.abs(W @ x)
+    certain, likely = merge_rounding_bound(W, update, x), likely_rounding_bound(W, update, x)
+    assert np.median(certain / size) > 1 > 0.3 > np.median(likely / size)
+    assert (likely_rounding_bound(W, update, x, failure=1e-9) > likely).all()
+    assert (likely_rounding_bound(W, update, x, failure=1e-300) <= certain).all()
+    with pytest.raises(ValueError, match=r"^failure: expected a probability in \(0, 1\), got 2"):
+        likely_rounding_bound(W, update, x, failure=2)

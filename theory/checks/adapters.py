@@ -15,6 +15,7 @@ from theory.adapters import (
     UNIT_ROUNDOFF,
     adapter_scale,
     largest_saving_rank,
+    likely_rounding_bound,
     merge_rounding_bound,
     merged_weight,
     parameter_count,
@@ -102,6 +103,7 @@ def adapter_algebra_symbolic(code: Code) -> Figure:
         expect(code.adapter_scale(alpha, r) == alpha / r, f"alpha / r at {alpha, r}")
         expect(code.adapter_scale(alpha, r, rslora=True) == alpha / math.isqrt(r), f"rslora at {alpha, r}")
     _rounding_formula_body(code.merge_rounding_bound)
+    _likely_formula_body(code.likely_rounding_bound)
     return Figure("worst toy rounding gap / bound", float(_toy_rounding()), "ratio")
 
 
@@ -214,9 +216,88 @@ def _rounding_formula_body(bound: Bound) -> None:
         for i in range(m):
             base = sum(abs(int(W[i, j] * x[j])) for j in range(n)) + abs(int(bias[i]))
             side = Fraction(1, 2) * sum(abs(int(B[i, k])) * inner[k] for k in range(r))
-            want = float(on_base * base + on_side * side)
-            # integers below 2^53 are exact; what is left is log1p, expm1, four products and two sums
-            expect_close(float(got[i]), want, 16 * EPS * want, f"rounding bound at {dtype, m, n, r}")
+            exact = on_base * base + on_side * side
+            expect(Fraction(float(got[i])) >= exact, f"{got[i]} is below the exact bound at {dtype, m, n, r}")
+            # what log1p, expm1, products and sums may lose, twice
+            expect_close(float(got[i]), float(exact), 2 * (n + r + 16) * EPS * float(exact), "rounding bound")
+
+
+def _likely_formula_body(bound: Bound) -> None:
+    """The bound from its parts in whole numbers, error by error; the first order against the paths themselves.
+
+    A free symbol for each rounding error: what an error moves, to first order, is the exact value it multiplies.
+    """
+    rng = stream(7, "likely")
+    for dtype, (m, n, r), failure in product(UNIT_ROUNDOFF, [(3, 2, 1), (2, 5, 3), (1, 1, 0), (4, 3, 6)], (1e-3, 0.5)):
+        W, B, A = rng.integers(-9, 10, (m, n)), rng.integers(-9, 10, (m, r)), rng.integers(-9, 10, (r, n))
+        x, bias, s = rng.integers(-9, 10, n), rng.integers(-9, 10, m), Fraction(-1, 2)
+        u = Fraction(1, 2 ** {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8}[dtype])
+        v = u if dtype == "float64" else Fraction(1, 2**24)
+        W_, B_, A_, x_, b_ = W.tolist(), B.tolist(), A.tolist(), x.tolist(), bias.tolist()
+        got = bound(W, LowRank(B, A, float(s)), x, dtype, bias, failure)
+        certain = merge_rounding_bound(W, LowRank(B, A, float(s)), x, dtype, bias)
+        low = [sum(a * y for a, y in zip(row, x_, strict=True)) for row in A_]
+        most_low = [sum(abs(a * y) for a, y in zip(row, x_, strict=True)) for row in A_]
+        for i in range(m):
+            update = [s * sum(B_[i][k] * A_[k][j] for k in range(r)) for j in range(n)]
+            merged = [w + c for w, c in zip(W_[i], update, strict=True)]
+            base, new = (sum(w * y for w, y in zip(row, x_, strict=True)) for row in (W_[i], merged))
+            added = new - base
+            stored = [c * y for c, y in zip(update, x_, strict=True) for _ in (0, 1)]
+            stored += [w * y for w, y in zip(merged, x_, strict=True)]
+            stored += [new, new + b_[i], base, base + b_[i], added, added, new + b_[i]]
+            stored += [s * B_[i][k] * low[k] for k in range(r)]
+            sums = [sum(abs(w * y) for w, y in zip(row, x_, strict=True)) for row in (W_[i], merged)]
+            inside = [w * y for row in (W_[i], merged) for w, y in zip(row, x_, strict=True)] + sums * n
+            inside += [s * sum(abs(B_[i][k] * A_[k][j]) for k in range(r)) * x_[j] for j in range(n)] * (r + 1)
+            inside += [s * B_[i][k] * most_low[k] for k in range(r)] * (n + 1)
+            inside += [s * sum(abs(B_[i][k] * low[k]) for k in range(r))] * (r + 1)
+            square = u**2 * sum(Fraction(e) ** 2 for e in stored) + v**2 * sum(Fraction(e) ** 2 for e in inside)
+            spread = 2 * (math.log(2 * m) - math.log(failure))
+            # of second order: (1 + v)^a (1 + u)^b less its first order, as if all conspired; the code takes
+            # t^2 exp(t) / 2 for it, at most 1.6 times as much from three factors on
+            side = abs(s) * sum(abs(B_[i][k]) * most_low[k] for k in range(r))
+            second = 2 * _beyond_first(n + 1, v, 3, u) * (sums[0] + abs(b_[i]))
+            second += (_beyond_first(n + r, v, 4, u) + _beyond_first(n + r, v, 5, u)) * side
+            want = math.sqrt(spread * square) + float(second)
+            most = min(want + 0.6 * float(second), float(certain[i]))
+            expect(got[i] <= certain[i], "above the certain bound")
+            expect(
+                min(want, float(certain[i])) * (1 - 16 * EPS) <= got[i] <= most * (1 + 64 * EPS),
+                f"likely bound {got[i]} at {dtype, m, n, r}, expected {want}",
+            )
+
+
+def _beyond_first(a: int, v: Fraction, b: int, u: Fraction) -> Fraction:
+    return (1 + v) ** a * (1 + u) ** b - 1 - a * v - b * u
+
+
+def _likely_body(bound: Bound) -> list[float]:
+    """Layers of the sizes of real ones: no output off by more, in any format; much smaller than the certain bound.
+
+    Returns:
+        the largest gap over the bound, the median certain bound over the likely one, both in bfloat16, and the median
+        certain and likely bound over the output.
+    """
+    found: list[float] = []
+    for dtype, (m, n, r) in product(("float32", "float16", "bfloat16"), ((48, 2048, 32), (48, 64, 4))):
+        rng = stream(8, "likely", dtype, n)
+        to, _ = _rounder(dtype)
+        W, B, A = (to(rng.standard_normal(size) / math.sqrt(size[1])) for size in ((m, n), (m, r), (r, n)))
+        x, bias = to(rng.standard_normal((n, 16))), to(rng.standard_normal(m) / 4)
+        merged, side = _two_paths(W, B, A, 2.0, x, bias, dtype)
+        gap, arguments = np.abs(merged - side), (W, LowRank(B, A, 2.0), x, dtype, bias)
+        likely, certain = bound(*arguments), merge_rounding_bound(*arguments)
+        worst = float((gap / likely).max())
+        expect(worst <= 1, f"{dtype}: an output is off by {worst} of what is likely")
+        expect(bool((likely <= certain).all()), "above the certain bound")
+        ratio = float(np.median(certain / likely))
+        expect(
+            ratio >= (8 if n > 1000 else 1), f"{dtype}, {n} inputs: the certain bound is {ratio} times the likely one"
+        )
+        if n > 1000 and dtype == "bfloat16":
+            found = [worst, ratio, *(float(np.median(b / np.abs(merged))) for b in (certain, likely))]
+    return found
 
 
 @check("adapter_algebra")
@@ -267,6 +348,15 @@ def adapter_algebra_numeric() -> Figure:
         return merge_rounding_bound(np.zeros_like(W), *rest)
 
     expect_mutant_rejected(lambda b: _rounding_body(b, []), without_base, "the rounding of the weight forgotten")
+    worst, _, certain, likely = _likely_body(likely_rounding_bound)
+    expect(certain > 1 > 0.5 > likely, f"2048 inputs, bfloat16: {certain} and {likely} times the output")
+    expect(worst >= 0.05, f"the likely bound is {1 / worst} times what is seen")
+    expect_mutant_rejected(_likely_body, lambda *a: worst / 1.01 * likely_rounding_bound(*a), "1 % below what is seen")
+    expect_mutant_rejected(_likely_body, merge_rounding_bound, "the certain bound")
+    for factor in (0.99, 1.01):
+        expect_mutant_rejected(
+            _likely_formula_body, lambda *a, f=factor: f * likely_rounding_bound(*a), f"{factor} times the bound"
+        )
     _rejections()
     return Figure("worst rounding gap / bound", max(seen), "ratio")
 
@@ -297,3 +387,10 @@ def _rejections() -> None:
     expect_rejected("dtype", merge_rounding_bound, good, update, np.ones(4), "int8")
     expect_rejected("bias", merge_rounding_bound, good, update, np.ones(4), "float32", np.ones(1))
     expect_rejected("bias", merge_rounding_bound, good, update, np.ones(4), "float32", np.full(3, math.nan))
+    for failure in (0.0, 1.0, -1.0, math.nan, True):
+        expect_rejected("failure", likely_rounding_bound, good, update, np.ones(4), "float32", None, failure)
+    expect_rejected("x:", likely_rounding_bound, good, update, np.ones(1))
+    wide, signs = LowRank(np.zeros((3, 1)), np.zeros((1, 400))), np.tile([1.0, -1.0], 200)
+    one = likely_rounding_bound(np.ones((3, 400)), wide, signs)
+    both = likely_rounding_bound(np.ones((3, 400)), wide, np.stack([signs, signs], axis=1))
+    expect(one.shape == (3,) and both.shape == (3, 2) and bool((both[:, 0] > one).all()), "more outputs, more may fail")
