@@ -188,7 +188,7 @@ def few_writings_ceiling(writings: int, n: int, m: int) -> float:
 
     Source: claim few_writings_limit (ours, from capacity_bits).
     """
-    return counting_bound(math.log(integer(writings, "writings", 1)), n, m)
+    return counting_bound(math.log(integer(writings, "writings", 1)) * (1.0 + 2.0 * EPS), n, m)
 
 
 # ---- coverage_law ----

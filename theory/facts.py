@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from numbers import Rational
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from theory.lowrank import LowRank
-from theory.numerics import Array, exact, integer, matrix, quotient, rank_tolerance, real, require
+from theory.numerics import EPS, Array, above, integer, matrix, quotient, rank_tolerance, real, require
 
 
 class LeastRank(NamedTuple):
@@ -94,8 +93,8 @@ def margin_rank_floor(n_answers: int, eps: float | Fraction, powers: int = 100) 
         the least r with ``C(r + k - 1, k) (1 + (N - 1) eps^(2k)) >= N`` for every k <= powers up to the first with
         ``(N - 1) eps^(2k) <= 1``, at least 1: the bound for
         the matrix of logit changes (k = 1), and for its entrywise powers, whose rank is at most C(r + k - 1, k). A
-        float `eps` is first rounded up by one unit in the last place, so that one that stands for 1/3 or 1/sqrt(5)
-        never gives a rank above the true floor; a Fraction is exact.
+        float `eps` is first rounded up by one unit in the last place of its format, so that one that stands for 1/3 or
+        1/sqrt(5) never gives a rank above the true floor; a Fraction is exact.
 
     Raises:
         ValueError: n_answers or powers < 1, or eps negative or not finite.
@@ -103,10 +102,9 @@ def margin_rank_floor(n_answers: int, eps: float | Fraction, powers: int = 100) 
     Source: claim margin_rank: (tr M)^2 <= rank(M) ||M||_F^2 for the N x N matrix of logit changes and its entrywise
     powers (Alon; as a floor for adapters ours).
     """
-    count, bound, orders = integer(n_answers, "n_answers", 1), exact(eps, "eps"), integer(powers, "powers", 1)
+    count, bound, orders = integer(n_answers, "n_answers", 1), above(eps, "eps"), integer(powers, "powers", 1)
     require(bound >= 0, "eps", "a number >= 0", eps)
-    above = bound if isinstance(eps, Rational) else Fraction(min(math.nextafter(bound, math.inf), 1.0))
-    square = min(above, Fraction(1)) ** 2
+    square = min(bound, Fraction(1)) ** 2
     floor, left = 1, Fraction(1)
     for k in range(1, orders + 1):
         left *= square
@@ -168,7 +166,7 @@ def random_code_eps(n_answers: int, r: int, failure: float = 1.0) -> float:
             says that such codes exist (a random draw misses with probability at most 1 - 1/N).
 
     Returns:
-        the coherence; a value of 1 or more says nothing.
+        the coherence, rounded up; a value of 1 or more says nothing.
 
     Raises:
         ValueError: N or r < 1, failure outside (0, 1].
@@ -178,7 +176,7 @@ def random_code_eps(n_answers: int, r: int, failure: float = 1.0) -> float:
     count, dimension = integer(n_answers, "n_answers", 1), integer(r, "r", 1)
     chance = real(failure, "failure")
     require(0 < chance <= 1, "failure", "a probability in (0, 1]", failure)
-    return math.sqrt(quotient(4.0 * math.log(count) - 2.0 * math.log(chance), dimension))
+    return math.sqrt(quotient(4.0 * math.log(count) - 2.0 * math.log(chance), dimension)) * (1.0 + 4.0 * EPS)
 
 
 def counting_bound(log_hypotheses: float, n: int, m: int) -> float:
@@ -192,7 +190,7 @@ def counting_bound(log_hypotheses: float, n: int, m: int) -> float:
         m: equally likely answers of each query, independent, m >= 1.
 
     Returns:
-        a share in [1/m, 1]; exactly ``1/m`` at ln G = 0. The relative error is at most about n eps.
+        a share in [1/m, 1], rounded up by about n eps; exactly ``1/m`` at ln G = 0.
 
     Raises:
         ValueError: log_hypotheses negative or not finite, n or m < 1.
@@ -207,7 +205,7 @@ def counting_bound(log_hypotheses: float, n: int, m: int) -> float:
         return chance  # the mean of the binomial, without rounding
     tails = _log_binomial_tails(count, values)
     mean = float(np.exp(np.minimum(log_g + tails, 0.0)).sum()) / count
-    return min(1.0, max(chance, mean))
+    return min(1.0, max(chance, mean * (1.0 + 2 * (count + 2) * EPS)))
 
 
 def counting_threshold(log_hypotheses: float, n: int, m: int, level: float = 0.01) -> int:
@@ -258,7 +256,7 @@ def capacity_ceiling(bits: float, n_facts: int, n_values: int) -> float:
     size = real(bits, "bits")
     require(size >= 0, "bits", "a number >= 0", bits)
     facts, values = integer(n_facts, "n_facts", 1), integer(n_values, "n_values", 1)
-    return counting_bound(size * math.log(2.0), facts, values)
+    return counting_bound(size * math.log(2.0) * (1.0 + 2.0 * EPS), facts, values)
 
 
 def _log_binomial_tails(n: int, m: int) -> Array:

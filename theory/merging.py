@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from theory.lowrank import LowRank, column_norms
-from theory.numerics import Array, exact, integer, matrix, one_of, real, require, vector
+from theory.numerics import EPS, Array, above, below, integer, matrix, one_of, real, require, vector
 
 
 class MergedRank(NamedTuple):
@@ -151,7 +151,8 @@ def dilution_limit(gain: float | Fraction, deficit: float | Fraction, convention
             term and NO guarantee: the cross terms B_j A_i, j != i, act on the very same key.
 
     Returns:
-        k as an int, exact for the floats or Fractions given; 0 if no k answers; ``math.inf`` if there is no largest:
+        k as an int, on the safe side of what floats stand for (.3 over .1 is no more than 3, so 2) and exact for
+        Fractions and whole numbers; 0 if no k answers; ``math.inf`` if there is no largest:
         deficit < 0 (the base prefers it by itself, so a mean of enough adapters does; of few it may not where gain
         < 0), or deficit = 0 < gain. The query is answered up to the least k over its rivals.
 
@@ -161,7 +162,7 @@ def dilution_limit(gain: float | Fraction, deficit: float | Fraction, convention
     Source: claim dilution.
     """
     one_of(convention, "convention", ("update", "factor"))
-    g, d = exact(gain, "gain"), exact(deficit, "deficit")
+    g, d = below(gain, "gain"), above(deficit, "deficit")
     if d <= 0:
         return math.inf if d < 0 or g > 0 else 0
     below_ratio = max(math.ceil(g / d) - 1, 0)  # the largest integer under gain / deficit
@@ -176,7 +177,7 @@ def interference_bound(updates: Sequence[LowRank], key: ArrayLike) -> list[float
         key: vector of length in.
 
     Returns:
-        one non-negative float per update; 0.0 exactly where A_j k = 0.
+        one non-negative float per update, rounded up; 0.0 exactly where A_j k = 0.
 
     Raises:
         ValueError: key is not a vector of that length.
@@ -192,7 +193,9 @@ def _damage(updates: Sequence[LowRank], keys: Array, name: str) -> Array:
     for u in updates:
         require(u.shape[1] == len(keys), name, f"length {u.shape[1]}", len(keys))
         spectral = float(np.linalg.norm(u.B, 2)) if u.B.size else 0.0
-        rows.append(abs(u.scale) * spectral * column_norms(u.A @ keys))
+        # a norm, two products and their sums, each rounded
+        room = 1.0 + (max(*u.shape, u.columns) + 2) * EPS
+        rows.append(abs(u.scale) * spectral * column_norms(u.A @ keys) * room)
     return np.array(rows).reshape(len(updates), keys.shape[1])
 
 
@@ -223,4 +226,4 @@ def surviving_facts(
     require(own.max(initial=-1) < len(updates), "owners", f"indices from 0 to {len(updates) - 1}", own.max(initial=-1))
     damage = _damage(updates, k, "keys")
     damage[own, np.arange(len(own))] = 0.0
-    return [bool(x) for x in m > math.sqrt(2.0) * damage.sum(axis=0)]
+    return [bool(x) for x in m > math.sqrt(2.0) * (1.0 + (len(damage) + 4) * EPS) * damage.sum(axis=0)]

@@ -1,4 +1,10 @@
-"""Tolerances, input checks and random streams shared by every topic."""
+"""Tolerances, input checks and random streams shared by every topic.
+
+One convention for floats, on the safe side. *In*: a bound takes a float for any number that its format rounds to it,
+and uses the end of that range which claims less (:func:`above`, :func:`below`); whole numbers and Fractions, and zero,
+are exact. *Out*: a ceiling is never below its exact value, a floor or a certificate never above it, by a margin for
+every rounding on the way; a value that is a quotient of whole numbers is the float nearest to it.
+"""
 
 from __future__ import annotations
 
@@ -76,6 +82,29 @@ def exact(value: Any, name: str) -> Fraction:
     if isinstance(value, numbers.Rational) and not isinstance(value, bool):
         return Fraction(value)
     return Fraction(real(value, name))
+
+
+def above(value: Any, name: str) -> Fraction:
+    """The least number that `value` may not exceed: a float plus one unit in the last place of its own format.
+
+    Exact numbers (whole, Fraction, SymPy's rationals) and zero are what they are.
+    """
+    return _beside(value, name, np.inf)
+
+
+def below(value: Any, name: str) -> Fraction:
+    """As :func:`above`, one unit less."""
+    return _beside(value, name, -np.inf)
+
+
+def _beside(value: Any, name: str, towards: float) -> Fraction:
+    number = exact(value, name)
+    if isinstance(value, numbers.Rational) or not number:
+        return number
+    kind = type(value) if isinstance(value, np.floating) else np.float64
+    with np.errstate(over="ignore"):
+        neighbour = float(np.nextafter(kind(number), kind(towards)))
+    return exact(neighbour, name) if math.isfinite(neighbour) else number
 
 
 def quotient(value: float, count: int) -> float:

@@ -32,7 +32,7 @@ def test_dilution_limit_by_hand(gain: float, deficit: float, want: float) -> Non
 
 def test_dilution_limit_is_exact_for_numbers_that_no_float_holds() -> None:
     assert dilution_limit(Fraction(5, 3), Fraction(1, 3)) == 4
-    assert dilution_limit(5 / 3, 1 / 3) == 5  # 5/3 is rounded up, 1/3 down
+    assert dilution_limit(5 / 3, 1 / 3) == 4  # 5/3 is rounded up, 1/3 down: as floats the quotient is above 5
     assert dilution_limit(2**70, 1) == 2**70 - 1
 
 
