@@ -236,7 +236,7 @@ def _do(data: AuditReport) -> str | None:
         if asked is None:
             steps.append("try it on your own questions (--base, --probe)")
         elif (lost := asked.best_single - max(asked.sum, asked.mean)) > 0:
-            steps.append(f"keep them apart where {lost} lost answer{'s' if lost > 1 else ''} of the probes matter")
+            steps.append(f"keep them apart where lost answers matter ({lost} of {asked.best_single})")
         steps.append("ask in two steps what needs facts of two")
     return _sentence(steps)
 

@@ -126,8 +126,8 @@ def test_what_the_probes_measured_decides_what_to_do(save_adapter: Save) -> None
     good, lost, mean = (answer(asked(data, *counts)) for counts in ((0, 8, 8, 5), (1, 8, 5, 4), (0, 8, 3, 7)))
     assert "of 9 probes the base answers 1, the best adapter for each 8, the sum 5, a mean 4." in str(lost.keep)
     assert good.do == "Merge with lora-limits merge; ask in two steps what needs facts of two."
-    assert "keep them apart where 3 lost answers of the probes matter" in str(lost.do)
-    assert "lora-limits merge as a mean (--weights); keep them apart where 1 lost answer of" in str(mean.do)
+    assert "keep them apart where lost answers matter (3 of 8)" in str(lost.do)
+    assert "lora-limits merge as a mean (--weights); keep them apart where lost answers matter (1 of 8)" in str(mean.do)
 
 
 def test_limits_in_sentences_are_the_claims_own(save_adapter: Save, monkeypatch: pytest.MonkeyPatch) -> None:
