@@ -148,7 +148,7 @@ def audit(
 
         probes = ask(known.model, base, adapters, chosen, probe)
     report = AuditReport(
-        schema=1,
+        schema=2,
         tool={n: metadata.version(n) for n in ("lora-limits", "peft", "torch", "numpy")},
         options=Options(
             tuple(chosen), rank, settings.seed, settings.density, settings.dense, DENSE_LIMIT, _base_name(base)

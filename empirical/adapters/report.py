@@ -367,7 +367,7 @@ class AuditReport(_Strict):
     Adapters are referred to by their index in adapters.
     """
 
-    schema: Literal[1]
+    schema: Literal[2]
     """grows when a key changes its meaning or goes"""
     tool: dict[str, str]
     """versions by distribution"""
