@@ -60,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument("--dense", action="store_true", help="peft's dense types on modules of any size too (slow)")
     audit.add_argument("--probe", metavar="FILE", help="prompt, tab, answer per line; needs --base")
     audit.add_argument("--modules", action="store_true", help="one row per module as well")
+    audit.add_argument(
+        "--pairs-by-module", action="store_true", help="pairs module by module in the JSON of more than 8 adapters too"
+    )
     audit.add_argument("--why", action="store_true", help="the reasons behind the answer, their claims and limits")
     audit.add_argument("--json", metavar="FILE", help="the report as JSON; - for standard output alone")
     audit.add_argument("--html", metavar="FILE", help="the report as one HTML file with plots")
@@ -128,7 +131,7 @@ def _audit(options: argparse.Namespace) -> int:
         data = audit(
             expanded(options.adapters),
             options.weights,
-            Settings(options.rank, options.density, options.dense, options.seed),
+            Settings(options.rank, options.density, options.dense, options.seed, options.pairs_by_module or None),
             base=options.base,
             probe=options.probe,
             same_base=options.same_base,

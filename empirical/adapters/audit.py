@@ -383,11 +383,10 @@ def _mean(parts: Sequence[Part], count: int) -> MeanReport:
 
 def _kept(whole: Array, parts: Sequence[Part]) -> tuple[float | None, ...]:
     """Per part: projection of `whole` on its update, relative to it."""
-    found = []
-    for p in parts:
-        product = p.update.scale * float(np.sum((p.update.B.T @ whole) * p.update.A))
-        found.append(_ratio(product, p.norm**2))
-    return tuple(found)
+    left, right = np.hstack([p.update.B for p in parts]), np.vstack([p.update.A for p in parts])
+    starts = np.cumsum([0, *(p.update.columns for p in parts[:-1])])
+    products = np.add.reduceat(np.sum((left.T @ whole) * right, axis=1), starts)
+    return tuple(_ratio(p.update.scale * float(x), p.norm**2) for p, x in zip(parts, products, strict=True))
 
 
 def _linear(how: Plan, wanted: _Sum) -> float:

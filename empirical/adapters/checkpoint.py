@@ -27,14 +27,20 @@ class Checkpoint:
 
         self.folder = folder
         require((folder / "config.json").is_file(), "base", "a model folder with config.json", str(folder))
-        self.config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        self.config = _object(folder / "config.json")
         said = self.config.get("quantization_config") or None
         #: method of the quantisation, None of plain weights
-        self.quantised = None if said is None else str(dict(said).get("quant_method", "of an unknown kind"))
+        self.quantised: str | None = None
+        if said is not None:
+            method = said.get("quant_method") if isinstance(said, dict) else None
+            self.quantised = str(method or "of an unknown kind")
         index = folder / INDEX
         names = [WHOLE]
         if index.is_file():
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            places = _object(index).get("weight_map")
+            fits = isinstance(places, dict) and all(isinstance(v, str) for v in places.values()) and len(places) > 0
+            require(fits, "base", "an index with a weight_map from tensors to files", INDEX)
+            names = sorted(set(places.values()))  # type: ignore[union-attr]
         self.files = [folder / n for n in names]
         self.place: dict[str, Path] = {}
         for path in self.files:
@@ -68,3 +74,13 @@ class Checkpoint:
         if self.quantised is not None or tensor.dtype not in PLAIN:
             return None
         return float(tensor.float().norm())
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # no JSON, no text
+        raise ValueError(f"base: expected JSON in {path.name}, got {error}") from error
+    require(isinstance(found, dict), "base", f"a JSON object in {path.name}", type(found).__name__)
+    return dict(found)

@@ -7,6 +7,7 @@ reordered for its rotary embedding) have B's rows reordered in the same way.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
@@ -19,6 +20,7 @@ import torch
 
 from empirical.adapters.files import Adapter, Module, read_all
 from empirical.adapters.names import said_base, skeleton
+from empirical.adapters.rounding import UNIT
 from theory.numerics import one_of, require
 
 FORMATS = ("gguf",)
@@ -130,30 +132,30 @@ def _write(
     import gguf
 
     architecture, heads = layout
-    writer = gguf.GGUFWriter(path, arch=architecture)
-    writer.add_type(gguf.GGUFType.ADAPTER)
-    writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
-    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, alpha)
-    writer.add_string(gguf.Keys.General.NAME, adapter.name)
-    for name, weight in names.items():
-        m = adapter.modules[name]
-        a, b = adapter.factors(name)
-        b = b.double() * (m.scale * m.r / alpha if alpha else 0.0)  # one alpha for all
-        if heads is not None:
-            b = _reordered(m, b, heads)
-        if m.kind == "embedding":
-            a = a.T  # which llama.cpp looks rows up in
-        for factor, tensor in (("lora_a", a), ("lora_b", b)):
-            stored = tensor.to(dtype).contiguous()
-            finite = bool(torch.isfinite(stored).all())
-            require(
-                finite, f"{name}: dtype", "a format with room for the factors (lora-limits merge balances them)", dtype
-            )
-            writer.add_tensor(f"{weight}.{factor}", stored.numpy())
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    with contextlib.closing(gguf.GGUFWriter(path, arch=architecture)) as writer:
+        writer.add_type(gguf.GGUFType.ADAPTER)
+        writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
+        writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, alpha)
+        writer.add_string(gguf.Keys.General.NAME, adapter.name)
+        for name, weight in names.items():
+            m = adapter.modules[name]
+            a, b = adapter.factors(name)
+            b = b.double() * (m.scale * m.r / alpha if alpha else 0.0)  # one alpha for all
+            if heads is not None:
+                b = _reordered(m, b, heads)
+            if m.kind == "embedding":
+                a = a.T  # which llama.cpp looks rows up in
+            for factor, tensor in (("lora_a", a), ("lora_b", b)):
+                stored = tensor.to(dtype).contiguous()
+                off = float((stored.double() - tensor.double()).norm())
+                # one rounding; more is what overflows, or falls below the smallest numbers of the format
+                fits = off <= 2 * UNIT[dtype] * float(tensor.double().norm())
+                wanted = "a format with room for the factors (lora-limits merge balances them)"
+                require(fits, f"{name}: dtype", wanted, str(dtype).removeprefix("torch."))
+                writer.add_tensor(f"{weight}.{factor}", stored.numpy())
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
 
 
 def _reordered(module: Module, b: torch.Tensor, config: Any) -> torch.Tensor:

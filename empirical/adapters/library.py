@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from empirical.adapters.report import AuditReport, PairTotal
 
-#: adapters up to which all of them, and all of their pairs, are shown
+#: adapters up to which all of them, and all of their pairs (28), fit on a screen
 FEW = 8
 #: pairs, names and clusters shown of more
 SHOWN = 6
-#: cosine and norms of updates that differ by no more than this are the same up to the rounding of 16-bit factors
-_SAME = 1e-4
+#: unit roundoff of the formats of factors; of a mixture, that of the coarsest
+_UNIT = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11}
+_COARSEST = 2.0**-8
+#: relative distance of two updates that inner products in float64 tell from none: they are good to about 1e-14, and the
+#: distance is the root
+_RESOLVED = 1e-6
 
 
 def listed(names: Sequence[str]) -> str:
@@ -34,19 +39,36 @@ def worst_pairs(data: AuditReport) -> list[PairTotal]:
 
 
 def duplicates(data: AuditReport) -> list[tuple[int, int]]:
-    """Pairs whose updates are one and the same."""
+    """Pairs whose updates are one and the same, to the rounding of the format in which they are stored.
+
+    Factors rounded to a format with unit roundoff u are off by at most u of themselves, entry by entry, and their
+    product, where nothing cancels, by 2u + u^2: updates no farther apart may have been the same.
+    """
     norms = [t.norm for t in data.total.adapters]
-    return [
-        (p.first, p.second)
-        for p in data.total.pairs
-        if norms[p.first] > 0
-        and p.cosine > 1 - _SAME
-        and abs(norms[p.first] - norms[p.second]) <= _SAME * norms[p.first]
-    ]
+    units = [max(_UNIT.get(dtype, _COARSEST) for dtype in a.dtypes) for a in data.adapters]
+
+    def same(p: PairTotal) -> bool:
+        one, two = norms[p.first], norms[p.second]
+        unit = max(units[p.first], units[p.second])
+        away = math.sqrt(max(one**2 + two**2 - 2.0 * p.cosine * one * two, 0.0))
+        return away <= max(2.0 * unit + unit**2, _RESOLVED) * max(one, two)
+
+    return [(p.first, p.second) for p in data.total.pairs if norms[p.first] > 0 and same(p)]
+
+
+def linked(pair: PairTotal) -> bool:
+    """Whether two adapters share more than half of what they read, beyond what chance makes them share.
+
+    Half is where sharing is passed on. With the projections P, Q, R on what three adapters of one rank r read,
+    ``tr(Q P) > r / 2`` and ``tr(Q R) > r / 2`` leave ``tr(P R) > 0``: otherwise P + R would be a projection, and
+    ``tr(Q (P + R)) <= r``. Two that are linked with a third read something in common; below half they need not.
+    """
+    share, chance = pair.keys_share, pair.keys_chance
+    return share is not None and chance is not None and share - chance > (1.0 - chance) / 2.0
 
 
 def clusters(data: AuditReport) -> list[list[int]]:
-    """Adapters that are linked by sharing more than half of what they read; largest first, without single ones."""
+    """Adapters that are :func:`linked`, or by way of others; largest first, without single ones."""
     group = list(range(len(data.adapters)))
 
     def root(i: int) -> int:
@@ -55,9 +77,22 @@ def clusters(data: AuditReport) -> list[list[int]]:
         return i
 
     for pair in data.total.pairs:
-        if pair.keys_share is not None and pair.keys_share > 0.5:
+        if linked(pair):
             group[root(pair.second)] = root(pair.first)
     found: dict[int, list[int]] = {}
     for i in range(len(group)):
         found.setdefault(root(i), []).append(i)
     return sorted((g for g in found.values() if len(g) > 1), key=len, reverse=True)
+
+
+def side_by_side(data: AuditReport) -> list[int]:
+    """All adapters, those of a cluster next to each other."""
+    first = [i for group in clusters(data) for i in group]
+    return first + [i for i in range(len(data.adapters)) if i not in first]
+
+
+def notes(data: AuditReport) -> list[str]:
+    """What was taken otherwise than it is written in a file; of many, the first."""
+    found = [note for a in data.adapters for note in a.notes]
+    more = len(found) - SHOWN if len(data.adapters) > FEW else 0
+    return [*found[:SHOWN], f"and {more} more such notes (--json: adapters)"] if more > 0 else found

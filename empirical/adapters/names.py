@@ -20,12 +20,14 @@ from torch import nn
 from theory.numerics import require
 
 PREFIX = "base_model.model."
-#: components that FSDP, activation checkpointing, torch.compile and old FSDP put between the real ones
-WRAPPERS = ("_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_orig_mod", "_fpw_module")
+#: components that FSDP, activation checkpointing, torch.compile, old FSDP and Lightning put between the real ones
+WRAPPERS = ("_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_orig_mod", "_fpw_module", "_forward_module")
 #: components that come and go between versions of transformers and between a model with and without its head
 CARRIERS = ("model", "language_model", "text_model")
 _PART = r"[A-Za-z0-9_\-]+"
 _NAME = rf"{_PART}(?:\.{_PART})*"
+#: peft's prefix after whatever holds the model there, each part perhaps in a DataParallel; or that alone
+_OUTSIDE = re.compile(r"^(?:(?:.*\.)?base_model(?:\.module)*\.model\.)?(?:module\.)*")
 _FACTOR = re.compile(
     rf"(?P<module>{_NAME})\.(?:lora_(?P<linear>[AB])(?:\.(?P<one>{_PART}))?\.weight"
     rf"|lora_(?P<embedding>embedding_[AB])(?:\.(?P<two>{_PART}))?)"
@@ -45,11 +47,9 @@ class Factor(NamedTuple):
 
 
 def module_name(name: str) -> str:
-    """Without the prefix of peft, however often it stands there, and without wrappers."""
-    parts = [p for p in name.split(".") if p not in WRAPPERS]
-    while len(parts) > 1 and (parts[0] == "module" or parts[:2] == ["base_model", "model"]):
-        parts = parts[1 if parts[0] == "module" else 2 :]
-    return ".".join(parts)
+    """Without the prefix of peft and what stands before it, and without wrappers."""
+    bare = ".".join(p for p in name.split(".") if p not in WRAPPERS)
+    return _OUTSIDE.sub("", bare)
 
 
 def factor(key: str) -> Factor | None:
@@ -75,15 +75,21 @@ def carried(name: str) -> str:
 
 
 def doubtful(names: Sequence[Sequence[str]]) -> tuple[str, str] | None:
-    """Two names of different adapters that may be one module, as versions of transformers call it; None without."""
+    """Two names of different adapters that may be one module: two versions of transformers, or one inside of a larger.
+
+    None without.
+    """
     seen: dict[str, str] = {}
     known = [set(n) for n in names]
+    whole = set().union(*known)
     for one in names:
         for name in one:
-            first = seen.setdefault(carried(name), name)
-            # an adapter that has both under its own roof knows them as two modules
-            if first != name and not any(first in k and name in k for k in known):
-                return first, name
+            parts = name.split(".")
+            inner = (".".join(parts[i:]) for i in range(1, len(parts)))
+            for first in (seen.setdefault(carried(name), name), *(n for n in inner if n in whole)):
+                # an adapter that has both under its own roof knows them as two modules
+                if first != name and not any(first in k and name in k for k in known):
+                    return first, name
     return None
 
 
@@ -177,6 +183,8 @@ def converted(model: nn.Module, config: Any, shapes: Mapping[str, tuple[int, ...
     keys: dict[str, str | torch.Tensor]
     if all(id(t) in owner for t in found.values()):
         keys = {k: owner[id(t)] for k, t in found.items()}
+        lost = sorted(ghosts.keys() - keys.values())
+        require(not lost, f"{name}: {''.join(lost[:1])}", "one name for one module", "two that the base knows as one")
         return Converted(_likened(model, keys), config)
     tensors = {k: read(k) for k in shapes}
     owner = {id(t): k for k, t in tensors.items()}

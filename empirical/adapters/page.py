@@ -7,8 +7,20 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from empirical.adapters.report import Answer, AuditReport, ModuleReport, Probes, Sentence
-from empirical.adapters.show import combination_rows, number, percent, reach, short, span
+from empirical.adapters.library import FEW, listed, notes, side_by_side, worst_pairs
+from empirical.adapters.report import Answer, AuditReport, ModuleReport, PairTotal, Probes, Sentence
+from empirical.adapters.show import (
+    combination_rows,
+    each,
+    library,
+    margin_heads,
+    margins,
+    number,
+    percent,
+    reach,
+    short,
+    span,
+)
 
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1a1a1a;--soft:#667;--paper:#fff;--line:#dde;--a:#2864b4;--b:#c25a1e;--good:#2c7a4b;
@@ -26,7 +38,16 @@ li.limit{border-color:var(--bad)!important}li small{color:var(--soft);display:bl
 dl.answer{display:grid;grid-template-columns:max-content 1fr;gap:.5rem 1.2rem;font-size:1.1rem;margin:1.4rem 0;
 border-left:4px solid var(--a);padding:.3rem 1rem}dt{font-weight:600}dd{margin:0}
 svg{max-width:100%;height:auto}svg text{fill:var(--ink);font:12px system-ui,sans-serif}svg .soft{fill:var(--soft)}
-.scroll{overflow-x:auto}details{margin-top:1rem}code{font-size:.95em}
+.scroll{overflow-x:auto}.hid{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
+table.map{border-collapse:separate;border-spacing:1px;font-size:.75rem}table.map caption{text-align:left}
+table.map td,table.map th{border:0;padding:0;white-space:nowrap;font-weight:400}
+table.map thead th{vertical-align:bottom}
+table.map thead th span{writing-mode:vertical-rl;transform:rotate(180deg);max-height:9rem;overflow:hidden}
+table.map td{min-width:1.05rem;height:1.05rem;text-align:center;position:relative;
+background:color-mix(in srgb,var(--a) calc(var(--s)*1%),var(--paper))}table.map tbody th{padding-right:.4rem}
+table.map td.own{background:var(--line)}.near{display:none;position:absolute;z-index:1;background:var(--paper);
+border:1px solid var(--soft);padding:.2rem .5rem}th:hover>.near,th:focus>.near{display:block}
+th:focus,.scroll:focus{outline:2px solid var(--a)}details{margin-top:1rem}code{font-size:.95em}
 """
 _COLORS = ("var(--a)", "var(--b)", "var(--good)", "var(--warn)", "var(--bad)", "var(--soft)")
 
@@ -34,18 +55,30 @@ _COLORS = ("var(--a)", "var(--b)", "var(--good)", "var(--warn)", "var(--bad)", "
 def as_html(data: AuditReport) -> str:
     """The report as one self-contained page: inline style, inline SVG, no script, nothing loaded."""
     names = [a.name for a in data.adapters]
+    few = len(names) <= FEW
     title = "Audit of " + " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-    terms = " + ".join(f"{w:g} x {n}" for w, n in zip(data.options.weights, names, strict=True))
+    title = title if few else f"Audit of {len(names)} adapters"
+    weighed = [f"{w:g} x {n}" for w, n in zip(data.options.weights, names, strict=True)]
+    terms = " + ".join(weighed) if few else listed(weighed)
     merge = data.total.merge
     body = [
         f"<h1>{_e(title)}</h1>",
         f'<p class="sub">Wanted sum: {_e(terms)}. {data.total.modules} modules. lora-limits '
         f"{_e(data.tool['lora-limits'])}, peft {_e(data.tool['peft'])}.</p>",
         _answer(data.answer),
-        "<h2>Adapters</h2>", _adapters(data),
+        "<h2>Adapters</h2>",
     ]  # fmt: skip
+    if not few:
+        body += [f"<p>{'<br>'.join(_e(line[0].upper() + line[1:]) for line in library(data))}</p>"]
+    body += [_folded(f"All {len(names)} adapters", _adapters(data), few)]
+    if notes(data):
+        body += [f"<p>Notes on names:</p><ul>{''.join(f'<li>{_e(note)}</li>' for note in notes(data))}</ul>"]
     if data.total.pairs:
-        body += ["<h2>Pairs</h2>", _pairs(data)]
+        body += ["<h2>Pairs</h2>", _pairs(data, worst_pairs(data))]
+        if not few:
+            body += [_folded(f"All {len(data.total.pairs)} pairs", _pairs(data, data.total.pairs), few)]
+    if len(names) > 2:
+        body += ["<h2>Who reads what others read</h2>", _map(data)]
     body += [
         f"<h2>What peft {_e(data.tool['peft'])} would make of the sum</h2>",
         '<p class="sub">Frobenius norm of the error over that of the wanted sum, all modules together.</p>',
@@ -121,14 +154,58 @@ def _adapters(data: AuditReport) -> str:
     return _table(head, rows, set(range(1, 8)))
 
 
-def _pairs(data: AuditReport) -> str:
+def _folded(summary: str, content: str, shown: bool) -> str:
+    return content if shown else f"<details><summary>{_e(summary)}</summary>{content}</details>"
+
+
+def _map(data: AuditReport) -> str:
+    """Shares of key directions in common: a table, so that it can be read aloud cell by cell; clusters lie together.
+
+    The names of a row and of those that it shares most with come up with the pointer or, by Tab, with the keyboard.
+    """
+    names, order = [a.name for a in data.adapters], side_by_side(data)
+    shares = {frozenset((p.first, p.second)): p.keys_share for p in data.total.pairs}
+    numbers = len(names) <= 2 * FEW  # more do not fit beside each other
+
+    def near(i: int) -> str:
+        found = [(x, j) for j in order if j != i and (x := shares[frozenset((i, j))]) is not None]
+        most = sorted(found, key=lambda t: -t[0])[:3]
+        return ", ".join(f"{names[j]} {percent(x)}" for x, j in most) or "shares no module"
+
+    def cell(i: int, j: int) -> str:
+        share = shares.get(frozenset((i, j)))
+        if i == j or share is None:
+            return f'<td class="own"><span class="hid">{"itself" if i == j else "no module in common"}</span></td>'
+        # where a number stands on it, half of the ink leaves it readable
+        ink, label = (50 if numbers else 100) * share, f"{names[i]} and {names[j]}: {percent(share)}"
+        text = f"<span{'' if numbers else ' class=hid'}>{100 * share:.0f}</span>"
+        return f'<td style="--s:{ink:.1f}" title="{_e(label)}">{text}</td>'
+
+    head = "".join(f'<th scope="col" title="{_e(names[j])}"><span>{_e(short(names[j], 24))}</span></th>' for j in order)
+    rows = "".join(
+        f'<tr><th scope="row" tabindex="0" title="{_e(names[i])}">{_e(short(names[i], 24))}'
+        f'<span class="near" aria-hidden="true">{_e(names[i])}: {_e(near(i))}</span></th>'
+        f"{''.join(cell(i, j) for j in order)}</tr>"
+        for i in order
+    )
+    caption = (
+        "Share of key directions in common, in per cent, mean over modules; groups that share more than half lie "
+        "together. Tab through the names for those that each shares most with."
+    )
+    return (
+        '<div class="scroll" tabindex="0" role="region" aria-label="shares of key directions"><table class="map">'
+        f"<caption>{caption}</caption><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _pairs(data: AuditReport, pairs: Sequence[PairTotal]) -> str:
     names = [a.name for a in data.adapters]
     rows = [
         (f"{names[p.first]} + {names[p.second]}", p.common_modules, f"{p.cosine:+.3f}",
          f"{percent(p.keys_share)} ({percent(p.keys_chance)})",
          f"{percent(p.outputs_share)} ({percent(p.outputs_chance)})",
          percent(p.second_on_first.mean_largest), percent(p.first_on_second.mean_largest))
-        for p in data.total.pairs
+        for p in pairs
     ]  # fmt: skip
     head = ["pair", "common", "cosine", "keys shared (chance)", "outputs shared (chance)", "2nd on 1st's keys",
             "1st on 2nd's keys"]  # fmt: skip
@@ -202,13 +279,16 @@ class _Axes:
 
 def _spectra(data: AuditReport) -> str:
     names = [a.name for a in data.adapters]
+    groups = [{i} for i in range(len(names))]
+    if len(names) > FEW:
+        names, groups = ["all adapters"], [set(range(len(names)))]
     curves = []
-    for index in range(len(names)):
+    for group in groups:
         rows = [
             [v / p.singular_values[0] for v in p.singular_values]
             for m in data.modules
             for p in m.parts
-            if p.adapter == index and p.rank
+            if p.adapter in group and p.rank
         ]
         length = max((len(r) for r in rows), default=0)
         columns = [sorted(r[i] if i < len(r) else 0.0 for r in rows) for i in range(length)]
@@ -326,12 +406,21 @@ def _grid(data: AuditReport, value: Callable[[ModuleReport, bool], float | None]
 def _probes(data: AuditReport, probes: Probes) -> str:
     names = [a.name for a in data.adapters]
     rows = [
-        (x.prompt, x.token, f"{x.base_margin:+.2f}", *(f"{m:+.2f}" for m in x.margins),
+        (x.prompt, x.token, f"{x.base_margin:+.2f}", *margins(x, names),
          f"{x.sum_margin:+.2f}", f"{x.mean_margin:+.2f}",
          "any number" if x.mean_limit is None else x.mean_limit, reach(x))
         for x in probes.lines
     ]  # fmt: skip
-    head = ["prompt", "answer's first token", "base", *names, "sum", "mean", "a mean holds", "others' reach"]
+    head = [
+        "prompt",
+        "answer's first token",
+        "base",
+        *margin_heads(names),
+        "sum",
+        "mean",
+        "a mean holds",
+        "others' reach",
+    ]
     return _table(head, rows, set(range(2, len(head))))
 
 
@@ -342,8 +431,7 @@ def _modules(data: AuditReport) -> str:
         size = m.merge.norm
         errors = [found.error if (found := m.combinations[k]) else None for k in kinds]
         rows.append(
-            (m.name, f"{m.out} x {m.inner}", " ".join(str(p.rank) for p in m.parts),
-             " ".join(number(p.norm) for p in m.parts),
+            (m.name, f"{m.out} x {m.inner}", each([p.rank for p in m.parts]), each([p.norm for p in m.parts]),
              percent(m.keys_shared), m.merge.rank,
              percent(m.merge.truncation),
              *(percent(e / size) if e is not None and size else "-" for e in errors))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from empirical.adapters.library import FEW, SHOWN, clusters, listed, worst_pairs
+from empirical.adapters.library import FEW, SHOWN, clusters, listed, notes, worst_pairs
 from empirical.adapters.report import AuditReport, Probe
 
 # ---------------------------------------------------------------- numbers as text
@@ -76,7 +76,9 @@ def print_report(console: Any, data: AuditReport, every_module: bool = False, wh
         table.add_row(f"[bold]{question}[/bold]", escape(text))
     console.print(table)
     console.print()
-    console.print(_adapter_table(data) if few else _library(data))
+    console.print(_adapter_table(data) if few else escape("\n".join(library(data))))
+    for note in notes(data):
+        console.print(f"  note: {escape(note)}")
     if data.total.pairs:
         heads = ["pair", "common", "cosine", "keys (chance)", "outputs (chance)", "2nd on 1st", "1st on 2nd"]
         table = Table(
@@ -105,13 +107,13 @@ def print_report(console: Any, data: AuditReport, every_module: bool = False, wh
     if every_module:
         console.print(_module_table(data))
     if data.probe:
-        table = Table("probe", "base", *names, "sum", "mean", "a mean holds", "others' reach",
+        table = Table("probe", "base", *margin_heads(names), "sum", "mean", "a mean holds", "others' reach",
                       title="\nmargins (first token)",
                       title_justify="left", box=None, pad_edge=False)  # fmt: skip
         for x in data.probe.lines:
-            cells = [x.base_margin, *x.margins, x.sum_margin, x.mean_margin]
+            cells = [f"{x.base_margin:+.2f}", *margins(x, names), f"{x.sum_margin:+.2f}", f"{x.mean_margin:+.2f}"]
             limit = "any number" if x.mean_limit is None else str(x.mean_limit)
-            table.add_row(escape(short(x.prompt, 40)), *(f"{c:+.2f}" for c in cells), limit, reach(x))
+            table.add_row(escape(short(x.prompt, 40)), *cells, limit, reach(x))
         console.print(table)
     if not why:
         console.print("\nreasons, claims and limits: --why; plots: --html FILE; all numbers: --json FILE")
@@ -141,25 +143,25 @@ def _adapter_table(data: AuditReport) -> Any:
     return table
 
 
-def _library(data: AuditReport) -> str:
-    """Many adapters in a few lines: sizes, clusters, and what their sum would weigh."""
-    from rich.markup import escape
-
-    names = [escape(a.name) for a in data.adapters]
+def library(data: AuditReport) -> list[str]:
+    """Many adapters in a few lines: sizes, what their sum would weigh, and clusters."""
+    names = [a.name for a in data.adapters]
     norms = [t.norm for t in data.total.adapters]
     ranks = span(sorted({r for a in data.adapters for r in a.ranks}))
+    terms = [w * n for w, n in zip(data.options.weights, norms, strict=True)]
     lines = [
         f"{len(names)} adapters, {data.total.modules} modules, rank {ranks}, norm {number(min(norms))} to "
         f"{number(max(norms))}",
-        f"their sum has norm {number(data.total.norm)}; at right angles it would have {number(math.hypot(*norms))}",
+        f"their sum has norm {number(data.total.norm)}; at right angles it would have {number(math.hypot(*terms))}",
     ]
     found = clusters(data)
-    lines += [f"share more than half of what they read: {listed([names[i] for i in c])}" for c in found[:SHOWN]]
+    words = "share more than half of what they read beyond chance"
+    lines += [f"{len(c)} {words}: {listed([names[i] for i in c])}" for c in found[:SHOWN]]
     if len(found) > SHOWN:
         lines.append(f"and {len(found) - SHOWN} more such groups")
     if not found:
-        lines.append("no two share more than half of what they read")
-    return "\n".join(lines)
+        lines.append(f"no two {words}")
+    return lines
 
 
 def _module_table(data: AuditReport) -> Any:
@@ -169,11 +171,17 @@ def _module_table(data: AuditReport) -> Any:
                   title="\nmodules", title_justify="left", box=None, pad_edge=False)  # fmt: skip
     for m in data.modules:
         table.add_row(
-            m.name, f"{m.out} x {m.inner}", " ".join(str(p.rank) for p in m.parts),
-            " ".join(str(p.rank95) for p in m.parts), " ".join(number(p.norm) for p in m.parts),
+            m.name, f"{m.out} x {m.inner}", each([p.rank for p in m.parts]), each([p.rank95 for p in m.parts]),
+            each([p.norm for p in m.parts]),
             percent(m.keys_shared), str(m.merge.rank), percent(m.merge.truncation),
         )  # fmt: skip
     return table
+
+
+def each(values: Sequence[float]) -> str:
+    """Numbers of a few adapters; of many, the smallest and the largest."""
+    shown = values if len(values) <= FEW else [min(values), max(values)]
+    return (" " if shown is values else " to ").join(number(v) for v in shown)
 
 
 def span(values: Sequence[int]) -> str:
@@ -184,6 +192,18 @@ def span(values: Sequence[int]) -> str:
 def short(text: str, width: int) -> str:
     """The end of a text that is too long."""
     return text if len(text) <= width else "..." + text[3 - width :]
+
+
+def margin_heads(names: Sequence[str]) -> list[str]:
+    """Heads of the columns of :func:`margins`."""
+    return list(names) if len(names) <= FEW else ["best alone"]
+
+
+def margins(line: Probe, names: Sequence[str]) -> list[str]:
+    """Margins of a few adapters; of many, that of the best."""
+    if len(names) <= FEW:
+        return [f"{m:+.2f}" for m in line.margins]
+    return [f"{line.margins[line.best]:+.2f} {names[line.best]}"]
 
 
 def reach(line: Probe) -> str:

@@ -77,7 +77,7 @@ def test_many_adapters_give_one_screen(save_adapter: Save, tmp_path: Path, capsy
     out = capsys.readouterr().out
     assert len(out.splitlines()) < 60
     assert "12 adapters, 2 modules, rank 4" in out
-    assert "share more than half of what they read: task03, task10" in out
+    assert "2 share more than half of what they read beyond chance: task03, task10" in out
     text = " ".join(out.split())
     assert "An update of zero, which changes nothing: task11; one update twice: task03 = task10." in text
     assert len(json.loads(report.read_text(encoding="utf-8"))["total"]["pairs"]) == 66

@@ -22,7 +22,9 @@ def config_of(tiny_base: Base, tmp_path: Path) -> Callable[[str], Path]:
     """The configuration of a base, without its weights."""
 
     def write(architecture: str) -> Path:
-        tiny_base(architecture).config.save_pretrained(tmp_path / f"base_{architecture}")
+        model = tiny_base(architecture)
+        model.config.architectures = [type(model).__name__]
+        model.config.save_pretrained(tmp_path / f"base_{architecture}")
         return tmp_path / f"base_{architecture}"
 
     return write
@@ -115,3 +117,69 @@ def test_only_plain_files_are_replaced(save_adapter: Save, config_of: Callable[[
     assert sorted(p.name for p in tmp_path.iterdir() if p.name not in ("b", "base_bert")) == before
     export(a, tmp_path / "file", base=base, force=True)
     assert updates(tmp_path / "file")[0]
+
+
+def test_what_llama_cpp_does_not_have_is_refused(
+    save_adapter: Save, config_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    a = save_adapter("a", targets=["q_proj"])
+    fused = save_adapter("fused", "experts", targets=["q_proj"], target_parameters=["experts.down_proj"])
+    router = save_adapter("router", "images and text", targets=["linear_1"])
+    llama, experts, images = (config_of(x) for x in ("llama", "experts", "images and text"))
+    before = sorted(tmp_path.iterdir())
+    cases: list[tuple[Path, Path, dict[str, Any], str]] = [
+        (a, llama, {"to": "onnx"}, "to: expected one of"), (a, llama, {"dtype": "int8"}, "dtype: expected one of"),
+        (fused, experts, {}, "modules .fold adapters of fused experts"),
+        (router, images, {}, "a module that llama.cpp has in llama, got another"),
+    ]  # fmt: skip
+    for adapter, base, options, named in cases:
+        with pytest.raises(ValueError, match=named) as caught:
+            export(adapter, tmp_path / "x.gguf", base=base, **options)
+        assert len(str(caught.value).splitlines()) == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_language_model_inside_another_has_its_own_names(
+    save_adapter: Save, config_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    a = save_adapter("a", "images and text", seed=1, targets=r".*language_model.*\.(k_proj|down_proj)")
+    export(a, tmp_path / "a.gguf", base=config_of("images and text"))
+    names = {f"blk.{i}.{n}.weight" for i in range(2) for n in ("attn_k", "ffn_down")}
+    assert updates(tmp_path / "a.gguf")[0].keys() == names
+
+
+@pytest.mark.parametrize("size", [2.0**-24, 2.0**20])
+def test_factors_without_room_in_the_format_are_refused(
+    size: float, save_adapter: Save, config_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """One factor is too small or too large for float16, though their product is of the usual size."""
+
+    def unbalanced(model: Any) -> None:
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.data *= size if "lora_A" in name else 1 / size
+
+    a, base = save_adapter("a", seed=1, targets=["v_proj"], fill=unbalanced), config_of("llama")
+    with pytest.raises(ValueError, match=r"dtype: expected a format with room .*, got float16"):
+        export(a, tmp_path / "a.gguf", base=base, dtype="float16")
+    export(a, tmp_path / "a.gguf", base=base)
+    wanted = torch.from_numpy(read_adapter(a).update("model.layers.0.self_attn.v_proj").dense())
+    found = updates(tmp_path / "a.gguf")[0]["blk.0.attn_v.weight"]
+    assert (found - wanted).abs().max() < 1e-6 * wanted.abs().max()
+
+
+def test_what_cannot_be_written_leaves_nothing(
+    save_adapter: Save, config_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, base = save_adapter("a", targets=["q_proj"]), config_of("llama")
+    (tmp_path / "old.gguf").write_text("old", encoding="utf-8")
+    before = sorted(tmp_path.iterdir())
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(gguf.GGUFWriter, "write_tensors_to_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        export(a, tmp_path / "old.gguf", base=base, force=True)
+    assert sorted(tmp_path.iterdir()) == before
+    assert (tmp_path / "old.gguf").read_text(encoding="utf-8") == "old"

@@ -12,7 +12,16 @@ from safetensors.torch import load_file, save_file
 
 from empirical.adapters.files import CONFIG, SAFE, read_adapter, read_all
 from empirical.adapters.merge import merge
-from empirical.adapters.names import WRAPPERS, doubtful, factor, module_name
+from empirical.adapters.names import (
+    WRAPPERS,
+    _likened,
+    doubtful,
+    factor,
+    factor_key,
+    module_name,
+    said_base,
+    skeleton,
+)
 
 Save = Callable[..., Path]
 IDS = torch.arange(8)[None]
@@ -53,6 +62,9 @@ WRAPPED: dict[str, Callable[[str], str]] = {
     "parallel": lambda k: "module." + k,
     "parallel inside": lambda k: k.replace("base_model.model.", "base_model.model.module."),
     "doubled prefix": lambda k: "base_model.model." + k,
+    "held by a module": lambda k: "net.student." + k,
+    "lightning": lambda k: "_forward_module." + k,
+    "parallel around the tuner": lambda k: k.replace("base_model.", "base_model.module."),
     "no prefix": lambda k: k.removeprefix("base_model.model."),
     "name inside": lambda k: k.replace(".weight", ".default.weight"),
     "all": lambda k: "module._orig_mod." + k.replace(".self_attn.", "._fsdp_wrapped_module.self_attn."),
@@ -109,6 +121,10 @@ def test_doubtful_names_are_those_that_versions_move() -> None:
     language, old = "model.language_model.layers.0.q_proj", "language_model.model.layers.0.q_proj"
     assert doubtful([[language], [old]]) == (language, old)
     assert doubtful([["layers.0.q_proj"], ["model.layers.0.q_proj"]])
+    assert doubtful([["model.layers.0.q_proj"], ["transformer.model.layers.0.q_proj"]])
+    assert doubtful([["net.layers.0.q_proj"], ["layers.0.q_proj"]])
+    assert doubtful([["layers.0.q_proj", "net.layers.0.q_proj"], ["layers.0.q_proj"]]) is None
+    assert doubtful([["aux_layers.0.q_proj"], ["layers.0.q_proj"]]) is None
     assert doubtful([["encoder.block.0.q"], ["decoder.block.0.q"]]) is None
     assert doubtful([["model.vision_tower.layers.0.q_proj"], [language]]) is None
     assert doubtful([[language, "model.layers.0.q_proj"], [language]]) is None  # one model that has both
@@ -243,3 +259,68 @@ def test_adapters_are_called_by_what_tells_them_apart(save_adapter: Save, tmp_pa
     assert [x.name for x in read_all([*runs, a])] == ["run1/checkpoint-100", "run2/checkpoint-100", "a"]
     with pytest.raises(ValueError, match="below it: checkpoint-20, checkpoint-100"):
         read_adapter(tmp_path / "run1")
+
+
+def test_what_is_no_base_is_one_line_and_no_said_base(tmp_path: Path) -> None:
+    for name, text in {"unknown": '{"model_type": "no such"}', "cut": '{"model_type"', "list": "[1]"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(text, encoding="utf-8")
+    for name in ("unknown", "cut", "list", "missing"):
+        with pytest.raises(ValueError, match="whose configuration transformers knows, got ") as caught:
+            skeleton(tmp_path / name, local=True)
+        assert len(str(caught.value).splitlines()) == 1
+        assert said_base({"base_model_name_or_path": str(tmp_path / name)}) is None
+    for said in (None, "", 3, "./missing", "nobody/has-this-one"):
+        assert said_base({"base_model_name_or_path": said}) is None
+
+
+def test_a_base_that_is_said_is_built_without_its_weights(
+    vlm: tuple[Path, Callable[[], Any], list[Path]], tmp_path: Path
+) -> None:
+    base, _, _ = vlm
+    for weights in base.glob("*.safetensors"):
+        weights.unlink()
+    found = said_base({"base_model_name_or_path": str(base)})
+    assert found is not None
+    assert {p.device.type for p in found.parameters()} == {"meta"}
+    assert "model.language_model.layers.1.self_attn.q_proj" in dict(found.named_modules())
+    assert skeleton(found) is found
+
+
+def test_a_module_that_stands_under_two_names_of_the_base_is_refused(
+    vlm: tuple[Path, Callable[[], Any], list[Path]], tmp_path: Path
+) -> None:
+    _, fresh, (new, other) = vlm
+    doubled = renamed(new, "doubled", before_4_52)
+    tensors = load_file(new / SAFE)
+    save_file({before_4_52(k): v.clone() for k, v in tensors.items()} | tensors, str(doubled / SAFE))
+    with pytest.raises(ValueError, match="one name for one module, got two that the base knows as one"):
+        read_all([doubled, other], model=fresh())
+
+
+def test_a_likeness_counts_only_if_it_is_the_only_one() -> None:
+    class Two(torch.nn.Module):
+        def __init__(self, *names: str) -> None:
+            super().__init__()
+            for name in names:
+                self.add_module(name, torch.nn.ModuleDict({"q": torch.nn.Linear(2, 2)}))
+
+    key = factor_key("text_model.q", "A")
+    assert _likened(Two("model"), {key: "old"}) == {factor_key("model.q", "A"): "old"}
+    assert _likened(Two("model", "language_model"), {key: "old"}) == {key: "old"}
+    assert _likened(Two("text_model", "model"), {key: "old"}) == {key: "old"}  # it is there
+
+
+def test_what_peft_cannot_convert_is_refused_in_its_words(
+    vlm: tuple[Path, Callable[[], Any], list[Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: Any) -> None:
+        raise NotImplementedError("no such conversion\nat all")
+
+    where = "peft.utils.transformers_weight_conversion.convert_peft_adapter_state_dict_for_transformers"
+    monkeypatch.setattr(where, refuses)
+    with pytest.raises(
+        ValueError, match="new0: expected names that peft can convert to the base's, got no such"
+    ) as caught:
+        read_all(vlm[2], model=vlm[1]())
+    assert len(str(caught.value).splitlines()) == 1

@@ -1,0 +1,106 @@
+"""A base's files: what they hold is read without its numbers, and each way in which they can be broken is one line."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from empirical.adapters.base import quiet
+from empirical.adapters.checkpoint import INDEX, WHOLE, Checkpoint
+from empirical.adapters.names import skeleton
+
+Base = Callable[..., Any]
+
+
+@pytest.fixture
+def base(tiny_base: Base, tmp_path: Path) -> Path:
+    """A tiny base in several files."""
+    with quiet():
+        tiny_base("llama").save_pretrained(tmp_path / "base", max_shard_size="20KB")
+    assert (tmp_path / "base" / INDEX).is_file()
+    return tmp_path / "base"
+
+
+def write(name: str, text: str) -> Callable[[Path], Any]:
+    return lambda folder: (folder / name).write_text(text, encoding="utf-8")
+
+
+def cut(folder: Path) -> None:
+    shard = sorted(folder.glob("*.safetensors"))[-1]
+    shard.write_bytes(shard.read_bytes()[:100])
+
+
+def lost(folder: Path) -> None:
+    sorted(folder.glob("*.safetensors"))[0].unlink()
+
+
+#: fault -> (how it comes about, what the line must name)
+BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "no configuration": (lambda f: (f / "config.json").unlink(), r"a model folder with config\.json"),
+    "configuration cut off": (write("config.json", '{"model_type"'), r"JSON in config\.json"),
+    "configuration of another kind": (write("config.json", "[1]"), r"a JSON object in config\.json, got list"),
+    "index cut off": (write(INDEX, '{"weight_map": {'), rf"JSON in {INDEX}"),
+    "index without a map": (write(INDEX, '{"metadata": {}}'), "an index with a weight_map"),
+    "index that names no file": (write(INDEX, '{"weight_map": {"a": 1}}'), "an index with a weight_map"),
+    "a file that is not there": (lost, r"weights in safetensors \(model-00001"),
+    "a file cut off": (cut, "whole safetensors files, got model-000"),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_broken_base_is_one_line(fault: str, base: Path) -> None:
+    assert Checkpoint(base).place
+    change, named = BROKEN[fault]
+    change(base)
+    with pytest.raises(ValueError, match=named) as caught:
+        Checkpoint(base)
+    assert str(caught.value).startswith("base: expected ")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_norms_are_those_of_the_tensor_in_its_file(base: Path, tiny_base: Base) -> None:
+    found = Checkpoint(base)
+    for key, weight in tiny_base("llama").state_dict().items():
+        assert found.norm(key) == pytest.approx(float(weight.double().norm()), rel=1e-6)  # summed in float32
+    assert len(found.files) > 1
+    assert set(found.place) == set(tiny_base("llama").state_dict())
+
+
+@pytest.mark.parametrize(
+    ("said", "method"),
+    [({"quant_method": "gptq"}, "gptq"), ({"bits": 4}, "of an unknown kind"), ("fp8", "of an unknown kind"),
+     ({}, None), (None, None)],
+)  # fmt: skip
+def test_a_quantisation_is_known_from_the_configuration(said: Any, method: str | None, base: Path) -> None:
+    config = json.loads((base / "config.json").read_text(encoding="utf-8")) | {"quantization_config": said}
+    (base / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    found = Checkpoint(base)
+    assert found.quantised == method
+    assert (found.norm("model.norm.weight") is None) == (method is not None)
+
+
+def test_codes_have_no_norm(base: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    shutil.copy(base / "config.json", whole)
+    save_file({"codes": torch.ones(4, dtype=torch.int8), "plain": torch.ones(4, dtype=torch.float16)}, whole / WHOLE)
+    assert (Checkpoint(whole).norm("codes"), Checkpoint(whole).norm("plain")) == (None, 2.0)
+
+
+def test_keys_are_parameters_of_the_model_or_what_it_computes_them_from(tiny_base: Base, tmp_path: Path) -> None:
+    """The experts of a mixture lie one by one in old files, and fused in the model."""
+    with quiet():
+        tiny_base("experts").save_pretrained(tmp_path / "base")
+    stored = load_file(tmp_path / "base" / WHOLE)
+    found = Checkpoint(tmp_path / "base").parameters(skeleton(tmp_path / "base"))
+    assert found.keys() == stored.keys()
+    fused = {k: v for k, v in found.items() if v[1] is not None}
+    assert fused
+    assert all(".experts." in name for name, _ in fused.values())
+    assert len({name for name, _ in fused.values()}) < len(fused)
+    assert all(name == key for key, (name, pattern) in found.items() if pattern is None and "mlp" not in name)
