@@ -108,6 +108,11 @@ def test_all_pairs_at_once_are_the_pairs_one_by_one(save_adapter: Save) -> None:
                 (most,) = interference_bound([other], vt[0] @ basis)
                 assert found.bound == pytest.approx(most / strength)
         assert m.keys_shared == max(p.keys.share for p in m.pairs)
+        updates = [p.update(m.name) for p in parts]
+        mean = sum(u.dense() for u in updates) / len(updates)
+        assert m.mean.norm == pytest.approx(np.linalg.norm(mean))
+        kept = [float(np.sum(mean * u.dense())) / u.norm() ** 2 if i != 2 else 0.0 for i, u in enumerate(updates)]
+        assert m.mean.kept == pytest.approx(kept, abs=1e-12)
     for total in data.total.pairs:
         met = [p for m in data.modules for p in m.pairs or () if (p.first, p.second) == (total.first, total.second)]
         assert total.common_modules == len(met) == 4
@@ -121,8 +126,13 @@ def test_all_pairs_at_once_are_the_pairs_one_by_one(save_adapter: Save) -> None:
 
 def test_threads_are_as_they_were(save_adapter: Save) -> None:
     before = torch.get_num_threads()
-    audit([save_adapter("a", targets=["q_proj"])])
-    assert torch.get_num_threads() == before
+    folder = save_adapter("a", targets=["q_proj"])
+    torch.set_num_threads(3)
+    try:
+        audit([folder])
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 # ---------------------------------------------------------------- peft's combinations by blocks
