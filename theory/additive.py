@@ -455,7 +455,7 @@ def additive_threshold(
         reached = bool((factorial[t] - factorial[k] - factorial[t - k] >= wanted[k]).any())
         low, high = (low, t) if reached else (t, high)
     # N_t <= C(n + m - 1, n), so that sizes at which the lightest orders say nothing need not be counted
-    if law is None and not distinct and moments[bridges] >= math.log1p(-chance) - EPS * bridges:
+    if law is None and not distinct and moments[bridges] >= math.log1p(-chance):
         return next((t for t in range(1, high) if _lightest(bridges, values, t) <= Fraction(chance)), high)
     return high
 
