@@ -6,22 +6,28 @@
    prefix W l      == the product W_(l-1) *m ... *m W_0 of rectangular layers,
                       numbered from the input: W i : 'M_(d i.+1, d i)
    suffix W L l    == the product W_(L-1) *m ... *m W_l (l <= L)
+   singular_values E, sv_sum P s Q, orthonormal Q, sv_sorted s: see svd.v
+   sv_at r s       == the entry of s of index r (sigma_(r+1)), 0 beyond the last
    sv_trunc r s    == s with the entries from index r on put to 0
    sv_tail r s     == the sum of the squares of the entries of s from index r on
+   low_rank r E    == the first r terms of the singular value decomposition of E
    frob2 A         == the squared Frobenius norm of A (lowrank.v)
+   op_le c A       == c bounds the spectral norm of A, in squares
+   spectral_norm A == the largest singular value of A, the least c >= 0 with op_le c A
    update W T l    == the update of layer l that the construction through the intermediate
                       targets T makes; adapted_prefix W T l is the adapted product so far
-   truncated_target W r P s Q l
-                   == prefix W L + the first r l terms of sv_sum P s Q
+   solvable W T    == where a target moves, the layers after have a suffix of full row rank and
+                      the adapted layers before a prefix of full column rank
+   truncated_target W r T l
+                   == prefix W L + the first r l terms of T - prefix W L
    WU              == a sequence of pairs (W_l, U_l), a layer and its update
 
-   Indices start at 0: s 0 i with i = r is the singular value written sigma_(r+1).
-   The spectral norm is never named: [c is a bound of it] reads
-   [forall v, frob2 (v *m A^T) <= c ^+ 2 * frob2 v] (v a row, v *m A^T = (A v^T)^T).
+   Indices start at 0: the entry of index r is sigma_(r+1). Theorems that name singular values are over a real closed field;
+   the lemmas behind them take a decomposition, over any ordered field.
 
    Trap: [\rank (A - B)] on square matrices needs [(A - B)%R], as scope MS reads
    sums and differences of matrices as operations on row spaces. *)
-From mathcomp Require Import all_ssreflect all_algebra.
+From mathcomp Require Import all_ssreflect all_fingroup all_algebra.
 From LoraLimits Require Import lowrank.
 From LoraLimits Require Export svd.
 Set Implicit Arguments.
@@ -78,6 +84,27 @@ rewrite mulSn => /mxrank_split[A [B [<- leA /IHT[U [leU <-]]]]].
 exists (fun t => oapp U A (unlift ord0 t)); split.
   by move=> t; case: unliftP => [u|] _ /=.
 by rewrite big_ord_recl unlift_none; congr (_ + _); apply: eq_bigr => t _; rewrite liftK.
+Qed.
+
+Lemma rank_diag_mx k (t : 'rV[F]_k) : (\rank (diag_mx t) <= \sum_i (t 0%R i != 0%R))%N.
+Proof.
+have -> : diag_mx t = (\sum_i t 0 i *: delta_mx i i)%R.
+  apply/matrixP => i j; rewrite summxE (bigD1 i) //= big1 => [|l neq_li]; last first.
+    by rewrite !mxE eq_sym (negPf neq_li) mulr0.
+  rewrite !mxE eqxx addr0 /= [j == i]eq_sym.
+  by case: eqP; rewrite ?mulr1n ?mulr1 ?mulr0n ?mulr0.
+apply: leq_trans (mxrank_bigsum _) _; apply: leq_sum => i _.
+have [-> | _] := eqVneq (t 0 i) 0; first by rewrite scale0r mxrank0.
+by rewrite (leq_trans (mxrank_scale _ _)) // mxrank_delta.
+Qed.
+
+Lemma sum_band_le k a b : (\sum_(i < k) (a <= i < a + b) <= b)%N.
+Proof.
+have -> : (\sum_(i < k) (a <= i < a + b) = #|[pred i : 'I_k | a <= i < a + b]|)%N.
+  by rewrite -sum1_card [RHS]big_mkcond; apply: eq_bigr => i _; rewrite inE; case: ifP.
+rewrite cardE -(size_map val) -{2}(size_iota a b); apply: uniq_leq_size.
+  by rewrite (map_inj_uniq val_inj) enum_uniq.
+by move=> _ /mapP[i + ->]; rewrite mem_enum mem_iota.
 Qed.
 
 End SumsOfUpdates.
@@ -351,46 +378,33 @@ Definition update l : 'M[F]_(d l.+1, d l) := layer_update (adapted_prefix l).
 Lemma adapted_prefixE l : adapted_prefix l = prefix (fun i => W i + update i) l.
 Proof. by elim: l => //= l IH; rewrite {1}/update -IH. Qed.
 
-Lemma suffix_adapted l : T 0%N = prefix W L ->
-  (forall i, (0 < i <= L)%N -> row_free (suffix W L i)) ->
-  (forall i, (i < l)%N -> row_full (adapted_prefix i)) -> (l <= L)%N ->
+(* Only a layer whose target moves needs a suffix and a prefix of full rank. *)
+Definition solvable : Prop := forall l, (l < L)%N -> T l.+1 != T l ->
+  row_free (suffix W L l.+1) /\ row_full (adapted_prefix l).
+
+Lemma suffix_adapted l : T 0%N = prefix W L -> solvable -> (l <= L)%N ->
   suffix W L l *m adapted_prefix l = T l.
 Proof.
-move=> T0 freeS; elim: l => [_ _|l IH fullA lt_lL]; first by rewrite suffix0 mulmx1 T0.
-have fullA_lt i : (i < l)%N -> row_full (adapted_prefix i) by move=> /ltnW; apply: fullA.
-have freeSl : row_free (suffix W L l.+1) by apply: freeS.
-rewrite /= mulmxDl mulmxDr mulmxA -suffixS // IH ?(ltnW lt_lL) //.
-by rewrite mulmx_pinv2 ?fullA // addrC subrK.
+move=> T0 solve; elim: l => [_|l IH lt_lL]; first by rewrite suffix0 mulmx1 T0.
+rewrite /= mulmxDl mulmxDr mulmxA -suffixS // IH ?(ltnW lt_lL) // /layer_update.
+have [-> | moves] := eqVneq (T l.+1) (T l); first by rewrite subrr mulmx0 !mul0mx mulmx0 addr0.
+by have [freeS fullA] := solve l lt_lL moves; rewrite mulmx_pinv2 // addrC subrK.
 Qed.
 
-(* deep_linear in the form of the code, rectangular layers: if suffix products have full
-   row rank and adapted prefixes full column rank, the updates built layer by layer have
-   rank at most R and the adapted product is the last intermediate target. *)
-Theorem deep_linear_rectangular R : T 0%N = prefix W L ->
-  (forall l, (0 < l <= L)%N -> row_free (suffix W L l)) ->
-  (forall l, (l < L)%N -> row_full (adapted_prefix l)) ->
+(* deep_linear in the form of the code, rectangular layers: if, for every layer whose target
+   moves, the suffix product has full row rank and the adapted prefix full column rank, the
+   updates built layer by layer have rank at most R and the adapted product is the last
+   intermediate target. *)
+Theorem deep_linear_rectangular R : T 0%N = prefix W L -> solvable ->
   (forall l, (l < L)%N -> (\rank (T l.+1 - T l)%R <= R)%N) ->
-  (forall l, (l < L)%N -> (\rank (update l) <= R)%N) /\ prefix (fun i => W i + update i) L = T L.
+  [/\ forall l, (l < L)%N -> (\rank (update l) <= R)%N,
+      forall l, (l <= L)%N -> suffix W L l *m prefix (fun i => W i + update i) l = T l
+    & prefix (fun i => W i + update i) L = T L].
 Proof.
-move=> T0 freeS fullA leT; split=> [l lt_lL|].
-  by rewrite (leq_trans (mxrankM_maxl _ _)) // (leq_trans (mxrankM_maxr _ _)) ?leT.
-by rewrite -adapted_prefixE -(suffix_adapted T0 freeS fullA) // suffix_diag mul1mx.
-Qed.
-
-(* Intermediate targets of full column rank make every adapted prefix one. *)
-Lemma adapted_prefix_full : T 0%N = prefix W L ->
-  (forall l, (0 < l <= L)%N -> row_free (suffix W L l)) ->
-  (forall l, (0 < l < L)%N -> row_full (T l)) ->
-  forall l, (l < L)%N -> row_full (adapted_prefix l).
-Proof.
-move=> T0 freeS fullT l; have [n] := ubnP l.
-elim: n l => // n IH l; rewrite ltnS => le_ln lt_lL.
-case: l => [|l] in le_ln lt_lL *; first by rewrite /row_full mxrank1.
-have fullA i : (i < l.+1)%N -> row_full (adapted_prefix i).
-  by move=> lt_il; apply: IH; apply: leq_trans lt_il _ => //; apply: ltnW.
-rewrite -col_leq_rank; apply: leq_trans (mxrankM_maxr (suffix W L l.+1) _).
-rewrite (suffix_adapted T0 freeS fullA (ltnW lt_lL)) col_leq_rank.
-exact: fullT.
+move=> T0 solve leT; split=> [l lt_lL | l le_lL |].
+- by rewrite (leq_trans (mxrankM_maxl _ _)) // (leq_trans (mxrankM_maxr _ _)) ?leT.
+- by rewrite -adapted_prefixE suffix_adapted.
+- by rewrite -adapted_prefixE -(suffix_adapted T0 solve) // suffix_diag mul1mx.
 Qed.
 
 (* deep_linear, first sentence, rectangular layers. *)
@@ -448,6 +462,7 @@ Section Decomposition.
 Variable R : realFieldType.
 
 Definition sv_trunc r k (s : 'rV[R]_k) : 'rV[R]_k := \row_i (if (i < r)%N then s 0 i else 0).
+Definition sv_at r k (s : 'rV[R]_k) : R := if insub r is Some j then s 0 j else 0.
 Definition sv_tail r k (s : 'rV[R]_k) : R := \sum_(i < k | (r <= i)%N) s 0 i ^+ 2.
 
 Lemma frob2_row k (x : 'rV[R]_k) : frob2 x = \sum_i x 0 i ^+ 2.
@@ -456,6 +471,15 @@ Proof. by rewrite /frob2 big_ord1. Qed.
 Lemma frob2_rows m n (A : 'M[R]_(m, n)) : frob2 A = \sum_i frob2 (row i A).
 Proof.
 by apply: eq_bigr => i _; rewrite frob2_row; apply: eq_bigr => j _; rewrite mxE.
+Qed.
+
+Definition op_le m n c (M : 'M[R]_(m, n)) : Prop := forall x : 'cV[R]_n, frob2 (M *m x) <= c ^+ 2 * frob2 x.
+
+Lemma op_le_row m n c (M : 'M[R]_(m, n)) :
+  op_le c M <-> forall v : 'rV[R]_n, frob2 (v *m M^T) <= c ^+ 2 * frob2 v.
+Proof.
+split=> le_c x; last by rewrite -(frob2_tr (M *m x)) trmx_mul -(frob2_tr x).
+by rewrite -frob2_tr trmx_mul trmxK -(frob2_tr x).
 Qed.
 
 (* Orthonormal rows keep the norm, their transpose does not increase it. *)
@@ -593,9 +617,9 @@ Qed.
 Lemma orthonormal_free p q (A : 'M[R]_(p, q)) : orthonormal A -> row_free A.
 Proof. by move/eqP=> oA; apply/row_freeP; exists A^T. Qed.
 
-(* eckart_young, Frobenius norm: no update of rank at most r leaves less than the tail
-   of the squared singular values. *)
-Theorem eckart_young_frobenius r (U : 'M[R]_(m, n)) :
+(* Frobenius norm: no matrix of rank at most r leaves less than the tail, which the truncated
+   decomposition does leave. *)
+Lemma sv_tail_floor r (U : 'M[R]_(m, n)) :
   orthonormal P -> orthonormal Q -> sv_sorted s -> (\rank U <= r)%N ->
   sv_tail r s <= frob2 (sv_sum P s Q - U).
 Proof.
@@ -626,83 +650,171 @@ apply: le_trans (frob2_mul_projector_le _ symQ idemQ) _.
 by rewrite frob2_mxtrace symPi idemPi trPi ler_nat.
 Qed.
 
-(* eckart_young, Frobenius norm, attained by the truncated decomposition. *)
-Theorem eckart_young_frobenius_attained r : orthonormal P -> orthonormal Q ->
-  (\rank (sv_sum P (sv_trunc r s) Q) <= r)%N /\
+Lemma sv_tail_attained r : orthonormal P -> orthonormal Q ->
   frob2 (sv_sum P s Q - sv_sum P (sv_trunc r s) Q) = sv_tail r s.
-Proof.
-by move=> oP oQ; rewrite rank_sv_trunc sv_sumB frob2_sv_sum ?frob2_trunc.
-Qed.
+Proof. by move=> oP oQ; rewrite sv_sumB frob2_sv_sum ?frob2_trunc. Qed.
 
-(* eckart_young, spectral norm: every update of rank at most i leaves some row v stretched
-   by sigma_(i+1) or more (i counts from 0). *)
-Theorem eckart_young_spectral (i : 'I_k) (U : 'M[R]_(m, n)) :
-  orthonormal P -> orthonormal Q -> sv_sorted s -> (\rank U <= i)%N ->
-  exists2 v : 'rV[R]_n, v != 0 & s 0 i ^+ 2 * frob2 v <= frob2 (v *m (sv_sum P s Q - U)^T).
+(* Spectral norm: no matrix of rank at most r leaves less than the entry of index r ... *)
+Lemma sv_at_floor r (U : 'M[R]_(m, n)) c : orthonormal P -> orthonormal Q -> sv_sorted s ->
+  (\rank U <= r)%N -> op_le c (sv_sum P s Q - U) -> sv_at r s ^+ 2 <= c ^+ 2.
 Proof.
-move=> oP oQ sorted_s leU.
-pose S : 'M[R]_(i.+1, n) := pid_mx i.+1 *m Q.
+move=> oP oQ sorted_s leU le_c; rewrite /sv_at; case: insubP => [i _ def_i | _]; last by rewrite expr0n sqr_ge0.
+rewrite -def_i in leU; pose S : 'M[R]_(i.+1, n) := pid_mx i.+1 *m Q.
 have oS : orthonormal S by apply: orthonormal_pid.
 have [|v [v0 _ le_v]] := @eckart_young _ _ _ _ (sv_sum P s Q) U S (s 0 i ^+ 2) (orthonormal_free oS) _ leU.
-  2: by exists v.
-move=> _ /submxP[x ->]; rewrite (frob2_mul_orthonormal x oS) frob2_mul_sv_sum_tr //.
-rewrite -mulmxA -(mulmxA _ Q) (eqP oQ) mulmx1.
-have -> : frob2 x = \sum_j (x *m (pid_mx i.+1 : 'M_(i.+1, k))) 0 j ^+ 2.
-  rewrite -frob2_row frob2_mul_orthonormal //; apply/eqP.
-  by rewrite tr_pid_mx pid_mx_id // pid_mx_1.
-rewrite mulr_sumr; apply: ler_sum => j _; rewrite mulrC.
-have [le_ji | lt_ij] := leqP j i; first by rewrite ler_wpmul2l ?sqr_ge0 ?sorted_s.
-rewrite mxE big1 ?expr0n ?mul0r // => l _; rewrite mxE.
-by case: eqP => [->|_] /=; rewrite ?mulr0 // ltnS leqNgt lt_ij mulr0.
+  move=> _ /submxP[x ->]; rewrite (frob2_mul_orthonormal x oS) frob2_mul_sv_sum_tr //.
+  rewrite -mulmxA -(mulmxA _ Q) (eqP oQ) mulmx1.
+  have -> : frob2 x = \sum_j (x *m (pid_mx i.+1 : 'M_(i.+1, k))) 0 j ^+ 2.
+    rewrite -frob2_row frob2_mul_orthonormal //; apply/eqP.
+    by rewrite tr_pid_mx pid_mx_id // pid_mx_1.
+  rewrite mulr_sumr; apply: ler_sum => j _; rewrite mulrC.
+  have [le_ji | lt_ij] := leqP j i; first by rewrite ler_wpmul2l ?sqr_ge0 ?sorted_s.
+  rewrite mxE big1 ?expr0n ?mul0r // => l _; rewrite mxE.
+  by case: eqP => [->|_] /=; rewrite ?mulr0 // ltnS leqNgt lt_ij mulr0.
+have v_pos : 0 < frob2 v by rewrite lt0r frob2_eq0 v0 frob2_ge0.
+by rewrite -(ler_pmul2r v_pos); apply: le_trans le_v _; move/op_le_row: le_c; apply.
 Qed.
 
-(* eckart_young, spectral norm, attained: what the truncated decomposition leaves stretches
-   no row by more than sigma_(i+1). *)
-Theorem eckart_young_spectral_attained (i : 'I_k) :
-  orthonormal P -> orthonormal Q -> sv_sorted s ->
-  (\rank (sv_sum P (sv_trunc i s) Q) <= i)%N /\
-  forall v : 'rV[R]_n,
-    frob2 (v *m (sv_sum P s Q - sv_sum P (sv_trunc i s) Q)^T) <= s 0 i ^+ 2 * frob2 v.
+(* ... which the truncated decomposition does leave. *)
+Lemma sv_at_attained r : orthonormal P -> orthonormal Q -> sv_sorted s ->
+  op_le (sv_at r s) (sv_sum P s Q - sv_sum P (sv_trunc r s) Q).
 Proof.
-move=> oP oQ sorted_s; split=> [|v]; first exact: rank_sv_trunc.
+move=> oP oQ sorted_s; apply/op_le_row => v.
 apply: le_trans (ler_wpmul2l (sqr_ge0 _) (frob2_mul_orthonormal_tr_le v oQ)).
 rewrite sv_sumB frob2_mul_sv_sum_tr // (frob2_row (v *m Q^T)) mulr_sumr.
 apply: ler_sum => j _; rewrite mulrC ler_wpmul2r ?sqr_ge0 // !mxE.
-have [_ | le_ij] := ltnP j i; last by rewrite subr0 sorted_s.
-by rewrite subrr expr0n sqr_ge0.
+have [_ | le_rj] := ltnP j r; first by rewrite subrr expr0n sqr_ge0.
+by rewrite subr0 /sv_at insubT ?(leq_ltn_trans le_rj) //= => lt_rk; apply: sorted_s.
 Qed.
 
 End FixedDecomposition.
+
+Lemma sv_at_sqr_le r m n k k' (P : 'M[R]_(k, m)) (s : 'rV[R]_k) (Q : 'M[R]_(k, n))
+    (P' : 'M[R]_(k', m)) (s' : 'rV[R]_k') (Q' : 'M[R]_(k', n)) :
+  orthonormal P -> orthonormal Q -> sv_sorted s -> orthonormal P' -> orthonormal Q' -> sv_sorted s' ->
+  sv_sum P s Q = sv_sum P' s' Q' -> sv_at r s ^+ 2 <= sv_at r s' ^+ 2.
+Proof.
+move=> oP oQ sorted_s oP' oQ' sorted_s' eqE.
+by apply: (sv_at_floor oP oQ sorted_s (rank_sv_trunc P' s' Q' r)); rewrite eqE; apply: sv_at_attained.
+Qed.
+
+(* Two targets that differ in r terms. *)
+Lemma rank_sv_band k m n (P : 'M[R]_(k, m)) (s : 'rV[R]_k) (Q : 'M[R]_(k, n)) a r :
+  (\rank (sv_sum P (sv_trunc (a + r) s) Q - sv_sum P (sv_trunc a s) Q)%R <= r)%N.
+Proof.
+rewrite sv_sumB (leq_trans (mxrankM_maxl _ _)) // (leq_trans (mxrankM_maxr _ _)) //.
+apply: leq_trans (rank_diag_mx _) (leq_trans _ (sum_band_le k a r)).
+apply: leq_sum => i _; rewrite !mxE.
+have [lt_ia | le_ai] := ltnP i a; first by rewrite ltn_addr // subrr eqxx.
+by case: ifP => _; rewrite ?subr0 ?eqxx //; apply: leq_b1.
+Qed.
+
 End Decomposition.
+
+(* What a singular value decomposition says of every matrix over a real closed field. *)
+Section SingularValues.
+Variable R : rcfType.
+
+Theorem singular_value_decomposition m n (E : 'M[R]_(m, n)) :
+  [/\ orthonormal (left_sv E), orthonormal (right_sv E), sv_sorted (singular_values E),
+      forall i, 0 <= singular_values E 0 i
+    & E = sv_sum (left_sv E) (singular_values E) (right_sv E)].
+Proof. exact: svdP. Qed.
+
+Lemma sv_at_ge0 r k (s : 'rV[R]_k) : (forall i, 0 <= s 0 i) -> 0 <= sv_at r s.
+Proof. by move=> s0; rewrite /sv_at; case: insub. Qed.
+
+(* ... and no two decompositions differ in them: with n terms or with fewer. *)
+Theorem singular_values_unique m n k (P : 'M[R]_(k, m)) (s : 'rV[R]_k) (Q : 'M[R]_(k, n)) r :
+  orthonormal P -> orthonormal Q -> sv_sorted s -> (forall i, 0 <= s 0 i) ->
+  sv_at r (singular_values (sv_sum P s Q)) = sv_at r s.
+Proof.
+move=> oP oQ sorted_s s0; set E := sv_sum P s Q.
+have [oL oR sorted_E E0 defE] := svdP E.
+apply: (pexpIrn (isT : (0 < 2)%N)); rewrite ?nnegrE ?sv_at_ge0 //.
+apply: le_anti; apply/andP; split; first exact: sv_at_sqr_le oL oR sorted_E oP oQ sorted_s (esym defE).
+exact: sv_at_sqr_le oP oQ sorted_s oL oR sorted_E defE.
+Qed.
+
+(* The first r terms, and the spectral norm. *)
+Definition low_rank r m n (E : 'M[R]_(m, n)) : 'M[R]_(m, n) :=
+  sv_sum (left_sv E) (sv_trunc r (singular_values E)) (right_sv E).
+Definition spectral_norm m n (E : 'M[R]_(m, n)) : R := sv_at 0 (singular_values E).
+
+Lemma spectral_norm_ge0 m n (E : 'M[R]_(m, n)) : 0 <= spectral_norm E.
+Proof. by have [_ _ _ s0 _] := svdP E; apply: sv_at_ge0. Qed.
+
+Lemma rank_low_rank r m n (E : 'M[R]_(m, n)) : (\rank (low_rank r E) <= r)%N.
+Proof. exact: rank_sv_trunc. Qed.
+
+Lemma low_rank0 m n (E : 'M[R]_(m, n)) : low_rank 0 E = 0.
+Proof. by apply/eqP; rewrite -mxrank_eq0 -leqn0 rank_low_rank. Qed.
+
+(* The spectral norm is the least bound of |E x| / |x|. *)
+Theorem spectral_norm_least m n (E : 'M[R]_(m, n)) c : 0 <= c -> spectral_norm E <= c <-> op_le c E.
+Proof.
+move=> c0; have [oP oQ sorted_s s0 defE] := svdP E; split=> le_c; last first.
+  rewrite -(ler_pexpn2r (isT : (0 < 2)%N)) ?nnegrE ?spectral_norm_ge0 //.
+  by apply: (sv_at_floor oP oQ sorted_s (U := 0)); rewrite ?mxrank0 // subr0 -defE.
+move=> x; apply: le_trans (_ : _ <= spectral_norm E ^+ 2 * frob2 x) _.
+  by rewrite -[E in E *m x]subr0 -(low_rank0 E) {1}defE; apply: sv_at_attained.
+by rewrite ler_wpmul2r ?frob2_ge0 // ler_pexpn2r ?nnegrE ?spectral_norm_ge0.
+Qed.
+
+(* eckart_young, spectral norm: no update of rank at most r leaves less than sigma_(r+1). *)
+Theorem eckart_young_spectral m n r (E U : 'M[R]_(m, n)) : (\rank U <= r)%N ->
+  sv_at r (singular_values E) <= spectral_norm (E - U).
+Proof.
+move=> leU; have [oP oQ sorted_s s0 defE] := svdP E.
+rewrite -(ler_pexpn2r (isT : (0 < 2)%N)) ?nnegrE ?spectral_norm_ge0 ?sv_at_ge0 //.
+apply: (sv_at_floor oP oQ sorted_s leU); rewrite -defE.
+by apply/spectral_norm_least; rewrite ?spectral_norm_ge0.
+Qed.
+
+(* eckart_young, spectral norm, attained by the first r terms of the decomposition. *)
+Theorem eckart_young_spectral_attained m n r (E : 'M[R]_(m, n)) :
+  (\rank (low_rank r E) <= r)%N /\ spectral_norm (E - low_rank r E) = sv_at r (singular_values E).
+Proof.
+split; first exact: rank_low_rank.
+apply: le_anti; rewrite eckart_young_spectral ?rank_low_rank // andbT.
+have [oP oQ sorted_s s0 defE] := svdP E; apply/spectral_norm_least; first exact: sv_at_ge0.
+by rewrite [X in X - _]defE; apply: sv_at_attained.
+Qed.
+
+(* eckart_young, Frobenius norm: no update of rank at most r leaves less than the tail of the
+   squared singular values. *)
+Theorem eckart_young_frobenius m n r (E U : 'M[R]_(m, n)) : (\rank U <= r)%N ->
+  sv_tail r (singular_values E) <= frob2 (E - U).
+Proof.
+by move=> leU; have [oP oQ sorted_s _ defE] := svdP E; rewrite [X in X - _]defE; apply: sv_tail_floor.
+Qed.
+
+(* eckart_young, Frobenius norm, attained by the same matrix. *)
+Theorem eckart_young_frobenius_attained m n r (E : 'M[R]_(m, n)) :
+  frob2 (E - low_rank r E) = sv_tail r (singular_values E).
+Proof. by have [oP oQ _ _ defE] := svdP E; rewrite [X in X - _]defE; apply: sv_tail_attained. Qed.
+
+(* The singular values of a multiple of the identity. *)
+Lemma singular_values_scalar n r (a : R) : (r <= n)%N ->
+  sv_at r (singular_values (a%:M : 'M[R]_n.+1)) = `|a|.
+Proof.
+move=> le_rn; pose e : R := if 0 <= a then 1 else - 1.
+have defa : a%:M = sv_sum e%:M (const_mx `|a|) 1%:M :> 'M[R]_n.+1.
+  rewrite /sv_sum tr_scalar_mx mulmx1 mul_scalar_mx diag_const_mx scale_scalar_mx; congr _%:M.
+  by rewrite /e; case: ger0P => _; rewrite ?mul1r // mulN1r opprK.
+have ee : e * e = 1 by rewrite /e; case: ifP; rewrite ?mulr1 ?mulrNN ?mulr1.
+rewrite defa singular_values_unique; last by move=> i; rewrite mxE.
+- by rewrite /sv_at insubT //= mxE.
+- by rewrite /orthonormal tr_scalar_mx -scalar_mxM ee.
+- by rewrite /orthonormal trmx1 mulmx1.
+- by move=> i j _; rewrite !mxE.
+Qed.
+
+End SingularValues.
 
 (* The claim about a chain as a whole: the least error that L adapted layers leave. *)
 Section ChainError.
-Variable R : realFieldType.
-
-Lemma rank_diag_mx (F : fieldType) k (t : 'rV[F]_k) : (\rank (diag_mx t) <= \sum_i (t 0%R i != 0%R))%N.
-Proof.
-have -> : diag_mx t = (\sum_i t 0 i *: delta_mx i i)%R.
-  apply/matrixP => i j; rewrite summxE (bigD1 i) //= big1 => [|l neq_li]; last first.
-    by rewrite !mxE eq_sym (negPf neq_li) mulr0.
-  rewrite !mxE eqxx addr0 /= [j == i]eq_sym.
-  by case: eqP; rewrite ?mulr1n ?mulr1 ?mulr0n ?mulr0.
-apply: leq_trans (mxrank_bigsum _) _; apply: leq_sum => i _.
-have [-> | _] := eqVneq (t 0 i) 0; first by rewrite scale0r mxrank0.
-by rewrite (leq_trans (mxrank_scale _ _)) // mxrank_delta.
-Qed.
-
-Lemma sum_band_le k a b : (\sum_(i < k) (a <= i < a + b) <= b)%N.
-Proof.
-have -> : (\sum_(i < k) (a <= i < a + b) = #|[pred i : 'I_k | a <= i < a + b]|)%N.
-  by rewrite -sum1_card [RHS]big_mkcond; apply: eq_bigr => i _; rewrite inE; case: ifP.
-rewrite cardE -(size_map val) -{2}(size_iota a b); apply: uniq_leq_size.
-  by rewrite (map_inj_uniq val_inj) enum_uniq.
-by move=> _ /mapP[i + ->]; rewrite mem_enum mem_iota.
-Qed.
-
-Section Floor.
-Variables (d k : nat) (P : 'M[R]_(k, d)) (s : 'rV[R]_k) (Q : 'M[R]_(k, d)).
-Variables (Ws : seq 'M[R]_d) (T : 'M[R]_d) (r : nat).
+Variables (R : rcfType) (d r : nat) (Ws : seq 'M[R]_d) (T : 'M[R]_d).
 
 Lemma adapted_chain_rank (WU : seq ('M[R]_d * 'M[R]_d)) :
   [seq p.1 | p <- WU] = Ws -> all (fun p => \rank p.2 <= r)%N WU ->
@@ -716,129 +828,96 @@ Qed.
 (* deep_linear, lower bound: whatever the layers, L updates of rank r leave at least the
    tail of T - P from index r L on, in the Frobenius norm and in the spectral norm. *)
 Theorem deep_linear_floor (WU : seq ('M[R]_d * 'M[R]_d)) :
-  orthonormal P -> orthonormal Q -> sv_sorted s -> T - chain Ws = sv_sum P s Q ->
   [seq p.1 | p <- WU] = Ws -> all (fun p => \rank p.2 <= r)%N WU ->
-  sv_tail (r * size Ws) s <= frob2 (T - chain [seq p.1 + p.2 | p <- WU]) /\
-  forall i : 'I_k, i = (r * size Ws)%N :> nat ->
-    exists2 v : 'rV[R]_d, v != 0 &
-      s 0 i ^+ 2 * frob2 v <= frob2 (v *m (T - chain [seq p.1 + p.2 | p <- WU])^T).
+  sv_tail (r * size Ws) (singular_values (T - chain Ws))
+    <= frob2 (T - chain [seq p.1 + p.2 | p <- WU]) /\
+  sv_at (r * size Ws) (singular_values (T - chain Ws))
+    <= spectral_norm (T - chain [seq p.1 + p.2 | p <- WU]).
 Proof.
-move=> oP oQ sorted_s defE defWs leWU; have leU := adapted_chain_rank defWs leWU.
+move=> defWs leWU; have leU := adapted_chain_rank defWs leWU.
 set C := chain [seq _ | p <- WU] in leU *.
-have -> : T - C = sv_sum P s Q - (C - chain Ws) by rewrite -defE opprB addrA subrK.
-split=> [|i def_i]; first exact: eckart_young_frobenius.
-by apply: eckart_young_spectral; rewrite ?def_i.
+have -> : T - C = T - chain Ws - (C - chain Ws) by rewrite opprB addrA subrK.
+by split; [apply: eckart_young_frobenius | apply: eckart_young_spectral].
 Qed.
 
 (* deep_linear, upper bound: with invertible layers the same errors are attained, both by
    the same updates, and without any condition on intermediate products. *)
-Theorem deep_linear_floor_attained :
-  orthonormal P -> orthonormal Q -> sv_sorted s -> T - chain Ws = sv_sum P s Q ->
-  all (mem unitmx) Ws ->
+Theorem deep_linear_floor_attained : all (mem unitmx) Ws ->
   exists WU : seq ('M[R]_d * 'M[R]_d),
     [/\ [seq p.1 | p <- WU] = Ws, all (fun p => \rank p.2 <= r)%N WU,
-        frob2 (T - chain [seq p.1 + p.2 | p <- WU]) = sv_tail (r * size Ws) s
-      & forall (i : 'I_k) (v : 'rV[R]_d), i = (r * size Ws)%N :> nat ->
-          frob2 (v *m (T - chain [seq p.1 + p.2 | p <- WU])^T) <= s 0 i ^+ 2 * frob2 v].
+        frob2 (T - chain [seq p.1 + p.2 | p <- WU])
+          = sv_tail (r * size Ws) (singular_values (T - chain Ws))
+      & spectral_norm (T - chain [seq p.1 + p.2 | p <- WU])
+          = sv_at (r * size Ws) (singular_values (T - chain Ws))].
 Proof.
-move=> oP oQ sorted_s defE unitWs; pose E' := sv_sum P (sv_trunc (r * size Ws) s) Q.
+move=> unitWs; pose E' := low_rank (r * size Ws) (T - chain Ws).
 have [|WU [defWs leWU defC]] := (deep_linear_exact r (chain Ws + E') unitWs).2.
-  by rewrite addrC addKr rank_sv_trunc.
-have defError : T - (chain Ws + E') = sv_sum P s Q - E' by rewrite opprD addrA defE.
-exists WU; split=> //; rewrite defC defError.
-  by have [] := eckart_young_frobenius_attained s (r * size Ws) oP oQ.
-move=> i v def_i; rewrite /E' -def_i.
-by have [_] := eckart_young_spectral_attained i oP oQ sorted_s; apply.
+  by rewrite addrC addKr rank_low_rank.
+exists WU; rewrite defC opprD addrA eckart_young_frobenius_attained.
+by rewrite (eckart_young_spectral_attained _ _).2.
 Qed.
 
 (* deep_linear in the form of the code: if every P + LR_(r l) (T - P) with 0 < l < L is
    non-singular, the construction runs through them (see deep_linear_attained). *)
-Theorem deep_linear_truncated_targets :
-  T - chain Ws = sv_sum P s Q -> all (mem unitmx) Ws ->
-  (forall l, (0 < l < size Ws)%N -> chain Ws + sv_sum P (sv_trunc (r * l) s) Q \in unitmx) ->
+Theorem deep_linear_truncated_targets : all (mem unitmx) Ws ->
+  (forall l, (0 < l < size Ws)%N -> chain Ws + low_rank (r * l) (T - chain Ws) \in unitmx) ->
   exists WU : seq ('M[R]_d * 'M[R]_d),
     [/\ [seq p.1 | p <- WU] = Ws, all (fun p => \rank p.2 <= r)%N WU
-      & chain [seq p.1 + p.2 | p <- WU] = chain Ws + sv_sum P (sv_trunc (r * size Ws) s) Q].
+      & chain [seq p.1 + p.2 | p <- WU] = chain Ws + low_rank (r * size Ws) (T - chain Ws)].
 Proof.
-move=> defE unitWs unitT.
-apply: (@deep_linear_attained _ d r Ws (fun l => chain Ws + sv_sum P (sv_trunc (r * l) s) Q)) => //.
-  by rewrite muln0 [sv_sum _ _ _](_ : _ = 0) ?addr0 //; apply/eqP; rewrite -mxrank_eq0 -leqn0 rank_sv_trunc.
-move=> l _; rewrite opprD addrACA subrr add0r sv_sumB.
-rewrite (leq_trans (mxrankM_maxl _ _)) // (leq_trans (mxrankM_maxr _ _)) //.
-apply: leq_trans (rank_diag_mx _) (leq_trans _ (sum_band_le k (r * l) r)).
-apply: leq_sum => i _; rewrite !mxE mulnS addnC.
-have [lt_il | le_li] := ltnP i (r * l); first by rewrite (leq_trans lt_il) ?leq_addr // subrr eqxx.
-by case: ifP => _; rewrite ?subr0 ?eqxx //; apply: leq_b1.
+move=> unitWs unitT.
+apply: (@deep_linear_attained _ d r Ws (fun l => chain Ws + low_rank (r * l) (T - chain Ws))) => //.
+  by rewrite muln0 low_rank0 addr0.
+by move=> l _; rewrite opprD addrACA subrr add0r mulnS addnC rank_sv_band.
 Qed.
 
-End Floor.
 End ChainError.
 
 (* The same for rectangular layers. *)
 Section RectangularError.
-Variables (R : realFieldType) (d : nat -> nat) (W : forall i, 'M[R]_(d i.+1, d i)) (L r k : nat).
-Variables (P : 'M[R]_(k, d L)) (s : 'rV[R]_k) (Q : 'M[R]_(k, d 0%N)) (T : 'M[R]_(d L, d 0%N)).
+Variables (R : rcfType) (d : nat -> nat) (W : forall i, 'M[R]_(d i.+1, d i)) (L r : nat).
+Variable T : 'M[R]_(d L, d 0%N).
 
 (* The intermediate targets P + LR_(r l) (T - P). *)
 Definition truncated_target l : 'M[R]_(d L, d 0%N) :=
-  prefix W L + sv_sum P (sv_trunc (r * l) s) Q.
+  prefix W L + low_rank (r * l) (T - prefix W L).
 
 Lemma truncated_target0 : truncated_target 0%N = prefix W L.
-Proof.
-rewrite /truncated_target muln0 [sv_sum _ _ _](_ : _ = 0) ?addr0 //; apply/eqP.
-by rewrite -mxrank_eq0 -leqn0 rank_sv_trunc.
-Qed.
+Proof. by rewrite /truncated_target muln0 low_rank0 addr0. Qed.
 
 Lemma rank_truncated_target l : (\rank (truncated_target l.+1 - truncated_target l)%R <= r)%N.
-Proof.
-rewrite opprD addrACA subrr add0r sv_sumB.
-rewrite (leq_trans (mxrankM_maxl _ _)) // (leq_trans (mxrankM_maxr _ _)) //.
-apply: leq_trans (rank_diag_mx _) (leq_trans _ (sum_band_le k (r * l) r)).
-apply: leq_sum => i _; rewrite !mxE mulnS addnC.
-have [lt_il | le_li] := ltnP i (r * l); first by rewrite (leq_trans lt_il) ?leq_addr // subrr eqxx.
-by case: ifP => _; rewrite ?subr0 ?eqxx //; apply: leq_b1.
-Qed.
+Proof. by rewrite opprD addrACA subrr add0r mulnS addnC rank_sv_band. Qed.
 
 (* deep_linear, rectangular layers, in the form of the code: suffix products of full row rank
-   and adapted prefixes of full column rank give, layer by layer, updates of rank at most r
-   with the least possible error in both norms. *)
+   and adapted prefixes of full column rank, where a target moves, give, layer by layer,
+   updates of rank at most r with the least possible error in both norms. *)
 Theorem deep_linear_rectangular_attained (U := update W truncated_target) :
-  orthonormal P -> orthonormal Q -> sv_sorted s -> T - prefix W L = sv_sum P s Q ->
-  (forall l, (0 < l <= L)%N -> row_free (suffix W L l)) ->
-  (forall l, (l < L)%N -> row_full (adapted_prefix W truncated_target l)) ->
+  solvable W truncated_target ->
   [/\ forall l, (l < L)%N -> (\rank (U l) <= r)%N,
-      frob2 (T - prefix (fun i => W i + U i) L) = sv_tail (r * L) s
-    & forall (i : 'I_k) (v : 'rV[R]_(d 0%N)), i = (r * L)%N :> nat ->
-        frob2 (v *m (T - prefix (fun i => W i + U i) L)^T) <= s 0 i ^+ 2 * frob2 v].
+      frob2 (T - prefix (fun i => W i + U i) L) = sv_tail (r * L) (singular_values (T - prefix W L))
+    & spectral_norm (T - prefix (fun i => W i + U i) L)
+        = sv_at (r * L) (singular_values (T - prefix W L))].
 Proof.
-move=> oP oQ sorted_s defE freeS fullA.
-have rank_step l : (l < L)%N -> (\rank (truncated_target l.+1 - truncated_target l)%R <= r)%N.
+move=> solve; have rank_step l : (l < L)%N -> (\rank (truncated_target l.+1 - truncated_target l)%R <= r)%N.
   by move=> _; apply: rank_truncated_target.
-have [leU ->] := deep_linear_rectangular truncated_target0 freeS fullA rank_step.
-have -> : T - truncated_target L = sv_sum P s Q - sv_sum P (sv_trunc (r * L) s) Q.
-  by rewrite /truncated_target opprD addrA defE.
-split=> // [|i v def_i].
-  by have [] := eckart_young_frobenius_attained s (r * L) oP oQ.
-rewrite -def_i; have [_] := eckart_young_spectral_attained i oP oQ sorted_s; exact.
+have [leU _ ->] := deep_linear_rectangular truncated_target0 solve rank_step.
+rewrite /truncated_target opprD addrA eckart_young_frobenius_attained.
+by rewrite (eckart_young_spectral_attained _ _).2.
 Qed.
 
 (* ... and no updates of rank r do better. *)
 Theorem deep_linear_rectangular_floor (U : forall i, 'M[R]_(d i.+1, d i)) :
-  orthonormal P -> orthonormal Q -> sv_sorted s -> T - prefix W L = sv_sum P s Q ->
   (forall l, (l < L)%N -> (\rank (U l) <= r)%N) ->
-  sv_tail (r * L) s <= frob2 (T - prefix (fun i => W i + U i) L) /\
-  forall i : 'I_k, i = (r * L)%N :> nat ->
-    exists2 v : 'rV[R]_(d 0%N), v != 0 &
-      s 0 i ^+ 2 * frob2 v <= frob2 (v *m (T - prefix (fun i => W i + U i) L)^T).
+  sv_tail (r * L) (singular_values (T - prefix W L)) <= frob2 (T - prefix (fun i => W i + U i) L) /\
+  sv_at (r * L) (singular_values (T - prefix W L)) <= spectral_norm (T - prefix (fun i => W i + U i) L).
 Proof.
-move=> oP oQ sorted_s defE leU; set C := prefix (fun i => W i + U i) L.
+move=> leU; set C := prefix (fun i => W i + U i) L.
 have leC : (\rank (C - prefix W L)%R <= r * L)%N.
   rewrite (leq_trans (deep_linear_rank_rectangular W U L)) //.
   rewrite (leq_trans (leq_sum _ (fun i _ => leU _ (ltn_ord i)))) //.
   by rewrite sum_nat_const card_ord mulnC.
-have -> : T - C = sv_sum P s Q - (C - prefix W L) by rewrite -defE opprB addrA subrK.
-split=> [|i def_i]; first exact: eckart_young_frobenius.
-by apply: eckart_young_spectral; rewrite ?def_i.
+have -> : T - C = T - prefix W L - (C - prefix W L) by rewrite opprB addrA subrK.
+by split; [apply: eckart_young_frobenius | apply: eckart_young_spectral].
 Qed.
 
 End RectangularError.
@@ -991,10 +1070,10 @@ Example eckart_young_diagonal (E := sv_sum 1%:M (pair_row 2%:R 1) 1%:M : 'M_2) :
 Proof.
 have tail1 : sv_tail 1 (pair_row 2%:R 1) = 1 by rewrite sv_tail_pair expr1n.
 split=> [U leU|].
-  rewrite -[leLHS]tail1; apply: eckart_young_frobenius leU; try exact: orthonormal1.
+  rewrite -[leLHS]tail1; apply: sv_tail_floor leU; try exact: orthonormal1.
   by move=> i j; rewrite !mxE; case: i => [[|[|?]] ?] //; case: j => [[|[|?]] ?].
 exists (sv_sum 1%:M (sv_trunc 1 (pair_row 2%:R 1)) 1%:M); rewrite -[RHS]tail1.
-exact: eckart_young_frobenius_attained (orthonormal1 _) (orthonormal1 _).
+by rewrite rank_sv_trunc sv_tail_attained ?orthonormal1.
 Qed.
 
 (* Without sorting: with the entries 1, 2 the "tail" 4 is no lower bound at rank 1. *)
@@ -1040,3 +1119,36 @@ by apply/eqP; vm_compute.
 Qed.
 
 End RationalInstances.
+
+Section RealClosedInstances.
+Variable R : rcfType.
+
+(* 1 x 1: the singular value is not -1 in -1 = 1 (-1) 1, nor 1 in 2 = 1 1 2, where 2 is no unit
+   vector. *)
+Example singular_values_hypotheses :
+  sv_at 0 (singular_values (sv_sum 1%:M (const_mx (- 1)) 1%:M : 'M[R]_1)) = 1 /\
+  sv_at 0 (singular_values (sv_sum 1%:M (const_mx 1) 2%:R%:M : 'M[R]_1)) = 2%:R.
+Proof.
+rewrite /sv_sum !trmx1 !mul1mx !diag_const_mx mulmx1 -scalar_mxM mul1r.
+by rewrite !singular_values_scalar // normrN1 normr_nat.
+Qed.
+
+(* 2 x 2: diag(1, 2) has the singular values 2, 1, in this order. *)
+Example singular_values_diagonal (E := diag_mx (\row_(i < 2) i.+1%:R) : 'M[R]_2) :
+  [/\ sv_at 0 (singular_values E) = 2%:R, sv_at 1 (singular_values E) = 1 & spectral_norm E = 2%:R].
+Proof.
+suffices svE r : sv_at r (singular_values E) = sv_at r (\row_(i < 2) (2 - i)%:R).
+  by rewrite /spectral_norm !svE /sv_at !insubT //= !mxE.
+pose p : 'S_2 := tperm ord0 ord_max; pose s : 'rV[R]_2 := \row_i i.+1%:R.
+have o1 : orthonormal (1%:M : 'M[R]_2) by rewrite /orthonormal trmx1 mulmx1.
+have -> : E = sv_sum (row_perm p 1%:M) (col_perm p s) (row_perm p 1%:M).
+  by rewrite sv_sum_perm /sv_sum trmx1 mul1mx mulmx1.
+have def_s : \row_(i < 2) (2 - i)%:R = col_perm p s.
+  apply/rowP => -[[|[|?]] lt_i] //; rewrite !mxE /p.
+    by rewrite (_ : Ordinal lt_i = ord0) ?tpermL //; apply: val_inj.
+  by rewrite (_ : Ordinal lt_i = ord_max) ?tpermR //; apply: val_inj.
+rewrite -def_s singular_values_unique ?orthonormal_perm // => [i j le_ij | i]; rewrite !mxE ?ler0n //.
+by rewrite ler_sqr ?nnegrE ?ler0n // ler_nat leq_sub2l.
+Qed.
+
+End RealClosedInstances.

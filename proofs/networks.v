@@ -9,8 +9,7 @@
    norm_le c A       == the Frobenius (Euclidean) norm of A is at most c, in squares:
                         frob2 A <= c ^+ 2 (meant for c >= 0; no square root is needed)
    relu_run W b x l  == the state after l layers of the net (W 0, b 0), (W 1, b 1), ...
-   op_le c M         == c bounds the spectral norm of M, in squares
-   sv_at r s         == the entry of s of index r (sigma_(r+1)), 0 beyond the last
+   spectral_norm M, op_le c M, singular_values M, sv_at r s: see approximation.v
    error_bound w s beta radius L
                      == \sum_(i < L) s_i X_i \prod_(i < k < L) (w_k + s_k), X_i = state_bound
                         w beta radius i (X_0 = radius, X_(i+1) = w_i X_i + beta_i)
@@ -309,8 +308,6 @@ have contract (a b : R) : (Num.max 0 a - Num.max 0 b) ^+ 2 <= (a - b) ^+ 2.
 exact: contract.
 Qed.
 
-Definition op_le m n c (M : 'M[R]_(m, n)) : Prop := forall x : 'cV[R]_n, frob2 (M *m x) <= c ^+ 2 * frob2 x.
-
 Lemma norm_le_mul m n c e (M : 'M[R]_(m, n)) (x : 'cV[R]_n) : op_le c M -> norm_le e x ->
   norm_le (c * e) (M *m x).
 Proof.
@@ -415,10 +412,7 @@ End BelowThreshold.
 
 (* The bound of the claim, with the singular values of the gaps. *)
 Section BelowThresholdNets.
-Variable R : realFieldType.
-
-(* sigma_(r+1), and 0 beyond the last singular value. *)
-Definition sv_at r k (s : 'rV[R]_k) : R := if insub r is Some j then s 0 j else 0.
+Variable R : rcfType.
 
 Lemma choice_below (U : Type) (u0 : U) (P : nat -> U -> Prop) L :
   (forall l, (l < L)%N -> exists u, P l u) -> exists f, forall l, (l < L)%N -> P l (f l).
@@ -429,53 +423,76 @@ exists (fun l => if l == L then u else f l) => l.
 by rewrite ltnS leq_eqVlt; case: eqP => [-> // | _] /=; apply: Pf.
 Qed.
 
-Lemma truncated_gap m n k r (P : 'M[R]_(k, m)) (s : 'rV[R]_k) (Q : 'M[R]_(k, n)) :
-  orthonormal P -> orthonormal Q -> sv_sorted s ->
-  exists D : 'M[R]_(m, n), (\rank (sv_sum P s Q + D)%R <= r)%N /\ op_le (sv_at r s) D.
-Proof.
-move=> oP oQ sorted_s; exists (sv_sum P (sv_trunc r s) Q - sv_sum P s Q).
-rewrite addrC subrK rank_sv_trunc; split=> // x.
-rewrite -frob2_tr trmx_mul -(frob2_tr x) -opprB [(- _)^T]linearN /= mulmxN.
-rewrite -scaleN1r frob2Z sqrrN expr1n mul1r.
-rewrite /sv_at; case: insubP => [i _ <- | ].
-  by have [_] := eckart_young_spectral_attained i oP oQ sorted_s; apply.
-rewrite -leqNgt => le_kr; have -> : sv_trunc r s = s.
-  by apply/rowP => i; rewrite mxE (leq_trans (ltn_ord i) le_kr).
-by rewrite subrr trmx0 mulmx0 frob20 expr0n mul0r.
-Qed.
-
 (* relu_network, below the threshold [ours]: updates of rank r whose net differs from the
-   target by at most sum_i s_i X_(i-1) prod_(k > i) (w_k + s_k), where s_i is the singular value
-   number r |P_i| + 1 of the gap of group i, w_i a bound of the norm of the target's weight
-   i and beta_i one of its bias. *)
+   target by at most sum_i s_i X_(i-1) prod_(k > i) (|W_k| + s_k), where s_i is the singular
+   value number r |P_i| + 1 of the gap of group i. *)
 Theorem relu_network_bound d r radius (gs : seq (seq 'M[R]_d)) (Wbar : nat -> 'M[R]_d)
-    (bbar : nat -> 'cV[R]_d) (w s beta : nat -> R) (L := size gs) : 0 <= radius ->
+    (bbar : nat -> 'cV[R]_d) (L := size gs)
+    (w := fun i => spectral_norm (Wbar i)) (beta := fun i => Num.sqrt (frob2 (bbar i)))
+    (s := fun i => sv_at (r * size (nth [::] gs i))
+                         (singular_values (Wbar i - chain (rev (nth [::] gs i))))) : 0 <= radius ->
   (forall i, (i < L)%N -> (0 < size (nth [::] gs i))%N && all (mem unitmx) (nth [::] gs i)) ->
-  (forall i, (i < L)%N -> exists k (P : 'M[R]_(k, d)) (sv : 'rV[R]_k) (Q : 'M[R]_(k, d)),
-     [/\ orthonormal P && orthonormal Q, sv_sorted sv,
-         Wbar i - chain (rev (nth [::] gs i)) = sv_sum P sv Q
-       & s i = sv_at (r * size (nth [::] gs i)) sv]) ->
-  (forall i, (i < L)%N -> [/\ 0 <= w i, 0 <= s i & 0 <= beta i]) ->
-  (forall i, (i < L)%N -> op_le (w i) (Wbar i) /\ norm_le (beta i) (bbar i)) ->
   exists2 net, all2 (fun W l => \rank (l.1 - W)%R <= r)%N (flatten gs) net &
     forall x, norm_le radius x ->
       norm_le (error_bound w s beta radius L)
               (relu_net net x - relu_net (mkseq (fun i => (Wbar i, bbar i)) L) x).
 Proof.
-move=> radius0 ok_groups svd_gap pos le_layers.
-have [|D leD] := @choice_below 'M[R]_d 0 (fun i D =>
-    (\rank (Wbar i + D - chain (rev (nth [::] gs i)))%R <= r * size (nth [::] gs i))%N /\ op_le (s i) D) L.
-  move=> i /svd_gap[k [P [sv [Q [/andP[oP oQ] sorted_sv defE ->]]]]].
-  have [D [leD opD]] := truncated_gap (r * size (nth [::] gs i)) oP oQ sorted_sv.
-  by exists D; rewrite addrAC defE.
+move=> radius0 ok_groups; pose P i := chain (rev (nth [::] gs i)).
+(* The target less what rank r |P_i| leaves of the gap. *)
+pose D i := P i + low_rank (r * size (nth [::] gs i)) (Wbar i - P i) - Wbar i.
 have [|net le_net eq_net] :=
     @relu_network_groups _ d r radius gs (mkseq (fun i => (Wbar i + D i, bbar i)) L).
   rewrite all2E size_mkseq eqxx /=; apply/(all_nthP ([::], (0, 0))) => i.
   rewrite size_zip size_mkseq minnn => lt_i; rewrite nth_zip ?size_mkseq // nth_mkseq //=.
-  by have /andP[-> ->] := ok_groups i lt_i; case: (leD i lt_i).
+  have /andP[-> ->] := ok_groups i lt_i.
+  by rewrite /D [Wbar i + _]addrC subrK addrC addKr rank_low_rank.
 exists net => // x lex; rewrite eq_net; last exact: norm_le_in_box lex.
-rewrite !(relu_net_run (fun i => _)); apply: relu_network_perturbed => // i lt_i.
-by have [leW leb] := le_layers i lt_i; have [_ opD] := leD i lt_i.
+rewrite !(relu_net_run (fun i => _)); apply: relu_network_perturbed => // i lt_i; split.
+- exact: spectral_norm_ge0.
+- by have [_ _ _ s0 _] := singular_value_decomposition (Wbar i - P i); apply: sv_at_ge0.
+- exact: sqrtr_ge0.
+- by apply/spectral_norm_least; rewrite ?spectral_norm_ge0.
+- have [_ left_s] := eckart_young_spectral_attained (r * size (nth [::] gs i)) (Wbar i - P i).
+  rewrite -[s i]left_s (_ : D i = - (Wbar i - P i - low_rank (r * size (nth [::] gs i)) (Wbar i - P i)));
+    last by rewrite /D !opprB addrA [P i + _]addrC.
+  move=> y; rewrite mulNmx -scaleN1r frob2Z sqrrN expr1n mul1r.
+  exact: (spectral_norm_least _ (spectral_norm_ge0 _)).1 (lexx _) y.
+- by rewrite /norm_le sqr_sqrtr ?frob2_ge0.
+Qed.
+
+(* The bound is attained for every rank and every number of layers: in r + 1 dimensions weights
+   1 in the target and 1 + h >= 1 in the frozen net, whose updates make it 1 on r axes; on the
+   last axis the outputs differ by the bound. *)
+Theorem relu_network_bound_attained r (h : R) L (Wbar := 1%:M : 'M[R]_r.+1) (W := (1 + h)%:M : 'M[R]_r.+1)
+    (V := W - h *: pid_mx r) (x := delta_mx ord_max 0 : 'cV[R]_r.+1) : 0 <= h ->
+  [/\ spectral_norm Wbar = 1, sv_at r (singular_values (Wbar - W)) = h,
+      (\rank (V - W)%R <= r)%N, frob2 x = 1
+    & relu_run (fun=> V) (fun=> 0) x L - relu_run (fun=> Wbar) (fun=> 0) x L
+        = error_bound (fun=> 1) (fun=> h) (fun=> 0) 1 L *: x].
+Proof.
+move=> h0.
+have x0 (c : R) : 0 <= c -> relu (c *: x) = c *: x.
+  by move=> c0; apply: relu_id => i j; rewrite !mxE mulr_ge0 ?ler0n.
+have Vx : V *m x = (1 + h) *: x.
+  rewrite mulmxBl mul_scalar_mx -scalemxAl (_ : pid_mx r *m x = 0) ?scaler0 ?subr0 //.
+  apply/matrixP => i j; rewrite !mxE big1 // => l _; rewrite !mxE.
+  by have [-> | _] := eqVneq l ord_max; rewrite ?mulr0 //= [_ == r]eqn_leq; case: ltnP; rewrite ?andbF ?mul0r.
+have runV l : relu_run (fun=> V) (fun=> 0) x l = (1 + h) ^+ l *: x.
+  elim: l => [|l IH]; first by rewrite expr0 scale1r.
+  by rewrite /= IH addr0 -scalemxAr Vx scalerA mulrC -exprS x0 ?exprn_ge0 ?addr_ge0 ?ler01.
+have run1 l : relu_run (fun=> Wbar) (fun=> 0) x l = x.
+  by elim: l => //= l ->; rewrite addr0 mul1mx -[x]scale1r x0 ?ler01.
+split.
+- by rewrite /spectral_norm singular_values_scalar ?normr1.
+- by rewrite -raddfB singular_values_scalar // opprD addrA subrr sub0r normrN ger0_norm.
+- by rewrite addrC addKr mxrank_opp (leq_trans (mxrank_scale _ _)) ?mxrank_pid_le.
+- rewrite /frob2 (bigD1 ord_max) //= big_ord1 !mxE !eqxx expr1n big1 ?addr0 // => i neq_i.
+  by rewrite big_ord1 !mxE (negPf neq_i) expr0n.
+rewrite runV run1 -[X in _ - X]scale1r -scalerBl; congr (_ *: _).
+elim: L => [|L IH]; first by rewrite /error_bound big_geq // expr0 subrr.
+rewrite error_boundS -IH (_ : state_bound _ _ _ L = 1) ?mulr1; last first.
+  by elim: L {IH} => //= L ->; rewrite mul1r addr0.
+by rewrite mulrBr mulr1 -exprS -[RHS]addrA opprD -addrA addNr addr0.
 Qed.
 
 End BelowThresholdNets.

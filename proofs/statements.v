@@ -58,12 +58,16 @@ Check @approximation.eckart_young.
 Print Assumptions approximation.eckart_young.
 
 (* eckart_young *)
-Check @approximation.eckart_young_frobenius.
-Print Assumptions approximation.eckart_young_frobenius.
+Check @approximation.singular_value_decomposition.
+Print Assumptions approximation.singular_value_decomposition.
 
 (* eckart_young *)
-Check @approximation.eckart_young_frobenius_attained.
-Print Assumptions approximation.eckart_young_frobenius_attained.
+Check @approximation.singular_values_unique.
+Print Assumptions approximation.singular_values_unique.
+
+(* eckart_young *)
+Check @approximation.spectral_norm_least.
+Print Assumptions approximation.spectral_norm_least.
 
 (* eckart_young *)
 Check @approximation.eckart_young_spectral.
@@ -72,6 +76,14 @@ Print Assumptions approximation.eckart_young_spectral.
 (* eckart_young *)
 Check @approximation.eckart_young_spectral_attained.
 Print Assumptions approximation.eckart_young_spectral_attained.
+
+(* eckart_young *)
+Check @approximation.eckart_young_frobenius.
+Print Assumptions approximation.eckart_young_frobenius.
+
+(* eckart_young *)
+Check @approximation.eckart_young_frobenius_attained.
+Print Assumptions approximation.eckart_young_frobenius_attained.
 
 (* deep_linear *)
 Check @approximation.deep_linear.
@@ -152,6 +164,10 @@ Print Assumptions networks.relu_network_perturbed_attained.
 (* relu_network *)
 Check @networks.relu_network_bound.
 Print Assumptions networks.relu_network_bound.
+
+(* relu_network *)
+Check @networks.relu_network_bound_attained.
+Print Assumptions networks.relu_network_bound_attained.
 
 (* transformer *)
 Check @networks.transformer.

@@ -52,6 +52,7 @@ def test_the_sources_hold() -> None:
         "Axioms planted other : 0 = 1.",
         "Parameter planted : 0 = 1.",
         "Conjecture planted : 0 = 1.",
+        "Lemma planted : nat. Proof. exact 0. Defined.",
         "Unset Guard Checking.",
         '#[bypass_check(guard)] Fixpoint planted (n : nat) : nat := planted n.',
     ],
@@ -128,7 +129,8 @@ def test_a_golden_copy_of_another_statement_is_noticed(copy: Path) -> None:
 
 MEANT = """
 Definition inner := {0}.
-Definition meant := inner.
+Lemma ground : ({0}) \\/ ({0}). Proof. by {3}. Qed.
+Definition meant := let _ := ground in inner.
 Definition kind := {1}.
 Notation hidden := (forall x : kind, x = x).
 Definition apart := {0}.
@@ -141,12 +143,14 @@ Example shown : {0}. Proof. by []. Qed.
 def test_a_changed_meaning_under_the_same_statement_is_noticed(tmp_path: Path) -> None:
     """Through a definition, through one that a notation hides, and beside it, in the Examples; proofs go on to hold."""
     statement, gone = "meant /\\ hidden", "Example gone : True. Proof. by []. Qed."
-    toy = Toy(tmp_path, statement, MEANT.format("True", "nat", gone))
+    toy = Toy(tmp_path, statement, MEANT.format("True", "nat", gone, "left"))
     assert toy.status() == ("pass", None)
-    toy.write(statement, "by [].", MEANT.format("True -> True", "bool", gone.replace("gone", "new")))
+    toy.write(statement, "by [].", MEANT.format("True", "nat", gone, "right"))  # of a lemma the statement counts
+    assert toy.status() == ("pass", None)
+    toy.write(statement, "by [].", MEANT.format("True -> True", "bool", gone.replace("gone", "new"), "left"))
     status, reason = toy.status()
     assert status == "fail"
-    changed = "merging.gone, merging.inner, merging.kind, merging.new, merging.shown"
+    changed = "merging.gone, merging.ground, merging.inner, merging.kind, merging.meant, merging.new, merging.shown"
     assert f"expected {changed} as reviewed in proofs/definitions.out" in str(reason)
     assert "make golden" in str(reason)
 

@@ -1,7 +1,9 @@
 """The theorems on approximation, read literally, against the functions of :mod:`theory.approximation`.
 
 Coq's ``chain`` lists the OUTPUT layer first, the module the input layer: every call here turns the list around.
-Singular values count from 0 in Coq: ``s 0 i`` with i = r is sigma_(r+1).
+Singular values count from 0 in Coq: ``sv_at r s`` is sigma_(r+1). Coq's ``singular_values E`` are those of any
+decomposition that is sorted and not negative (singular_values_unique), so the instances give one, rational and with
+free signs.
 """
 
 import math
@@ -128,6 +130,47 @@ def decompositions() -> list[tuple[Mat, list[Fraction], Mat]]:
     found = [(PYTHAGORAS, s, LONG) for s in s2] + [(LONG, s, PYTHAGORAS) for s in s2]
     found += [(eye(3), [Fraction(3), Fraction(-2), Fraction(1, 2)], eye(3))]
     return found
+
+
+def sv_at(r: int, s: Sequence[Fraction]) -> Fraction:
+    return s[r] if r < len(s) else Fraction(0)
+
+
+@pytest.mark.theorem("singular_value_decomposition", "singular_values_unique", "spectral_norm_least")
+@pytest.mark.example("singular_values_hypotheses", "singular_values_diagonal")
+def test_singular_values() -> None:
+    # one matrix, several decompositions: other bases, other signs, more terms or fewer
+    one, two = eye(2), [Fraction(2)] * 2
+    rotated = [(one, two, one), (PYTHAGORAS, two, PYTHAGORAS), (-one, two, -one)]
+    wide = sv_sum(PYTHAGORAS, [Fraction(3), Fraction(0)], LONG)
+    longer = [(Mat([p.rows[0]]), [Fraction(3)], Mat([q.rows[0]])) for p, q in [(PYTHAGORAS, LONG)]]
+    longer += [(PYTHAGORAS, [Fraction(3), Fraction(0)], LONG)]
+    for matrix, found in ((2 * one, rotated), (wide, longer)):
+        for p, s, q in found:
+            assert sv_sum(p, s, q) == matrix
+            assert orthonormal(p)
+            assert orthonormal(q)
+            assert all(near(floor_error(matrix.floats(), r), float(sv_at(r, s))) for r in range(4))
+    # every matrix has one, with min(m, n) terms: the spectral norm is the least bound of |E x| / |x|
+    rng = stream(11, "singular values")
+    for m, n in ((2, 2), (2, 3), (3, 2), (3, 3), (1, 3)):
+        for _ in range(4):
+            e = whole(rng, m, n)
+            s = [Fraction(floor_error(e.floats(), r)) for r in range(min(m, n) + 1)]
+            assert s == sorted(s, reverse=True)
+            assert s[-1] == 0
+            assert near(float(sv_tail(0, s)), float(e.frob2()), 30)
+            assert np.allclose(best_update(e.floats(), min(m, n)).dense(), e.floats(), atol=1e-12)
+            for r in range(min(m, n)):
+                rest = Mat(
+                    [[Fraction(x) for x in row] for row in (e.floats() - best_update(e.floats(), r).dense()).tolist()]
+                )
+                assert stretches_at_most(rest, (s[r] + Fraction(1, 10**9)) ** 2)
+                assert s[r] < Fraction(1, 10**9) or not stretches_at_most(rest, (s[r] - Fraction(1, 10**9)) ** 2)
+    # not the values: an entry that is negative, a vector that is too long, an order that is not falling
+    assert floor_error([[-1.0]], 0) == 1
+    assert floor_error([[2.0]], 0) == 2
+    assert [floor_error(np.diag([1.0, 2.0]), r) for r in range(3)] == [2, 1, 0]
 
 
 @pytest.mark.theorem("eckart_young_frobenius", "eckart_young_frobenius_attained")

@@ -219,7 +219,7 @@ def error_bound(w: Sequence[Fraction], s: Sequence[Fraction], beta: Sequence[Fra
     )
 
 
-@pytest.mark.theorem("relu_network_perturbed", "relu_network_perturbed_attained")
+@pytest.mark.theorem("relu_network_perturbed", "relu_network_perturbed_attained", "relu_network_bound_attained")
 def test_perturbed_nets() -> None:
     rng = stream(3, "relu")
     for depth, d in ((1, 2), (2, 2), (3, 2), (2, 3)):
@@ -241,6 +241,17 @@ def test_perturbed_nets() -> None:
         moved = relu_net([((a + u) * one, b * one) for a, u, b in zip(w, s, beta, strict=True)], radius * one)
         still = relu_net([(a * one, b * one) for a, b in zip(w, beta, strict=True)], radius * one)
         assert moved - still == error_bound(w, s, beta, radius) * one
+    # attained: weights 1 in the target, 1 + h in the frozen net, whose updates make it 1 on r axes of r + 1
+    for h, depth, r in product((Fraction(0), Fraction(1, 3), Fraction(2)), (1, 2, 5), (0, 1, 2)):
+        one, none, x = eye(r + 1), zeros(r + 1, 1), column([0] * r + [1])
+        attained = error_bound([Fraction(1)] * depth, [h] * depth, [Fraction(0)] * depth, Fraction(1))
+        assert attained == (1 + h) ** depth - 1
+        frozen, target = [((1 + h) * one, none)] * depth, [(one, none)] * depth
+        move = diagonal([-h] * r + [0])
+        assert move.rank() <= r
+        adapted = [(w + move, b) for w, b in frozen]
+        assert relu_net(adapted, x) - relu_net(target, x) == attained * x
+        assert abs(relu_error_bound(floats(frozen), floats(target), r, 1.0) - attained) <= 1e-12 * (1 + attained)
 
 
 @pytest.mark.theorem("relu_network_bound")
@@ -274,11 +285,6 @@ def test_error_bound_is_the_statement() -> None:
         early = [v[max(r * size - 1, 0)] for v, size in zip(values, sizes, strict=True)]
         if early != s:
             assert error_bound(w, early, beta, radius) != want
-    # two identities moved by h on the ball of radius 1: the attained case, from the code
-    frozen, target = [(eye(1), zeros(1, 1))] * 2, [(2 * eye(1), zeros(1, 1))] * 2
-    assert relu_error_bound(floats(frozen), floats(target), 0, 1.0) == float(
-        error_bound([Fraction(2)] * 2, [Fraction(1)] * 2, [Fraction(0)] * 2, Fraction(1))
-    )
 
 
 # ---- two factors ----

@@ -28,7 +28,8 @@ CLOSED = "Closed under the global context"
 INSTALL = "apt-get install coq libcoq-mathcomp-algebra"
 FORBIDDEN = ("Admitted", "Axiom", "Axioms", "Parameter", "Parameters", "Conjecture",
              "Unset Guard Checking", "Unset Universe Checking", "Unset Positivity Checking", "bypass_check",
-             "admit", "Abort", "give_up", "type_in_type")  # fmt: skip
+             "admit", "Abort", "give_up", "type_in_type",
+             "Defined")  # fmt: skip  # a lemma means its statement, and no more
 _HEADER = """\
 (* Written from the registry by `python -m theory statements --write`; do not edit.
    What Coq prints for it is kept in statements.v.out and compared at every verification. *)
@@ -45,7 +46,7 @@ class Printed(NamedTuple):
 
 
 class Meaning(NamedTuple):
-    """What Coq prints for a theorem, an Example or a definition that one of them reaches.
+    """What Coq prints for a theorem, an Example or a definition or lemma that one of them reaches.
 
     Attributes:
         review: how ``definitions.out`` shows it: kind, name, a digest of it with nothing hidden (no notation, no
@@ -212,6 +213,8 @@ def meanings_source(modules: Collection[str], questions: Mapping[str, str]) -> s
 def meanings(folder: Path, cache: Path) -> dict[str, Meaning]:
     """Every theorem and every Example of the built proofs, and all definitions that their statements reach, by name.
 
+    A definition may rest on a lemma (a choice of what exists): of that its statement counts, as its proof is opaque.
+
     Raises:
         CalledProcessError: the sources are not built.
     """
@@ -221,8 +224,9 @@ def meanings(folder: Path, cache: Path) -> dict[str, Meaning]:
         return found
     modules = _modules(folder)
     ours = re.compile(rf"(?<![\w.'])(?:LoraLimits\.)?((?:{'|'.join(modules)})\.[\w']+)")
-    kinds = {f"{stem}.{name}": kind for kind in ("Theorem", "Example")
-             for name, stems in theorem_files(folder, kind).items() for stem in stems}  # fmt: skip
+    stated = {f"{stem}.{name}": kind for kind in ("Theorem", "Example", "Lemma")
+              for name, stems in theorem_files(folder, kind).items() for stem in stems}  # fmt: skip
+    kinds = {name: kind for name, kind in stated.items() if kind != "Lemma"}
     while kinds:
         questions = {name: "Print " if kind == "Definition" else "Check @" for name, kind in kinds.items()}
         with tempfile.TemporaryDirectory() as scratch:
@@ -233,7 +237,7 @@ def meanings(folder: Path, cache: Path) -> dict[str, Meaning]:
             head = f"(* {kind} {name} {hashlib.sha256(full.encode()).hexdigest()[:16]} *)"
             found[name] = Meaning(f"{head}\n{shown}".rstrip(), sorted({*ours.findall(full)} - {name}))
         reached = {used for name in kinds for used in found[name].uses}
-        kinds = dict.fromkeys(sorted(reached - set(found)), "Definition")
+        kinds = {name: stated.get(name, "Definition") for name in sorted(reached - set(found))}
     write_text(kept, json.dumps(found, indent=1) + "\n")
     return found
 
@@ -266,8 +270,7 @@ def unreviewed(theorem: str, known: Mapping[str, Meaning], golden: str) -> list[
 
 def sources_hash(folder: Path) -> str:
     """SHA-256 over all that decides what Coq prints: its version, how it is asked, every source but that."""
-    asked = (first_line(["coqc", "--version"]), statements_source({}, folder), meanings_source([], {"": ""}))
-    digest = hashlib.sha256(repr(asked).encode())
+    digest = hashlib.sha256(first_line(["coqc", "--version"]).encode() + Path(__file__).read_bytes())
     for path in sorted({*folder.glob("*.v"), folder / "_CoqProject"} - {folder / "statements.v"}):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
