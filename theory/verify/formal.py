@@ -270,7 +270,7 @@ def unreviewed(theorem: str, known: Mapping[str, Meaning], golden: str) -> list[
 
 def sources_hash(folder: Path) -> str:
     """SHA-256 over all that decides what Coq prints: its version, how it is asked, every source but that."""
-    digest = hashlib.sha256(first_line(["coqc", "--version"]).encode() + Path(__file__).read_bytes())
+    digest = hashlib.sha256(repr(first_line(["coqc", "--version"])).encode() + Path(__file__).read_bytes())
     for path in sorted({*folder.glob("*.v"), folder / "_CoqProject"} - {folder / "statements.v"}):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
