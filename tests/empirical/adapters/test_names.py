@@ -309,6 +309,9 @@ def test_a_likeness_counts_only_if_it_is_the_only_one() -> None:
     assert _likened(Two("model"), {key: "old"}) == {factor_key("model.q", "A"): "old"}
     assert _likened(Two("model", "language_model"), {key: "old"}) == {key: "old"}
     assert _likened(Two("text_model", "model"), {key: "old"}) == {key: "old"}  # it is there
+    other = factor_key("language_model.q", "A")
+    with pytest.raises(ValueError, match="one name for one module, got two that the base knows as one"):
+        _likened(Two("model"), {key: "old", other: "older"})
 
 
 def test_what_peft_cannot_convert_is_refused_in_its_words(
