@@ -149,9 +149,9 @@ def merge_rank_numeric() -> Figure:
                                   ("x", parts[0].apply, np.full(12, math.nan)),
                                   ("x", parts[0].apply, np.full((12, 1), math.nan))):  # fmt: skip
         expect_rejected(argument, call, wrong)
-    for wrong in ([[math.nan]], [["1"]], [1.0]):
-        expect_rejected("B", LowRank, wrong, [[1.0]])
-        expect_rejected("A", LowRank, [[1.0]], wrong)
+    for factor in ([[math.nan]], [["1"]], [1.0]):
+        expect_rejected("B", LowRank, factor, [[1.0]])
+        expect_rejected("A", LowRank, [[1.0]], factor)
     expect_rejected("updates", merged_rank, [])
     expect_rejected("updates", merged_rank, [LowRank(np.ones((2, 1)), np.ones((1, 2))), parts[0]])
     return Figure("gap of the truncation loss to the tail", float(gap / total.norm("spectral")), "relative")
