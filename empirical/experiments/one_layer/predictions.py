@@ -36,6 +36,9 @@ FATES = (
 )
 
 
+#: a method is said to be blind to the bridge if it reads it in no larger a share of the questions
+READS = 1 / 15
+
 #: what the covered merges are one function with, which is judged once
 LIKE_SUM = ("cat", "svd_full")
 
@@ -75,9 +78,8 @@ def two_hop(said: Predictions, settings: TwoHopSettings, name: str, methods: Seq
     ceiling = additive_ceiling(settings.bridges, settings.values)
     blind = bridge_blind_ceiling(settings.bridges, settings.values)
     beyond = Alternative("a merge that passes the ceiling by a tenth", ceiling + 0.1, 0.03, settings.persons)
-    composes = Alternative(
-        "a method that reads the bridge in one question of eight", blind + 0.12, 0.03, settings.persons
-    )
+    little, much = (blind + share * (1 - blind) for share in (READS, 1 / 6))
+    composes = Alternative("it reads the bridge in one question of six", much, 0.03, settings.persons)
     said.prefix, said.words = name.replace(" ", "."), name
     for method in methods:
         # one rank is enough, all are in the records
@@ -87,8 +89,8 @@ def two_hop(said: Predictions, settings: TwoHopSettings, name: str, methods: Seq
             said.ceiling(f"{method}.{top}", "additive_limit", says, of=right, at_most=ceiling, unless=beyond,
                          about=method)  # fmt: skip
         else:
-            says = f"{method} (not covered) does no better than an answer blind to the bridge"
-            said.hypothesis(f"{method}.{top}", "additive_limit", says, of=right, at_most=blind, unless=composes,
+            says = f"{method} (not covered): blind to the bridge in all but one question of fifteen"
+            said.hypothesis(f"{method}.{top}", "additive_limit", says, of=right, at_most=little, unless=composes,
                             about=method, family=f"no method, {name}")  # fmt: skip
 
 
