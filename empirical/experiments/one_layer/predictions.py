@@ -78,8 +78,8 @@ def two_hop(said: Predictions, settings: TwoHopSettings, name: str, methods: Seq
     ceiling = additive_ceiling(settings.bridges, settings.values)
     blind = bridge_blind_ceiling(settings.bridges, settings.values)
     beyond = Alternative("a merge that passes the ceiling by a tenth", ceiling + 0.1, 0.03, settings.persons)
-    little, much = (blind + share * (1 - blind) for share in (READS, 1 / 6))
-    composes = Alternative("it reads the bridge in one question of six", much, 0.03, settings.persons)
+    little, much = (blind + share * (1 - blind) for share in (READS, 1 / 5))
+    composes = Alternative("it reads the bridge in one question of five", much, 0.03, settings.persons)
     said.prefix, said.words = name.replace(" ", "."), name
     for method in methods:
         # one rank is enough, all are in the records
