@@ -40,9 +40,9 @@ data: $(STAMP) ## the tasks as JSON Lines with data cards in build/data/ (SEED=)
 import-results: $(STAMP) ## unpack ARCHIVE=file.tar.gz from another machine; every record is verified by its hash
 	@$(BIN)/python -m empirical import-results "$(ARCHIVE)"
 
-mutants: $(STAMP) ## change every bound, step and assumption in turn; no change may survive (CLAIM=id CHANGED=1|commit BUDGET=min)
+mutants: $(STAMP) ## change every bound, step and assumption in turn; no change may survive (CLAIM=id CHANGED=1|commit BUDGET=min KIND='value guard ..')
 	@$(BIN)/python -m theory mutants $(if $(CLAIM),--claim $(CLAIM)) $(if $(CHANGED),--changed $(filter-out 1,$(CHANGED))) \
-	  $(if $(BUDGET),--budget $(BUDGET))
+	  $(if $(BUDGET),--budget $(BUDGET)) $(foreach k,$(KIND),--kind $(k))
 
 paper: $(STAMP) coq ## build/paper/lora-limits.pdf; verifies first where the verification is missing or stale
 	@sh tools/tex.sh

@@ -27,6 +27,7 @@ def _parser() -> argparse.ArgumentParser:
                               "origin/main, else HEAD~1; all claims where there is neither")  # fmt: skip
     mutants.add_argument("--budget", type=float, metavar="MIN",
                          help="begin none after so many minutes, in an order that changes with the commit")  # fmt: skip
+    mutants.add_argument("--kind", action="append", default=[], help="only changes of this kind (may be repeated)")
     mutants.add_argument("--jobs", type=int, help="processes, by default one per core")
     return parser
 
@@ -115,7 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
             from theory.verify.mutants import run
 
             check_options(options, claims)
-            return run(claims, _concerned(options, claims), options.jobs, options.budget)
+            return run(claims, _concerned(options, claims), options.jobs, options.budget, options.kind)
         from theory.verify.run import verify_claims
 
         return verify_claims(claims, **verification(options, claims))

@@ -76,6 +76,7 @@ def test_without_hypothesis_checks_are_not_checked_and_there_is_no_traceback(cop
     [
         (("verify", "--claim", "nope"), "'nope'"),
         (("mutants", "--claim", "nope"), "'nope'"),
+        (("mutants", "--claim", "dilution", "--kind", "odd"), "--kind: expected some of value"),
         (("verify", "--jobs", "0"), "--jobs"),
         (("verify", "--jobs", "two"), "--jobs"),
         (("nonsense",), "nonsense"),

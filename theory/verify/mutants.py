@@ -39,6 +39,7 @@ from theory.verify.mutations import changed, leaves, operations_for, replaced, s
 PATIENCE_SECONDS = 5.0
 #: a mutant that asks for more memory than this beyond what is there is killed
 MEMORY = 2 << 30
+KINDS = ("value", "unseen", "guard", "tolerance", "operator", "constant")
 EQUIVALENT = Path(__file__).with_name("equivalent.toml")
 _MACHINERY = ("theory.checks", "theory.verify", "theory.claims", "theory.console", "theory.provenance")
 _FORK = multiprocessing.get_context("fork")
@@ -52,7 +53,7 @@ class Mutant:
     function: str
     line: int
     what: str
-    #: "value", "unseen" (nothing to change: no check looks at it) or a kind of :class:`~theory.verify.mutations.Site`
+    #: of `KINDS`: "unseen" has nothing to change, since no check looks at it; those after it are of the code
     kind: str
     claims: tuple[str, ...]
     checks: tuple[str, ...]
@@ -339,9 +340,9 @@ def _turn(mutants: Sequence[Mutant]) -> list[Mutant]:
 
 def run(
     claims: Mapping[str, Claim], only: Collection[str] | None = None, jobs: int | None = None,
-    budget: float | None = None,
+    budget: float | None = None, kinds: Collection[str] = (),
 ) -> int:  # fmt: skip
-    """Judge the mutants that concern the claims `only` (all by default), print those that are left and a table.
+    """Judge the mutants that concern the claims `only`, of these kinds (all by default), print those left and a table.
 
     With `budget`, as many as are begun in so many minutes, in an order that changes with the commit. 0 if none is left.
     """
@@ -349,6 +350,9 @@ def run(
     from rich.progress import Progress
     from rich.table import Table
 
+    unknown = sorted(set(kinds) - set(KINDS))
+    if unknown:
+        raise RegistryError(f"--kind: expected some of {', '.join(KINDS)}, got {', '.join(unknown)}")
     os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
     console = Console(width=None if sys.stdout.isatty() else 132, highlight=False)
     if only is not None and not only:
@@ -358,7 +362,7 @@ def run(
     every = find(claims, jobs)
     stale = [f"listed, but no such place: {place}: {change}" for place, change in known
              if not any((m.place, m.what) == (place, change) for m in every)]  # fmt: skip
-    mutants = [m for m in every if only is None or not set(m.claims).isdisjoint(only)]
+    mutants = [m for m in every if (only is None or not set(m.claims).isdisjoint(only)) and m.kind in (kinds or KINDS)]
     if budget is not None:
         mutants = _turn(mutants)
     counts: dict[str, dict[str, int]] = {}
