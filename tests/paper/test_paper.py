@@ -72,8 +72,8 @@ def test_the_paper_can_be_written_before_any_run(gathered: Evidence) -> None:
         (r"\val{additive_ceilings.10.10}", "additive_ceilings"),
         (r"\val{additive_ceiling.10}", "additive_ceiling.10"),
         (r"\val{additive_ceiling.ten.3}", "additive_ceiling.ten.3"),
-        (r"\val{rank_threshold.argmax.median}", "rank_threshold.argmax.median"),
-        (r"\val{rank_threshold.setting.nothing.rank}", "nothing"),
+        (r"\val{one_layer.cosine.median}", "one_layer.cosine.median"),
+        (r"\val{one_layer.setting.nothing.rank}", "nothing"),
         (r"\val{one_layer.over.nothing.greatest}", "nothing"),
         (r"\claim{no_such_claim}", "no_such_claim"),
         (r"\claimref{no_such_claim}", "no_such_claim"),
@@ -107,10 +107,10 @@ def test_values_come_from_theory_and_results(gathered: Evidence) -> None:
     values = Values(gathered)
     assert values("additive_ceiling.1000.10") == words.Number(additive_ceiling(1000, 10))
     assert "factor_average" not in values.functions  # of the registry too, but it gives an update
-    run = gathered.runs["rank_threshold"][0]
-    (law,) = [r for r in run.rows if r["id"] == "law"]
-    assert values("rank_threshold.law.mean") == words.Number(words.mean(words.rates(law)))
-    assert values("rank_threshold.law.verdict") == words.Verdict(law["verdict"])
+    run = gathered.runs["one_layer"][0]
+    (cosine,) = [r for r in run.rows if r["id"] == "cosine"]
+    assert values("one_layer.cosine.mean") == words.Number(words.mean(words.rates(cosine)))
+    assert values("one_layer.cosine.verdict") == words.Verdict(cosine["verdict"])
 
 
 # ---------------------------------------------------------------- numbers and text
@@ -185,8 +185,8 @@ def test_missing_or_foreign_statements_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["0123456789abcdef.json", "damaged"])
 def test_a_foreign_or_damaged_record_is_named(tmp_path: Path, name: str) -> None:
-    folder = tmp_path / "rank_threshold" / "cpu"
-    shutil.copytree(RESULTS / "rank_threshold" / "cpu", folder)
+    folder = tmp_path / "one_layer" / "cpu"
+    shutil.copytree(RESULTS / "one_layer" / "cpu", folder)
     broken = min(folder.glob("*.json")) if name == "damaged" else folder / name
     broken.write_text("{}", encoding="utf-8")
     with pytest.raises(EvidenceError, match=broken.name):
@@ -194,11 +194,11 @@ def test_a_foreign_or_damaged_record_is_named(tmp_path: Path, name: str) -> None
 
 
 def test_an_incomplete_grid_is_not_finished(tmp_path: Path, judged: Judged) -> None:
-    run = judged["rank_threshold", "cpu"]
+    run = judged["one_layer", "cpu"]
     short = dataclasses.replace(run, records=run.records[:-1])
-    runs, unfinished = evidence.sort_runs({("rank_threshold", "cpu"): short})
+    runs, unfinished = evidence.sort_runs({("one_layer", "cpu"): short})
     assert not runs
-    assert f"{len(run.records) - 1} of {len(run.records)} cells" in unfinished["rank_threshold"]
+    assert f"{len(run.records) - 1} of {len(run.records)} cells" in unfinished["one_layer"]
 
 
 # ---------------------------------------------------------------- the graph

@@ -34,7 +34,7 @@ PATIENCE = 300_000
 def row(**changes: Any) -> Row:
     """A judged prediction."""
     found: Any = {
-        "id": "planted", "claim": "margin_rank", "experiment": "rank_threshold", "kind": "ceiling",
+        "id": "planted", "claim": "margin_rank", "experiment": "one_layer", "kind": "ceiling",
         "relation": "at_most", "predicted": 0.5, "margin": 0.0, "worlds": [[1, 4], [3, 4]], "interval": [0.1, 0.9],
         "level": 0.95, "mean": 0.5, "verdict": "undecided", "alone": "undecided", "p": 0.5, "family": "margin_rank",
         "about": "", "alternative": None, "power": None, "declared": "0" * 16,
@@ -48,13 +48,13 @@ def row(**changes: Any) -> Row:
 @pytest.fixture(scope="module")
 def made(gathered: Evidence) -> Evidence:
     """One real run, judged, with two planted rows; everything else is not finished."""
-    run = gathered.runs["rank_threshold"][0]
+    run = gathered.runs["one_layer"][0]
     rows = [*run.rows, row(id="lost", verdict="violated", says="planted and lost"), row(),
             row(id="found", kind="hypothesis", verdict="violated", explained="planted and explained")]  # fmt: skip
-    others = [name for name in gathered.runs if name != "rank_threshold"]
-    unfinished = {**dict.fromkeys(others, "no results yet"), "coverage": "3 of 4 cells have run"}
+    others = [name for name in gathered.runs if name != "one_layer"]
+    unfinished = {**gathered.unfinished, **dict.fromkeys(others, "no results yet"), "coverage": "3 of 4 cells have run"}
     return dataclasses.replace(
-        gathered, runs={"rank_threshold": [dataclasses.replace(run, rows=rows)]}, unfinished=unfinished
+        gathered, runs={"one_layer": [dataclasses.replace(run, rows=rows)]}, unfinished=unfinished
     )
 
 
@@ -192,7 +192,7 @@ def test_every_figure_of_the_results_can_be_drawn(gathered: Evidence) -> None:
                 got = sum(len(t["x"]) for t in panel.data if t["type"] == "scatter" and "text" in t)
                 assert got >= wanted > 0 or not axis.lines, name
             shown += 1
-    assert shown >= 3  # of rank_threshold and one_layer at least
+    assert shown >= 3  # of one_layer and coverage at least
 
 
 # ---------------------------------------------------------------- the page
@@ -214,12 +214,12 @@ def test_the_page_has_everything(built: Path, made: Evidence) -> None:
         assert body
         assert f'<span class="words">{claim.proved}/{len(claim.mathematics)}</span>' in body[0]
         assert body[0].count("Not proved: ") == len(claim.mathematics) - claim.proved
-    assert shown.count('<li class="row ') == len(made.runs["rank_threshold"][0].rows)
+    assert shown.count('<li class="row ') == len(made.runs["one_layer"][0].rows)
     assert "planted: 1 &lt; 2 &amp; so on" in shown
     for why in ("planted and explained", "No explanation is known"):
         assert shown.count(why) == 2, why  # with the experiment, and with the prediction
     assert "Not finished: 3 of 4 cells have run." in shown
-    assert f"seeds {made.runs['rank_threshold'][0].records[0]['cell']['seed']}" in shown
+    assert f"seeds {made.runs['one_layer'][0].records[0]['cell']['seed']}" in shown
     ids = re.findall(r'\bid="([^"]+)"', shown)
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'href="#([^"]+)"', shown)) <= set(ids)
@@ -322,7 +322,8 @@ def test_the_page_in_a_browser(tab: Any, built: Path, made: Evidence) -> None:
     assert look.width() <= wide
 
     drawn = tab.locator(".plot")
-    assert drawn.count() == 5
+    figured = [figure for _, figure, _ in figures.drawn(made.runs["one_layer"][0])]
+    assert drawn.count() == sum(axis.axison for figure in figured for axis in figure.axes) > 1
     for i in range(drawn.count()):
         drawn.nth(i).scroll_into_view_if_needed()
         drawn.nth(i).locator("svg.main-svg .scatterlayer .trace").first.wait_for(state="attached")
@@ -345,9 +346,9 @@ def test_the_page_in_a_browser(tab: Any, built: Path, made: Evidence) -> None:
 
     rows = tab.locator("#rows > li:visible")
     every = rows.count()
-    assert every == len(made.runs["rank_threshold"][0].rows)
+    assert every == len(made.runs["one_layer"][0].rows)
     tab.locator("select[name=verdict]").select_option("violated")
-    lost = [r for r in made.runs["rank_threshold"][0].rows if r["verdict"] == "violated"]
+    lost = [r for r in made.runs["one_layer"][0].rows if r["verdict"] == "violated"]
     assert 2 <= rows.count() == len(lost) < every
     tab.locator("select[name=kind]").select_option("ceiling")
     assert [r.strip() for r in rows.locator(".says > p:first-child").all_inner_texts()] == ["planted and lost"]
@@ -355,7 +356,7 @@ def test_the_page_in_a_browser(tab: Any, built: Path, made: Evidence) -> None:
     tab.locator("#filter button").click()
     tab.locator(f"#count:text('{every} of {every}')").wait_for()
     tab.locator("#claim-margin_rank a.filter").click()
-    shown = sum(r["claim"] == "margin_rank" for r in made.runs["rank_threshold"][0].rows)
+    shown = sum(r["claim"] == "margin_rank" for r in made.runs["one_layer"][0].rows)
     assert rows.count() == shown
     tab.locator("input[name=words]").fill("PLANTED lost")
     assert rows.count() == 1
