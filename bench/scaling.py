@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import ConfigDict
 
 from empirical.engine.ray import PER_GPU
-from empirical.engine.records import RESULTS, RecordError, Store, device_name, read, write_json
+from empirical.engine.records import RESULTS, RecordError, Store, device_name, files, read, write_json
 from empirical.engine.scheduler import Schedule, graham, lower_bound, simulate
 from empirical.engine.settings import Cell
 from theory.adapters import parameter_count
@@ -59,7 +59,7 @@ class _Copy(Cell):
 def recorded(results: Path = RESULTS) -> dict[str, list[float]]:
     """Experiment -> seconds of its cells, of the records on a CPU. Raises ValueError if there are none."""
     found: dict[str, list[float]] = {}
-    for path in sorted(results.glob("*/cpu/*.json")):
+    for path in sorted(p for folder in results.glob("*/cpu") for p in files(folder)):
         record = read(path)
         found.setdefault(record["experiment"], []).append(float(record["seconds"]))
     require(bool(found), "scaling", f"records of the profile cpu in {results}", "none (make experiments)")
@@ -77,7 +77,9 @@ class Driver(TypedDict):
 
 def measure(count: int = 300) -> Driver:
     """Time the driver's own work on records of ordinary size."""
-    example = read(max(RESULTS.glob("*/cpu/*.json"), key=lambda path: path.stat().st_size))
+    example = read(
+        max((p for folder in RESULTS.glob("*/cpu") for p in files(folder)), key=lambda path: path.stat().st_size)
+    )
     write: list[float] = []
     reading: list[float] = []
     # in the checkout, since /tmp may be memory
@@ -106,7 +108,7 @@ def section(results: Path = RESULTS, measured: Path = MEASURED) -> str:
         driver = json.loads(measured.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RecordError(f"{measured}: expected what --measure writes, got: {error}") from error
-    sizes = [path.stat().st_size for path in results.glob("*/cpu/*.json")]
+    sizes = [path.stat().st_size for folder in results.glob("*/cpu") for path in files(folder)]
     each = [s for of in durations.values() for s in of]
     return "\n\n".join(
         (_costs(durations), _order(each), _sweep(each, float(np.mean(sizes)), driver), _losses(each)),
