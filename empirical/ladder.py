@@ -85,6 +85,10 @@ class Numeric(run.Numeric):
         return ["\nOn adapters that peft made, through peft's own forward pass and merges:", *lines] if lines else []
 
 
+NO_RESULT = "no result speaks of it yet (make experiments)"
+UNDECLARED = "what was measured was not declared before it ran"
+
+
 class Measured(run.Layer):
     """The committed results, held against the predictions."""
 
@@ -109,14 +113,18 @@ class Measured(run.Layer):
         if not experiments_of(claim.id):
             return Result("none_planned", reason=claim.none_planned.get("measured"))
         if not rows:
-            return Result("not_checked", reason=missing or "no result speaks of it yet (make experiments)")
+            return Result("not_checked", reason=missing or NO_RESULT)
         parts = {p["id"]: p["verdict"] for p in rows}
         broken = [p["id"] for p in rows if p["verdict"] == "violated" and p["kind"] != "hypothesis"]
         if broken:
             return Result("fail", parts=parts, reason=f"violated: {', '.join(broken)}")
         if not any(p["declared"] for p in rows):
-            return Result("not_checked", parts=parts, reason="what was measured was not declared before it ran")
+            return Result("not_checked", parts=parts, reason=UNDECLARED)
         return Result("pass", parts=parts)
+
+    def lacking(self, result: Result) -> bool:
+        """An experiment that waits for its run is shown; a verification, which runs none, does not lack it."""
+        return super().lacking(result) and result.reason not in (NO_RESULT, UNDECLARED)
 
 
 def _judged(names: Sequence[str], write: Path | None) -> tuple[list[Judged], str | None]:

@@ -54,6 +54,9 @@ def test_without_what_judges_nothing_is_checked(monkeypatch: pytest.MonkeyPatch)
     assert missing
     found = Measured().results({"dilution": CLAIMS["dilution"]}, [(rows, missing)])["dilution"]
     assert (found.status, found.reason) == ("not_checked", missing)
+    assert Measured().lacking(found)  # unlike an experiment that waits for its run
+    (waits,) = Measured().results({"coverage_law": CLAIMS["coverage_law"]}, [([], None)]).values()
+    assert (waits.status, Measured().lacking(waits)) == ("not_checked", False)
 
 
 def test_a_real_adapter_that_fails_fails_its_claim() -> None:

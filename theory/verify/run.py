@@ -74,6 +74,10 @@ class Layer(ABC):
         """Lines in Rich's markup to print below the ladder."""
         return []
 
+    def lacking(self, result: Result) -> bool:
+        """Whether this verification should have checked what it did not, which fails where it is strict."""
+        return result.status == "not_checked"
+
 
 class Checks(Layer):
     """The checks that the registry names under the layer's own name."""
@@ -235,10 +239,9 @@ def verify(
         }
         write_text(write, json.dumps(document, indent=1) + "\n")
         console.print(f"written: {shown(write)}")
-    statuses = [r.status for of in results.values() for r in of.values()]
-    if "fail" in statuses:
+    if any(r.status == "fail" for of in results.values() for r in of.values()):
         return 1
-    return 1 if strict and "not_checked" in statuses else 0
+    return 1 if strict and any(layer.lacking(r) for layer in evidence for r in by_layer[layer.name].values()) else 0
 
 
 def verify_claims(
