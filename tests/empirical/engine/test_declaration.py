@@ -277,7 +277,7 @@ def test_planted_faults_are_one_line_each(toy: Any) -> None:
     refused(judge(toy, "--experiment", "toy"), "judged under another declaration: 0000000000000000")
 
     victim = again()
-    changed(victim, lambda found: found["metrics"].update(right=[0, 2]))
+    changed(victim, lambda found: found["metrics"].update(right=[1 - found["metrics"]["right"][0], 2]))
     refused(judge(toy, "--experiment", "toy"), f"{victim.name}: expected metrics of digest")
 
     def without(found: Any) -> None:

@@ -132,7 +132,7 @@ def moved(committed: Any, again: Any, worlds: list[Any]) -> list[str]:
     return problems
 
 
-@pytest.mark.parametrize("name", sorted({name for name, _ in PAIRS}))
+@pytest.mark.parametrize("name", sorted({name for name, _ in WHOLE}))
 def test_a_small_cell_comes_back_when_it_is_run_again(name: str) -> None:
     records = engine.records(name, "cpu")
     record = min(records, key=lambda r: r.seconds)

@@ -29,9 +29,10 @@ def committed() -> dict[str, list[Record]]:
 
 
 def ran(committed: dict[str, list[Record]], name: str) -> list[Record]:
-    """The records of an experiment; the test is skipped where it has yet to run under its declaration."""
-    if not committed[name]:
-        pytest.skip(f"{name}: declared, not run yet")
+    """The records of an experiment; the test is skipped where it has yet to run whole under its declaration."""
+    cells = catalogue.cells(name, "cpu")
+    if len(committed[name]) < len(cells):
+        pytest.skip(f"{name}: declared, {len(committed[name])} of {len(cells)} cells have run")
     return committed[name]
 
 
