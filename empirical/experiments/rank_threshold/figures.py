@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from empirical.engine.drawing import (
     BLUE,
     GREEN,
+    RED,
     SOFT,
     Records,
     Rows,
@@ -112,19 +113,20 @@ def margin_figure(records: Records, rows: Rows) -> Figure | None:
     for d in sizes:
         mine = [r.metrics for r in memory if r.cell.d == d]
         cloud(right, d, [m.ratio for m in mine], BLUE)
-        cloud(right, d, [m.finite for m in mine], GREEN, marker="^")
+        cloud(right, d, [m.finite for m in mine], RED, marker="D")
     right.axhline(LAW, color="black", lw=1.4, gid="law")
     right.set_xscale("log", base=2)
     right.set_xticks(sizes, [str(d) for d in sizes])
     right.minorticks_off()
     highest = max(r.metrics.ratio for r in memory)
-    right.set(ylim=(0, max(1.0, 1.1 * highest)), xlabel="width d of the memory", ylabel="p log p / d²  (▴ finite p)")
+    right.set(ylim=(0, max(1.0, 1.1 * highest)), xlabel="width d of the memory", ylabel="p log p / d²")
     panel_title(right, f"Memory law {LAW:g}{verdict_suffix(rows, 'law')}")
     handles = [mean_mark("1 − rms change of the rivals", BLUE, "s"),
                mean_mark("least lead over the best rival", GREEN, "^"),
-               mean_mark("measured", BLUE), world_mark(), line_mark("predicted")]  # fmt: skip
+               mean_mark("measured", BLUE), mean_mark("with the finite number of rivals", RED, "D"),
+               world_mark(), line_mark("predicted")]  # fmt: skip
     title = f"{n} answers on a frozen memory: margin and accuracy against rank; pairs p stored in a full memory"
-    return finish(figure, title, [*answers, *memory], handles, 5)
+    return finish(figure, title, [*answers, *memory], handles, 3)
 
 
 plots = {
