@@ -69,7 +69,7 @@ exists (C *m pid_mx a *m Q), (C *m copid_mx a *m Q); split.
 Qed.
 
 (* merge_and_reset [linear core of parallel low-rank training and of restart
-   schemes]: T rounds of rank r reach exactly the targets of rank at most T r. *)
+   schemes]: T rounds of rank r, with reset, reach exactly the targets of rank at most T r. *)
 Theorem merge_and_reset (m n r T : nat) (E : 'M[F]_(m, n)) :
   (exists U : 'I_T -> 'M[F]_(m, n), (forall t, \rank (U t) <= r)%N /\ (\sum_t U t)%R = E) <->
   (\rank E <= T * r)%N.

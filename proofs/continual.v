@@ -6,7 +6,7 @@
 
    Traps: \rank (\sum_h U h) may be read in scope MS, where the sum is one of row spaces. *)
 From mathcomp Require Import all_ssreflect all_algebra.
-From LoraLimits Require Import lowrank approximation merging.
+From LoraLimits Require Import lowrank approximation facts merging.
 Set Implicit Arguments.
 Unset Strict Implicit.
 Unset Printing Implicit Defensive.
@@ -178,6 +178,16 @@ exists (fun t => \sum_(s < t) \sum_h U s h), U; split=> [t h | t |]; last 2 firs
 - rewrite big_ord0 subr0 -[RHS](mxrank1 F) -sumV; congr (\rank _); apply: eq_bigr => s _.
   by rewrite -(uP s).2; apply: eq_bigr => h _; rewrite /U valK.
 by rewrite /U; case: insubP => [s _ _ | _]; [case: (uP s) | rewrite mxrank0].
+Qed.
+
+(* T rehearsals drawn evenly from the facts of a buffer Y show each of them T / #|Y| times in the mean. *)
+Theorem exposure_law (Y : finType) (T : nat) (y : Y) :
+  ((\sum_(d : {ffun 'I_T -> Y}) #|[set t | d t == y]|) * #|Y| = T * #|Y| ^ T)%N.
+Proof.
+transitivity ((\sum_(d : {ffun 'I_T -> Y}) agree [ffun=> y] d) * #|Y|)%N.
+  congr (_ * _)%N; apply: eq_bigr => d _; congr #|pred_of_set _|.
+  by apply/setP => t; rewrite !inE ffunE eq_sym.
+by rewrite counting_single card_ord; case: T => [|T] //; rewrite -mulnA -expnSr.
 Qed.
 
 (* The heads must leave one another's keys alone: two heads that both fit one fact of size 1 write it

@@ -465,6 +465,10 @@ Print Assumptions continual.telescoping_merge_reset.
 Check @continual.telescoping_merge_attained.
 Print Assumptions continual.telescoping_merge_attained.
 
+(* exposure_law *)
+Check @continual.exposure_law.
+Print Assumptions continual.exposure_law.
+
 (* hard_routing *)
 Check @routing.hard_routing.
 Print Assumptions routing.hard_routing.

@@ -156,7 +156,7 @@ def _chain(weights: Sequence[ArrayLike], target: ArrayLike) -> tuple[list[Array]
 
 
 def rounds_needed(E: LowRank | ArrayLike, r: int) -> int:
-    """Least number of rounds (or of parallel heads) of rank r whose sum is exactly E: ``ceil(rank E / r)``.
+    """Least number of rounds with reset (or of parallel heads) of rank r whose sum is exactly E: ``ceil(rank E / r)``.
 
     Args:
         E: out x in matrix or LowRank; its rank is numerical (singular values above their rounding error).
@@ -171,7 +171,7 @@ def rounds_needed(E: LowRank | ArrayLike, r: int) -> int:
 
 
 def split_update(E: LowRank | ArrayLike, r: int, rounds: int) -> list[LowRank]:
-    """`rounds` updates of rank at most r whose sum is E: what merging after each round reaches.
+    """`rounds` updates of rank at most r whose sum is E: what merging and reset after each round reach.
 
     Args:
         E: out x in matrix or LowRank of rank at most ``rounds * r``.

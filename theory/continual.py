@@ -1,8 +1,9 @@
-"""Merging that goes on: heads trained from the merged weights, round after round.
+"""Learning that goes on: heads trained from the merged weights, round after round, and rehearsal of old facts.
 
 Glossary: H *heads* each train an update of rank at most r from the merged weights; a *round* ends with adding their
 mean (or any multiple of their sum). *With reset* every head starts the next round from zero; *without* it keeps its
-update and what is merged is what it changed.
+update and what is merged is what it changed. *Rehearsal* mixes examples of old facts, drawn from a *buffer* of them,
+into the batches.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from theory.numerics import exact, integer
+from theory.numerics import exact, integer, require
 
 #: bits behind the point of a number of rounds; rounds up to which a tie is decided in exact arithmetic
 _BITS, _EXACT_ROUNDS = 128, 20_000
@@ -91,3 +92,25 @@ def telescoping_rank(heads: int, r: int, rounds: int, reset: bool) -> int:
     """
     count, rank, times = integer(heads, "heads", 1), integer(r, "r", 0), integer(rounds, "rounds", 0)
     return count * rank * (times if reset else min(times, 1))
+
+
+def exposures(share: float | Fraction, batch: int, steps: int, buffer: int) -> Fraction:
+    """How often rehearsal shows each fact of its buffer, in the mean: ``share batch steps / buffer``.
+
+    Args:
+        share: part of the examples that are rehearsals, in [0, 1].
+        batch: examples in a step, >= 1.
+        steps: steps, >= 0.
+        buffer: facts that rehearsals are drawn from, evenly, >= 1. Facts outside are not shown at all.
+
+    Returns:
+        the mean number, exact.
+
+    Raises:
+        ValueError: an argument out of range.
+
+    Source: claim exposure_law.
+    """
+    part = exact(share, "share")
+    require(0 <= part <= 1, "share", "a number in [0, 1]", share)
+    return part * integer(batch, "batch", 1) * integer(steps, "steps", 0) / integer(buffer, "buffer", 1)

@@ -5,8 +5,8 @@ from fractions import Fraction
 
 import pytest
 
-from tests.proofs.exact import Mat, eye, hstack, total
-from theory.continual import round_dilution, rounds_to_answer, telescoping_rank
+from tests.proofs.exact import Mat, agree, eye, hstack, tables, total
+from theory.continual import exposures, round_dilution, rounds_to_answer, telescoping_rank
 from theory.numerics import stream
 
 
@@ -111,3 +111,13 @@ def test_with_reset_the_ranks_add_up(heads: int, r: int, rounds: int) -> None:
 def test_two_heads_on_one_key_write_it_whole() -> None:
     written = Fraction(1, 2) * (1 + 1)
     assert 1 - written == 0 != 1 - round_dilution(2, 1)
+
+
+@pytest.mark.theorem("exposure_law")
+@pytest.mark.parametrize(("buffer", "draws"), [(1, 3), (2, 0), (2, 3), (3, 2), (4, 1)])
+def test_each_fact_of_the_buffer_is_drawn_equally_often_in_the_mean(buffer: int, draws: int) -> None:
+    every = tables(draws, buffer)
+    for fact in range(buffer):
+        drawn = sum(agree((fact,) * draws, d) for d in every)
+        assert drawn * buffer == draws * buffer**draws
+        assert Fraction(drawn, len(every)) == exposures(1, 1, draws, buffer)

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 
-from theory.continual import round_dilution, rounds_to_answer, telescoping_rank
+from theory.continual import exposures, round_dilution, rounds_to_answer, telescoping_rank
 
 
 def test_documented_values_and_types() -> None:
@@ -19,6 +19,8 @@ def test_documented_values_and_types() -> None:
     assert rounds_to_answer(1, 2, 5) == math.inf
     assert telescoping_rank(4, 8, 1000, reset=False) == 32
     assert telescoping_rank(4, 8, 1000, reset=True) == 32_000
+    assert exposures(Fraction(1, 4), 32, 200, 1380) == Fraction(80, 69)
+    assert exposures(0.5, 2, 3, 1) == 3
 
 
 def test_gains_of_any_size() -> None:
@@ -30,3 +32,8 @@ def test_gains_of_any_size() -> None:
 def test_what_is_wrong_is_named(heads: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         round_dilution(heads, 1)
+
+
+def test_a_share_is_no_percentage() -> None:
+    with pytest.raises(ValueError, match=r"share: expected a number in \[0, 1\], got 25"):
+        exposures(25, 32, 200, 1380)

@@ -1,10 +1,11 @@
-"""Checks of the topic continual: mean-merged rounds of heads on facts of their own, and what merging can hold."""
+"""Checks of the topic continual: mean-merged rounds of heads on facts of their own, what merging can hold, rehearsal."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from theory.checks import (
     for_all,
 )
 from theory.checks.strategies import conditions, exact_rank, seeds, with_spectrum
-from theory.continual import round_dilution, rounds_to_answer, telescoping_rank
+from theory.continual import exposures, round_dilution, rounds_to_answer, telescoping_rank
 from theory.facts import least_rank
 from theory.numerics import EPS, stream
 
@@ -213,3 +214,59 @@ def telescoping_merge_numeric() -> Figure:
     expect_rejected("rounds", telescoping_rank, 1, 1, -1, True)
     expect_close(telescoping_rank(3, 2, 50, False), 6, 0.0, "fifty rounds without reset")
     return Figure("largest rank seen, equal to its bound", worst[0], "rank")
+
+
+# ---- exposure_law ----
+
+
+@check("exposure_law")
+def exposure_law_symbolic(code: Code) -> None:
+    """All draws of small batches, each by its chance: how often a fact is shown, in the mean."""
+    for share, batch, steps, buffer in (
+        (Fraction(1), 1, 3, 2), (Fraction(1), 2, 2, 3), (Fraction(1, 3), 2, 2, 2), (Fraction(3, 4), 1, 3, 1),
+        (Fraction(0), 2, 1, 2), (Fraction(1, 2), 3, 0, 2), (Fraction(2, 5), 1, 2, 4),
+    ):  # fmt: skip
+        # an example is a rehearsal of one of the facts, or new (-1)
+        chance = dict.fromkeys(range(buffer), share / buffer) | {-1: 1 - share}
+        shown = Fraction(0)
+        for draws in product(chance, repeat=batch * steps):
+            shown += math.prod((chance[x] for x in draws), start=Fraction(1)) * draws.count(0)
+        expect(code.exposures(share, batch, steps, buffer) == shown, f"exposures at {share, batch, steps, buffer}")
+
+
+def _exposures_body(exposed: Callable[[float, int, int, int], Any]) -> float:
+    worst = [0.0]
+
+    def body(seed: int, share: float, batch: int, steps: int, buffer: int) -> None:
+        rng, worlds = stream(seed, "rehearsal"), 400
+        replays = rng.binomial(batch, share, (worlds, steps)).sum(axis=1)
+        seen = np.array([np.count_nonzero(rng.integers(buffer, size=n) == 0) for n in replays])
+        want = float(exposed(share, batch, steps, buffer))
+        # a fact is shown by each example with chance share / buffer; seven deviations of the mean over the worlds,
+        # and for means so small that they are not normal the same with one hit more
+        deviation = math.sqrt((batch * steps * share / buffer + 1.0 / worlds) / worlds)
+        expect_close(float(seen.mean()), want, 7 * deviation, f"exposures at {share, batch, steps, buffer}")
+        worst[0] = max(worst[0], abs(float(seen.mean()) - want) / deviation)
+
+    for_all(body, 25, seed=seeds, share=st.floats(0, 1), batch=st.integers(1, 16), steps=st.integers(0, 50),
+            buffer=st.integers(1, 9))  # fmt: skip
+    return worst[0]
+
+
+@check("exposure_law")
+def exposure_law_numeric() -> Figure:
+    """Drawn batches of rehearsals, rejections, mutants."""
+    worst = _exposures_body(exposures)
+    for what, mutant in {
+        "the share of new examples": lambda s, b, t, m: exposures(1 - s, b, t, m),
+        "one fact more in the buffer": lambda s, b, t, m: exposures(s, b, t, m + 1),
+        "a step more": lambda s, b, t, m: exposures(s, b, t + 1, m),
+    }.items():
+        expect_mutant_rejected(_exposures_body, mutant, what)
+    for share in (-0.1, 1.1, math.nan):
+        expect_rejected("share", exposures, share, 1, 1, 1)
+    expect(exposures(1, 1, 1, 1) == 1 and exposures(0, 1, 1, 1) == 0, "the ends of the share")
+    expect_rejected("batch", exposures, 0.5, 0, 1, 1)
+    expect_rejected("steps", exposures, 0.5, 1, -1, 1)
+    expect_rejected("buffer", exposures, 0.5, 1, 1, 0)
+    return Figure("largest deviation of a mean", worst, "standard deviations")
