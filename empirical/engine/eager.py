@@ -18,6 +18,9 @@ from empirical.engine.records import canonical
 from empirical.engine.settings import Count, Table, as_json
 from theory.numerics import require
 
+#: smallest deviation between worlds that is believed of a number
+STEP = 0.01
+
 T = TypeVar("T")
 #: condition, cell -> what was asked there and how much of it was right
 Scores = Mapping[str, Mapping[str, Count]]
@@ -104,5 +107,6 @@ class Predictions(list[Observed]):
                            unread, self.group, words, family=family, about=about),
                 [outcomes[i] for i in kept],
                 [targets[i] for i in kept],
+                STEP,
             )
         )  # fmt: skip

@@ -103,9 +103,9 @@ def _judged(seen: Observed) -> Verdict:
     """At the full error rate, without the others of its family."""
     outcomes, target = seen.judged
     p = seen.prediction
-    # a number whose scale nobody named is believed to a hundredth of the largest
-    step = seen.step or max([abs(target), *(abs(rate(o)) for o in outcomes)]) / 100 or 0.01
-    known = fit(outcomes, step)
+    counted = all(isinstance(o, Count) for o in outcomes)
+    require(counted or seen.step > 0, f"{p.id}: step", "the step of the number's own scale, in its measure", seen.step)
+    known = fit(outcomes, seen.step)
     way, error = tend(p.relation, target, p.margin, known)
     alone = way if error <= ERROR else "undecided"
     mean = math.fsum(map(rate, outcomes)) / len(outcomes)

@@ -29,9 +29,11 @@ TELLS = 0.62
 COVERED, UNCOVERED = "new_changed_covered", "new_changed_uncovered"
 
 
-def measured(name: str, read: Callable[[Measured], Outcome | None], coverage: float | None = None) -> Measure:
+def measured(
+    name: str, read: Callable[[Measured], Outcome | None], coverage: float | None = None, step: float | None = None
+) -> Measure:
     """What is read off the worlds at one coverage, or at each that there is."""
-    return measure(Measured, name, read, lambda cell: coverage in (None, cell.coverage))
+    return measure(Measured, name, read, lambda cell: coverage in (None, cell.coverage), step)
 
 
 def of_pair(pair: str, name: str, read: Callable[[Pair], Outcome | None], coverage: float | None = None) -> Measure:
@@ -63,7 +65,7 @@ def slope(name: str, read: Callable[[Measured], float | None]) -> Measure:
         found = {r.cell.coverage: value for r in world if (value := read(r.metrics)) is not None}
         return float(np.polyfit(list(found), list(found.values()), 1)[0]) if len(found) > 1 else None
 
-    return Measure(f"slope in c of {name}", of_world)
+    return Measure(f"slope in c of {name}", of_world, step=0.01)
 
 
 def declare(settings: Settings) -> list[Prediction]:
@@ -361,4 +363,4 @@ def auc(pair: str, score: str, which: int) -> Measure:
         found = [both[which] for a in aligned if (both := a.both(score))]
         return sum(found) / len(found) if found else None
 
-    return measured(f"sum:{pair}, AUC of {('confidence for ' if which else '') + score}", read)
+    return measured(f"sum:{pair}, AUC of {('confidence for ' if which else '') + score}", read, step=0.01)

@@ -66,7 +66,7 @@ def survival(said: Predictions) -> None:
     says, dead = "no fact that was certain to survive the sum dies", "survival: dead among the certain"
     said.exact("certified", "interference", says, of=measure(Survival, dead, lambda w: w.certified), equal=0.0)
     says = "mean cosine of keys that share the relation: the wide limit"
-    cosine = measure(Survival, "survival: mean cosine of keys", lambda w: w.cosine)
+    cosine = measure(Survival, "survival: mean cosine of keys", lambda w: w.cosine, step=0.001)
     plain = Alternative("the hidden layer leaves the cosine of its inputs, 1/2", 0.5, deviation=0.03)
     limit = relu_key_cosine(0.5)
     said.hypothesis("cosine", works, says, of=cosine, equal=limit, within=COSINE, unless=plain)
@@ -153,7 +153,7 @@ def adversary(said: Predictions, settings: AdversarySettings) -> None:
         says = f"{size}: over all tables the extremal logits attain the optimum"
         said.exact(f"attained.{n}.{m}", claim, says, of=extremal, equal=whole)
         share = measure(Adversary, f"adversary {key}: share of the optimum that was found",
-                        lambda w, key=key, whole=whole: w.small[key].optimised.right / whole)  # type: ignore[misc]  # fmt: skip
+                        lambda w, key=key, whole=whole: w.small[key].optimised.right / whole, step=1 / whole)  # type: ignore[misc]  # fmt: skip
         says = f"{size}: optimised logits find the optimum, but for a tenth"
         said.control(f"found.{n}.{m}", claim, says, of=share, at_least=0.9)
     n, m = settings.bridges, settings.values

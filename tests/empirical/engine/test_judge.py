@@ -1,6 +1,7 @@
 """The judge: verdicts that follow from intervals, Holm by family, and what is counted."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ def predict(
     value = UNREAD if by_world else predicted
     said = Prediction("p", "additive_limit", kind, relation, value, margin, UNREAD, "", "says", **more)
     outcomes = [Count(*o) if isinstance(o, list) else o for o in seen]
-    return Observed(said, outcomes, predicted if by_world else [predicted] * len(seen))
+    return Observed(said, outcomes, predicted if by_world else [predicted] * len(seen), 0.01)
 
 
 def verdict(*arguments: Any, **more: Any) -> str:
@@ -58,6 +59,13 @@ def test_a_right_answer_more_never_turns_a_held_prediction_undecided() -> None:
         assert nearly == verdict("at_least", threshold, [[200, 200]] * 10) == "holds"
     low, high = judge([predict("at_least", 0.9, [[200, 200]] * 10)])[0].interval
     assert low < high == 1.0
+
+
+def test_a_number_whose_scale_nobody_named_is_not_judged() -> None:
+    seen = replace(predict("at_most", 0.5, [0.1, 0.12, 0.09]), step=0.0)
+    with pytest.raises(ValueError, match="p: step"):
+        judge([seen])
+    assert judge([replace(seen, outcomes=[Count(1, 9)] * 3)])[0].verdict == "holds", "a count has one: a question"
     assert verdict("at_least", 0.8, [[1, 1]] * 10) == "undecided", "ten coin tosses are no proof of four in five"
 
 
