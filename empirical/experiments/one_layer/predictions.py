@@ -153,7 +153,7 @@ def adversary(said: Predictions, settings: AdversarySettings) -> None:
         says = f"{size}: over all tables the extremal logits attain the optimum"
         said.exact(f"attained.{n}.{m}", claim, says, of=extremal, equal=whole)
         share = measure(Adversary, f"adversary {key}: share of the optimum that was found",
-                        lambda w, key=key, whole=whole: w.small[key].optimised.right / whole, step=1 / whole)  # type: ignore[misc]  # fmt: skip
+                        lambda w, key=key, whole=whole: w.small[key].optimised.right / whole, step=0.01)  # type: ignore[misc]  # fmt: skip
         says = f"{size}: optimised logits find the optimum, but for a tenth"
         said.control(f"found.{n}.{m}", claim, says, of=share, at_least=0.9)
     n, m = settings.bridges, settings.values
