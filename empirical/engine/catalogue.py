@@ -158,7 +158,7 @@ def broken(store: Store, cell: Cell, metrics: Mapping[str, Any]) -> str | None:
 
 
 def explanations(name: str) -> dict[str, str]:
-    """Prediction id -> why it was violated, from ``explained.toml`` of the experiment; empty where it has none."""
+    """Prediction id -> why it was violated or undecided, from ``explained.toml`` of the experiment; else empty."""
     path = folders()[name] / "explained.toml"
     return tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 

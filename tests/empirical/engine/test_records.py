@@ -8,6 +8,7 @@ import pytest
 
 from empirical.engine import catalogue as engine
 from empirical.engine import log
+from empirical.engine.judge import informative
 from empirical.engine.records import PREDICTIONS, RESULTS, canonical, cell_hash, files, read, short_hash, write_json
 from empirical.ladder import experiments_of
 from theory.claims import load
@@ -63,6 +64,8 @@ def test_what_must_hold_holds_and_violations_are_explained(name: str, profile: s
     # that all are decided is no condition of being shown, or it would say nothing that they are
     assert [r["id"] for r in rows if r["kind"] == "control" and r["verdict"] == "violated"] == []
     assert [r["id"] for r in rows if r["verdict"] == "violated" and not r["explained"]] == []
+    undecided = [r for r in informative(rows) if r["verdict"] == "undecided"]
+    assert [r["id"] for r in undecided if not r["explained"]] == [], "why it is undecided stands in explained.toml"
 
 
 @pytest.mark.parametrize(("name", "profile"), PAIRS)
