@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 from empirical.engine.intervals import Outcome
@@ -17,9 +18,6 @@ from empirical.engine.predictions import RELATIONS, Address, Measure, Prediction
 from empirical.engine.records import canonical
 from empirical.engine.settings import Count, Table, as_json
 from theory.numerics import require
-
-#: smallest deviation between worlds that is believed of a number
-STEP = 0.01
 
 T = TypeVar("T")
 #: condition, cell -> what was asked there and how much of it was right
@@ -101,12 +99,12 @@ class Predictions(list[Observed]):
         id_ = f"{self.group}.{name}" if self.group else name
         words = f"{self.words}: {says}" if self.words else says
         by_world = len({targets[i] for i in kept}) > 1
-        self.append(
-            Observed(
-                Prediction(id_, claim, kind, RELATIONS[relation], unread if by_world else targets[kept[0]], within,
-                           unread, self.group, words, family=family, about=about),
-                [outcomes[i] for i in kept],
-                [targets[i] for i in kept],
-                STEP,
-            )
+        seen = Observed(
+            Prediction(id_, claim, kind, RELATIONS[relation], unread if by_world else targets[kept[0]], within, unread,
+                       self.group, words, family=family, about=about),
+            [outcomes[i] for i in kept],
+            [targets[i] for i in kept],
         )  # fmt: skip
+        judged, aim = seen.judged
+        # nobody named the scale of these numbers: a hundredth of the largest
+        self.append(replace(seen, step=max(abs(aim), *(abs(rate(o)) for o in judged)) / 100 or 0.01))
