@@ -292,13 +292,13 @@ def user_method(reference: str) -> UserMethod:
     """What a cell remembers of METHOD=file.py:function.
 
     Raises:
-        ValueError: the file or the function is not there.
+        ValueError: the file or the function is not there, or it fails on two tiny adapters.
     """
     path, _, function = reference.partition(":")
     require(bool(path) and bool(function), "method", "file.py:function", repr(reference))
     file = Path(path)
     require(file.is_file(), "method", "a Python file", repr(path))
-    from empirical.reuse.methods import own_merge
+    from empirical.reuse.own import trial
 
-    own_merge(reference)
+    trial(reference)
     return UserMethod(reference=f"{file.resolve()}:{function}", sha256=hashlib.sha256(file.read_bytes()).hexdigest())

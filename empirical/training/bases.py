@@ -27,7 +27,7 @@ from theory.provenance import cache_folder, versions
 if TYPE_CHECKING:
     from peft.tuners.lora import LoraLayer
 
-Update: TypeAlias = LowRank | NDArray[np.float64]
+Update: TypeAlias = LowRank | NDArray[np.floating]
 Updates: TypeAlias = Mapping[str, Update]
 
 

@@ -51,8 +51,8 @@ from empirical.experiments.coverage.tables import (
     scores,
 )
 from empirical.reuse.methods import (
-    ROUTERS,
     Options,
+    asks,
     check_method,
     modules_of,
     oracle_right,
@@ -512,8 +512,7 @@ class SetRun:
         own = self.cell.user_method
         listed = self.cell.methods if pair == "all" else self.cell.methods_placed
         chosen = [m for m in listed if m != "sum"] + ([own.reference] if own else [])
-        subtracts = {m for m in ROUTERS if ROUTERS[m][1]}
-        return [m for m in chosen if m not in subtracts or "general" in self.experts]
+        return [m for m in chosen if "general" not in asks(m) or "general" in self.experts]
 
     @staticmethod
     def label(method: str) -> str:

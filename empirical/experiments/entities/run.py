@@ -36,7 +36,7 @@ from empirical.experiments.entities.tables import (
     WorldSettings,
     Written,
 )
-from empirical.reuse.methods import Options, check_method, oracle_right, reused
+from empirical.reuse.methods import FORMER, Options, check_method, oracle_right, reused
 from empirical.tasks.entities import (
     FAMILIES,
     REAL,
@@ -77,7 +77,7 @@ def cells(settings: Settings) -> list[Cell]:
     for group in settings.groups:
         world = default.but(**group.changes)
         for method in world.methods:
-            check_method(method)
+            check_method(FORMER.get(method, method))
         grid += [WorldCell.of(world, group=group.name, seed=group.first_seed + i) for i in range(group.worlds)]
     return grid
 
@@ -177,7 +177,8 @@ class WorldRun:
         pair = [experts["first"], experts["second"]]
         for method in self.methods():
             options = Options(seed=self.seed, density=self.cell.density)
-            with reused(method, pair, self.base, options) as model:
+            # records name peft's forms on the factors by their former names
+            with reused(FORMER.get(method, method), pair, self.base, options) as model:
                 self.score("own" if ".py:" in method else method, model)
         both = ("base", "first", "second")
         routed = {f: Count.of(oracle_right([self.alone[e][f] for e in both])) for f in FAMILIES}

@@ -16,6 +16,8 @@ among all tokens; ties are wrong.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from itertools import product, repeat
 from typing import Any, NamedTuple
 
@@ -42,9 +44,10 @@ from empirical.experiments.one_layer.tables import (
     TwoHop,
     TwoHopCell,
 )
-from empirical.reuse.methods import MERGES, ROUTERS, Merge, Options, merged, peft_weighted, reused, weighted_sum
+from empirical.reuse.methods import FORMER, MERGES, METHODS, Options, merged, reused, weighted_sum
+from empirical.reuse.trimmed import drop
 from empirical.training.adapter import Schedule, descend
-from empirical.training.bases import BaseShape, Update, Updates, generator, scratch_base, updated
+from empirical.training.bases import BaseShape, Update, Updates, dense, generator, scratch_base, updated
 from empirical.training.readout import Readout, fit
 from theory.additive import composed_share, extremal_first, extremal_second
 from theory.lowrank import LowRank
@@ -58,27 +61,24 @@ Indices = NDArray[np.int64]
 # ---------------------------------------------------------------- merges of one matrix
 
 
+Merge = Callable[[Sequence[Updates], nn.Module, Options], Updates]
+
+
 def _svd_full(adapters: Sequence[Updates], base: nn.Module, options: Options) -> Updates:
-    """peft's svd at the sum of the ranks."""
+    """The best approximation at the sum of the ranks, which is the sum."""
     ranks = [u.columns for a in adapters for u in a.values() if isinstance(u, LowRank)]
-    return peft_weighted(adapters, base, "svd", [1.0] * len(adapters), options, svd_rank=sum(ranks))
+    return merged("svd", adapters, base, replace(options, rank=sum(ranks)))
 
 
-def _alone(prune: Callable[[Array, float, np.random.Generator], Array], name: str) -> Merge:
+def _alone(prune: Callable[[Any, float, np.random.Generator], Any], name: str) -> Merge:
     def merge(adapters: Sequence[Updates], base: nn.Module, options: Options) -> Updates:
         rng = stream(options.seed, "one_layer", name)
         thin: list[dict[str, Update]] = [
-            {n: prune(u.dense() if isinstance(u, LowRank) else u, options.density, rng) for n, u in a.items()}
-            for a in adapters
+            {n: prune(dense(u), options.density, rng) for n, u in a.items()} for a in adapters
         ]
         return weighted_sum(thin, [1.0] * len(thin))
 
     return merge
-
-
-def _dare(values: Array, density: float, rng: np.random.Generator) -> Array:
-    """DARE of one update (Yu et al. 2023, arXiv 2311.03099): each entry kept with this probability, and rescaled."""
-    return np.where(rng.random(values.shape) < density, values / density, 0.0)
 
 
 def _magnitude(values: Array, density: float, rng: np.random.Generator) -> Array:
@@ -90,15 +90,20 @@ def _magnitude(values: Array, density: float, rng: np.random.Generator) -> Array
 #: covered by additive_limit besides sum, mean and cat
 OWN: dict[str, Merge] = {
     "svd_full": _svd_full,
-    "dare_each": _alone(_dare, "dare"),
+    "dare_each": _alone(drop, "dare"),
     "magnitude_each": _alone(_magnitude, "magnitude"),
 }
-METHODS = (*MERGES, *OWN, *(r for r in ROUTERS if not ROUTERS[r][1]))
+#: names in settings and records; `ties` and `dare_*` mean peft's forms on the factors
+NAMES = (*MERGES, *FORMER, *OWN, *(name for name, row in METHODS.items() if "general" not in row.needs))
 
 
-def join(method: str, adapters: Sequence[Updates], base: nn.Module, options: Options) -> Updates:
-    """The merged updates of a known merge or of the user's own."""
-    return OWN[method](adapters, base, options) if method in OWN else merged(method, adapters, base, options)
+def in_place(
+    method: str, adapters: Sequence[Updates], base: nn.Module, options: Options
+) -> AbstractContextManager[nn.Module]:
+    """The base with the adapters merged or routed."""
+    if method in OWN:
+        return updated(base, OWN[method](adapters, base, options))
+    return reused(FORMER.get(method, method), adapters, base, options)
 
 
 # ---------------------------------------------------------------- the grid
@@ -111,7 +116,7 @@ def cells(settings: Settings) -> list[Cell]:
         ValueError: an unknown method, base or way of writing.
     """
     for method in settings.two_hop.methods:
-        one_of(method, "methods", METHODS)
+        one_of(method, "methods", NAMES)
     for method in settings.tail.methods:
         one_of(method, "tail: methods", COVERED)
     for base, writing in settings.bases:
@@ -423,16 +428,12 @@ def run_two_hop(cell: TwoHopCell, device: str) -> TwoHop:
                 scores[f"{name} {rank}"] = asked.score(world)
         for method in methods:
             label = "own" if ".py:" in method else method
-            if method in ROUTERS:
-                with reused(method, pair, asked.readout, options):
-                    scores[f"{label} {rank}"] = asked.score(world)
-            else:
-                with updated(asked.readout, join(method, pair, asked.readout, options)):
-                    scores[f"{label} {rank}"] = asked.score(world)
+            with in_place(method, pair, asked.readout, options):
+                scores[f"{label} {rank}"] = asked.score(world)
     if cell.base == "constructed" and cell.writing == "closed":
         factors: list[Updates] = [{"readout": u} for u in product_factors(asked, world)]
         for method in ("linear", "sum"):
-            with updated(asked.readout, join(method, factors, asked.readout, options)):
+            with in_place(method, factors, asked.readout, options):
                 scores[f"product {method}"] = asked.score(world)
     return TwoHop(scores=scores)
 
@@ -502,7 +503,7 @@ def run_tail(cell: TailCell, device: str) -> Tail:
         first = joint_edit(asked.W, keys, one_hot(world.tokens, world.bridge[bridges]))
         pair: list[Updates] = [{"readout": first.truncate(first.columns)}, {"readout": second}]
         for method in hits:
-            with updated(asked.readout, join(method, pair, asked.readout, options)), torch.no_grad():
+            with in_place(method, pair, asked.readout, options), torch.no_grad():
                 logits = asked.readout(psi).cpu().numpy()[:, world.value]
             hits[method] += count(logits, world.q[[y]]).right
     return Tail(right={method: Count(k, world.n) for method, k in hits.items()})

@@ -25,7 +25,7 @@ from empirical.engine.settings import Cell, Count
 from empirical.experiments.word_problems.predictions import predictions
 from empirical.experiments.word_problems.tables import Chain, Foretold, Law, Settings, Steps, WorldCell, WorldSettings
 from empirical.experiments.word_problems.tables import World as Measured
-from empirical.reuse.methods import ROUTERS, check_method, oracle_right, random_like, reused, weighted_sum
+from empirical.reuse.methods import FORMER, asks, oracle_right, random_like, reused, weighted_sum
 from empirical.reuse.methods import Options as ReuseOptions
 from empirical.tasks.sentences import Batch, Part, Ragged
 from empirical.tasks.word_problems import (
@@ -74,7 +74,8 @@ def cells(settings: Settings) -> list[Cell]:
         require(not unknown, "experts", "some of " + ", ".join(EXPERTS), ", ".join(unknown))
         require({"A", "B"} <= set(world.experts), "experts", "A and B among them", world.experts)
         for method in world.methods:
-            check_method(method)
+            asked = sorted(asks(FORMER.get(method, method)))
+            require(not asked, "methods", "none that needs more than adapters", f"{method}: {', '.join(asked)}")
         about = {"group": group.name, "composed": group.composed}
         grid += [WorldCell.of(world, seed=group.first_seed + i, **about) for i in range(group.worlds)]
     return grid
@@ -245,10 +246,8 @@ class WorldRun:
         own = self.cell.user_method
         options = ReuseOptions(seed=self.seed, density=self.cell.density)
         for method in [*self.cell.methods, *([own.reference] if own else [])]:
-            require(
-                method not in ROUTERS or not ROUTERS[method][1], "methods", "none that needs general adapters", method
-            )
-            with reused(method, members, self.base, options) as model:
+            # records name peft's forms on the factors by their former names
+            with reused(FORMER.get(method, method), members, self.base, options) as model:
                 self.score("own" if ".py:" in method else method, model)
 
 

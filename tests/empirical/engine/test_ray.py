@@ -123,7 +123,7 @@ def test_the_files_of_the_user_are_sent_along(toy: Any, tmp_path: Path, monkeypa
     import empirical.experiments
 
     mine = tmp_path / "mine.py"
-    mine.write_text("def merge(adapters, base):\n    return adapters[0]\n", encoding="utf-8")
+    mine.write_text("def merge(updates):\n    return updates[0]\n", encoding="utf-8")
     monkeypatch.setenv("LORA_LIMITS_EXPERIMENTS", f"{toy.folder}{os.pathsep}{tmp_path / 'none'}")
     package = cluster._pack(tmp_path, catalogue.user_method(f"{mine}:merge"))
     sent = {p.relative_to(package).as_posix() for p in package.rglob("*") if p.is_file()}

@@ -14,6 +14,7 @@ from empirical.engine.records import Record
 from empirical.experiments.one_layer import adversary
 from empirical.experiments.one_layer import run as experiment
 from empirical.experiments.one_layer.tables import Settings
+from empirical.reuse.trimmed import drop
 from tests.empirical.experiments.live import live, spoilt, verdicts
 from theory.additive import additive_optimum, extremal_first, extremal_second
 from theory.numerics import stream
@@ -113,7 +114,7 @@ def test_pruning_alone_keeps_what_it_says() -> None:
     kept = experiment._magnitude(values, 0.25, stream(0, "unused"))
     assert np.count_nonzero(kept) == 3
     assert np.abs(kept).sum() == 10 + 11 + 12
-    many = experiment._dare(np.ones((200, 200)), 0.5, stream(0, "dare"))
+    many = drop(np.ones((200, 200)), 0.5, stream(0, "dare"))
     assert set(np.unique(many)) == {0.0, 2.0}
     assert abs(many.mean() - 1.0) < 5 / 200  # five standard deviations of the mean of 40000 entries 0 or 2
 
