@@ -73,6 +73,8 @@ def powers(predictions: Sequence[Prediction], planned: dict[str, int]) -> list[f
         if p.unless is None:
             found.append(None)
             continue
+        known = p.unless.asked is not None or p.difference or bool(p.of.step or p.of.parts)
+        require(known, f"{p.id}: step", "the step of the number's own scale, in its measure", p.of.step)
         # differences from a prediction that varies by world are held against zero
         target = 0.0 if isinstance(p.predicted, Measure) else p.predicted
         error = ERROR / families[p.family]

@@ -429,7 +429,7 @@ def _squared(said: Predictions, settings: SquaredSettings) -> None:
         if r >= whole:
             name, claim, margin, says = "zero", "fact_rank", settings.zero, f"zero (rank D is {whole})"
         says = f"rank {r}: the trained error reaches {says}"
-        error = measure(Squared, f"squared: error at rank {r}", lambda w, i=i: w.errors[i])  # type: ignore[misc]
+        error = measure(Squared, f"squared: error at rank {r}", lambda w, i=i: w.errors[i], step=0.001)  # type: ignore[misc]
         stalls = Alternative(
             "training stalls above it by ten times the margin", floors[r] + 10 * margin, deviation=3 * margin
         )
@@ -440,8 +440,8 @@ def _answers(said: Predictions, settings: AnswersSettings) -> None:
     n, enough, most = settings.facts, code_rank(settings), max(settings.ranks)
     claim = "margin_rank"
 
-    def measured(name: str, read: Callable[[Answers], Outcome]) -> Measure:
-        return measure(Answers, f"answers: {name}", read)
+    def measured(name: str, read: Callable[[Answers], Outcome], step: float | None = None) -> Measure:
+        return measure(Answers, f"answers: {name}", read, step=step)
 
     def floors(w: Answers) -> float:
         # the bound's proof sums squares, so that the root mean square may stand for the largest change
@@ -462,11 +462,11 @@ def _answers(said: Predictions, settings: AnswersSettings) -> None:
     said.exact("margin", claim, says, of=measured("rank floor minus rank, the largest over ranks", floors), at_most=0.0)
     says = f"the least rank with all {n} answers right is at most that of random codes (exactness: {n})"
     half = Alternative("the argmax costs half of what exactness costs", n / 2, deviation=n / 8)
-    rank = measured("least rank with all answers right", least)
+    rank = measured("least rank with all answers right", least, step=1.0)
     said.hypothesis("argmax", claim, says, of=rank, at_most=float(enough), unless=half)
     says = f"the relative margin at rank {most} is above that at rank {enough}"
     gains = measured(f"margin at rank {most} minus margin at rank {enough}",
-                     lambda w: w.margin[w.ranks.index(most)] - w.margin[w.ranks.index(enough)])  # fmt: skip
+                     lambda w: w.margin[w.ranks.index(most)] - w.margin[w.ranks.index(enough)], step=0.01)  # fmt: skip
     falls = Alternative("more rank is spent on the same margin, which then varies and falls a little", -0.1, 0.05)
     said.hypothesis("margin_grows", claim, says, of=gains, above=0.0, unless=falls)
 

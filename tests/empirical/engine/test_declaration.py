@@ -137,6 +137,9 @@ def in_group_x(said: Predictions) -> None:
          "margin below 0.1"),
         (lambda s: s.control("a", "dilution", "?", of=RIGHT, at_most=0.5, unless=MOST), "alternative .*only there"),
         (lambda s: [s.control("a", "dilution", "?", of=RIGHT, at_most=0.5) for _ in range(2)], "an id of its own"),
+        # a number on a scale that nobody named
+        (lambda s: s.hypothesis("a", "dilution", "?", of=NUMBER, at_most=0.5, unless=Alternative("more", 0.9, 0.1)),
+         "a: step"),
         (in_group_x, r"a group of \[''\], got 'x'"),
     ],
 )  # fmt: skip
