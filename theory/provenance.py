@@ -79,6 +79,11 @@ def versions(packages: Iterable[str]) -> dict[str, str | None]:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write text whole or not at all; see `write_bytes`."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Write whole or not at all: a reader sees the old file or the new one, also after a crash.
 
     Raises:
@@ -87,8 +92,8 @@ def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with partial.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)

@@ -37,11 +37,13 @@ class Kind(Generic[C, M]):
             measure, by which records are read back.
         seconds: a guess of the seconds that a cell takes on one core.
         takes_method: whether a merge of the user's own can be run in a cell.
+        stores: whether what its cells train is kept, so that they train it once; see :mod:`empirical.training.store`.
     """
 
     run: Callable[[C, str], M]
     seconds: Callable[[C], float] | None = None
     takes_method: Callable[[C], bool] = _no
+    stores: bool = False
 
     @cached_property
     def _types(self) -> tuple[type[C], type[M]]:

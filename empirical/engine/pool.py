@@ -23,6 +23,8 @@ from pydantic import JsonValue
 from empirical.engine.catalogue import load
 from empirical.engine.records import canonical, device_name, environment, finite
 from empirical.engine.sealed import check, sealing
+from empirical.training.store import Storage, storing
+from theory.provenance import cache_folder
 
 #: the processes are the parallelism: each runs on one thread
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
@@ -64,6 +66,11 @@ class Engine(Protocol):
         """Stop all workers at once. What they were running is lost, and nothing else: they never write."""
 
 
+def storage(device: str) -> Storage:
+    """Where what cells train on this machine is kept."""
+    return Storage(cache_folder() / "trained", device_name(device))
+
+
 def work(experiment: str, cell: Mapping[str, JsonValue], device: str, sealed: Path | None = None) -> Outcome:
     """Run a cell in this process, which seals into the file `sealed`.
 
@@ -74,8 +81,9 @@ def work(experiment: str, cell: Mapping[str, JsonValue], device: str, sealed: Pa
     problem, text = None, ""
     try:
         found = load(experiment)
-        with sealing(sealed) as seal:
-            metrics = found.run(found.cell(cell), device)
+        one = found.cell(cell)
+        with sealing(sealed) as seal, storing(storage(device) if found.kind(one).stores else None):
+            metrics = found.run(one, device)
             text = seal.text
         finite(metrics)
         canonical(metrics)

@@ -8,12 +8,14 @@ Every loss is the mean cross-entropy over answer tokens only. An adapter comes b
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, ParamSpec, TypedDict
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from torch import nn
 from empirical.adapters.files import Draft, check_output, write_adapter
 from empirical.tasks.sentences import Batch, Part, batches
 from empirical.training.bases import Update, Updates, factors, generator, lora_layers, update_of, with_peft
+from empirical.training.store import stored
 from theory.adapters import adapter_scale
 from theory.lowrank import LowRank
 from theory.numerics import integer, require, stream
@@ -134,6 +137,46 @@ class Trained:
     updates: Mapping[str, Update]
     losses: list[float] = field(repr=False)
 
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All of it as tensors by name, in float32 where that loses nothing; :meth:`of` gives it back bit for bit."""
+        found: dict[str, Any] = {"losses": self.losses}
+        for name, update in self.updates.items():
+            low = isinstance(update, LowRank)
+            found |= {f"{name}.{f}": getattr(update, f) for f in _FACTORS} if low else {f"{name}.dense": update}
+        return {key: _narrow(torch.tensor(value, dtype=torch.float64)) for key, value in found.items()}
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, torch.Tensor]) -> Trained:
+        """What was trained, from its :meth:`tensors`."""
+        parts: dict[str, dict[str, Any]] = {}
+        for key, tensor in tensors.items():
+            name, _, part = key.rpartition(".")
+            parts.setdefault(name, {})[part] = tensor.double().numpy()
+        losses = parts.pop("")["losses"].tolist()
+        return cls({n: p["dense"] if "dense" in p else LowRank(p["B"], p["A"], float(p["scale"]))
+                    for n, p in parts.items()}, losses)  # fmt: skip
+
+
+_FACTORS = ("B", "A", "scale")
+P = ParamSpec("P")
+
+
+def _narrow(tensor: torch.Tensor) -> torch.Tensor:
+    """In float32, if that loses nothing."""
+    return narrow if torch.equal((narrow := tensor.float()).double(), tensor) else tensor
+
+
+def kept(train: Callable[P, Trained]) -> Callable[P, Trained]:
+    """A trainer that takes its arguments for everything that decides what comes of them; see `stored`."""
+
+    @wraps(train)
+    def trained(*args: P.args, **kwargs: P.kwargs) -> Trained:
+        given = inspect.signature(train).bind(*args, **kwargs)
+        given.apply_defaults()
+        return Trained.of(stored(train.__name__, given.arguments, lambda: train(*args, **kwargs).tensors()))
+
+    return trained
+
 
 def answer_logits(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits (n answers, vocabulary) in front of every answer of `batch`, and the answers (n,).
@@ -196,12 +239,19 @@ def descend(
 
 def pretrain(base: Any, parts: Sequence[Part], schedule: Schedule, seed: int) -> list[float]:
     """Train every weight of `base` in place on the mixture; the losses."""
-    base.train().requires_grad_(True)
-    parameters = [p for p in base.parameters() if p.requires_grad]
-    data = batches(parts, schedule.batch, stream(seed, "train", "base"))
-    losses = descend(parameters, lambda g: answer_loss(base, g), data, schedule, asdict(schedule))
+
+    def make() -> dict[str, torch.Tensor]:
+        base.train().requires_grad_(True)
+        parameters = [p for p in base.parameters() if p.requires_grad]
+        data = batches(parts, schedule.batch, stream(seed, "train", "base"))
+        losses = descend(parameters, lambda g: answer_loss(base, g), data, schedule, asdict(schedule))
+        return {"losses": torch.tensor(losses, dtype=torch.float64), **dict(base.named_parameters())}
+
+    found = stored("base", {"base": base, "parts": parts, "schedule": schedule, "seed": seed}, make)
     base.eval().requires_grad_(False)
-    return losses
+    for name, parameter in base.named_parameters():
+        parameter.copy_(found[name])
+    return [float(x) for x in found["losses"]]
 
 
 def peft_config(base: Any, shape: AdapterShape) -> Any:
@@ -252,6 +302,7 @@ def train_adapter(base: Any, job: Job) -> Trained:
     return Trained(updates, losses)
 
 
+@kept
 def train_rows(base: Any, tokens: np.ndarray, parts: Sequence[Part], schedule: Schedule, seed: int) -> Trained:
     """Train only the embedding rows of `tokens` (everything else frozen): the clean way to add new names.
 
@@ -290,6 +341,7 @@ class _Answers(nn.Module):
         return answer_logits(self.model, batch)
 
 
+@kept
 def train_everything(
     base: Any,
     parts: Sequence[Part],
@@ -346,7 +398,7 @@ def save_adapter(folder: str | os.PathLike[str], updates: Updates, shape: Adapte
         require(fits, f"updates: {name}", f"rank {shape.rank}, scale {scale:g}", got)
         for factor, values in (("A", update.A), ("B", update.B)):
             tensors[f"base_model.model.{name}.lora_{factor}.weight"] = torch.tensor(values)
-    if all(torch.equal(t.float().double(), t) for t in tensors.values()):
+    if all(_narrow(t).dtype == torch.float32 for t in tensors.values()):
         tensors = {key: t.float() for key, t in tensors.items()}
     config = _lora_config(shape)
     config.base_model_name_or_path, config.task_type, config.inference_mode = base_name or None, "CAUSAL_LM", True

@@ -246,6 +246,11 @@ def last_layers(base: Any, count: int) -> Any:
     return base
 
 
+def below(model: nn.Module) -> list[Any]:
+    """The models below a model of :func:`last_layers`, whose states it reads; none for any other."""
+    return [part for module in model.modules() if isinstance(module, _Below) for part in module._parts]
+
+
 def parameter_count(model: nn.Module) -> int:
     """Number of distinct parameters (a tied matrix counts once)."""
     return sum(math.prod(p.shape) for p in model.parameters())

@@ -16,6 +16,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from empirical.tasks.sentences import LONG, Batch, Part, batches
 from empirical.training.adapter import Job, Schedule, Trained, TrainingDiverged, peft_config, train_adapter
+from empirical.training.store import stored
 from theory.adapters import adapter_scale
 from theory.lowrank import LowRank
 from theory.numerics import integer, require, stream
@@ -59,22 +61,44 @@ def train_adapters(
     """
     names = [job.name for job in jobs]
     require(len(set(names)) == len(names), "jobs", "different names", ", ".join(names))
-    found: dict[str, Trained | None] = {}
+    found: dict[str, Trained] = {}
     if trainer() == "peft":
         for job in jobs:
-            try:
-                found[job.name] = train_adapter(base, job)
-            except TrainingDiverged:
-                found[job.name] = None
+            found |= _kept(base, [job], partial(_train_alone, base, job))
     elif jobs:
         check_base(base)
         limit = ROWS.get(next(base.parameters()).device.type, ROWS["cpu"]) if rows is None else integer(rows, "rows", 1)
         for chunk in chunks(jobs, [places(base, job) for job in jobs], limit):
-            found |= _train_together(base, chunk, capture)
-    finished = {name: trained for name in names if (trained := found[name]) is not None}
+            found |= _kept(base, [m.job for m in chunk], partial(_train_together, base, chunk, capture), capture)
+    finished = {name: found[name] for name in names if name in found}
     if len(finished) < len(jobs):
-        raise TrainingDiverged([job.describe() for job in jobs if found[job.name] is None], finished)
+        raise TrainingDiverged([job.describe() for job in jobs if job.name not in found], finished)
     return finished
+
+
+def _kept(
+    base: Any, jobs: Sequence[Job], train: Callable[[], Mapping[str, Trained]], capture: bool = False
+) -> Mapping[str, Trained]:
+    """The adapters of `jobs` by name, of which those that diverged are missing.
+
+    They are kept together: rounding depends on the company in which an adapter is trained.
+    """
+
+    def make() -> dict[str, torch.Tensor]:
+        found = train()
+        if len(found) < len(jobs):
+            raise TrainingDiverged([job.describe() for job in jobs if job.name not in found], found)
+        return {f"{name}/{key}": t for name, trained in found.items() for key, t in trained.tensors().items()}
+
+    try:
+        tensors = stored("adapters", {"base": base, "jobs": jobs, "trainer": trainer(), "capture": capture}, make)
+    except TrainingDiverged as error:
+        return error.finished
+    mine: dict[str, dict[str, torch.Tensor]] = {job.name: {} for job in jobs}
+    for key, tensor in tensors.items():
+        name, _, part = key.rpartition("/")
+        mine[name][part] = tensor
+    return {name: Trained.of(parts) for name, parts in mine.items()}
 
 
 # ---------------------------------------------------------------- what runs together
@@ -253,8 +277,12 @@ def _losses(base: Any, stacked: Sequence[Stacked]) -> torch.Tensor:
     return torch.stack(total).sum(dim=0)
 
 
-def _train_together(base: Any, members: Sequence[Member], capture: bool) -> dict[str, Trained | None]:
-    """The adapters of one chunk, longest first; None for one that diverged."""
+def _train_alone(base: Any, job: Job) -> dict[str, Trained]:
+    return {job.name: train_adapter(base, job)}
+
+
+def _train_together(base: Any, members: Sequence[Member], capture: bool) -> dict[str, Trained]:
+    """The adapters of one chunk but those that diverged, longest first."""
     base.requires_grad_(False)
     weight = next(base.parameters())
     modules = {n: m for n, m in base.named_modules() if any(n in member.places for member in members)}
@@ -278,7 +306,7 @@ def _train_together(base: Any, members: Sequence[Member], capture: bool) -> dict
             return _losses(base, stacked)
 
     losses = block.descend(losses_of, [m.job.data() for m in members], capture)
-    out: dict[str, Trained | None] = {}
+    out: dict[str, Trained] = {}
     for k, (member, scale, own) in enumerate(zip(members, scale_of, losses, strict=True)):
         r = member.job.shape.rank
         factors = {
@@ -286,8 +314,8 @@ def _train_together(base: Any, members: Sequence[Member], capture: bool) -> dict
             for n in member.places
         }
         finite = np.isfinite(own).all() and all(np.isfinite(f).all() for pair in factors.values() for f in pair)
-        updates = {n: LowRank(b, a, scale) for n, (b, a) in factors.items()} if finite else {}
-        out[member.job.name] = Trained(updates, own) if finite else None
+        if finite:
+            out[member.job.name] = Trained({n: LowRank(b, a, scale) for n, (b, a) in factors.items()}, own)
     return out
 
 

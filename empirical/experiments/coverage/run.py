@@ -727,7 +727,7 @@ def read_inputs(model: nn.Module, modules: Mapping[str, str], into: dict[str, to
 # ---------------------------------------------------------------- the experiment
 
 STACK = Kind(run_stack, lambda cell: 1.0)
-WORLD = Kind(run_world, seconds, takes_method)
+WORLD = Kind(run_world, seconds, takes_method, stores=True)
 
 
 experiment = Experiment(

@@ -326,7 +326,7 @@ def run_world(cell: WorldCell, device: str) -> Measured:
 
 
 BASE = Kind(run_base, seconds=base_seconds)
-WORLD = Kind(run_world, seconds=seconds, takes_method=lambda cell: True)
+WORLD = Kind(run_world, seconds=seconds, takes_method=lambda cell: True, stores=True)
 experiment = Experiment(
     purpose="Two-hop reuse in a real pretrained model: person -> country -> capital, in plain English",
     order=50,

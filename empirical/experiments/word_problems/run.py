@@ -251,7 +251,7 @@ class WorldRun:
                 self.score("own" if ".py:" in method else method, model)
 
 
-WORLD = Kind(run, seconds=seconds, takes_method=lambda cell: True)
+WORLD = Kind(run, seconds=seconds, takes_method=lambda cell: True, stores=True)
 experiment = Experiment(
     purpose="Word problems: do adapters that each read one kind of clause solve a problem that holds both?",
     order=40,

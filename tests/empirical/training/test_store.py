@@ -1,0 +1,292 @@
+"""What is kept is what was made, bit for bit and in its order; what would make something else has a name of its own;
+what is damaged, torn or cannot be written is made again."""
+
+import ast
+import json
+import multiprocessing
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from empirical.engine.catalogue import cells, load
+from empirical.engine.settings import as_json
+from empirical.experiments.one_layer.adversary import optimise
+from empirical.tasks.sentences import Part, Sentences
+from empirical.training import store
+from empirical.training.adapter import (
+    AdapterShape,
+    Job,
+    Schedule,
+    Trained,
+    TrainingDiverged,
+    adamw,
+    pretrain,
+    train_everything,
+    train_rows,
+)
+from empirical.training.bases import BaseShape, dense, last_layers, scratch_base
+from empirical.training.store import CODE, Storage, described, stored, storing
+from empirical.training.together import train_adapters
+from theory.numerics import stream
+
+PLAN = Schedule(6, 8, 1e-2)
+
+
+def facts(seed: int) -> list[Part]:
+    return [Part(Sentences(stream(seed, "facts").integers(30, size=(12, 3)), (2,)), 1.0)]
+
+
+def base() -> Any:
+    return scratch_base(BaseShape(30, width=16, layers=2, heads=2, feed_forward=24, init=0.2), 0).requires_grad_(False)
+
+
+def job(name: str, **changes: Any) -> Job:
+    return replace(Job(name, facts(1), AdapterShape(2, 4), PLAN, 7), **changes)
+
+
+def everything() -> tuple[list[float], dict[str, Trained], dict[str, torch.Tensor]]:
+    """All trainers on one base: its losses, what they made, the base."""
+    model = base()
+    losses = pretrain(model, facts(0), PLAN, 3)
+    jobs = [job("z"), job("joint", shape=AdapterShape(1, 2, (1,)), schedule=replace(PLAN, batch=4))]
+    found = {
+        **train_adapters(model, jobs),
+        "rows": train_rows(model, np.array([3, 5]), facts(1), PLAN, 3),
+        "all": train_everything(model, facts(1), PLAN, 3),
+    }
+    return losses, found, model.state_dict()
+
+
+def plain(found: tuple[list[float], dict[str, Trained], dict[str, torch.Tensor]]) -> Any:
+    """Every number, in its order, as text that is exact."""
+    losses, trained, weights = found
+    return (
+        losses,
+        [(n, t.losses, [(m, dense(u).tobytes()) for m, u in t.updates.items()]) for n, t in trained.items()],
+        [(n, w.numpy().tobytes()) for n, w in weights.items()],
+    )
+
+
+@pytest.mark.parametrize("sequential", ["0", "1"])
+def test_what_is_loaded_is_what_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sequential: str) -> None:
+    monkeypatch.setenv("SEQUENTIAL", sequential)
+    free = plain(everything())
+    found = []
+    for _ in range(2):
+        with storing(storage := Storage(tmp_path, "here")):
+            found.append(plain(everything()))
+    entries = 4 + int(sequential)  # a base, rows, all weights, adapters: together or one by one
+    assert len(storage.used) == len(list(tmp_path.iterdir())) == entries
+    assert storage.spared == sum(storage.used.values()) > 0
+    assert found == [free, free]
+    everything()  # outside, nothing is kept
+    assert len(list(tmp_path.iterdir())) == entries
+
+
+def test_a_cell_gives_the_same_metrics_with_what_is_loaded(tmp_path: Path) -> None:
+    experiment = load("word_problems")
+    cell = cells("word_problems", "smoke")[0]
+    assert experiment.kind(cell).stores
+    found = [as_json(experiment.run(cell, "cpu"))]
+    for _ in range(2):
+        with storing(storage := Storage(tmp_path, "here")):
+            found.append(as_json(experiment.run(cell, "cpu")))
+    assert storage.spared > 0
+    assert found[0] == found[1] == found[2]
+
+
+def test_what_is_loaded_belongs_to_nobody(tmp_path: Path) -> None:
+    for _ in range(2):
+        with storing(Storage(tmp_path, "here")):
+            found = stored("toy", {}, lambda: {"x": torch.zeros(3)})
+        assert found["x"].tolist() == [0, 0, 0]
+        found["x"] += 1
+
+
+def names(make: Callable[[], Any], folder: Path, device: str = "here") -> set[str]:
+    """The entries that `make` asks for."""
+    with storing(storage := Storage(folder, device)):
+        make()
+    return set(storage.used)
+
+
+CHANGES: dict[str, Callable[[], Any]] = {
+    "rank": lambda: train_adapters(base(), [job("z", shape=AdapterShape(3, 4))]),
+    "steps": lambda: train_adapters(base(), [job("z", schedule=replace(PLAN, steps=7))]),
+    "rate": lambda: train_adapters(base(), [job("z", schedule=replace(PLAN, rate=1.1e-2))]),
+    "seed": lambda: train_adapters(base(), [job("z", seed=8)]),
+    "sentences": lambda: train_adapters(base(), [job("z", parts=facts(2))]),
+    "share": lambda: train_adapters(base(), [job("z", parts=[facts(1)[0]._replace(weight=2.0)])]),
+    "company": lambda: train_adapters(base(), [job("z"), job("y")]),
+    "base": lambda: train_adapters(scratch_base(BaseShape(30, 16, 2, 2, 24, 0.2), 1), [job("z")]),
+    "attention": lambda: train_adapters(_eager(), [job("z")]),
+    "below": lambda: train_adapters(_top(0), [job("z")]),
+    "another below": lambda: train_adapters(_top(1), [job("z")]),
+    "trainer": lambda: train_everything(base(), facts(1), PLAN, 7),
+    "optimiser": lambda: train_everything(base(), facts(1), PLAN, 7, optimizer_of=_slower),
+}  # fmt: skip
+
+
+def _slower(parameters: Any, schedule: Schedule) -> torch.optim.Optimizer:
+    return adamw(parameters, replace(schedule, weight_decay=0.1))
+
+
+def _eager() -> Any:
+    model = base()
+    model.set_attn_implementation("eager")
+    return model
+
+
+def _top(seed: int) -> Any:
+    """The last layer of a base; the first one, of its own seed, is not among its weights."""
+    model = base()
+    other = scratch_base(BaseShape(30, 16, 2, 2, 24, 0.2), seed)
+    model.model.layers[0].load_state_dict(other.model.layers[0].state_dict())
+    return last_layers(model, 1)
+
+
+def test_whatever_makes_something_else_has_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def one() -> Any:
+        return train_adapters(base(), [job("z")])
+
+    first = names(one, tmp_path)
+    assert names(one, tmp_path) == first
+    seen = [first, *(names(make, tmp_path) for make in CHANGES.values()), names(one, tmp_path, "elsewhere")]
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "versions", lambda packages: {"torch": "0.0"})
+        seen.append(names(one, tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "code", lambda: ["another"])
+        seen.append(names(one, tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "get_num_threads", lambda: 9)
+        seen.append(names(one, tmp_path))
+    assert len(set().union(*seen)) == len(seen) == len(CHANGES) + 5
+
+
+def test_code_counts_and_comments_do_not(tmp_path: Path) -> None:
+    texts = ["x = 1  # one\n", "# one\nx   =   1\n", "x = 2\n"]
+    for i, text in enumerate(texts):
+        (tmp_path / f"{i}.py").write_text(text, encoding="utf-8")
+    one, same, other = (store._code(str(tmp_path / f"{i}.py")) for i in range(3))
+    assert one == same != other
+    # what the trainers import is in the list too, but what only writes, holds or finds
+    free = {"empirical.adapters.files", "empirical.training.store", "theory.lowrank", "theory.provenance"}
+    for name in CODE:
+        tree = ast.parse(Path(str(store.importlib.util.find_spec(name).origin)).read_text(encoding="utf-8"))  # type: ignore[union-attr]
+        found = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module}
+        assert {n for n in found if n.startswith(("empirical", "theory"))} <= {*CODE, *free}, name
+
+
+def test_nothing_is_kept_of_what_cannot_be_told() -> None:
+    with pytest.raises(ValueError, match="made_of: expected numbers, text, arrays or models, got object"):
+        described({"x": object()})
+    assert described(np.zeros((2, 3))) != described(np.zeros((3, 2))) != described(torch.zeros(3, 2))
+    assert described(optimise) != described(_slower)
+
+
+def test_a_flipped_bit_is_noticed_wherever_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made: list[int] = []
+
+    def make() -> dict[str, torch.Tensor]:
+        made.append(1)
+        return {"b": torch.arange(5.0), "a": torch.tensor(3.0, dtype=torch.float64)}
+
+    def get() -> dict[str, torch.Tensor]:
+        with storing(Storage(tmp_path, "here")):
+            return dict(stored("toy", {"rank": 3}, make))
+
+    first = get()
+    (file,) = tmp_path.iterdir()
+    whole = file.read_bytes()
+    seconds = whole.index(b'"seconds":"') + len(b'"seconds":"')
+    rng = np.random.default_rng(0)
+    places = [0, 9, seconds, len(whole) - 1, len(whole) - 25, *rng.integers(len(whole), size=40).tolist()]
+    for place in places:
+        planted = bytearray(whole)
+        planted[place] ^= 1
+        file.write_bytes(planted)
+        caplog.clear()
+        count = len(made)
+        found = get()
+        assert list(found) == ["b", "a"]
+        assert all(torch.equal(found[k], first[k]) for k in first)
+        assert len(made) == count + 1, place
+        assert "trained again" in caplog.text
+        assert len(list(tmp_path.iterdir())) == 1
+    for torn in (b"", whole[:50], whole[:-1]):
+        file.write_bytes(torn)
+        count = len(made)
+        get()
+        assert len(made) == count + 1
+    # a whole file under another's name
+    with storing(Storage(tmp_path, "here")):
+        stored("toy", {"rank": 4}, make)
+    (other,) = set(tmp_path.iterdir()) - {file}
+    other.write_bytes(file.read_bytes())
+    count = len(made)
+    with storing(Storage(tmp_path, "here")):
+        stored("toy", {"rank": 4}, make)
+    assert len(made) == count + 1
+
+
+def test_a_full_disk_costs_nothing_but_the_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store, "write_bytes", full)
+    with storing(Storage(tmp_path, "here")):
+        found = stored("toy", {}, lambda: {"x": torch.ones(2)})
+    assert found["x"].tolist() == [1, 1]
+    assert "No space left on device; not kept" in caplog.text
+
+
+def test_nothing_is_kept_of_adapters_of_which_one_diverged(tmp_path: Path) -> None:
+    jobs = [job("wild", schedule=replace(PLAN, rate=1e30)), job("tame")]
+    for _ in range(2):
+        with storing(Storage(tmp_path, "here")), pytest.raises(TrainingDiverged) as caught:
+            train_adapters(base(), jobs)
+        assert list(caught.value.finished) == ["tame"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def _write(folder: Path, count: int) -> None:
+    """Entries of a megabyte, all of them asked for by every process."""
+    for i in range(count):
+        with storing(Storage(folder, "here")):
+            found = stored("toy", {"i": i}, lambda i=i: {"x": torch.full((250_000,), float(i))})  # type: ignore[misc]
+            assert bool((found["x"] == i).all())
+
+
+def test_processes_that_write_the_same_entries_at_once_disturb_nobody(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=_write, args=(tmp_path, 12)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert len(list(tmp_path.iterdir())) == 12  # and nothing half-written beside them
+    storage = Storage(tmp_path, "here")
+    with storing(storage):
+        _ = [stored("toy", {"i": i}, pytest.fail) for i in range(12)]
+
+
+def test_an_entry_says_what_made_it(tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    with storing(Storage(tmp_path, "here")):
+        train_adapters(base(), [job("z")])
+    (file,) = tmp_path.iterdir()
+    with safe_open(file, framework="pt") as opened:
+        said = json.loads(opened.metadata()["made_of"])
+    assert [said["kind"], said["device"]] == ["adapters", "here"]
+    assert said["made_of"]["jobs"][0][1]["shape"][1]["rank"] == 2
+    assert set(said["versions"]) == set(store.PACKAGES)
