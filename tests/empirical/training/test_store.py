@@ -32,6 +32,7 @@ from empirical.training.adapter import (
 from empirical.training.bases import BaseShape, dense, last_layers, scratch_base
 from empirical.training.store import CODE, Storage, described, stored, storing
 from empirical.training.together import train_adapters
+from theory.lowrank import LowRank
 from theory.numerics import stream
 
 PLAN = Schedule(6, 8, 1e-2)
@@ -290,3 +291,15 @@ def test_an_entry_says_what_made_it(tmp_path: Path) -> None:
     assert [said["kind"], said["device"]] == ["adapters", "here"]
     assert said["made_of"]["jobs"][0][1]["shape"][1]["rank"] == 2
     assert set(said["versions"]) == set(store.PACKAGES)
+
+
+def test_numbers_that_float32_does_not_hold_are_kept_whole() -> None:
+    third = np.full((2, 2), 1 / 3)
+    trained = Trained({"a.b": LowRank(third, third, 1 / 3), "c": third}, [1 / 3, float("inf")])
+    found = Trained.of(trained.tensors())
+    low = found.updates["a.b"]
+    assert isinstance(low, LowRank)
+    assert (low.B[0, 0], low.A[1, 1], low.scale, dense(found.updates["c"])[0, 1]) == (1 / 3,) * 4
+    assert found.losses == trained.losses
+    half = {"c": np.full((2, 2), 0.5)}
+    assert {t.dtype for t in Trained(half, [0.25]).tensors().values()} == {torch.float32}
