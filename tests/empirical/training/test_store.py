@@ -2,6 +2,7 @@
 what is damaged, torn or cannot be written is made again."""
 
 import ast
+import importlib.util
 import json
 import multiprocessing
 from collections.abc import Callable
@@ -146,7 +147,7 @@ def _eager() -> Any:
 def _top(seed: int) -> Any:
     """The last layer of a base; the first one, of its own seed, is not among its weights."""
     model = base()
-    other = scratch_base(BaseShape(30, 16, 2, 2, 24, 0.2), seed)
+    other: Any = scratch_base(BaseShape(30, 16, 2, 2, 24, 0.2), seed)
     model.model.layers[0].load_state_dict(other.model.layers[0].state_dict())
     return last_layers(model, 1)
 
@@ -179,7 +180,7 @@ def test_code_counts_and_comments_do_not(tmp_path: Path) -> None:
     # what the trainers import is in the list too, but what only writes, holds or finds
     free = {"empirical.adapters.files", "empirical.training.store", "theory.lowrank", "theory.provenance"}
     for name in CODE:
-        tree = ast.parse(Path(str(store.importlib.util.find_spec(name).origin)).read_text(encoding="utf-8"))  # type: ignore[union-attr]
+        tree = ast.parse(Path(str(importlib.util.find_spec(name).origin)).read_text(encoding="utf-8"))
         found = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module}
         assert {n for n in found if n.startswith(("empirical", "theory"))} <= {*CODE, *free}, name
 
