@@ -22,7 +22,10 @@ from empirical.ladder import checks_of
 from paper import evidence, figures, plots, render, site, tables, words
 from paper.evidence import Evidence, EvidenceError
 from paper.mathml import MarkupError, math, text
+from theory.additive import additive_ceiling
 from theory.claims import Sentence, load
+from theory.facts import margin_rank_floor
+from theory.merging import dilution_limit
 from theory.provenance import ROOT
 
 CHROMIUM = shutil.which("chromium")
@@ -199,7 +202,7 @@ def test_every_figure_of_the_results_can_be_drawn(gathered: Evidence) -> None:
 
 
 def test_the_page_has_everything(built: Path, made: Evidence) -> None:
-    assert {p.name for p in built.iterdir()} == {"index.html", "plotly.min.js", "site.css", "site.js"}
+    assert {p.name for p in built.iterdir()} == {"calculator.js", "index.html", "plotly.min.js", "site.css", "site.js"}
     shown = (built / "index.html").read_text(encoding="utf-8")
     for claim in made.claims.values():
         assert shown.count(f'id="claim-{claim.id}"') == shown.count(f'id="node-{claim.id}"') == 1
@@ -223,7 +226,7 @@ def test_the_page_has_everything(built: Path, made: Evidence) -> None:
     ids = re.findall(r'\bid="([^"]+)"', shown)
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'href="#([^"]+)"', shown)) <= set(ids)
-    assert not re.findall(r'(?:src|href)="(?!#|data:,|site\.|plotly\.)[^"]*"', shown)
+    assert not re.findall(r'(?:src|href)="(?!#|data:,|site\.|calculator\.|plotly\.)[^"]*"', shown)
     plotted = json.loads(re.search(r'id="plots">(.*?)</script>', shown, re.S)[1])  # type: ignore[index]
     assert set(plotted) == set(re.findall(r'class="plot" id="([^"]+)"', shown))
 
@@ -363,6 +366,33 @@ def test_the_page_in_a_browser(tab: Any, built: Path, made: Evidence) -> None:
 
     assert look.errors == []
     assert look.requests == []
+
+
+def test_the_calculator_says_what_the_package_says(browser: Any, built: Path) -> None:
+    tab = browser.new_page(offline=True)
+    look = Look(tab, built / "index.html")
+    sizes = [(1, 9), (2, 7), (3, 4), (4, 3), (9, 2), (1000, 2), (5, 3), (40, 20), (200, 5), (100, 100), (1000, 1000),
+             (5000, 10), (30_000, 3), (1_000_000, 10)]  # fmt: skip
+    found = tab.evaluate("sizes => sizes.map(([n, m]) => limits.additiveCeiling(n, m))", sizes)
+    assert found == [pytest.approx(additive_ceiling(n, m), rel=1e-6) for n, m in sizes]
+    facts = [(12, 5), (10, 5), (0.3, 0.1), (1, 0), (0, 0), (-2, -1), (-2, 1), (1000, 0.5), (9, 1)]
+    for convention in ("update", "factor"):
+        found = tab.evaluate("([facts, f]) => facts.map(([g, d]) => limits.dilutionLimit(g, d, f))",
+                             [facts, convention == "factor"])  # fmt: skip
+        assert found == [dilution_limit(g, d, convention) for g, d in facts]
+    codes = [(1, 0.1), (2, 0), (128, 0), (1000, 0.1), (50257, 0.1), (50257, 0.3), (10, 0.9), (10, 1), (10**6, 0.02)]
+    found = tab.evaluate("codes => codes.map(([n, e]) => limits.marginRankFloor(n, e))", codes)
+    assert found == [margin_rank_floor(n, e) for n, e in codes]
+
+    tab.locator("#calculator input[name=adapters]").fill("3")
+    tab.locator("#says-mean:text('it is lost')").wait_for()
+    tab.locator("#calculator input[name=adapters]").fill("2")
+    tab.locator("#says-mean:text('it is still answered')").wait_for()
+    tab.locator("#calculator input[name=bridges]").fill("0")
+    tab.locator("#says-wrong:text('bridges: expected a whole number')").wait_for()
+    assert tab.locator("#says-join").inner_text() == ""
+    assert look.errors == []
+    tab.close()
 
 
 def test_a_page_with_faults_is_noticed(browser: Any, tmp_path: Path) -> None:
