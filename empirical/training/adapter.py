@@ -24,6 +24,7 @@ from torch import nn
 from empirical.adapters.files import Draft, check_output, write_adapter
 from empirical.tasks.sentences import Batch, Part, batches
 from empirical.training.bases import Update, Updates, factors, generator, lora_layers, update_of, with_peft
+from empirical.training.forms import Form
 from empirical.training.store import stored
 from theory.adapters import adapter_scale
 from theory.lowrank import LowRank
@@ -104,38 +105,41 @@ class AdapterShape:
 class Job:
     """One adapter to be trained: what it is shown, how it is shaped, how long.
 
-    :func:`train_adapter` takes one, :func:`empirical.training.together.train_adapters` a list of them.
+    :func:`train_adapter` takes one that peft knows, :func:`empirical.training.together.train_adapters` a list of any.
     """
 
     name: str
     parts: Sequence[Part]
-    shape: AdapterShape
+    shape: AdapterShape | Form
     schedule: Schedule
     seed: int
 
     def describe(self) -> dict[str, object]:
-        """Everything but the sentences."""
-        return {"name": self.name, "shape": asdict(self.shape), "schedule": asdict(self.schedule), "seed": self.seed}
+        """Everything but the sentences; of a form of its own, its modules."""
+        shape = self.shape.modules if isinstance(self.shape, Form) else asdict(self.shape)
+        return {"name": self.name, "shape": shape, "schedule": asdict(self.schedule), "seed": self.seed}
 
     def data(self) -> Iterator[list[Batch]]:
         """The batches of every step, endless, from a stream of the job's own."""
         return batches(self.parts, self.schedule.batch, stream(self.seed, "train", "adapter", self.name))
-
-    def initial(self, draw: torch.Generator, columns: int) -> torch.Tensor:
-        """The next initial A (rank x columns), uniform as peft and ``nn.Linear`` draw it (Kaiming, a = sqrt(5))."""
-        return (torch.rand((self.shape.rank, columns), generator=draw) * 2 - 1) * (1.0 / math.sqrt(columns))
 
     def start(self) -> torch.Generator:
         """The generator of all initial A, module by module in the base's order; every B starts at zero."""
         return generator(self.seed, "init", "adapter", self.name)
 
 
+def initial(rank: int, columns: int, draw: torch.Generator) -> torch.Tensor:
+    """An initial A (rank x columns), uniform as peft and ``nn.Linear`` draw it (Kaiming, a = sqrt(5))."""
+    return (torch.rand((rank, columns), generator=draw) * 2 - 1) * (1.0 / math.sqrt(columns))
+
+
 @dataclass(frozen=True)
 class Trained:
-    """An adapter as plain updates, and its loss at every step."""
+    """An adapter as plain updates, its loss at every step, and the parameters of a form of its own."""
 
     updates: Mapping[str, Update]
     losses: list[float] = field(repr=False)
+    values: Mapping[str, torch.Tensor] = field(repr=False, default_factory=dict)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """All of it as tensors by name, in float32 where that loses nothing; :meth:`of` gives it back bit for bit."""
@@ -285,16 +289,19 @@ def train_adapter(base: Any, job: Job) -> Trained:
 
     Raises:
         TrainingDiverged: the loss was not finite.
-        ValueError: the shape names a layer that the base does not have.
+        ValueError: the shape names a layer that the base does not have, or is a form that peft does not know.
     """
+    shape = job.shape
+    if not isinstance(shape, AdapterShape):
+        raise ValueError(f"{job.name}: expected an AdapterShape, got a form of its own (train_adapters takes it)")
     # peft draws its own initial A from the global generator; it is replaced below
-    with torch.random.fork_rng(devices=[]), with_peft(base, peft_config(base, job.shape), job.name) as wrapped:
+    with torch.random.fork_rng(devices=[]), with_peft(base, peft_config(base, shape), job.name) as wrapped:
         draw = job.start()
         layers = lora_layers(wrapped)
         for layer in layers.values():
             a, _ = factors(layer, job.name)
             with torch.no_grad():
-                a.copy_(job.initial(draw, a.shape[1]))
+                a.copy_(initial(shape.rank, a.shape[1], draw))
         parameters = [p for p in wrapped.parameters() if p.requires_grad]
         inner = wrapped.get_base_model()
         losses = descend(parameters, lambda g: answer_loss(inner, g), job.data(), job.schedule, job.describe())

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 #: modules of the project that decide what a trainer makes of what it is told
 CODE = ("empirical.tasks.sentences", "empirical.training.adapter", "empirical.training.bases",
-        "empirical.training.readout", "empirical.training.together", "theory.adapters", "theory.numerics")  # fmt: skip
+        "empirical.training.forms", "empirical.training.readout", "empirical.training.together", "theory.adapters",
+        "theory.numerics")  # fmt: skip
 PACKAGES = ("numpy", "peft", "torch", "transformers")
 SUFFIX = ".safetensors"
 

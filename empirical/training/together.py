@@ -1,12 +1,12 @@
 """Many adapters at once over one frozen base, and several bases at once.
 
 The members of a sweep share every product with a frozen weight: their batches are stacked along the batch axis, the
-base runs once, and what differs (the factors of the adapters) are batched products with the adapter in front. All
+base runs once, and what differs (the parameters of the adapters) has the adapter in front. All
 parameters of one member are one row of a block, so that clipping, the learning rate and AdamW act row by row; a smaller
 rank, or a module without this adapter, is a row with zeros, which have zero gradients and stay zero.
 
-What comes out is what :func:`empirical.training.adapter.train_adapter` gives one by one, up to rounding.
-``SEQUENTIAL=1`` in the environment keeps to that path.
+A LoRA comes out as :func:`empirical.training.adapter.train_adapter` gives it alone, up to rounding; ``SEQUENTIAL=1`` in
+the environment keeps to that path. Any other :class:`~empirical.training.forms.Form` is trained here alone.
 """
 
 from __future__ import annotations
@@ -25,10 +25,19 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from empirical.tasks.sentences import LONG, Batch, Part, batches
-from empirical.training.adapter import Job, Schedule, Trained, TrainingDiverged, peft_config, train_adapter
+from empirical.training.adapter import (
+    AdapterShape,
+    Job,
+    Schedule,
+    Trained,
+    TrainingDiverged,
+    initial,
+    peft_config,
+    train_adapter,
+)
+from empirical.training.forms import Form, Outputs, Values, low_rank
 from empirical.training.store import stored
 from theory.adapters import adapter_scale
-from theory.lowrank import LowRank
 from theory.numerics import integer, require, stream
 
 #: sentences that run through the base at once, by device: on a processor more only leaves its caches
@@ -36,7 +45,7 @@ ROWS = {"cpu": 1024, "cuda": 16384}
 
 
 def trainer() -> str:
-    """``"together"``, or ``"peft"`` where ``SEQUENTIAL=1`` is set: how :func:`train_adapters` trains."""
+    """``"together"``, or ``"peft"`` where ``SEQUENTIAL=1`` is set: how adapters that peft knows are trained."""
     return "peft" if os.environ.get("SEQUENTIAL") == "1" else "together"
 
 
@@ -62,14 +71,16 @@ def train_adapters(
     names = [job.name for job in jobs]
     require(len(set(names)) == len(names), "jobs", "different names", ", ".join(names))
     found: dict[str, Trained] = {}
-    if trainer() == "peft":
-        for job in jobs:
-            found |= _kept(base, [job], partial(_train_alone, base, job))
-    elif jobs:
+    apart = [job for job in jobs if trainer() == "peft" and isinstance(job.shape, AdapterShape)]
+    for job in apart:
+        found |= _kept(base, [job], partial(_train_alone, base, job))
+    if rest := [job for job in jobs if job not in apart]:
         check_base(base)
         limit = ROWS.get(next(base.parameters()).device.type, ROWS["cpu"]) if rows is None else integer(rows, "rows", 1)
-        for chunk in chunks(jobs, [places(base, job) for job in jobs], limit):
-            found |= _kept(base, [m.job for m in chunk], partial(_train_together, base, chunk, capture), capture)
+        for chunk in chunks(rest, [form_of(base, job) for job in rest], limit):
+            train = partial(_train_together, base, chunk, capture)
+            told = all(isinstance(m.job.shape, AdapterShape) for m in chunk)  # what a function does is not told
+            found |= _kept(base, [m.job for m in chunk], train, capture) if told else train()
     finished = {name: found[name] for name in names if name in found}
     if len(finished) < len(jobs):
         raise TrainingDiverged([job.describe() for job in jobs if job.name not in found], finished)
@@ -121,42 +132,57 @@ def check_base(base: Any) -> None:
     require(plain, "base", "logits that are the output matrix times the last hidden state", "others")
 
 
-def places(base: Any, job: Job) -> dict[str, nn.Linear]:
-    """The modules that peft would adapt for this job, in the base's order.
+def places(base: Any, shape: AdapterShape) -> dict[str, nn.Linear]:
+    """The modules that peft would adapt, in the base's order.
 
     Raises:
         ValueError: there are none, or one is not a plain ``nn.Linear``.
     """
     from peft.tuners.tuners_utils import check_target_module_exists
 
-    config = peft_config(base, job.shape)
+    config = peft_config(base, shape)
     found = {name: m for name, m in base.named_modules() if check_target_module_exists(config, name)}
-    require(len(found) > 0, "targets", "names of modules of the base", ", ".join(job.shape.targets))
+    require(len(found) > 0, "targets", "names of modules of the base", ", ".join(shape.targets))
     for name, module in found.items():
         require(type(module) is nn.Linear, f"targets: {name}", "an nn.Linear", type(module).__name__)
     return found
 
 
+def form_of(base: Any, job: Job) -> Form:
+    """The form of a job: its own, or that of its shape with the initial values that peft draws."""
+    shape = job.shape
+    if isinstance(shape, Form):
+        return shape
+    draw = job.start()
+    factors = {
+        name: (torch.zeros(module.out_features, shape.rank), initial(shape.rank, module.in_features, draw))
+        for name, module in places(base, shape).items()
+    }
+    return low_rank(factors, adapter_scale(shape.alpha, shape.rank, shape.rslora))
+
+
 class Member(NamedTuple):
-    """A job and its modules by name."""
+    """A job and its form."""
 
     job: Job
-    places: Mapping[str, nn.Linear]
+    form: Form
 
 
-def chunks(jobs: Sequence[Job], found: Sequence[Mapping[str, nn.Linear]], rows: int) -> list[list[Member]]:
+def chunks(jobs: Sequence[Job], forms: Sequence[Form], rows: int) -> list[list[Member]]:
     """Lists of jobs that run together: at most `rows` sentences, padding included, and at least one job.
 
     Jobs of one placement and batch size stand together, longest first; a batch size joins another only where padding
-    to the larger at most doubles the work.
+    to the larger at most doubles the work, and a form only its like.
     """
-    members = [Member(*pair) for pair in zip(jobs, found, strict=True)]
-    members.sort(key=lambda m: (list(m.places), -m.job.schedule.batch))
+    members = [Member(*pair) for pair in zip(jobs, forms, strict=True)]
+    kinds = list(dict.fromkeys(form.outputs for form in forms))
+    members.sort(key=lambda m: (kinds.index(m.form.outputs), m.form.modules, -m.job.schedule.batch))
     out: list[list[Member]] = []
     for member in members:
         sizes = [m.job.schedule.batch for m in (out[-1] if out else [])] + [member.job.schedule.batch]
         padded = len(sizes) * max(sizes)
-        if not out or padded > rows or padded > 2 * sum(sizes):
+        alike = bool(out) and out[-1][0].form.outputs is member.form.outputs
+        if not alike or padded > rows or padded > 2 * sum(sizes):
             out.append([])
         out[-1].append(member)
     for chunk in out:  # those that are still to be trained are always the first ones
@@ -205,54 +231,25 @@ def stack(groups: Sequence[Sequence[Batch]], device: torch.device) -> list[Stack
 # ---------------------------------------------------------------- adapters
 
 
-class _Adapted(torch.autograd.Function):
-    """``x W' + bias + s (x A') B'``, with a frozen weight for all rows and one pair of factors per member.
-
-    x: (n b, L, in). W: out x in. A: (n, r, in). B: (n, out, r). s: (n, 1, 1). Written by hand because the low-rank
-    terms can then be added in place, forwards and backwards.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Any, W: Any, bias: Any, A: Any, B: Any, s: Any) -> Any:
-        A, B = A.to(x.dtype), B.to(x.dtype)
-        x3 = x.reshape(len(A), -1, x.shape[-1])
-        xa = torch.bmm(x3, A.mT).mul_(s)
-        y = nn.functional.linear(x, W, bias)
-        y.view(len(A), -1, y.shape[-1]).baddbmm_(xa, B.mT)
-        ctx.save_for_backward(x3, xa, W, A, B, s)
-        ctx.shape = x.shape
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        x3, xa, W, A, B, s = ctx.saved_tensors
-        g = gradients[0].reshape(len(A), -1, W.shape[0])
-        gb = torch.bmm(g, B).mul_(s)
-        gx = None
-        if ctx.needs_input_grad[0]:
-            gx = (g.reshape(-1, W.shape[0]) @ W).view(x3.shape).baddbmm_(gb, A).view(ctx.shape)
-        return gx, None, None, torch.bmm(gb.mT, x3), torch.bmm(g.mT, xa), None
-
-
 @contextmanager
-def adapted(modules: Mapping[str, nn.Linear], leaves: Mapping[str, torch.Tensor], scales: Any) -> Iterator[None]:
-    """While open, `modules` act with the factors ``leaves[name + ".A"]`` (n, r, in) and ``".B"`` (n, out, r).
+def adapted(modules: Mapping[str, nn.Linear], outputs: Outputs, values: Values) -> Iterator[None]:
+    """While open, `modules` put out what `outputs` makes of their inputs and the values (n, ...) of n adapters.
 
-    Row i of a stacked batch of n b sentences belongs to member i // b.
+    Row i of a stacked batch of n b sentences belongs to adapter i // b.
 
     Raises:
         ValueError: in use: a module is given its inputs in another arrangement (a mixture of experts, say).
     """
-    n = len(scales)
+    n = len(next(iter(values.values())))
 
     def forward(name: str) -> Callable[[torch.Tensor], torch.Tensor]:
-        module, a, b = modules[name], leaves[f"{name}.A"], leaves[f"{name}.B"]
+        module = modules[name]
 
         def act(x: torch.Tensor) -> torch.Tensor:
             whole = x.dim() == 3 and len(x) % n == 0
             require(whole, f"targets: {name}", f"inputs (sentences of {n} adapters, tokens, in)", tuple(x.shape))
-            out: torch.Tensor = _Adapted.apply(x, module.weight, module.bias, a, b, scales)  # type: ignore[no-untyped-call]
-            return out
+            found = outputs(name, module, x.reshape(n, -1, x.shape[-1]), values)
+            return found.view(*x.shape[:-1], -1)
 
         return act
 
@@ -284,39 +281,42 @@ def _train_alone(base: Any, job: Job) -> dict[str, Trained]:
 def _train_together(base: Any, members: Sequence[Member], capture: bool) -> dict[str, Trained]:
     """The adapters of one chunk but those that diverged, longest first."""
     base.requires_grad_(False)
-    weight = next(base.parameters())
-    modules = {n: m for n, m in base.named_modules() if any(n in member.places for member in members)}
-    ranks = {n: max(m.job.shape.rank for m in members if n in m.places) for n in modules}
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name, module in modules.items():
-        shapes[f"{name}.A"], shapes[f"{name}.B"] = (ranks[name], module.in_features), (module.out_features, ranks[name])
-    block = Block(shapes, [m.job.schedule for m in members], weight)
-    whole = block.leaves(len(members))
-    scale_of = [adapter_scale(m.job.shape.alpha, m.job.shape.rank, m.job.shape.rslora) for m in members]
-    scales = torch.tensor(scale_of, dtype=weight.dtype, device=weight.device)[:, None, None]
+    weight, outputs = next(base.parameters()), members[0].form.outputs
+    modules = {n: m for n, m in base.named_modules() if any(n in member.form.modules for member in members)}
+    block = Block(_joint([m.form.trained for m in members]), [m.job.schedule for m in members], weight)
+    trained = block.leaves(len(members))
+    fixed = {n: weight.new_zeros((len(members), *s)) for n, s in _joint([m.form.fixed for m in members]).items()}
     with torch.no_grad():
         for k, member in enumerate(members):
-            draw = member.job.start()
-            for name, module in member.places.items():
-                whole[f"{name}.A"][k, : member.job.shape.rank] = member.job.initial(draw, module.in_features)
+            for values, own in ((trained, member.form.trained), (fixed, member.form.fixed)):
+                for name, value in own.items():
+                    _own(values[name], k, value).copy_(value)
 
-    def losses_of(leaves: Mapping[str, torch.Tensor], stacked: Sequence[Stacked]) -> torch.Tensor:
+    def losses_of(leaves: Values, stacked: Sequence[Stacked]) -> torch.Tensor:
         count = len(next(iter(leaves.values())))
-        with adapted(modules, leaves, scales[:count]):
+        with adapted(modules, outputs, {**leaves, **{n: v[:count] for n, v in fixed.items()}}):
             return _losses(base, stacked)
 
     losses = block.descend(losses_of, [m.job.data() for m in members], capture)
     out: dict[str, Trained] = {}
-    for k, (member, scale, own) in enumerate(zip(members, scale_of, losses, strict=True)):
-        r = member.job.shape.rank
-        factors = {
-            n: (whole[f"{n}.B"][k, :, :r].detach().cpu().numpy(), whole[f"{n}.A"][k, :r].detach().cpu().numpy())
-            for n in member.places
-        }
-        finite = np.isfinite(own).all() and all(np.isfinite(f).all() for pair in factors.values() for f in pair)
-        if finite:
-            out[member.job.name] = Trained({n: LowRank(b, a, scale) for n, (b, a) in factors.items()}, own)
+    for k, ((job, form), own_losses) in enumerate(zip(members, losses, strict=True)):
+        values = {n: _own(trained[n], k, v).detach().cpu().clone() for n, v in form.trained.items()}
+        if np.isfinite(own_losses).all() and all(bool(v.isfinite().all()) for v in values.values()):
+            updates = form.updates({**form.fixed, **values})
+            out[job.name] = Trained(updates, own_losses, values if job.shape is form else {})
     return out
+
+
+def _joint(values: Sequence[Values]) -> dict[str, tuple[int, ...]]:
+    """Name -> the smallest shape that has room for each adapter's value."""
+    names = dict.fromkeys(name for own in values for name in own)
+    found = {name: [tuple(own[name].shape) for own in values if name in own] for name in names}
+    return {name: tuple(map(max, zip(*shapes, strict=True))) for name, shapes in found.items()}
+
+
+def _own(joint: torch.Tensor, k: int, value: torch.Tensor) -> torch.Tensor:
+    """The part of a joint value (n, ...) that is adapter k's."""
+    return joint[k][tuple(slice(size) for size in value.shape)]
 
 
 # ---------------------------------------------------------------- descent

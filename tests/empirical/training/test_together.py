@@ -4,6 +4,7 @@ How far two float64 runs may be apart is not picked but measured on the sequenti
 moved by what rounding in another order can do to it, and what training makes of that is the tolerance (`deviations`).
 """
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -26,8 +27,10 @@ from empirical.training.adapter import (
     pretrain,
     train_adapter,
 )
-from empirical.training.bases import BaseShape, linear_modules, scratch_base
-from empirical.training.together import ROWS, chunks, places, pretrain_many, stack, train_adapters, trainer
+from empirical.training.bases import BaseShape, Updates, linear_modules, scratch_base
+from empirical.training.forms import Form, Values, adding
+from empirical.training.together import ROWS, chunks, form_of, pretrain_many, stack, train_adapters, trainer
+from theory.lowrank import LowRank
 from theory.numerics import EPS, stream
 
 TOKENS, LAYERS, WIDE = 30, 2, 48
@@ -211,6 +214,83 @@ def test_half_precision_keeps_float32_factors(monkeypatch):
     assert found.losses[-1] < 0.8 * found.losses[0]
 
 
+# ------------------------------------------------------------ forms of one's own
+
+
+def scaled(base: Any, job: Job, size: float) -> Form:
+    """The LoRA of a job with its strength as a number that all modules share, and is trained too."""
+    lora = form_of(base, job)
+
+    def change(name: str, x: torch.Tensor, values: Values) -> torch.Tensor:
+        strength = (values["strength"] * values["size"])[:, None, None]
+        return strength * (x @ values[f"{name}.A"].mT @ values[f"{name}.B"].mT)
+
+    def updates(values: Values) -> Updates:
+        strength = float(values["strength"] * values["size"])
+        return {n: LowRank(values[f"{n}.B"].numpy(), values[f"{n}.A"].numpy(), strength) for n in lora.modules}
+
+    trained = {**lora.trained, "strength": torch.tensor(2.0)}
+    return Form(lora.modules, trained, adding(change), updates, {"size": torch.tensor(size)})
+
+
+def test_a_form_of_its_own_is_trained_by_its_own_gradient():
+    base = llama()
+    job = Job("own", [facts(0)], AdapterShape(2, 4), Schedule(3, 8, 1e-2, warmup=1, clip=1e9), 0)
+    form = scaled(base, job, 1.0)
+    found = train_adapters(base, [replace(job, shape=form)])["own"]
+    # the same by hand: a forward hook on every module, one AdamW over all
+    values = {n: v.double().clone().requires_grad_() for n, v in form.trained.items()}
+    optimizer = torch.optim.AdamW(list(values.values()), **job.schedule.adamw())
+
+    def hook(name: str):
+        return lambda module, inputs, y: (
+            y + values["strength"] * inputs[0] @ values[f"{name}.A"].T @ values[f"{name}.B"].T
+        )
+
+    handles = [base.get_submodule(n).register_forward_hook(hook(n)) for n in form.modules]
+    data = job.data()
+    losses = []
+    for step in range(job.schedule.steps):
+        optimizer.param_groups[0]["lr"] = job.schedule.rate * job.schedule.factor(step)
+        optimizer.zero_grad()
+        loss = answer_loss(base, next(data))
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    for handle in handles:
+        handle.remove()
+    # an entry's rounding passes AdamW at most eps-fold (1e-8), once a step
+    room = job.schedule.steps * job.schedule.rate * ROUNDING / 1e-8
+    for name, value in values.items():
+        assert float((found.values[name] - value.detach()).abs().max()) <= room, name
+    assert float(found.values["strength"]) != 2.0
+    assert np.abs(np.subtract(found.losses, losses)).max() <= room
+    name = form.modules[0]
+    update = found.updates[name].dense()
+    assert np.array_equal(update, LowRank(found.values[f"{name}.B"].numpy(), found.values[f"{name}.A"].numpy(),
+                                          float(found.values["strength"])).dense())  # fmt: skip
+
+
+def test_forms_with_values_of_their_own_run_together_as_alone():
+    base = llama()
+    jobs = [Job(f"{k}", [facts(k)], AdapterShape(2, 4), Schedule(4, 8, 1e-2, warmup=1), k) for k in (0, 1)]
+    outputs = scaled(base, jobs[0], 1.0).outputs
+    own = [
+        replace(job, shape=replace(scaled(base, job, size), outputs=outputs))
+        for job, size in zip(jobs, (0.5, 2.0), strict=True)
+    ]
+    assert [len(c) for c in chunks(own, [form_of(base, job) for job in own], 100)] == [2]
+    mixed = [own[0], jobs[1]]
+    assert [len(c) for c in chunks(mixed, [form_of(base, job) for job in mixed], 100)] == [1, 1]
+    together = train_adapters(base, own)
+    for job in own:
+        alone = train_adapters(base, [job])[job.name]
+        assert max(apart(together[job.name], alone)) <= 4 * 1e-2 * ROUNDING / 1e-8
+    assert together["0"].losses != together["1"].losses
+    with pytest.raises(ValueError, match="0: expected an AdapterShape, got a form of its own"):
+        train_adapter(base, own[0])
+
+
 # ------------------------------------------------------------ what runs together
 
 
@@ -222,7 +302,7 @@ def test_chunks_are_bounded_and_of_one_kind_where_they_can_be():
         for i, (batch, steps) in enumerate([(8, 3), (8, 9), (64, 3), (8, 5)])
         for kind, shape in shapes.items()
     ]
-    found = [places(base, job) for job in jobs]
+    found = [form_of(base, job) for job in jobs]
     made = chunks(jobs, found, 32)
     assert sorted(m.job.name for chunk in made for m in chunk) == sorted(job.name for job in jobs)
     for chunk in made:
