@@ -1,0 +1,1 @@
+"""The experiment rounds; see ``run.py``."""

@@ -1,0 +1,81 @@
+"""Small bases that know the facts of a world, for experiments on what becomes of facts: settings, base, answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import torch
+
+from empirical.engine.settings import Table
+from empirical.tasks.sentences import Batch, Part, Sentences
+from empirical.tasks.two_hop import World, WorldShape
+from empirical.training.adapter import Schedule, answer_logits, pretrain
+from empirical.training.bases import BaseShape, scratch_base
+from theory.numerics import Array
+
+
+class SmallSettings(Table):
+    """Sizes of a world, and of the base that learns its facts from scratch."""
+
+    old_persons: int
+    new_persons: int
+    bridges: int
+    values: int
+    first_relations: int
+    second_relations: int
+    changed_relations: int
+    width: int
+    layers: int
+    heads: int
+    feed_forward: int
+    base_steps: int
+    base_batch: int
+    base_rate: float
+
+
+def known_world(settings: SmallSettings, seed: int) -> World:
+    """The world of a seed."""
+    return World(WorldShape(**settings.model_dump(include={field.name for field in fields(WorldShape)})), seed)
+
+
+def trained_base(settings: SmallSettings, world: World, parts: Sequence[Part], device: str) -> Any:
+    """A base trained from scratch on the mixture. Raises TrainingDiverged where a loss was not finite."""
+    s = settings
+    base = scratch_base(BaseShape(world.vocabulary.size, s.width, s.layers, s.heads, s.feed_forward), world.seed)
+    base = base.to(device)
+    pretrain(base, parts, Schedule(s.base_steps, s.base_batch, s.base_rate, warmup=30, weight_decay=0.1), world.seed)
+    return base
+
+
+def old_facts(world: World) -> list[Part]:
+    """All one-hop facts of the old tables, each as often as any other."""
+    facts = world.replay()
+    return [Part(facts, 1.0)]
+
+
+@torch.no_grad()
+def ask(model: Any, sentences: Sentences) -> Array:
+    """Logits (n, vocabulary) in front of the last answer of every sentence."""
+    tokens, column = sentences.tokens, sentences.answers[-1]
+    batch = Batch(tokens[:, : column + 1], np.arange(len(tokens)), np.full(len(tokens), column))
+    found: Array = answer_logits(model, batch)[0].double().cpu().numpy()
+    return found
+
+
+def margins(logits: Array, sentences: Sentences) -> Array:
+    """By how much the right last answer leads all other tokens (n,); positive where it is given."""
+    answers = sentences.tokens[:, sentences.answers[-1]]
+    rows = np.arange(len(answers))
+    rest = logits.copy()
+    rest[rows, answers] = -np.inf
+    lead: Array = logits[rows, answers] - rest.max(axis=1)
+    return lead
+
+
+def right(model: Any, sentences: Sentences) -> np.ndarray:
+    """Which last answers the model gives, by the largest logit over the whole vocabulary (n,)."""
+    given: np.ndarray = margins(ask(model, sentences), sentences) > 0
+    return given
