@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from empirical.reuse import linear, routers, spectral, trimmed
+from empirical.reuse import linear, routers, spectral, trimmed, with_data
 from empirical.reuse.linear import modules_of, random_like, weighted_sum
 from empirical.reuse.options import SPECIAL, Options, arguments, needs
 from empirical.reuse.own import is_own, own_answer, own_needs
@@ -98,6 +98,10 @@ ROWS = (
     Method("core_sum", "merge", spectral.core_sum, "task arithmetic in Core Space", "2509.17786", _ADDITIVE, "scale"),
     Method("core_ties", "merge", spectral.core_ties, "TIES in Core Space", "2509.17786", (), "density"),
     Method("core_tsv", "merge", spectral.core_tsv, "TSV-Merge in Core Space", "2509.17786", (), "scale"),
+    Method("regmean", "merge", with_data.regmean, "RegMean: nearest to each adapter on its own inputs", "2212.09849"),
+    Method("lora_soups", "merge", with_data.lora_soups, "LoRA Soups: weights learnt module by module", "2410.13025"),
+    Method("lora_hub", "merge", with_data.lora_hub, "LoraHub: a weight per adapter, found without gradients",
+           "2307.13269"),
     Method("random", "merge", linear.random, "control: random updates of the same ranks and norms", "", _ADDITIVE),
     Method("arrow_top1", "router", partial(routers.arrow, top=1), "Arrow, one adapter per token", _ARROW),
     Method("arrow_top2", "router", partial(routers.arrow, top=2), "Arrow, two adapters per token", _ARROW),

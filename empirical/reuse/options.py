@@ -5,15 +5,18 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from empirical.tasks.sentences import Ragged, Sentences
 from theory.numerics import integer, real, require
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from empirical.tasks.sentences import Ragged
     from empirical.training.bases import Updates
+
+#: sentences with the answers that are to be predicted
+Examples: TypeAlias = Sentences | Ragged
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,8 @@ class Options:
     rank: int | None = None
     temperature: float = 1.0
     general: Sequence[Updates] = ()
-    probes: Sequence[Ragged] = ()
-    data: Ragged | None = None
+    probes: Sequence[Examples] = ()
+    data: Examples | None = None
 
     def __post_init__(self) -> None:
         real(self.scale, "scale")

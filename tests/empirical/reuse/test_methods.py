@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from empirical.reuse.methods import FORMER, METHODS, Options, asks, check_method, merged, reused
+from empirical.tasks.sentences import Sentences
 from empirical.training.bases import dense, linear_modules, updated
 from tests.empirical.reuse.adapters import SINGLE, adapter, logits
 from theory.claims import load
@@ -17,7 +18,8 @@ from theory.lowrank import LowRank
 def test_every_method_leaves_the_base_as_it_was(base, method):
     before = {k: v.clone() for k, v in base.state_dict().items()}
     plain = logits(base)
-    options = Options(general=[adapter(base, 9)])
+    few = Sentences(np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]] * 4), (2,))
+    options = Options(general=[adapter(base, 9)], probes=[few, few], data=few)
     with reused(method, [adapter(base, 1), adapter(base, 2)], base, options) as model:
         assert not torch.equal(logits(model), plain)
     assert torch.equal(logits(base), plain)
