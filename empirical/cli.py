@@ -28,8 +28,11 @@ class _Version(argparse.Action):
 
 
 def numbers(text: str) -> list[float]:
-    """Numbers separated by commas, from the command line."""
-    return [float(part) for part in text.split(",") if part.strip()]
+    """Numbers separated by commas or blanks, from the command line."""
+    try:
+        return [float(part) for part in text.replace(",", " ").split()]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected numbers as in 0.5,-0.5, got {text.strip()!r}") from None
 
 
 def _adapter_options(command: argparse.ArgumentParser) -> None:
@@ -123,9 +126,7 @@ def _audit(options: argparse.Namespace) -> int:
 
     if options.json is not None and options.json == options.html:
         raise ValueError("--html: expected another file than --json, got the same")
-    for path in (options.json, options.html):
-        if path not in (None, "-") and (Path(path).is_dir() or not Path(path).resolve().parent.is_dir()):
-            raise ValueError(f"output: expected a file in an existing folder, got {path}")
+    _check_files(options.json, options.html)
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("modules", total=None)
         data = audit(
@@ -147,6 +148,17 @@ def _audit(options: argparse.Namespace) -> int:
     return 0
 
 
+def _check_files(*paths: str | None) -> None:
+    """Refuse a file that cannot be written, before anything is computed.
+
+    Raises:
+        ValueError: it is a folder, or in none.
+    """
+    for path in paths:
+        if path not in (None, "-") and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
+            raise ValueError(f"output: expected a file in an existing folder, got {path}")
+
+
 def _console() -> Any:
     from rich.console import Console
 
@@ -160,8 +172,19 @@ def _console() -> Any:
 
 
 def _merge(options: argparse.Namespace) -> int:
-    from empirical.adapters.merge import IdentityFailed, Written, merge
+    from empirical.adapters.files import write_text
+    from empirical.adapters.merge import IdentityFailed, MergeReport, Written, merge, shown
 
+    def keep(report: MergeReport) -> None:
+        if options.json is None:
+            return
+        text = json.dumps(report.as_dict(), indent=1, allow_nan=False) + "\n"
+        if options.json == "-":
+            print(text, end="", flush=True)
+        else:
+            write_text(options.json, text)
+
+    _check_files(options.json)
     try:
         made = merge(
             options.adapters,
@@ -171,12 +194,11 @@ def _merge(options: argparse.Namespace) -> int:
             base=options.base,
             same_base=options.same_base,
             seed=options.seed,
+            seen=keep,
         )
     except IdentityFailed as error:
-        _merge_json(options.json, error.report)
         print(f"lora-limits: merge: {error}", file=sys.stderr)
         return 1
-    _merge_json(options.json, made)
     identity = made.identity
     undecided = identity is not None and identity.verdict == "undecided"
     if options.json == "-":
@@ -186,8 +208,8 @@ def _merge(options: argparse.Namespace) -> int:
     print(f"{made.output}: " + " + ".join(f"{w:g} x {n}" for w, n in zip(made.weights, made.adapters, strict=True)))
     print(f"  {len(ranks)} modules, rank {span}, scale 1, {made.dtype}")
     if made.method == "svd":
-        print(f"  cut off: {made.truncation:.3g} of the norm of the sum")
-    print(f"  rounding to {made.dtype}: {made.rounding:.2g} of the norm of the sum, bound {made.bound:.2g}")
+        print(f"  cut off: {shown(made.truncation, 3)} of the norm of the sum")
+    print(f"  rounding to {made.dtype}: {shown(made.rounding)} of the norm of the sum, bound {shown(made.bound)}")
     for note in made.notes:
         print(f"  {note}")
     if identity is None:
@@ -195,16 +217,6 @@ def _merge(options: argparse.Namespace) -> int:
     else:
         print(f"  identity test {identity.verdict}: {identity.text}")
     return 3 if undecided else 0
-
-
-def _merge_json(path: str | None, report: Any) -> None:
-    from empirical.adapters.files import write_text
-
-    text = json.dumps(report.as_dict(), indent=1, allow_nan=False) + "\n"
-    if path == "-":
-        print(text, end="")
-    elif path is not None:
-        write_text(path, text)
 
 
 def _fold(options: argparse.Namespace) -> int:
@@ -242,6 +254,8 @@ def _export(options: argparse.Namespace) -> int:
     )
     kind = f"{made.architecture}, {made.modules} modules, alpha {made.alpha:g}, {made.dtype}"
     print(f"{made.file}: {made.adapter} for llama.cpp ({kind})")
+    for note in made.notes:
+        print(f"  {note}")
     return 0
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from empirical.adapters.answer import NOTHING, below, ceilings, dead, dropped, meeting, on_last_matrix
+from empirical.adapters.answer import NOTHING, below, ceilings, dead, dropped, meeting, on_last_matrix, share, strengths
 from empirical.adapters.library import FEW, duplicates, listed, worst_pairs
 from empirical.adapters.report import AuditReport, PairTotal, Probes, Sentence
 
 
 def _percent(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.1%}" if value < 10 else f"{value:.0f} times"
+    return "undefined" if value is None else f"{value:.1%}" if value < 10 else share(value)
 
 
 def verdict(data: AuditReport) -> list[Sentence]:
@@ -119,15 +119,16 @@ def _dead(data: AuditReport) -> list[Sentence]:
 
 def _doubled(data: AuditReport) -> list[Sentence]:
     names = [a.name for a in data.adapters]
-    doubled = [f"{names[i]} = {names[j]}" for i, j in duplicates(data)]
-    if not doubled:
-        return []
-    return [
-        Sentence(
-            "merge_rank", "warning", f"The same update twice: {listed(doubled)}. A sum counts it twice.",
-            "Equal norms and a cosine of 1 over all modules, to rounding.",
-        )
-    ]  # fmt: skip
+    doubled, scaled = [f"{names[i]} = {names[j]}" for i, j in duplicates(data)], strengths(data)
+    limits = "A cosine of 1 or -1 over all modules, to rounding."
+    lines = []
+    if doubled:
+        text = f"The same update twice: {listed(doubled)}. A sum counts it twice."
+        lines.append(Sentence("merge_rank", "warning", text, limits))
+    if scaled:
+        text = f"One update at two strengths: {listed(scaled)}. A sum of them is this update at another strength."
+        lines.append(Sentence("merge_rank", "warning", text, limits))
+    return lines
 
 
 def _overlap(data: AuditReport) -> list[Sentence]:

@@ -9,7 +9,7 @@ import math
 from itertools import permutations
 from typing import NamedTuple
 
-from empirical.adapters.library import duplicates, listed, reached
+from empirical.adapters.library import duplicates, listed, multiples, reached
 from empirical.adapters.report import Answer, AuditReport, PairTotal
 from empirical.adapters.show import span
 from theory.additive import additive_ceiling
@@ -28,7 +28,9 @@ def answer(data: AuditReport) -> Answer:
 def share(value: float) -> str:
     """A share in two digits or so, for a sentence."""
     value = value if abs(value) >= 5e-4 else 0.0  # no -0.0%
-    return f"{value:.0f} times" if abs(value) >= 10 else f"{value:.0%}" if abs(value) >= 0.1 else f"{value:.1%}"
+    if abs(value) >= 10:
+        return f"{value:.0f} times" if abs(value) < 1e4 else f"{value:.1e} times"
+    return f"{value:.0%}" if abs(value) >= 0.1 else f"{value:.1%}"
 
 
 def dead(data: AuditReport) -> list[int]:
@@ -40,6 +42,12 @@ def distinct(data: AuditReport) -> list[int]:
     """Adapters that do something, each once."""
     idle = {*dead(data), *(j for _, j in duplicates(data))}
     return [i for i in range(len(data.adapters)) if i not in idle]
+
+
+def strengths(data: AuditReport) -> list[str]:
+    """Of updates that are multiples of others but not the same: which, and how large."""
+    names, twice = [a.name for a in data.adapters], duplicates(data)
+    return [f"{names[j]} = {x:.3g} x {names[i]}" for i, j, x in multiples(data) if (i, j) not in twice]
 
 
 def meeting(data: AuditReport) -> list[PairTotal]:
@@ -180,7 +188,7 @@ def _disturb(data: AuditReport) -> str | None:
 
 def _waste(data: AuditReport) -> str | None:
     names = [a.name for a in data.adapters]
-    idle, twice, left = dead(data), duplicates(data), dropped(data)
+    idle, twice, left, scaled = dead(data), duplicates(data), dropped(data), strengths(data)
     said = []
     if idle:
         said.append(f"an update of zero, which changes nothing: {listed([names[i] for i in idle])}")
@@ -189,6 +197,8 @@ def _waste(data: AuditReport) -> str | None:
         said.append(f"an update of zero in {listed([f'{count} of {of} modules of {n}' for n, count, of in partly])}")
     if twice:
         said.append(f"one update twice: {listed([f'{names[i]} = {names[j]}' for i, j in twice])}")
+    if scaled:
+        said.append(f"one update at two strengths: {listed(scaled)}")
     if left:
         said.append(f"left out by peft without a word: {len(left)} of {_modules(data.total.modules)}")
     return _sentence(said)
@@ -229,7 +239,9 @@ def _do(data: AuditReport) -> str | None:
     names, own = [a.name for a in data.adapters], distinct(data)
     idle = [n for i, n in enumerate(names) if i not in own]
     steps = [f"leave out {listed(idle)}"] if idle and own else []
-    if len(own) > 1:
+    if len(own) > 1 and data.total.norm == 0.0:
+        steps.append("choose other weights: with these the updates cancel")
+    elif len(own) > 1:
         asked = data.probe.answered if data.probe is not None else None
         mean = " as a mean (--weights)" if asked is not None and asked.mean > asked.sum else ""
         steps.append(f"merge{' the others' if idle else ''} with lora-limits merge{mean}")

@@ -181,7 +181,7 @@ def _summary(adapter: Adapter) -> AdapterSummary:
         dtypes=tuple(sorted({m.dtype for m in modules})),
         modules=len(modules),
         parameters=sum(m.r * (m.out + m.inner) for m in modules),
-        notes=tuple(adapter.notes),
+        notes=tuple(adapter.said),
     )
 
 

@@ -51,7 +51,7 @@ class Checkpoint:
                 with safe_open(str(path), framework="pt", device="cpu") as handle:
                     self.place |= dict.fromkeys(handle.keys(), path)
             except (SafetensorError, OSError) as error:
-                got = (str(error).splitlines() or [""])[0][:120]
+                got = unreadable(path, error)
                 raise ValueError(f"base: expected whole safetensors files, got {path.name}: {got}") from error
 
     def parameters(self, model: Any) -> dict[str, tuple[str, str | None]]:
@@ -74,6 +74,19 @@ class Checkpoint:
         if self.quantised is not None or tensor.dtype not in PLAIN:
             return None
         return float(tensor.float().norm())
+
+
+def brief(error: BaseException) -> str:
+    """Kind and first line of an error."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}{': ' + text[0][:160] if text else ''}"
+
+
+def unreadable(path: Path, error: BaseException) -> str:
+    """What a file of weights is, if it is none: a pointer that git-lfs left in its place, or what the reader said."""
+    with path.open("rb") as file:
+        pointer = file.read(20) == b"version https://git-"
+    return "a pointer of git-lfs (git lfs pull brings the file)" if pointer else brief(error)
 
 
 def _object(path: Path) -> dict[str, Any]:

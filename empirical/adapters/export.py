@@ -8,6 +8,7 @@ reordered for its rotary embedding) have B's rows reordered in the same way.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import stat
@@ -42,7 +43,7 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
 @dataclass(frozen=True)
 class Exported:
-    """What :func:`export` wrote."""
+    """What :func:`export` wrote; `notes`: what was taken otherwise than it is written, or is not in it."""
 
     file: str
     adapter: str
@@ -50,6 +51,7 @@ class Exported:
     modules: int
     alpha: float
     dtype: str
+    notes: tuple[str, ...]
 
 
 def export(
@@ -80,7 +82,7 @@ def export(
     one_of(to, "to", FORMATS)
     one_of(dtype, "dtype", tuple(DTYPES))
     target = Path(file)
-    require(target.resolve().parent.is_dir(), "output", "a file in an existing folder", str(target))
+    require(target.absolute().parent.is_dir(), "output", "a file in an existing folder", str(target))
     if target.is_symlink() or target.exists():
         plain = not target.is_symlink() and stat.S_ISREG(target.stat().st_mode)
         require(plain, "output", "a plain file to replace", str(target))
@@ -96,7 +98,7 @@ def export(
     names = _names(found, architecture, int(config.num_hidden_layers))
     first = next(iter(found.modules.values()))
     alpha = first.scale * first.r
-    handle, draft = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.resolve().parent)
+    handle, draft = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.absolute().parent)
     os.close(handle)
     try:
         _write(Path(draft), found, names, (architecture, config if reordered else None), alpha, DTYPES[dtype])
@@ -105,7 +107,7 @@ def export(
     except BaseException:
         Path(draft).unlink(missing_ok=True)
         raise
-    return Exported(target.name, found.name, architecture, len(names), alpha, dtype)
+    return Exported(target.name, found.name, architecture, len(names), alpha, dtype, tuple(found.said))
 
 
 def _names(adapter: Adapter, architecture: str, layers: int) -> dict[str, str]:
@@ -137,25 +139,32 @@ def _write(
         writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
         writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, alpha)
         writer.add_string(gguf.Keys.General.NAME, adapter.name)
+        number = torch.empty((), dtype=dtype).numpy()
         for name, weight in names.items():
+            m = adapter.modules[name]
+            reads = (m.inner, m.r) if m.kind == "embedding" else (m.r, m.inner)  # llama.cpp looks rows up
+            for factor, shape in (("lora_a", reads), ("lora_b", (m.out, m.r))):
+                writer.add_tensor_info(f"{weight}.{factor}", shape, number.dtype, math.prod(shape) * number.itemsize)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        assert writer.fout is not None
+        (out,) = writer.fout  # the library's own way would not notice that the disk is full
+        writer.write_padding(out, out.tell())
+        for name in names:
             m = adapter.modules[name]
             a, b = adapter.factors(name)
             b = b.double() * (m.scale * m.r / alpha if alpha else 0.0)  # one alpha for all
-            if heads is not None:
-                b = _reordered(m, b, heads)
-            if m.kind == "embedding":
-                a = a.T  # which llama.cpp looks rows up in
-            for factor, tensor in (("lora_a", a), ("lora_b", b)):
+            b = b if heads is None else _reordered(m, b, heads)
+            for tensor in (a.T if m.kind == "embedding" else a, b):
                 stored = tensor.to(dtype).contiguous()
                 off = float((stored.double() - tensor.double()).norm())
                 # one rounding; more is what overflows, or falls below the smallest numbers of the format
                 fits = off <= 2 * UNIT[dtype] * float(tensor.double().norm())
                 wanted = "a format with room for the factors (lora-limits merge balances them)"
                 require(fits, f"{name}: dtype", wanted, str(dtype).removeprefix("torch."))
-                writer.add_tensor(f"{weight}.{factor}", stored.numpy())
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
+                out.write(stored.numpy().data)
+                writer.write_padding(out, stored.nbytes)
 
 
 def _reordered(module: Module, b: torch.Tensor, config: Any) -> torch.Tensor:

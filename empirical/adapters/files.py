@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 import torch
 
+from empirical.adapters.checkpoint import brief, unreadable
 from empirical.adapters.names import PREFIX, converted, doubtful, factor, module_name, said_base
 from theory.adapters import adapter_scale
 from theory.lowrank import LowRank
@@ -51,67 +52,96 @@ _CONFIG_LIMIT = 1 << 22
 # ---------------------------------------------------------------- configuration
 
 
+class _Allowed(NamedTuple):
+    """Values of a field that leave the update ``s B A`` as it is, in words and as a test."""
+
+    words: str
+    fits: Callable[[Any], bool]
+
+
 def _off(value: Any) -> bool:
     return value is None or value is False or value == {} or value == []
 
 
-def _plain_start(value: Any) -> bool:
-    """Initialisations that leave the base weights alone."""
-    return value is True or value is False or value in ("gaussian", "eva", "orthogonal")
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _any(value: Any) -> bool:
-    return True
+def _rank(value: Any) -> bool:
+    return _number(value) and value >= 1 and float(value).is_integer()
 
 
-_TEXT: Callable[[Any], bool] = lambda v: v is None or isinstance(v, str)  # noqa: E731
+def _names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(x, str) for x in value)
+
+
+def _chosen(value: Any) -> bool:
+    return value is None or isinstance(value, str) or _names(value)
+
+
+def _by_name(what: str, fits: Callable[[Any], bool]) -> _Allowed:
+    return _Allowed(f"{what} by name", lambda v: _off(v) or (isinstance(v, dict) and all(fits(x) for x in v.values())))
+
+
+_ANY = _Allowed("anything", lambda v: True)
+_TEXT = _Allowed("text or null", lambda v: v is None or isinstance(v, str))
+_SWITCH = _Allowed("true or false", lambda v: v in (True, False))
+_SOME = _Allowed("a name, or a list of names", _chosen)
 
 #: fields that do not change the update, or whose effect is accounted for -> which values; everything else must be off
-NEUTRAL: dict[str, Callable[[Any], bool]] = {
-    "peft_type": lambda v: v == "LORA",
+NEUTRAL: dict[str, _Allowed] = {
+    "peft_type": _Allowed("LORA (no other adapters are read)", lambda v: v == "LORA"),
     "task_type": _TEXT,
     "peft_version": _TEXT,
-    "auto_mapping": _any,
+    "auto_mapping": _ANY,
     "base_model_name_or_path": _TEXT,
     "revision": _TEXT,
-    "inference_mode": lambda v: isinstance(v, bool),
-    "r": lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 1,
-    "lora_alpha": lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v),
-    "lora_dropout": lambda v: isinstance(v, (int, float)) and 0 <= v < 1,
-    "target_parameters": lambda v: v is None or (isinstance(v, list) and all(isinstance(x, str) for x in v)),
-    "fan_in_fan_out": lambda v: isinstance(v, bool),
-    "bias": lambda v: v == "none",
-    "use_rslora": lambda v: isinstance(v, bool),
-    "init_lora_weights": _plain_start,
-    "target_modules": lambda v: isinstance(v, str) or (isinstance(v, list) and all(isinstance(x, str) for x in v)),
-    "exclude_modules": lambda v: v is None or isinstance(v, str) or all(isinstance(x, str) for x in v),
-    "layers_to_transform": lambda v: v is None or isinstance(v, int) or all(isinstance(x, int) for x in v),
-    "layers_pattern": lambda v: v is None or isinstance(v, str) or all(isinstance(x, str) for x in v),
-    "rank_pattern": lambda v: v is None or (isinstance(v, dict) and all(_rank(x) for x in v.values())),
-    "alpha_pattern": lambda v: v is None or (isinstance(v, dict) and all(_number(x) for x in v.values())),
+    "inference_mode": _SWITCH,
+    "r": _Allowed("an integer of at least 1", _rank),
+    "lora_alpha": _Allowed("a finite number", _number),
+    "lora_dropout": _Allowed("a share of at most 1", lambda v: _number(v) and 0 <= v <= 1),
+    "target_parameters": _Allowed("a list of names", lambda v: v is None or _names(v)),
+    "fan_in_fan_out": _SWITCH,
+    "bias": _Allowed(
+        '"none" (trained biases are in no update s B A; peft\'s merge_and_unload folds them)', lambda v: v == "none"
+    ),
+    "use_rslora": _SWITCH,
+    "init_lora_weights": _Allowed(
+        "true, false, gaussian, eva or orthogonal (others change the base weights: save with "
+        "path_initial_model_for_weight_conversion)",
+        lambda v: v in (True, False, "gaussian", "eva", "orthogonal"),
+    ),
+    "target_modules": _Allowed(
+        "a list of names, or a pattern (as the adapter was trained)", lambda v: v is not None and _chosen(v)
+    ),
+    "exclude_modules": _SOME,
+    "layers_to_transform": _Allowed(
+        "a number, or a list of numbers",
+        lambda v: v is None or isinstance(v, int) or all(isinstance(x, int) for x in v),
+    ),
+    "layers_pattern": _SOME,
+    "rank_pattern": _by_name("integers of at least 1", _rank),
+    "alpha_pattern": _by_name("finite numbers", _number),
     "megatron_core": _TEXT,
-    "qalora_group_size": _any,  # read only where use_qalora is on, which is refused
-    "eva_config": _any,  # how the training started; the ranks it chose are in rank_pattern
-    "corda_config": _any,  # the same: the initialisations that change the base are refused by init_lora_weights
-    "lora_ga_config": _any,
-    "runtime_config": _any,
+    "qalora_group_size": _ANY,  # read only where use_qalora is on, which is refused
+    "eva_config": _ANY,  # how the training started; the ranks it chose are in rank_pattern
+    "corda_config": _ANY,  # the same: the initialisations that change the base are refused by init_lora_weights
+    "lora_ga_config": _ANY,
+    "runtime_config": _ANY,
 }
 #: fields that other tools write as null where peft's default is meant
 _DEFAULTED = (
     "lora_dropout", "fan_in_fan_out", "bias", "use_rslora", "init_lora_weights", "inference_mode",
     "qalora_group_size", "use_dora", "lora_bias", "use_qalora",
 )  # fmt: skip
-#: what an active field means and what to do, for the refusal
+#: fields that must be off -> what they mean and what to do
 _REASONS = {
-    "peft_type": "only LoRA adapters are read",
-    "bias": "biases were trained, which no update s B A holds (peft's merge_and_unload folds them)",
     "lora_bias": "a bias inside the adapter is no part of B A",
     "use_dora": "DoRA rescales the merged weight, so updates do not add (fold each with peft's merge_and_unload)",
     "modules_to_save": "whole modules were retrained, which replace the base's (peft's merge_and_unload folds them)",
     "trainable_token_indices": "rows of the embedding were replaced, not added to",
     "layer_replication": "it changes the stack of layers",
     "alora_invocation_tokens": "the adapter acts on part of the tokens only",
-    "init_lora_weights": "it changes the base weights (save with path_initial_model_for_weight_conversion first)",
     "loftq_config": "the base weights were quantised for it",
     "use_qalora": "its factors act on pooled inputs",
     "kasa_config": "it changes the base weights",
@@ -124,14 +154,6 @@ _REASONS = {
 }
 
 
-def _rank(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _no_twins(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
     keys = [k for k, _ in pairs]
     require(len(set(keys)) == len(keys), "configuration", "every key once", "a key twice")
@@ -142,15 +164,16 @@ def _read_config(path: Path, name: str) -> dict[str, JsonValue]:
     try:
         require(path.stat().st_size <= _CONFIG_LIMIT, name, f"{CONFIG} of at most 4 MiB", "a larger one")
         raw: dict[str, JsonValue] = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_no_twins)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{name}: expected readable JSON in {CONFIG}, got {_brief(error)}") from error
+    except (OSError, ValueError, RecursionError) as error:  # no JSON, no text, a number of ten thousand digits
+        raise ValueError(f"{name}: expected readable JSON in {CONFIG}, got {brief(error)}") from error
     require(isinstance(raw, dict), name, f"an object in {CONFIG}", type(raw).__name__)
     return raw
 
 
-def _brief(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}{': ' + text[0][:160] if text else ''}"
+def _switched_off(key: str) -> _Allowed:
+    if key in _REASONS:
+        return _Allowed(f"off, because {_REASONS[key]}", lambda v: not v)
+    return _Allowed("off, because it is not known to leave s B A as it is (null, if it does)", _off)
 
 
 def check_config(raw: Mapping[str, Any], name: str) -> None:
@@ -159,27 +182,16 @@ def check_config(raw: Mapping[str, Any], name: str) -> None:
     Raises:
         ValueError: one line: adapter, field, what was expected and why.
     """
-    require("peft_type" in raw, name, f"peft_type LORA in {CONFIG}", "none")
-    for key, value in raw.items():
+    for key, value in ({"peft_type": None, "target_modules": None} | dict(raw)).items():
         if value is None and (key in _DEFAULTED or (key == "target_modules" and raw.get("target_parameters"))):
             continue  # peft's default is meant
-        allowed = NEUTRAL.get(key, _off)
+        allowed = NEUTRAL.get(key) or _switched_off(key)
         try:
-            fine = allowed(value)
-        except TypeError:
+            fine = allowed.fits(value)
+        except (TypeError, OverflowError):  # not to be counted, or larger than any float
             fine = False
-        if fine or (key == "loftq_config" and _off(value)):
-            continue
-        reason = _REASONS.get(key, "it is not known to be neutral")
-        shown = json.dumps(value)
-        shown = shown if len(shown) <= 60 else shown[:57] + "..."
-        if value is None:
-            expected, reason = "a value", "peft has no default for it (write what the adapter was trained with)"
-        elif key in NEUTRAL:
-            expected = "another value"
-        else:
-            expected = "off"
-        raise ValueError(f"{name}: {key}: expected {expected}, because {reason}; got {shown}")
+        shown = "none" if value is None else json.dumps(value)
+        require(fine, f"{name}: {key}", allowed.words, shown if len(shown) <= 60 else shown[:57] + "...")
 
 
 def lora_config(raw: Mapping[str, Any], name: str) -> Any:
@@ -189,14 +201,17 @@ def lora_config(raw: Mapping[str, Any], name: str) -> Any:
     from peft import LoraConfig
 
     known = {f.name for f in dataclasses.fields(LoraConfig) if f.init} - {"runtime_config"}
-    defaulted = (*_DEFAULTED, "rank_pattern", "alpha_pattern")
-    given = {k: v for k, v in raw.items() if k in known and not (k in defaulted and v is None)}
+    given = {k: v for k, v in raw.items() if k in known and not (k in _DEFAULTED and v is None)}
+    ranks = {n: int(r) for n, r in (raw.get("rank_pattern") or {}).items()}  # 4.0 is 4, which torch would not take
+    given |= {"rank_pattern": ranks, "alpha_pattern": raw.get("alpha_pattern") or {}}
+    if "r" in raw:
+        given["r"] = int(raw["r"])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # peft says which sub-configurations it ignores, as we do
             return LoraConfig(**given)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: expected a configuration that peft accepts, got {_brief(error)}") from error
+        raise ValueError(f"{name}: expected a configuration that peft accepts, got {brief(error)}") from error
 
 
 # ---------------------------------------------------------------- adapters
@@ -260,6 +275,12 @@ class Adapter:
     _factors: dict[str, str] = field(default_factory=dict)
     _loaded: dict[str, torch.Tensor] = field(default_factory=dict)
 
+    @property
+    def said(self) -> list[str]:
+        """The notes, and what else lies in the file."""
+        along = ", ".join(key.removeprefix(PREFIX) for key in self.copies)
+        return [*self.notes, *([f"{self.name}: {along} in the file, taken for the base's own"] if along else [])]
+
     def tensor(self, key: str) -> torch.Tensor:
         """One tensor of the file, read into memory of its own: a map of the file would stay there as a whole."""
         if key in self._loaded:
@@ -320,7 +341,7 @@ def locate(where: str | os.PathLike[str]) -> Path:
     try:
         return Path(snapshot_download(text, allow_patterns=[CONFIG, SAFE, PICKLE]))
     except Exception as error:  # every way in which a hub can fail
-        raise ValueError(f"{text}: expected a folder or a hub id that can be reached, got {_brief(error)}") from error
+        raise ValueError(f"{text}: expected a folder or a hub id that can be reached, got {brief(error)}") from error
 
 
 def adapters_below(folder: Path) -> list[Path]:
@@ -396,11 +417,11 @@ def _header(path: Path, name: str) -> tuple[dict[str, Entry], dict[str, torch.Te
                 for k, s in slices.items()
             }, {}
         except (SafetensorError, OSError, ValueError) as error:
-            raise ValueError(f"{name}: expected a whole {SAFE}, got {_brief(error)}") from error
+            raise ValueError(f"{name}: expected a whole {SAFE}, got {unreadable(safe, error)}") from error
     try:
         loaded = torch.load(pickle, map_location="cpu", weights_only=True)
     except Exception as error:  # a pickle can fail in any way; with weights_only it cannot run code
-        raise ValueError(f"{name}: expected plain tensors in {PICKLE}, got {_brief(error)}") from error
+        raise ValueError(f"{name}: expected plain tensors in {PICKLE}, got {unreadable(pickle, error)}") from error
     require(isinstance(loaded, dict), name, f"a table of tensors in {PICKLE}", type(loaded).__name__)
     for key, value in loaded.items():
         plain = isinstance(key, str) and type(value) in (torch.Tensor, torch.nn.Parameter)
@@ -409,8 +430,11 @@ def _header(path: Path, name: str) -> tuple[dict[str, Entry], dict[str, torch.Te
     return {k: Entry(tuple(v.shape), v.dtype) for k, v in tensors.items()}, tensors
 
 
-#: keys of other tools -> what they are
-_OTHER_TOOLS = (".lora_down", ".lora_up", ".lora.down", ".lora.up", "lora_unet_", "lora_te", ".processor.")
+#: what the keys of other tools hold: kohya and diffusers, mlx and torchtune, NeMo
+_OTHER_TOOLS = (
+    ".lora_down", ".lora_up", ".lora.down", ".lora.up", "lora_unet_", "lora_te", ".processor.", ".lora_a", ".lora_b",
+    "adapter.linear_in", "adapter.linear_out",
+)  # fmt: skip
 
 
 def read_adapter(where: str | os.PathLike[str]) -> Adapter:
@@ -439,13 +463,15 @@ def read_adapter(where: str | os.PathLike[str]) -> Adapter:
             continue
         foreign = any(mark in key for mark in _OTHER_TOOLS)
         require(
-            not foreign, name, "names as peft saves them (convert files of diffusers or kohya first)", repr(key)[:120]
-        )
+            not foreign, name, "names as peft saves them (convert them with the tool that wrote them: kohya, mlx, ...)",
+            repr(key)[:120],
+        )  # fmt: skip
         copy = _COPY.fullmatch(key)
         require(".lora_" not in key and copy is not None, name, "factors lora_A and lora_B only", repr(key)[:120])
         assert copy is not None
         adapter.copies[PREFIX + module_name(key)] = key
-    require(bool(adapter._factors), name, "at least one adapted module", "none")
+    got = f"names like {next(iter(header))[:100]!r}" if header else "an empty file"
+    require(bool(adapter._factors), name, "factors of at least one module, named as peft saves them", got)
     require(
         len(labels) <= 1,
         name,
@@ -511,9 +537,18 @@ def settle(adapter: Adapter, model: torch.nn.Module) -> None:
         where = f"{adapter.name}: {m.name}"
         require(weight is not None, where, "a module of the base", "none (another base, or saved by another version)")
         assert weight is not None
-        size = tuple(weight.shape)[-2:]
-        fits = (m.out, m.inner) in (size, size[::-1])
-        require(fits, where, f"the base's {tuple(weight.shape)}", f"factors for {m.out} x {m.inner}")
+        size, shape = (m.inner, m.out) if turned(owner, m) else (m.out, m.inner), tuple(weight.shape)
+        require(size == shape[-2:], where, f"the base's {shape}", f"factors for {m.out} x {m.inner}")
+        table = m.parameter is None and isinstance(owner, torch.nn.Embedding)
+        kind = "embedding" if table else "linear"
+        require(m.kind == kind, where, f"factors of the kind {kind} (peft loads no others there)", m.kind)
+
+
+def turned(owner: Any, module: Module) -> bool:
+    """Whether the weight lies in x out: that of an embedding, of GPT-2's Conv1D, of experts that say so."""
+    if module.parameter is not None:  # which peft takes as it lies, but for stacks
+        return getattr(owner, module.parameter).dim() == 3 and bool(getattr(owner, "is_transposed", False))
+    return isinstance(owner, torch.nn.Embedding) or type(owner).__name__ == "Conv1D"
 
 
 def _describe(adapter: Adapter, keys: Mapping[str, str], model: torch.nn.Module | None = None) -> None:
@@ -604,7 +639,7 @@ def _modules(adapter: Adapter, module: str, keys: Mapping[str, str], bare: _Bare
         alpha = config.alpha_pattern.get(get_pattern_key(config.alpha_pattern.keys(), told), config.lora_alpha)
         targeted = bare is not None or check_target_module_exists(config, module)
     except (re.error, TypeError, ValueError) as error:
-        raise ValueError(f"{adapter.name}: expected patterns that peft can match, got {_brief(error)}") from error
+        raise ValueError(f"{adapter.name}: expected patterns that peft can match, got {brief(error)}") from error
     require(
         bool(targeted), where, "a module that the configuration targets",
         "one that peft would not load (target_modules, layers_to_transform and exclude_modules choose)",
@@ -613,7 +648,7 @@ def _modules(adapter: Adapter, module: str, keys: Mapping[str, str], bare: _Bare
     dtype_name = a_type if a_type == b_type else "mixed"
     scale = adapter_scale(alpha, wanted, bool(config.use_rslora))
     if bare is None or (bare.parameter == "weight" and rows == wanted):
-        require(rows == wanted, where, f"rank {wanted}, as the configuration says", f"rank {rows}")
+        require(rows == wanted, where, f"rank {wanted}, which r and rank_pattern come to", f"rank {rows}")
         name, parameter = (module, None) if bare is None else (bare.place, bare.parameter)
         return [Module(name, kind, out, inner, rows, scale, dtype_name, pair, name, parameter)]
     require(rows % wanted == 0, where, f"rank {wanted} for every expert, as the configuration says", f"{rows} rows")
@@ -717,7 +752,7 @@ def check_output(target: Path, inputs: Iterable[Path], force: bool, holds: str =
         ValueError: it exists (without `force`, or it is of another kind), it is one of the inputs, or its parent
             folder is missing.
     """
-    parent = target.resolve().parent
+    parent = target.absolute().parent
     require(target.name not in ("", ".", ".."), "output", "a folder name", repr(str(target)))
     require(parent.is_dir(), "output", "an existing parent folder", str(target.parent))
     require(not target.is_symlink(), "output", "a folder, not a link", str(target))
@@ -725,7 +760,7 @@ def check_output(target: Path, inputs: Iterable[Path], force: bool, holds: str =
         require(force, "output", "a new folder (or --force)", f"{target}, which exists")
         kind = "an adapter" if holds == CONFIG else "a model"
         require((target / holds).is_file(), "output", f"{kind} folder to overwrite", str(target))
-        clash = any(target.resolve() == i.resolve() for i in inputs)
+        clash = any(target.samefile(i) for i in inputs)
         require(
             not clash, "output", "another folder than the adapters" if holds == CONFIG else "another folder", target
         )
@@ -735,7 +770,7 @@ class Draft:
     """A folder that is being written beside its place: :meth:`publish` moves it there, leaving the block drops it."""
 
     def __init__(self, target: Path) -> None:
-        self.target = target.resolve()
+        self.target = target.absolute()
         self.folder = Path(tempfile.mkdtemp(prefix=f".{self.target.name}.", dir=self.target.parent))
         self.folder.chmod(0o755)
 
@@ -771,7 +806,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     if target.is_symlink() or (target.exists() and not target.is_file()):
         target.write_text(text, encoding="utf-8")
         return
-    handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.resolve().parent)
+    handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.absolute().parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as out:
             out.write(text)

@@ -31,9 +31,10 @@ from empirical.adapters.files import (
     check_weights,
     module_names,
     read_all,
+    turned,
 )
 from empirical.adapters.merge import FORMATS, OUTPUT
-from empirical.adapters.names import skeleton
+from empirical.adapters.names import PREFIX, skeleton
 from theory.adapters import likely_rounding_bound, merge_rounding_bound
 from theory.lowrank import LowRank
 from theory.numerics import one_of, require, stream
@@ -140,7 +141,7 @@ def fold(
     adapters = read_all(paths, same_base, model)
     chosen = check_weights(weights, len(adapters))
     notes = [n for a in adapters for n in a.notes]
-    _check_copies(adapters, checkpoint)
+    _check_copies(adapters, checkpoint, model)
     targets = _targets(adapters, model)
     freed = _freed(targets, model, checkpoint, untie, notes)
     work = _Work(
@@ -177,22 +178,35 @@ def _local(base: str | os.PathLike[str]) -> Path:
         raise ValueError(f"base: expected a model folder or a hub id, got {base} ({lines[0][:120]})") from error
 
 
-def _check_copies(adapters: Sequence[Adapter], checkpoint: Checkpoint) -> None:
+def _check_copies(adapters: Sequence[Adapter], checkpoint: Checkpoint, model: nn.Module) -> None:
     """Weights that peft saved along must be the base's own."""
     from safetensors import safe_open
 
+    stored = {parameter: key for key, (parameter, pattern) in checkpoint.parameters(model).items() if pattern is None}
+    for names in _shared(model):
+        known = next((stored[n] for n in names if n in stored), None)
+        stored |= {} if known is None else dict.fromkeys(names, known)
     for adapter in adapters:
-        for key, stored in adapter.copies.items():
-            place = key.removeprefix("base_model.model.").replace(".base_layer.", ".")
-            same = place in checkpoint.place
-            if same:
-                with safe_open(str(checkpoint.place[place]), framework="pt", device="cpu") as handle:
-                    own, copy = handle.get_tensor(place), adapter.tensor(stored)
-                same = own.shape == copy.shape and torch.equal(own.to(copy.dtype), copy)
+        for key, along in adapter.copies.items():
+            name = key.removeprefix(PREFIX).replace(".base_layer.", ".")
+            place = stored.get(name)
+            require(place is not None, f"{adapter.name}: {name}", "a weight that the base has", "another (renamed?)")
+            assert place is not None
+            with safe_open(str(checkpoint.place[place]), framework="pt", device="cpu") as handle:
+                own, copy = handle.get_tensor(place), adapter.tensor(along)
             require(
-                same or place.rpartition(".")[0] == "lm_head", f"{adapter.name}: {place}", "the base's own weight",
-                "another (trained, or the vocabulary was resized: resize the base and its tokenizer first)",
+                own.shape == copy.shape and torch.equal(own.to(copy.dtype), copy), f"{adapter.name}: {name}",
+                "the base's own weight",
+                "another (trained, or the vocabulary was resized: put it into the base, and its tokenizer, first)",
             )  # fmt: skip
+
+
+def _shared(model: nn.Module) -> list[list[str]]:
+    """Names of parameters by parameter."""
+    groups: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        groups.setdefault(id(parameter), []).append(name)
+    return list(groups.values())
 
 
 def _targets(adapters: Sequence[Adapter], model: nn.Module) -> dict[str, Target]:
@@ -204,13 +218,8 @@ def _targets(adapters: Sequence[Adapter], model: nn.Module) -> dict[str, Target]
         owner = owners[m.place]
         key = f"{m.place}.{m.parameter or 'weight'}"
         weight = getattr(owner, m.parameter or "weight")
-        turned = m.kind == "embedding" or type(owner).__name__ == "Conv1D"
-        if weight.dim() == 3:
-            turned = bool(getattr(owner, "is_transposed", False))
         require(weight.dim() <= 3, m.name, "a matrix, or a stack of matrices", f"{weight.dim()} dimensions")
-        size = (m.inner, m.out) if turned else (m.out, m.inner)
-        require(size == tuple(weight.shape[-2:]), m.name, f"factors for the base's {tuple(weight.shape)}", size)
-        found.setdefault(key, Target(key, [], turned)).modules.append(name)
+        found.setdefault(key, Target(key, [], turned(owner, m))).modules.append(name)
     return found
 
 
@@ -218,11 +227,8 @@ def _freed(
     targets: Mapping[str, Target], model: nn.Module, checkpoint: Checkpoint, untie: bool, notes: list[str]
 ) -> dict[str, str]:
     """Names of parameters that get a tensor of their own -> the parameter whose tensor they shared."""
-    groups: dict[int, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        groups.setdefault(id(parameter), []).append(name)
     freed: dict[str, str] = {}
-    for names in groups.values():
+    for names in _shared(model):
         touched = [n for n in names if n in targets]
         if len(names) < 2 or not touched:
             continue

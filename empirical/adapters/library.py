@@ -38,22 +38,32 @@ def worst_pairs(data: AuditReport) -> list[PairTotal]:
     return sorted(data.total.pairs, key=reached, reverse=True)[:SHOWN]
 
 
-def duplicates(data: AuditReport) -> list[tuple[int, int]]:
-    """Pairs whose updates are one and the same, to the rounding of the format in which they are stored.
+def _resolution(data: AuditReport, pair: PairTotal) -> float:
+    """Relative distance up to which two updates may be one and the same.
 
     Factors rounded to a format with unit roundoff u are off by at most u of themselves, entry by entry, and their
-    product, where nothing cancels, by 2u + u^2: updates no farther apart may have been the same.
+    product, where nothing cancels, by 2u + u^2.
     """
+    dtypes = (*data.adapters[pair.first].dtypes, *data.adapters[pair.second].dtypes)
+    unit = max(_UNIT.get(dtype, _COARSEST) for dtype in dtypes)
+    return max(2.0 * unit + unit**2, _RESOLVED)
+
+
+def multiples(data: AuditReport) -> list[tuple[int, int, float]]:
+    """(i, j, x): update j is x times update i, to the rounding of the formats in which they are stored."""
     norms = [t.norm for t in data.total.adapters]
-    units = [max(_UNIT.get(dtype, _COARSEST) for dtype in a.dtypes) for a in data.adapters]
+    return [
+        (p.first, p.second, math.copysign(norms[p.second] / norms[p.first], p.cosine))
+        for p in data.total.pairs
+        if norms[p.first] > 0 < norms[p.second]
+        and math.sqrt(max(2.0 - 2.0 * abs(p.cosine), 0.0)) <= _resolution(data, p)
+    ]
 
-    def same(p: PairTotal) -> bool:
-        one, two = norms[p.first], norms[p.second]
-        unit = max(units[p.first], units[p.second])
-        away = math.sqrt(max(one**2 + two**2 - 2.0 * p.cosine * one * two, 0.0))
-        return away <= max(2.0 * unit + unit**2, _RESOLVED) * max(one, two)
 
-    return [(p.first, p.second) for p in data.total.pairs if norms[p.first] > 0 and same(p)]
+def duplicates(data: AuditReport) -> list[tuple[int, int]]:
+    """Pairs whose updates are one and the same."""
+    limit = {(p.first, p.second): _resolution(data, p) for p in data.total.pairs}
+    return [(i, j) for i, j, x in multiples(data) if abs(x - 1.0) <= limit[i, j]]
 
 
 def linked(pair: PairTotal) -> bool:

@@ -102,7 +102,10 @@ class MergedModule:
 
 @dataclass
 class MergeReport:
-    """What :func:`merge` did. Relative errors are to the Frobenius norm of the wanted sum over all modules."""
+    """What :func:`merge` did.
+
+    Errors are relative to the Frobenius norm of the wanted sum over all modules; None of a sum that is zero.
+    """
 
     output: str
     adapters: list[str]
@@ -110,9 +113,9 @@ class MergeReport:
     method: str
     dtype: str
     modules: list[MergedModule]
-    truncation: float
-    rounding: float
-    bound: float
+    truncation: float | None
+    rounding: float | None
+    bound: float | None
     notes: list[str] = field(default_factory=list)
     identity: IdentityReport | None = None
 
@@ -168,6 +171,7 @@ def merge(
     base: Any = None,
     same_base: bool = False,
     seed: int = 0,
+    seen: Callable[[MergeReport], object] | None = None,
 ) -> MergeReport:
     """Merge adapters into one whose update is ``sum_i w_i U_i`` in every module, and write it as peft does.
 
@@ -183,6 +187,7 @@ def merge(
         base: folder or hub id of the base, ``"packaged"``, or a loaded model: what was made is then held against its
             parts (:mod:`empirical.adapters.identity`, on random inputs of `seed`), and published unless that fails.
         same_base: take bases of different names for one and the same.
+        seen: called with the report before anything is published; what it raises stops that.
 
     Raises:
         ValueError: what cannot be merged, in one line; nothing is written.
@@ -228,15 +233,21 @@ def merge(
             made.identity = identity_test(
                 model, adapters, work.weights, draft.folder, lambda place: work.intended(place, ranks), seed
             )
-            if made.identity.verdict == "failed":
-                raise IdentityFailed(made)
+        if seen is not None:
+            seen(made)
+        if made.identity is not None and made.identity.verdict == "failed":
+            raise IdentityFailed(made)
         draft.publish()
     return made
 
 
-def _relative(parts: Sequence[float], whole: float) -> float:
-    total = math.hypot(*parts)
-    return total / whole if whole else (0.0 if total == 0 else math.inf)
+def _relative(parts: Sequence[float], whole: float) -> float | None:
+    return math.hypot(*parts) / whole if whole else None
+
+
+def shown(share: float | None, digits: int = 2) -> str:
+    """A relative error for people."""
+    return "nothing" if share is None else f"{share:.{digits}g}"
 
 
 class _Work:
@@ -318,6 +329,7 @@ def merge_module(
     stack = _stacked(parts, dtype)
     if rank is None and stack is not None and _independent(stack):
         norm = _product_norm(stack.left, stack.right)
+        require(0.0 < norm < math.inf, f"{name}: weights", "a sum that float64 can hold", f"one of norm {norm:g}")
         return _store(stack, name, Facts(ranks, norm, 0.0, stack.rank), dtype), shape
     if not parts:
         nothing = _factors(torch.zeros(shape.out, 1), torch.zeros(1, shape.inner))
@@ -646,8 +658,8 @@ def _card(report: MergeReport, config: Mapping[str, object]) -> str:
     base = f"base_model: {json_string(name)}\n" if name else ""
     return (
         f"---\nlibrary_name: peft\n{base}---\n\nMerged by lora-limits: {kind}\n{terms}\n\n"
-        f"Relative error in Frobenius norm: {report.truncation:.3g} cut off, {report.rounding:.3g} from storing in "
-        f"{report.dtype} (bound {report.bound:.3g}).\n"
+        f"Relative error in Frobenius norm: {shown(report.truncation, 3)} cut off, {shown(report.rounding, 3)} from "
+        f"storing in {report.dtype} (bound {shown(report.bound, 3)}).\n"
     )
 
 

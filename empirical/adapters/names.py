@@ -29,7 +29,7 @@ _NAME = rf"{_PART}(?:\.{_PART})*"
 #: peft's prefix after whatever holds the model there, each part perhaps in a DataParallel; or that alone
 _OUTSIDE = re.compile(r"^(?:(?:.*\.)?base_model(?:\.module)*\.model\.)?(?:module\.)*")
 _FACTOR = re.compile(
-    rf"(?P<module>{_NAME})\.(?:lora_(?P<linear>[AB])(?:\.(?P<one>{_PART}))?\.weight"
+    rf"(?P<module>{_NAME})\.(?:lora_(?P<linear>[AB])(?:\.(?!bias$)(?P<one>{_PART}))??(?:\.weight)?"
     rf"|lora_(?P<embedding>embedding_[AB])(?:\.(?P<two>{_PART}))?)"
 )
 

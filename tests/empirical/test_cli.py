@@ -2,9 +2,12 @@
 
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -163,16 +166,50 @@ def test_an_import_of_our_own_that_fails_is_no_missing_package() -> None:
         guarded("lora-limits", "audit", act)
 
 
-def test_what_the_operating_system_refuses_is_one_line(
-    save_adapter: Save, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """As on a disk that is full: larger ones are refused when they are written."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_what_the_operating_system_refuses_is_one_line_and_nothing_else(
+    save_adapter: Save, tiny_base: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    a = str(save_adapter("a", targets=["q_proj"]))
-    for command in (["audit", a, "--json", "/dev/full"], ["merge", a, "-o", str(tmp_path / ("x" * 300))]):
-        assert main(command) == 2
+    from empirical.adapters.base import quiet
+
+    save_adapter("a", targets=["q_proj"])
+    with quiet():
+        tiny_base("llama").save_pretrained(tmp_path / "base")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    before, long, a, base = sorted(tmp_path.iterdir()), "x" * 300, str(tmp_path / "a"), str(tmp_path / "base")
+    merge, fold, export = ["merge", a], ["fold", a, "--base", base], ["export", a, "--base", base]
+
+    def refused(command: list[str], option: str, output: str) -> None:
+        assert main([*command, option, str(tmp_path / output)]) == 2
         captured = capsys.readouterr()
         assert captured.out == ""
-        assert len(captured.err.splitlines()) == 1
-    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+        assert len(captured.err.splitlines()) == 1, captured.err
+        assert sorted(tmp_path.iterdir()) == before
+
+    for output in (long, "loop", "loop/x", "file", "file/x", "no/where", "/dev/null/x", "."):
+        for command in (merge, fold, export):
+            refused(command, "-o", output)
+    for output in ("/dev/full", long, "loop", "file/x", "base"):
+        refused([*merge, "-o", str(tmp_path / "c")], "--json", output)  # not the merge either
+        refused(["audit", a], "--json", output)
+        refused(["audit", a], "--html", output)
+    for size in (100, 2000):  # not even the header; the header and no more
+        for command, option in ((merge, "-o"), (fold, "-o"), (export, "-o"), ([*export, "--force"], "-o")):
+            with files_of_at_most(size):
+                refused(command, option, "c")
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
 
 
 def test_json_to_standard_output_and_through_a_link(
@@ -186,29 +223,61 @@ def test_json_to_standard_output_and_through_a_link(
     assert main(["audit", a, a, "--weights", "-1e-1,.5", "--json", str(tmp_path / "link")]) == 0
     assert (tmp_path / "link").is_symlink()
     assert json.loads((tmp_path / "real").read_text(encoding="utf-8"))["options"]["weights"] == [-0.1, 0.5]
+    capsys.readouterr()
+    for forms in (["-1e-1 .5"], ["-1e-1, .5"], ["-1E-1,", "+5e-1"]):
+        assert main(["merge", a, a, "--weights", *forms, "-o", str(tmp_path / "c"), "--force", "--json", "-"]) == 0
+        assert json.loads(capsys.readouterr().out)["weights"] == [-0.1, 0.5]
+    with pytest.raises(SystemExit) as stop:
+        main(["audit", a, a, "--weights", "1/2,1/2"])
+    assert stop.value.code == 2
+    assert "expected numbers as in 0.5,-0.5, got '1/2,1/2'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("command", "output", "status", "said"),
-    [
-        ("audit a", "| true", 2, ""),  # the reader has seen enough
-        ("explain", "| true", 2, ""),
-        ("audit a", ">&-", 0, ""),
-        ("audit a", "> /dev/full", 2, "No space left"),
-        ("audit a --json -", "> /dev/full", 2, "No space left"),
-        ("merge a -o c", "> /dev/full", 2, "No space left"),
-    ],
-)
-def test_an_output_that_ends_early_is_no_failed_merge(
-    command: str, output: str, status: int, said: str, save_adapter: Save, tmp_path: Path
-) -> None:
-    """In a process of its own, up to its end: Python writes what is left when it ends."""
+#: with the packages in memory once; what Python does at its end is done here for a child
+ENDS_EARLY = """
+import os, subprocess, sys
+import peft, rich.console, torch, transformers
+from empirical.cli import main
+for line in sys.stdin:
+    command, _, output = line.strip().partition("|")
+    child = os.fork()
+    if not child:
+        if output == "true":
+            reader = subprocess.Popen(["true"], stdin=subprocess.PIPE)
+            os.dup2(reader.stdin.fileno(), 1)
+            reader.wait()
+            reader.stdin.close()
+        elif output == "closed":
+            os.close(1)
+            sys.stdout = None
+        else:
+            os.dup2(os.open(output, os.O_WRONLY), 1)
+        status = main(command.split())
+        try:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except OSError:
+            status = 120
+        os._exit(status)
+    print("status", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), file=sys.stderr, flush=True)
+"""
+
+
+def test_an_output_that_ends_early_is_no_failed_merge(save_adapter: Save, tmp_path: Path) -> None:
+    """The reader has seen enough, there is nobody to see anything, or there is no room."""
     save_adapter("a", targets=["q_proj"])
-    line = f"set -o pipefail; {sys.executable} -m empirical.cli {command} {output}"
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    cases = {
+        "audit a|true": (2, ""), "explain|true": (2, ""), "audit a|closed": (0, ""),
+        "audit a|/dev/full": (2, "No space left"), "audit a --json -|/dev/full": (2, "No space left"),
+        "merge a -o c|/dev/full": (2, "No space left"), "explain|/dev/full": (2, "No space left"),
+    }  # fmt: skip
     found = subprocess.run(
-        ["bash", "-c", line], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
-    assert found.returncode == status
-    assert said in found.stderr
-    assert len(found.stderr.splitlines()) == (1 if said else 0)
+        [sys.executable, "-W", "ignore", "-c", ENDS_EARLY], input="\n".join(cases), cwd=tmp_path, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, check=False,
+    )  # fmt: skip
+    lines = iter(found.stderr.splitlines())
+    for case, (status, said) in cases.items():
+        if said:
+            assert said in next(lines), case
+        assert next(lines) == f"status {status}", (case, found.stderr)
+    assert not list(lines)

@@ -82,6 +82,16 @@ KINDS: dict[str, tuple[list[dict[str, Any]], list[float] | None, dict[str, str]]
         [QV | {"seed": 5}, QV | {"seed": 5}], [1.0, -1.0],
         {"merge": "The sum is zero", "waste": "a0 = a1", "do": "Leave out a1."},
     ),
+    "one and its opposite": (
+        [QV | {"seed": 5}, QV | {"seed": 5, "alpha": -8}], None,
+        {"merge": "The sum is zero", "disturb": "100%", "waste": "One update at two strengths: a1 = -1 x a0.",
+         "join": "Do not", "do": "Choose other weights: with these the updates cancel."},
+    ),
+    "one at half of its strength, and another": (
+        [QV | {"seed": 5}, QV | {"seed": 5, "alpha": 4}, QV], None,
+        {"merge": "Exactly", "keep": "of each", "disturb": "200%", "join": "Do not",
+         "waste": "One update at two strengths: a1 = 0.5 x a0.", "do": "Merge with"},
+    ),
 }  # fmt: skip
 
 

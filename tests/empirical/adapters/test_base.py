@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from empirical.adapters.audit import audit
 from empirical.adapters.base import quiet
+from empirical.adapters.files import CONFIG, SAFE
 from empirical.adapters.probes import _encode
 
 Save = Callable[..., Path]
@@ -62,6 +63,33 @@ def test_a_base_of_another_shape_is_refused(save_adapter: Save, tiny_base: Base,
     for name, named in (("other", "factors for"), ("gpt2", "a module of the base")):
         with pytest.raises(ValueError, match=named):
             audit([a], base=tmp_path / name)
+
+
+def test_factors_of_another_shape_or_kind_are_no_factors_of_a_module(
+    save_adapter: Save, tiny_base: Base, tmp_path: Path
+) -> None:
+    """up_proj's under the name of down_proj would be transposed; a table's would be read as a matrix."""
+    with quiet():
+        tiny_base("llama").save_pretrained(tmp_path / "base")
+        tiny_base("gpt2").save_pretrained(tmp_path / "gpt2")
+    conv = save_adapter("conv", "gpt2", 1, targets=["c_fc"])
+    assert audit([conv], base=tmp_path / "gpt2").modules[0].base_norm
+    for name, targets, old, new, named in (
+        ("turned", ["up_proj"], ".up_proj", ".down_proj", r"expected the base's \(32, 48\), got factors for 48 x 32"),
+        ("table", ["lm_head"], ".lm_head", ".model.embed_tokens", "expected factors of the kind embedding"),
+        ("matrix", ["embed_tokens"], ".model.embed_tokens", ".lm_head", "expected factors of the kind linear"),
+    ):
+        a = save_adapter(name, seed=1, targets=targets)
+        fields = json.loads((a / CONFIG).read_text(encoding="utf-8")) | {"target_modules": [new.rpartition(".")[2]]}
+        (a / CONFIG).write_text(json.dumps(fields), encoding="utf-8")
+        tensors = {k.replace(old, new): v for k, v in load_file(a / SAFE).items()}
+        if name == "table":  # of the sizes of a table, in the words of a matrix
+            tensors = {k: torch.randn(4, 61) if "lora_A" in k else torch.randn(32, 4) for k in tensors}
+        if name == "matrix":
+            tensors = {k: torch.randn(4, 32) if "embedding_A" in k else torch.randn(61, 4) for k in tensors}
+        save_file(tensors, str(a / SAFE))
+        with pytest.raises(ValueError, match=named):
+            audit([a], base=tmp_path / "base")
 
 
 def sentencepiece(end: bool) -> Any:

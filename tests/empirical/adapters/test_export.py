@@ -166,20 +166,3 @@ def test_factors_without_room_in_the_format_are_refused(
     wanted = torch.from_numpy(read_adapter(a).update("model.layers.0.self_attn.v_proj").dense())
     found = updates(tmp_path / "a.gguf")[0]["blk.0.attn_v.weight"]
     assert (found - wanted).abs().max() < 1e-6 * wanted.abs().max()
-
-
-def test_what_cannot_be_written_leaves_nothing(
-    save_adapter: Save, config_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    a, base = save_adapter("a", targets=["q_proj"]), config_of("llama")
-    (tmp_path / "old.gguf").write_text("old", encoding="utf-8")
-    before = sorted(tmp_path.iterdir())
-
-    def full(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(gguf.GGUFWriter, "write_tensors_to_file", full)
-    with pytest.raises(OSError, match="No space left"):
-        export(a, tmp_path / "old.gguf", base=base, force=True)
-    assert sorted(tmp_path.iterdir()) == before
-    assert (tmp_path / "old.gguf").read_text(encoding="utf-8") == "old"

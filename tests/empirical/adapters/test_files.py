@@ -102,6 +102,19 @@ def test_null_is_the_default_of_peft(field: str, tmp_path: Path) -> None:
     assert getattr(adapter.config, field) == getattr(LoraConfig(), field)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "scale"),
+    [
+        ("r", 2.0, 2.0), ("rank_pattern", {"q_proj": 2.0}, 2.0), ("rank_pattern", [], 2.0), ("alpha_pattern", [], 2.0),
+        ("lora_alpha", -3, -1.5), ("use_rslora", 1, 4 / 2**0.5), ("use_dora", 0, 2.0), ("modules_to_save", "", 2.0),
+        ("lora_dropout", 1, 2.0), ("target_modules", r".*\.q_proj", 2.0), ("inference_mode", 0, 2.0),
+    ],
+)  # fmt: skip
+def test_a_form_that_other_writers_choose_is_its_value(field: str, value: Any, scale: float, tmp_path: Path) -> None:
+    (module,) = read_adapter(plain(tmp_path / "a", **{field: value})).modules.values()
+    assert (module.r, module.scale) == (2, scale)
+
+
 def test_all_linear_as_it_was_written_means_the_modules_of_the_file(tmp_path: Path) -> None:
     folder = plain(tmp_path / "a", target_modules="all-linear")
     assert len(read_adapter(folder).modules) == 1
@@ -136,6 +149,27 @@ def test_a_field_that_is_not_neutral_is_refused_by_name(
     assert field in line or "pattern" in line
 
 
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"r": 2.5}, "r: expected an integer of at least 1, got 2.5"),
+        ({"r": None}, "r: expected an integer of at least 1, got none"),
+        ({"lora_alpha": "8"}, 'lora_alpha: expected a finite number, got "8"'),
+        ({"lora_alpha": 10**400}, "lora_alpha: expected a finite number, got 1000"),
+        ({"use_rslora": "false"}, 'use_rslora: expected true or false, got "false"'),
+        ({"bias": "None"}, 'bias: expected "none" '),
+        ({"target_modules": None}, "target_modules: expected a list of names, or a pattern"),
+        ({"rank_pattern": {"q_proj": "2"}}, "rank_pattern: expected integers of at least 1 by name, got"),
+        ({"from_tomorrow": 0}, "from_tomorrow: expected off, because it is not known to leave s B A as it is"),
+        ({"r": 3}, "expected rank 3, which r and rank_pattern come to, got rank 2"),
+    ],
+)
+def test_a_refusal_says_what_was_wanted_and_what_is_there(
+    fields: dict[str, Any], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused(plain(tmp_path / "a", **fields), capsys, said)
+
+
 def test_every_field_of_peft_is_accounted_for() -> None:
     """A new field of peft is refused while it is on; this says so aloud when peft grows one."""
     import dataclasses
@@ -164,6 +198,9 @@ def test_quantised_and_odd_factors_are_refused(tmp_path: Path, capsys: pytest.Ca
         (ones | {"base_model.model.score.weight": torch.ones(6, 2)}, "retrained"),
         ({a: torch.empty(0), b: torch.empty(0)}, "ZeRO-3"),
         ({a.replace("lora_A", "lora_down"): ones[a], b.replace("lora_B", "lora_up"): ones[b]}, "kohya"),
+        ({a.replace("lora_A", "lora_a"): ones[a], b.replace("lora_B", "lora_b"): ones[b]}, "mlx"),
+        ({"model.adapter.linear_in.weight": ones[a]}, "convert them"),
+        ({"loraA.weight": ones[a], "loraB.weight": ones[b]}, "names like 'loraA.weight'"),
         (ones | {a.replace("lora_A", "lora_A.second"): torch.ones(2, 5)}, "twice"),
         (ones | {OTHER + "lora_A.weight": torch.ones(2, 5), OTHER + "lora_B.weight": torch.ones(6, 2)}, "not load"),
         ({"../../etc/passwd.lora_A.weight": ones[a], "../../etc/passwd.lora_B.weight": ones[b]}, "only"),
@@ -185,7 +222,27 @@ def test_broken_folders_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
     renamed = plain(tmp_path / "renamed")
     (renamed / SAFE).rename(renamed / "weights.safetensors")
     refused(renamed, capsys, SAFE)
-    for i, text in enumerate(["", "{", "[]", "null", "[" * 5000, '{"peft_type": "LORA", "r": 1, "r": 2}', "\udcff"]):
+    for name in (SAFE, PICKLE):
+        pointer = plain(tmp_path / f"pointer {name}")
+        (pointer / SAFE).unlink()
+        (pointer / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", encoding="utf-8")
+        refused(pointer, capsys, "a pointer of git-lfs (git lfs pull brings the file)")
+    folder = plain(tmp_path / "of folders")
+    (folder / SAFE).unlink()
+    (folder / SAFE).mkdir()
+    refused(folder, capsys, "neither")
+    for i, text in enumerate(
+        [
+            "",
+            "{",
+            '{"r": ' + "9" * 5000 + "}",
+            "[]",
+            "null",
+            "[" * 5000,
+            '{"peft_type": "LORA", "r": 1, "r": 2}',
+            "\udcff",
+        ]
+    ):
         folder = plain(tmp_path / f"config{i}")
         (folder / CONFIG).write_bytes(text.encode("utf-8", "surrogateescape"))
         refused(folder, capsys)
@@ -253,9 +310,10 @@ def test_truncated_and_flipped_files_give_one_line_or_a_merge(
 
 
 def test_a_configuration_is_checked_without_a_file() -> None:
-    check_config({"peft_type": "LORA", "r": 1}, "x")
-    with pytest.raises(ValueError, match="peft_type"):
-        check_config({"r": 1}, "x")
+    check_config({"peft_type": "LORA", "r": 1, "target_modules": ["q"]}, "x")
+    for missing in ("peft_type", "target_modules"):
+        with pytest.raises(ValueError, match=f"x: {missing}: expected .*, got none"):
+            check_config({k: "LORA" for k in ("peft_type", "target_modules") if k != missing}, "x")
 
 
 def test_adapters_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:

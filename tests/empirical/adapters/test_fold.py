@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from empirical.adapters.base import quiet
 from empirical.adapters.checkpoint import INDEX
+from empirical.adapters.files import SAFE
 from empirical.adapters.fold import FoldFailed, FoldReport, fold
 from empirical.adapters.through_peft import randomize
 
@@ -119,6 +120,21 @@ def test_a_tied_embedding_is_refused_or_untied(save_adapter: Save, tiny_base: Ba
     with quiet():
         side = PeftModel.from_pretrained(loaded(base, model), str(a))(IDS).logits
     assert (loaded(tmp_path / "c", model)(IDS).logits - side).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_head_that_was_trained_is_not_lost(tied: bool, save_adapter: Save, tiny_base: Base, tmp_path: Path) -> None:
+    """peft saves it along, and loads it in place of the base's."""
+    model = tiny_base("llama", tied=tied)
+    base = stored(model, tmp_path / "base")
+    a = save_adapter("a", seed=1, targets=["q_proj"])
+    for name, head in (("own", model.lm_head.weight), ("trained", model.lm_head.weight + 1)):
+        save_file(load_file(a / SAFE) | {"base_model.model.lm_head.weight": head.clone()}, str(a / SAFE))
+        if name == "own":
+            fold([a], base, tmp_path / "c")
+            continue
+        with pytest.raises(ValueError, match=r"a: lm_head.weight: expected the base's own weight, got another"):
+            fold([a], base, tmp_path / "d")
 
 
 def qwen_moe() -> Any:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from empirical.adapters import joint, peft_types
 from empirical.adapters.audit import Settings, audit
 from empirical.adapters.files import SAFE, read_adapter
-from empirical.adapters.library import FEW, clusters, duplicates, linked, side_by_side
+from empirical.adapters.library import FEW, clusters, duplicates, linked, multiples, side_by_side
 from empirical.adapters.page import as_html
 from empirical.adapters.report import as_json
 from empirical.cli import main
@@ -220,7 +220,11 @@ def test_the_same_is_the_same_to_the_rounding_of_its_format(
     one, two = save_adapter("a", seed=1, targets=["q_proj"]), save_adapter("b", seed=1, targets=["q_proj"])
     changed(two, lambda key, x: (x * (1 + change if "lora_B" in key else 1)).to(getattr(torch, dtype)))
     other = save_adapter("c", seed=2, targets=["q_proj"])
-    assert duplicates(audit([one, two, other])) == ([(0, 1)] if same else [])
+    data = audit([one, two, other])
+    assert duplicates(data) == ([(0, 1)] if same else [])
+    ((i, j, times),) = multiples(data)  # and no others
+    assert (i, j) == (0, 1)
+    assert times == pytest.approx(1 + change, abs={"float32": 1e-6, "float16": 2e-3, "bfloat16": 1e-2}[dtype])
 
 
 def pair(share: float | None, chance: float | None) -> Any:

@@ -88,6 +88,20 @@ def test_overlapping_spaces_save_rank(save_adapter: Save, tiny_base: Base, tmp_p
     assert not any(bool(t.any()) for t in tensors.values())
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value encountered")
+def test_a_sum_of_nothing_is_nothing_and_one_too_large_or_small_is_refused(save_adapter: Save, tmp_path: Path) -> None:
+    a, b = save_adapter("a", seed=1, targets=["q_proj"]), save_adapter("b", seed=2, targets=["q_proj"])
+    none = merge([a, b], [0.0, 0.0], tmp_path / "none")
+    assert (none.truncation, none.rounding, none.bound) == (None, None, None)
+    for weight, dtype, named in (
+        (1e300, "float64", "weights"),
+        (1e-300, "float32", "weights"),
+        (1e90, "float32", "dt"),
+    ):
+        with pytest.raises(ValueError, match=f"q_proj: {named}.*: expected a"):
+            merge([a, b], [weight, weight], tmp_path / "c", Written(dtype=dtype))
+
+
 def test_power_of_two_weights_are_bit_exact(save_adapter: Save, tmp_path: Path) -> None:
     a, b = save_adapter("a", seed=1), save_adapter("b", seed=2)
     made = merge([a, b], [0.5, 2.0], tmp_path / "c")  # scales are 8 / 4
@@ -105,6 +119,7 @@ def test_best_rank_loses_the_tail(save_adapter: Save, tmp_path: Path) -> None:
         tails.append(float(np.linalg.norm(values[3:])))
         norms.append(float(np.linalg.norm(values)))
         assert m.r == 3
+    assert made.truncation is not None
     # relative, by an independent dense SVD: float64 rounding of 48 x 48 matrices is below 1e-13
     assert made.truncation == pytest.approx(math.hypot(*tails) / math.hypot(*norms), rel=1e-10)
 
@@ -113,6 +128,8 @@ def test_best_rank_loses_the_tail(save_adapter: Save, tmp_path: Path) -> None:
 def test_rounding_stays_within_its_bound(dtype: str, save_adapter: Save, tiny_base: Base, tmp_path: Path) -> None:
     a, b = save_adapter("a", seed=1), save_adapter("b", seed=2)
     made = merge([a, b], [0.7, 0.3], tmp_path / "c", Written(dtype=dtype), base=tiny_base("llama"))
+    assert made.rounding is not None
+    assert made.bound is not None
     assert 0 < made.rounding <= made.bound
     assert made.identity is not None
     assert made.identity.verdict == "passed"
@@ -224,6 +241,7 @@ def test_factors_are_balanced_and_float16_loses_little(size: float, save_adapter
 
     a, b = (save_adapter(n, seed=i, targets=["q_proj"], fill=scaled) for i, n in enumerate(["a", "b"]))
     made = merge([a, b], [1.0, 0.5], tmp_path / "c", Written(dtype="float16"))
+    assert made.rounding is not None
     assert made.rounding < 1.1e-3  # half precision alone loses 2^-11 per factor, and subnormal numbers of 1e-8 more
     tensors = load_file(tmp_path / "c" / SAFE)
     for key, factor in tensors.items():

@@ -67,6 +67,9 @@ WRAPPED: dict[str, Callable[[str], str]] = {
     "parallel around the tuner": lambda k: k.replace("base_model.", "base_model.module."),
     "no prefix": lambda k: k.removeprefix("base_model.model."),
     "name inside": lambda k: k.replace(".weight", ".default.weight"),
+    "name alone": lambda k: k.replace(".weight", ".default"),
+    "neither": lambda k: k.removesuffix(".weight"),
+    "a name like another": lambda k: k.replace(".weight", ".weight.weight"),
     "all": lambda k: "module._orig_mod." + k.replace(".self_attn.", "._fsdp_wrapped_module.self_attn."),
 }
 
