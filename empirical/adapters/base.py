@@ -15,7 +15,7 @@ from torch import nn
 
 from empirical.adapters.checkpoint import PLAIN, Checkpoint
 from empirical.adapters.files import Adapter, settle
-from empirical.adapters.names import skeleton
+from empirical.adapters.names import PREFIX, skeleton
 from empirical.training.bases import load_base, no_bars
 
 #: in place of a folder or hub id: the model that the optional package brings
@@ -63,6 +63,13 @@ def check_shapes(adapters: Sequence[Adapter], model: Any) -> None:
     """
     for adapter in adapters:
         settle(adapter, model)
+
+
+def owns(model: Any, adapter: Adapter, key: str) -> bool:
+    """Whether a weight that peft saved along is the model's own."""
+    parameter = model.state_dict().get(key.removeprefix(PREFIX).replace(".base_layer.", "."))
+    along = adapter.tensor(adapter.copies[key])
+    return parameter is not None and parameter.shape == along.shape and torch.equal(parameter.to(along.dtype), along)
 
 
 class BaseWeights:

@@ -28,11 +28,13 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from empirical.adapters.base import quiet
+from empirical.adapters.checkpoint import brief
 from empirical.adapters.files import Adapter, read_adapter
 from empirical.adapters.inputs import candidates, outputs, spelled_out, towers
 from empirical.adapters.names import factor_key
 from empirical.adapters.rounding import EXACT, LIKELY, UNIT
 from empirical.training.bases import factors, generator, holds, lora_layers
+from theory.numerics import require
 
 if TYPE_CHECKING:
     from peft.tuners.lora import LoraLayer
@@ -139,6 +141,37 @@ def with_adapters(model: Any, folders: Sequence[Path], names: Sequence[str]) -> 
         for folder, name in zip(folders[1:], names[1:], strict=True):
             wrapped.load_adapter(str(folder), adapter_name=name)
     return wrapped.eval().requires_grad_(False)
+
+
+def with_parts(model: Any, parts: Sequence[Adapter], names: Sequence[str]) -> Any:
+    """The same of adapters whose names peft does not know, but we do.
+
+    Raises:
+        ValueError: what peft does not load.
+    """
+    try:
+        wrapped = with_adapters(model, [p.path for p in parts], names)
+    except Exception as error:  # every way in which peft can fail
+        raise ValueError(f"peft could not load the parts: {brief(error)}") from error
+    for name, part in zip(names, parts, strict=True):
+        lost = supply(lora_layers(wrapped), name, part)
+        require(not lost, part.name, "modules that peft loads", "".join(lost[:1]))
+    return wrapped
+
+
+def supply(layers: Mapping[str, LoraLayer], name: str, part: Adapter) -> list[str]:
+    """Hand peft the factors that it passed over, because the file has another name for them; what has no layer."""
+    lost = []
+    for module in part.modules.values():
+        layer = layers.get(module.name)
+        if module.parameter is not None:
+            continue  # read by peft under the names of its wrappers, or not at all
+        if layer is None or not holds(layer, name):
+            lost.append(module.name)
+        elif idle(layer, name):
+            for mine, stored in zip(factors(layer, name), part.factors(module.name), strict=True):
+                mine.data = stored.to(mine.dtype)
+    return lost
 
 
 def idle(layer: Any, name: str) -> bool:
@@ -430,7 +463,7 @@ class Comparison:
         try:
             seen, logits = self.run()
         except Exception as error:  # every way in which a model can refuse to run
-            undecided.append(f"the base could not be run: {_first(error)}")
+            undecided.append(f"the base could not be run: {brief(error)}")
         if len(seen) < len(self.layers):
             seen = self.tower_activations() | seen
         made = read_adapter(folder)
@@ -474,37 +507,13 @@ def identity_test(
     names = {f"part{i}": w for i, w in enumerate(weights)}
     double = sum(p.numel() for p in model.parameters()) <= DOUBLE_LIMIT
     try:
-        wrapped = with_adapters(spelled_out(model), [p.path for p in parts], list(names))
-    except Exception as error:  # every way in which peft can fail
-        return IdentityReport("undecided", (f"peft could not load the parts: {_first(error)}",), (), None)
+        wrapped = with_parts(spelled_out(model), parts, list(names))
+    except ValueError as error:
+        return IdentityReport("undecided", (str(error),), (), None)
     try:
         with quiet():
             wrapped.load_adapter(str(folder), adapter_name="merged")
     except Exception as error:
-        return IdentityReport("failed", (f"peft does not load the merged adapter: {_first(error)}",), (), None)
-    for name, part in zip(names, parts, strict=True):
-        lost = supply(lora_layers(wrapped), name, part)
-        if lost:
-            return IdentityReport("undecided", (f"{part.name}: peft does not load {lost[0]}",), (), None)
+        return IdentityReport("failed", (f"peft does not load the merged adapter: {brief(error)}",), (), None)
     wrapped = (wrapped.double() if double else wrapped.float()).eval().requires_grad_(False)
     return Comparison(wrapped, names, intended, seed).judge(folder)
-
-
-def supply(layers: Mapping[str, LoraLayer], name: str, part: Adapter) -> list[str]:
-    """Hand peft the factors that it passed over, because the file has another name for them; what has no layer."""
-    lost = []
-    for module in part.modules.values():
-        layer = layers.get(module.name)
-        if module.parameter is not None:
-            continue  # read by peft under the names of its wrappers, or not at all
-        if layer is None or not holds(layer, name):
-            lost.append(module.name)
-        elif idle(layer, name):
-            for mine, stored in zip(factors(layer, name), part.factors(module.name), strict=True):
-                mine.data = stored.to(mine.dtype)
-    return lost
-
-
-def _first(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return f"{type(error).__name__}: {lines[0][:160]}"

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from empirical.adapters.base import load_model
+from empirical.adapters.base import load_model, owns
 from empirical.adapters.files import (
     Adapter,
     Draft,
@@ -709,15 +709,7 @@ def _copies(adapters: Sequence[Adapter], model: Any, notes: list[str]) -> dict[s
         require(alike, key, "equal copies of the base's weight", got)
         names = ", ".join(a.name for a in holders)
         require(model is not None, key, "the base to compare it with (--base)", f"a weight saved in {names} only")
-        parameter = model.state_dict().get(key.removeprefix("base_model.model.").replace(".base_layer.", "."))
-        same = (
-            parameter is not None and parameter.shape == first.shape and torch.equal(parameter.to(first.dtype), first)
-        )
-        require(
-            same,
-            f"{names}: {key}",
-            "the base's own weight",
-            "another (the embedding was trained or the vocabulary resized)",
-        )
+        got = "another (the embedding was trained or the vocabulary resized)"
+        require(owns(model, holders[0], key), f"{names}: {key}", "the base's own weight", got)
         notes.append(f"{key}: the base's own weight, left out")
     return kept

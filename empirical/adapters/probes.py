@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from empirical.adapters.base import PACKAGED, quiet
+from empirical.adapters.base import PACKAGED, owns, quiet
 from empirical.adapters.files import Adapter
-from empirical.adapters.identity import with_adapters
+from empirical.adapters.identity import with_parts
 from empirical.adapters.report import Answered, Probe, Probes
-from empirical.training.bases import packaged_file
+from empirical.training.bases import lora_layers, packaged_file
 from theory.merging import dilution_limit, interference_bound
 from theory.numerics import require
 
@@ -27,7 +27,7 @@ def read_probes(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
         ValueError: unreadable, a line without exactly one tab, or no line at all.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")  # editors put a mark before the first line
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"probe: expected a readable text file, got {type(error).__name__}: {path}") from error
     found = []
@@ -71,13 +71,20 @@ def ask(
     every other adapter, the most that it can do at the keys of this very prompt, relative to what the best adapter
     does there, mean over shared modules (claim interference); None for the best one and without such modules.
     """
-    from peft.tuners.lora import LoraLayer
-
     questions = read_probes(path)
     tokenizer = load_tokenizer(base)
     names = [f"part{i}" for i in range(len(adapters))]
-    wrapped = with_adapters(model, [a.path for a in adapters], names)
-    named = {n.removeprefix("base_model.model."): m for n, m in wrapped.named_modules() if isinstance(m, LoraLayer)}
+    for adapter in adapters:
+        for key in adapter.copies:  # which peft would put in place of the base's
+            got = "another (trained, or the vocabulary resized)"
+            require(owns(model, adapter, key), f"probe: {adapter.name}: {key}", "the base's own weight", got)
+    try:
+        wrapped = with_parts(model, adapters, names)
+    except ValueError as error:
+        raise ValueError(
+            f"probe: expected adapters that peft loads (lora-limits merge mends one), got {error}"
+        ) from error
+    named = lora_layers(wrapped)
     layers = list(named.values())
     scales = [dict(layer.scaling) for layer in layers]
 
@@ -164,7 +171,8 @@ def _encode(tokenizer: Any, prompt: str, answer: str) -> tuple[torch.Tensor, int
     """Tokens of the prompt, and the one that follows them where the answer is written behind it.
 
     Raises:
-        ValueError: the last token of the prompt changes when the answer follows, so no token begins the answer.
+        ValueError: the last token of the prompt changes when the answer follows, so no token begins the answer; the
+            one that does stands for all that the tokenizer does not know.
     """
     joint = prompt + (answer if answer[:1].isspace() or prompt[-1:].isspace() else " " + answer)
     # a blank at the end of a prompt belongs to the token of the answer
@@ -174,7 +182,10 @@ def _encode(tokenizer: Any, prompt: str, answer: str) -> tuple[torch.Tensor, int
     apart = 0 < len(ids) < len(whole) and whole[: len(ids)] == ids
     expected = "an answer that begins with a token of its own (end the prompt at a word or a line)"
     require(apart, "probe", expected, repr((prompt, answer)))
-    return torch.tensor([ids]), int(whole[len(ids)])
+    token = int(whole[len(ids)])
+    known = token != tokenizer.unk_token_id
+    require(known, "probe", "an answer that begins with a token that the base knows", repr((prompt, answer)))
+    return torch.tensor([ids]), token
 
 
 def _margin(logits: torch.Tensor, token: int) -> float:

@@ -13,9 +13,10 @@ import jsonschema
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from empirical.adapters.audit import Settings, audit
-from empirical.adapters.files import read_adapter
+from empirical.adapters.files import CONFIG, SAFE, read_adapter
 from empirical.adapters.page import as_html
 from empirical.adapters.report import SCHEMA, AuditReport, as_json, schema_text
 from theory.claims import load
@@ -197,7 +198,9 @@ def test_a_base_gives_relative_norms_from_its_files_or_the_model(
         assert data.total.adapters[0].relative_norm > 0
 
 
-def test_probes_measure_margins_and_what_a_mean_holds(save_adapter: Save, tiny_base: Base, tmp_path: Path) -> None:
+@pytest.fixture
+def asked(tiny_base: Base, tmp_path: Path) -> Path:
+    """A base whose words are tokens, on disk."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -205,10 +208,49 @@ def test_probes_measure_margins_and_what_a_mean_holds(save_adapter: Save, tiny_b
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w0").save_pretrained(str(tmp_path / "base"))
     tiny_base("llama").save_pretrained(str(tmp_path / "base"))
+    return tmp_path / "base"
+
+
+def test_a_probe_asks_what_is_written_of_the_adapters_that_are_there(
+    asked: Path, save_adapter: Save, tmp_path: Path
+) -> None:
+    """Names that peft passes over, a mark before the text, a head that was trained, words that nobody knows."""
+    probe = tmp_path / "probe.txt"
+    a = save_adapter("a", seed=1, targets=["q_proj"])
+    tensors = load_file(a / SAFE)
+
+    def found(**options: Any) -> Any:
+        probe.write_text("w1 w2 w3\tw4\n", **options)
+        made = audit([a], base=asked, probe=probe).probe
+        assert made is not None
+        return made.lines
+
+    plain = found(encoding="utf-8")
+    assert abs(plain[0].margins[0] - plain[0].base_margin) > 1e-2
+    assert found(encoding="utf-8-sig") == plain
+    save_file({k.replace(".layers.", "._orig_mod.layers."): v for k, v in tensors.items()}, str(a / SAFE))
+    assert found(encoding="utf-8") == plain
+    save_file(tensors | {"base_model.model.lm_head.weight": torch.ones(61, 32)}, str(a / SAFE))
+    with pytest.raises(ValueError, match=r"probe: a: .*lm_head.weight: expected the base's own weight, got another"):
+        audit([a], base=asked, probe=probe)
+    save_file(tensors, str(a / SAFE))
+    config = json.loads((a / CONFIG).read_text(encoding="utf-8"))
+    (a / CONFIG).write_text(json.dumps(config | {"r": 4.0}), encoding="utf-8")  # which peft does not take
+    with pytest.raises(ValueError, match="probe: expected adapters that peft loads"):
+        audit([a], base=asked, probe=probe)
+    (a / CONFIG).write_text(json.dumps(config), encoding="utf-8")
+    probe.write_text("w1 w2\tunheard\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="probe: expected an answer that begins with a token that the base knows"):
+        audit([a], base=asked, probe=probe)
+
+
+def test_probes_measure_margins_and_what_a_mean_holds(
+    asked: Path, save_adapter: Save, tiny_base: Base, tmp_path: Path
+) -> None:
     probe = tmp_path / "probe.txt"
     probe.write_text("# people\nw1 w2 w3\tw4\n\nw5 w6\tw7\n", encoding="utf-8")
     folders = [save_adapter("a", seed=1), save_adapter("b", seed=2)]
-    data = audit(folders, base=str(tmp_path / "base"), probe=probe)
+    data = audit(folders, base=asked, probe=probe)
     assert not against_schema(json.loads(as_json(data)))
     assert data.probe is not None
     lines = data.probe.lines
@@ -216,7 +258,7 @@ def test_probes_measure_margins_and_what_a_mean_holds(save_adapter: Save, tiny_b
         assert line.disturbance[line.best] is None
         assert all(d is not None and d >= 0 for j, d in enumerate(line.disturbance) if j != line.best)
     # an adapter beside its own copy: the bound is at least what the copy really writes at these keys
-    twins = audit([folders[0], save_adapter("copy", seed=1)], base=str(tmp_path / "base"), probe=probe)
+    twins = audit([folders[0], save_adapter("copy", seed=1)], base=asked, probe=probe)
     for line in twins.probe.lines:
         assert max(d for d in line.disturbance if d is not None) >= 1.0 - 1e-12  # quotient of equal norms, rounded
     assert [x.token for x in lines] == ["w4", "w7"]
@@ -233,7 +275,7 @@ def test_probes_measure_margins_and_what_a_mean_holds(save_adapter: Save, tiny_b
         audit(folders, probe=probe)
     probe.write_text("no tab\n", encoding="utf-8")
     with pytest.raises(ValueError, match="probe: line 1"):
-        audit(folders, base=str(tmp_path / "base"), probe=probe)
+        audit(folders, base=asked, probe=probe)
 
 
 # ---------------------------------------------------------------- reports

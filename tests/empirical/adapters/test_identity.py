@@ -205,6 +205,25 @@ def test_a_fault_stops_the_merge(
     assert json.loads(capsys.readouterr().out)["identity"]["verdict"] == "passed"
 
 
+@pytest.mark.parametrize(
+    ("fields", "seen"),
+    [
+        ({"lora_alpha": 32.32}, "expected the sum of the parts"),  # 1.01 x
+        ({"alpha_pattern": {"layers.1.self_attn.q_proj": 3}}, "expected the sum of the parts"),
+        ({"exclude_modules": ["model.layers.1.self_attn.q_proj"]}, "the merged adapter does not"),
+        ({"r": 7}, "peft does not load the merged adapter"),
+    ],
+)
+def test_a_wrong_configuration_is_a_wrong_merge(
+    fields: dict[str, Any], seen: str, parts: Any, tiny_base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = merging.merged_config
+    monkeypatch.setattr(merging, "merged_config", lambda *a: right(*a) | fields)
+    with pytest.raises(IdentityFailed, match=seen):
+        merge(parts("llama", targets=["q_proj"]), None, tmp_path / "c", base=tiny_base("llama"))
+    assert not (tmp_path / "c").exists()
+
+
 @pytest.mark.parametrize("limit", [identity.DOUBLE_LIMIT, 0])
 def test_a_wrong_sum_is_seen_in_products_and_outputs(
     limit: int, parts: Any, tiny_base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
