@@ -23,7 +23,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--profile", default="auto", metavar="smoke|cpu|gpu|auto", help="auto: gpu where CUDA is, else cpu"
     )
-    run.add_argument("--method", metavar="FILE.py:FUNCTION", help="your own merge, run beside the known ones")
+    run.add_argument("--method", metavar="FILE.py:FUNCTION", help="your own merge or router, beside the known ones")
     run.add_argument("--workers", type=int, metavar="N", help="cells at once (by default one per core, 12 on a GPU)")
     run.add_argument(
         "--budget", type=float, metavar="MIN", help="start no cell that would end later; run again to go on"

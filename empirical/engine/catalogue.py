@@ -288,8 +288,8 @@ def judged_profile(results: Path) -> str:
     return "gpu" if any(map(files, results.glob("*/gpu"))) else "cpu"
 
 
-def user_method(reference: str) -> UserMethod:
-    """What a cell remembers of METHOD=file.py:function.
+def user_method(reference: str, experiments: Sequence[str] = ()) -> UserMethod:
+    """What a cell remembers of METHOD=file.py:function, once it was tried as these experiments would run it.
 
     Raises:
         ValueError: the file or the function is not there, or it fails on two tiny adapters.
@@ -300,5 +300,6 @@ def user_method(reference: str) -> UserMethod:
     require(file.is_file(), "method", "a Python file", repr(path))
     from empirical.reuse.own import trial
 
-    trial(reference)
+    for attempt in [found for name in experiments if (found := load(name).try_method)] or [trial]:
+        attempt(reference)
     return UserMethod(reference=f"{file.resolve()}:{function}", sha256=hashlib.sha256(file.read_bytes()).hexdigest())

@@ -36,7 +36,7 @@ class Kind(Generic[C, M]):
         run: cell, device ("cpu" or "cuda") -> metrics. Its annotations say which cells are of this kind and what they
             measure, by which records are read back.
         seconds: a guess of the seconds that a cell takes on one core.
-        takes_method: whether a merge of the user's own can be run in a cell.
+        takes_method: whether a method of the user's own can be run in a cell.
         stores: whether what its cells train is kept, so that they train it once; see :mod:`empirical.training.store`.
     """
 
@@ -84,6 +84,8 @@ class Experiment(Generic[S]):
         cells: settings -> the grid. Raises ValueError for settings that make no sense.
         kinds: of the cells.
         declare: settings -> the predictions, made without sight of a result.
+        try_method: tries a method of the user's own by its name, before anything is trained, on two tiny adapters of
+            such a base, and with what the cells can give it; by default on a tiny decoder, with nothing else.
         of_method: settings -> what is said of a merge of the user's own, beside the rest; nothing of it is declared.
         predictions: in place of `declare`, settings and records -> what was said and what came out; then nothing counts
             as declared.
@@ -96,6 +98,7 @@ class Experiment(Generic[S]):
     cells: Callable[[S], Sequence[Cell]]
     kinds: Sequence[Kind[Any, Any]]
     declare: Callable[[S], Sequence[Prediction]] | None = None
+    try_method: Callable[[str], None] | None = None
     of_method: Callable[[S], Sequence[Prediction]] | None = None
     predictions: Callable[[S, Sequence[Record[Any, Any]]], Sequence[Observed]] | None = None
 

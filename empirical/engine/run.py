@@ -78,7 +78,7 @@ def run(
     chosen = list(names) if names else catalogue.names()
     for name in chosen:
         catalogue.load(name)
-    own = catalogue.user_method(method) if method else None
+    own = catalogue.user_method(method, chosen) if method else None
     folder = results or (build_folder() / "results-method" if method else RESULTS)
     with ExitStack() as stack:
         if engine == "ray" and (address or not dry_run):

@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,6 +61,7 @@ from empirical.reuse.methods import (
     reused,
     weighted_sum,
 )
+from empirical.reuse.own import trial
 from empirical.tasks.sentences import Batch, Part, Sentences, shuffle_answers
 from empirical.tasks.two_hop import Queries as Asked
 from empirical.tasks.two_hop import World, WorldShape
@@ -89,6 +91,8 @@ PAIRS = {
     "rows": ("rows", "second_late"),
     "shuffled": ("first_shuffled", "second_late"),
 }
+#: examples of each kind that a method which is not data-free is shown
+FEW = 16
 EXPERTS = (
     *dict.fromkeys(e for pair in PAIRS.values() for e in pair),
     "joint",
@@ -494,6 +498,8 @@ class SetRun:
                 seed=self.seed,
                 density=self.cell.density,
                 general=[self.experts["general"]] if "general" in self.experts else [],
+                probes=[self.few(first), self.few(second)],
+                data=self.few("two hops"),
             )
             with reused(method, members, self.base, options) as model:
                 self.score(f"{self.label(method)}:{name}", model)
@@ -504,6 +510,16 @@ class SetRun:
             oracle=Count.of(routed, self.run.new.changed),
             curvature=self.curvature(first, second, answers) if name == "all" and self.cell.curved else None,
         )
+
+    def few(self, name: str) -> Sentences:
+        """A few examples of what an expert was trained on, or of the two-hop questions that joint training may see.
+
+        For methods that are not data-free; each asks for what it needs.
+        """
+        hop, new = name.partition("_")[0], self.run.new
+        facts = {"first": self.run.first, "second": self.run.second}.get(hop)
+        shown = self.world.direct(new.take(self.run.shown)) if facts is None else facts
+        return shown.take(stream(self.seed, "few", name).permutation(len(shown.tokens))[:FEW])
 
     def methods(self, pair: str) -> list[str]:
         """Methods to score on a pair: few on experts without a common module, where most of them are the plain sum."""
@@ -739,4 +755,5 @@ experiment = Experiment(
     cells=cells,
     kinds=(STACK, WORLD),
     declare=declare,
+    try_method=partial(trial, given=("general", "probes", "data")),
 )

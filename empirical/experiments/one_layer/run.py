@@ -45,6 +45,7 @@ from empirical.experiments.one_layer.tables import (
     TwoHopCell,
 )
 from empirical.reuse.methods import FORMER, MERGES, METHODS, Options, merged, reused, weighted_sum
+from empirical.reuse.own import trial
 from empirical.reuse.trimmed import drop
 from empirical.training.adapter import Schedule, descend
 from empirical.training.bases import BaseShape, Update, Updates, dense, generator, scratch_base, updated
@@ -605,5 +606,6 @@ experiment = Experiment(
     cells=cells,
     kinds=(SURVIVAL, TWO_HOP, TAIL, ADVERSARY),
     declare=declare,
+    try_method=lambda reference: trial(reference, Readout(np.eye(5, 4))),
     of_method=of_method,
 )

@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from empirical.engine import catalogue
-from empirical.reuse.methods import check_method, merged, reused
+from empirical.reuse.methods import Options, check_method, merged, reused
 from empirical.reuse.own import fingerprint, random_adapter, tiny_base, trial
+from empirical.tasks.sentences import ragged
+from empirical.training.bases import updated
 from empirical.training.readout import Readout
-from tests.empirical.reuse.adapters import adapter, logits
+from tests.empirical.reuse.adapters import adapter, close, logits
 
 HEAD = """import numpy as np
 import torch
@@ -27,7 +29,7 @@ def write(tmp_path, body, arguments="updates"):
 
 def test_the_merge_of_the_examples_runs(base):
     reference = "examples/my_merge.py:merge"
-    trial(reference)
+    catalogue.user_method(reference, ["coverage", "one_layer", "entities"])
     adapters = [adapter(base, 1, scale=4.0), adapter(base, 2, scale=0.5)]
     found = merged(reference, adapters, base)
     for name in adapters[0]:
@@ -39,7 +41,7 @@ def test_the_merge_of_the_examples_runs(base):
 
 def test_the_router_of_the_examples_runs(base):
     reference = "examples/my_router.py:route"
-    trial(reference)
+    catalogue.user_method(reference, ["coverage", "one_layer", "entities"])
     adapters = [adapter(base, 1), adapter(base, 2)]
     name = next(iter(adapters[0]))
     x = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
@@ -52,6 +54,25 @@ def test_the_router_of_the_examples_runs(base):
     wanted = plain.numpy() + sum(s[:, None] * o for s, o in zip(share, outputs, strict=True))
     assert np.abs(found.numpy() - wanted).max() < 1e-5  # float32, entries of order 1
     assert torch.equal(base.get_submodule(name)(x).detach(), plain)
+
+
+def test_the_method_with_data_of_the_examples_runs(base):
+    reference = "examples/my_fit.py:fit"
+    trial(reference, given=("data",))
+    adapters = [adapter(base, 1), adapter(base, 2)]
+    few = ragged([[3, 7], [9, 2], [4, 4], [8, 1]], [[1], [5], [6], [2]])
+    found = merged(reference, adapters, base, Options(data=few))
+    losses = {}
+    for scale in (0.25, 0.5, 0.75, 1.0, 1.5):
+        with updated(base, merged(f"sum@{scale}", adapters, base)) as model:
+            last = torch.log_softmax(logits(model, few.tokens[:, :2])[:, -1], dim=-1)
+            losses[scale] = -float(last[range(4), few.tokens[:, 2]].mean())
+    best = min(losses, key=losses.__getitem__)
+    assert sorted(losses.values())[1] > min(losses.values()) + 1e-4, "two scales are as good"
+    close(found, merged(f"sum@{best}", adapters, base), 0.0)
+    with pytest.raises(ValueError, match="data: expected some"):
+        catalogue.user_method(reference, ["one_layer"])
+    assert catalogue.user_method(reference, ["coverage"]).reference.endswith("my_fit.py:fit")
 
 
 #: what is wrong with it -> (arguments, body, what is said)
