@@ -75,9 +75,10 @@ lint: dist ## ruff, mypy, and what the wheel holds
 package: dist ## the wheel in empty environments outside the checkout: what works, what is said where something is absent
 	@$(BIN)/python tools/try_wheel.py build/dist/*.whl
 
-golden: $(STAMP) ## write statements.v, what Coq prints for it, for definitions and Examples, and the tables in the README; review the difference
+golden: $(STAMP) ## write statements.v, what Coq prints for it, for definitions and Examples, and the tables in README and docs; review the difference
 	@$(BIN)/python -m theory statements --write
 	@$(BIN)/python -m empirical.engine.summary --write
+	@$(BIN)/python -m empirical.reuse --write
 
 setup: $(STAMP) coq ## only the set-up
 

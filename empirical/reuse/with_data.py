@@ -26,7 +26,7 @@ from theory.numerics import Array, require
 #: what RegMean leaves of the entries off the diagonal of each Gram matrix
 OFF_DIAGONAL = 0.9
 #: of LoRA Soups: steps and rate of Adam
-STEPS, RATE = 40, 0.05
+STEPS, RATE = 20, 0.1
 #: of LoraHub: evaluations, largest weight, and the price of the weights' absolute sum
 EVALUATIONS, LARGEST_WEIGHT, PRICE = 40, 1.5, 0.05
 

@@ -755,5 +755,5 @@ experiment = Experiment(
     cells=cells,
     kinds=(STACK, WORLD),
     declare=declare,
-    try_method=partial(trial, given=("general", "probes", "data")),
+    try_method=partial(trial, given=("probes", "data")),
 )

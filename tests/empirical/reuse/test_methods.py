@@ -1,17 +1,23 @@
 """The registry and its door."""
 
+import re
 from dataclasses import fields
 
 import numpy as np
 import pytest
 import torch
 
+from empirical.__main__ import main
+from empirical.engine import catalogue
+from empirical.reuse.__main__ import table
 from empirical.reuse.methods import FORMER, METHODS, Options, asks, check_method, merged, reused
+from empirical.reuse.options import GIVEN
 from empirical.tasks.sentences import Sentences
 from empirical.training.bases import dense, linear_modules, updated
 from tests.empirical.reuse.adapters import SINGLE, adapter, logits
 from theory.claims import load
 from theory.lowrank import LowRank
+from theory.provenance import ROOT, marked
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -108,3 +114,28 @@ def test_a_library_of_three_keeps_all_three(base, name):
 def test_a_router_is_no_merge(base):
     with pytest.raises(ValueError, match="method: expected a merge, got the router arrow"):
         merged("arrow", [adapter(base, 1)], base)
+
+
+DOCUMENT = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+
+
+def test_the_document_has_the_table_of_the_methods():
+    assert marked(DOCUMENT, "methods", "methods.md")[1] == table(), "make golden"
+    assert "`ties`, `ties@density` | merge: TIES on the updates" in table()
+
+
+def test_the_examples_of_the_document_are_true(tmp_path, capsys):
+    (example,) = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
+    (tmp_path / "halves.py").write_text(example, encoding="utf-8")
+    reference = f"{tmp_path / 'halves.py'}:merge"
+    assert catalogue.user_method(reference, ["coverage"]).reference == reference
+    (command,) = re.findall(r"METHOD=(\S+)", DOCUMENT)
+    assert catalogue.user_method(command, ["coverage"])
+    (said,) = re.findall(r"```text\n(.*)\n```", DOCUMENT)
+    mine = tmp_path / "mine.py"
+    mine.write_text("import numpy\n\ndef merge(updates):\n    return {n: numpy.ones((2, 2)) for n in updates[0]}\n")
+    assert main(["run", "--experiment", "coverage", "--profile", "smoke", "--method", f"{mine}:merge"]) == 2
+    assert capsys.readouterr().err.strip() == said.replace("mine.py", str(mine))
+    arguments = {name for line in re.findall(r"^\| (`.*?) \|", DOCUMENT.partition("Your own")[2], re.MULTILINE)
+                 for name in re.findall(r"`(\w+)`", line)}  # fmt: skip
+    assert arguments == set(GIVEN)

@@ -103,7 +103,7 @@ def test_lora_soups_learns_weights_module_by_module(base, monkeypatch):
     values = formed(adapters)
     parts = {n: torch.tensor(v, dtype=torch.float32) for n, v in values.items()}
     weights = {n: torch.full((2,), 0.5, requires_grad=True) for n in values}
-    optimizer = torch.optim.Adam(weights.values(), lr=0.05)
+    optimizer = torch.optim.Adam(weights.values(), lr=0.1)
     first = None
     for _ in range(6):
         moved = {n: (weights[n][:, None, None] * parts[n]).sum(dim=0) for n in values}
