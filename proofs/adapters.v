@@ -7,6 +7,9 @@
    tied_side, tied_merged == an embedding E^T and a head E that share one matrix, the adapter U of the
                          embedding kept beside it, or merged into the shared matrix
    chart M11 M12 M21  == the matrix of rank r with these blocks, M11 invertible of size r
+   slope G U          == \tr (G^T *m U), by how much the loss changes along U, to first order
+   grad_B G s A, grad_A G s B == the gradients of the factors, G that of the weight
+   sign_mx M          == the signs of the entries of M: Adam's first step is the sign of the gradient
 
    Trap: \rank of a square matrix and (A <= B)%MS speak of row spaces; the size r of an adapter is the
    inner dimension of the product, an upper bound on the rank only. *)
@@ -15,7 +18,7 @@ From LoraLimits Require Import lowrank.
 Set Implicit Arguments.
 Unset Strict Implicit.
 Unset Printing Implicit Defensive.
-Import GRing.Theory.
+Import GRing.Theory Num.Theory Order.Theory.
 Local Open Scope ring_scope.
 
 Section Adapter.
@@ -187,6 +190,141 @@ by rewrite -ltnS -(size_char_poly (- ulsubmx E)) max_poly_roots.
 Qed.
 
 End Dimension.
+
+(* ---- the first step of training, G the gradient at the frozen weight ---- *)
+
+Section FirstStep.
+Variables (R : realFieldType) (m n r : nat) (G : 'M[R]_(m, n)).
+Implicit Types (s eta : R) (B : 'M[R]_(m, r)) (A : 'M[R]_(r, n)).
+
+(* By how much the loss changes along U, to first order. *)
+Definition slope m n (G U : 'M[R]_(m, n)) : R := \tr (G^T *m U).
+
+(* The gradients of the two factors, by the chain rule. *)
+Definition grad_B s A : 'M[R]_(m, r) := s *: (G *m A^T).
+Definition grad_A s B : 'M[R]_(r, n) := s *: (B^T *m G).
+
+(* Claim first_step_size: these are the gradients. Standard. *)
+Theorem first_step_gradient s B A dB dA :
+  slope G (update s dB A) = slope (grad_B s A) dB /\ slope G (update s B dA) = slope (grad_A s B) dA.
+Proof.
+rewrite /slope /update /grad_B /grad_A.
+have trZ (p q : nat) (M : 'M[R]_(p, q)) : (s *: M)^T = s *: M^T by apply/matrixP => i j; rewrite !mxE.
+rewrite !trZ !trmx_mul !trmxK -!scalemxAl -!scalemxAr !mxtraceZ.
+by split; congr (_ * _); rewrite !mulmxA // mxtrace_mulC mulmxA.
+Qed.
+
+(* Claim first_step_size, gradient descent: with B = 0 the first update lies in the rows of A, with A = 0 in the
+   columns of B, and is what the gradient leaves there. Standard. *)
+Theorem first_step_size s eta B A :
+  update s (0 - eta *: grad_B s A) (A - eta *: grad_A s (0 : 'M_(m, r))) = - (eta * s ^+ 2) *: (G *m A^T *m A) /\
+  update s (B - eta *: grad_B s (0 : 'M_(r, n))) (0 - eta *: grad_A s B) = - (eta * s ^+ 2) *: (B *m B^T *m G).
+Proof.
+rewrite /update /grad_B /grad_A !sub0r !trmx0 mul0mx mulmx0 !scaler0 !subr0; split.
+  rewrite mulNmx scalerN -!scalemxAl !scalerA scaleNr; congr (- (_ *: _)).
+  by rewrite expr2 !mulrA [s * eta]mulrC.
+rewrite mulmxN scalerN -!scalemxAr !scalerA mulmxA scaleNr; congr (- (_ *: _)).
+by rewrite expr2 !mulrA [s * eta]mulrC.
+Qed.
+
+(* Claim first_step_size, which factor is zero does not matter: the two cases are transposes. Standard. *)
+Theorem first_step_transposed B : (B *m B^T *m G)^T = G^T *m (B^T)^T *m B^T.
+Proof. by rewrite !trmx_mul trmxK mulmxA. Qed.
+
+End FirstStep.
+
+Section FirstStepSize.
+Variables (R : realFieldType) (m n r : nat) (G : 'M[R]_(m, n)) (s eta : R).
+
+Lemma frob2_orthogonal p (X : 'M[R]_(p, r)) (A : 'M[R]_(r, n)) c : A *m A^T = c%:M ->
+  frob2 (X *m A) = c * frob2 X.
+Proof. by move=> AA; rewrite !frob2_mxtrace trmx_mul mulmxA -(mulmxA X) AA mul_mx_scalar -scalemxAl mxtraceZ. Qed.
+
+(* Claim first_step_size, how far the loss falls, to first order, and how large the update is where the rows of
+   A are orthogonal and of one length. Ours. *)
+Theorem first_step_descent (A : 'M[R]_(r, n)) (step := - (eta * s ^+ 2) *: (G *m A^T *m A)) :
+  slope G step = - (eta * s ^+ 2 * frob2 (G *m A^T)) /\
+  forall c, A *m A^T = c%:M -> frob2 step = eta ^+ 2 * s ^+ 4 * c * frob2 (G *m A^T).
+Proof.
+split=> [|c AA].
+  rewrite /slope /step -scalemxAr mxtraceZ mulNr; congr (- (_ * _)).
+  by rewrite frob2_mxtrace mxtrace_mulC trmx_mul trmxK mulmxA.
+by rewrite frob2Z sqrrN exprMn -exprM (frob2_orthogonal _ AA) !mulrA.
+Qed.
+
+(* Claim first_step_size, the mean over random factors whose rows have second moments sigma2. Ours. *)
+Theorem first_step_mean (Omega : finType) (mu : Omega -> R) (A : Omega -> 'M[R]_(r, n)) (sigma2 : R) :
+  (forall k i j, \sum_o mu o * (A o k i * A o k j) = sigma2 *+ (i == j)) ->
+  \sum_o mu o *: (- (eta * s ^+ 2) *: (G *m (A o)^T *m A o)) = - (eta * (s ^+ 2 * r%:R) * sigma2) *: G /\
+  \sum_o mu o * frob2 (G *m (A o)^T) = r%:R * sigma2 * frob2 G.
+Proof.
+move=> moments; have gram : \sum_o mu o *: ((A o)^T *m A o) = (r%:R * sigma2)%:M.
+  apply/matrixP => i j; rewrite summxE mxE.
+  transitivity (\sum_o \sum_k mu o * (A o k i * A o k j)).
+    by apply: eq_bigr => o _; rewrite !mxE mulr_sumr; apply: eq_bigr => k _; rewrite mxE.
+  rewrite exchange_big (eq_bigr _ (fun k _ => moments k i j)) sumr_const card_ord.
+  by rewrite -mulrnAr mulr_natl mulrnAC.
+split.
+  transitivity (- (eta * s ^+ 2) *: (G *m \sum_o mu o *: ((A o)^T *m A o))).
+    rewrite mulmx_sumr scaler_sumr; apply: eq_bigr => o _.
+    by rewrite -scalemxAr !scalerA mulmxA mulrC.
+  by rewrite gram mul_mx_scalar scalerA mulNr !mulrA.
+transitivity (\tr (G *m (\sum_o mu o *: ((A o)^T *m A o)) *m G^T)).
+  rewrite mulmx_sumr mulmx_suml raddf_sum; apply: eq_bigr => o _ /=.
+  by rewrite -scalemxAr -scalemxAl mxtraceZ frob2_mxtrace trmx_mul trmxK !mulmxA.
+by rewrite gram mul_mx_scalar -scalemxAl mxtraceZ -frob2_mxtrace.
+Qed.
+
+(* Adam's first step is the sign of the gradient, where that is not zero. *)
+Definition sign_mx m n (M : 'M[R]_(m, n)) : 'M[R]_(m, n) := map_mx Num.sg M.
+
+(* Claim first_step_size, Adam: its size where the rows of A are orthogonal, and how far the loss falls. Ours. *)
+Theorem first_step_adam (A : 'M[R]_(r, n)) (step := update s (0 - eta *: sign_mx (grad_B G s A)) A) : 0 < s ->
+  slope G step = - (eta * s * \sum_i \sum_k `|(G *m A^T) i k|) /\
+  forall c, A *m A^T = c%:M -> (forall i k, (G *m A^T) i k != 0) ->
+    frob2 step = eta ^+ 2 * s ^+ 2 * c * (m * r)%:R.
+Proof.
+move=> s0; have signE : sign_mx (grad_B G s A) = sign_mx (G *m A^T).
+  by apply/matrixP => i k; rewrite !mxE sgrM gtr0_sg // mul1r.
+have stepE : step = - (eta * s) *: (sign_mx (G *m A^T) *m A).
+  by rewrite /step /update signE sub0r mulNmx scalerN -scalemxAl scalerA mulrC scaleNr.
+split=> [|c AA some].
+  rewrite stepE /slope -scalemxAr mxtraceZ mulNr; congr (- (_ * _)).
+  rewrite mulmxA mxtrace_mulC mulmxA -[A *m G^T]trmxK trmx_mul trmxK.
+  rewrite /mxtrace exchange_big; apply: eq_bigr => k _; rewrite mxE; apply: eq_bigr => i _.
+  by rewrite [_^T _ _]mxE [sign_mx _ _ _]mxE normrEsg mulrC.
+rewrite stepE frob2Z sqrrN exprMn (frob2_orthogonal _ AA) !mulrA; congr (_ * _).
+rewrite /frob2 (eq_bigr (fun=> r%:R)) => [|i _]; first by rewrite sumr_const card_ord -[_ *+ m]mulr_natl natrM.
+rewrite (eq_bigr (fun=> 1)) => [|k _]; first by rewrite sumr_const card_ord.
+by rewrite mxE sqr_sg some.
+Qed.
+
+(* Claim first_step_size, Adam in the mean: where every row of A has the same law, the loss falls r times as far as
+   for one row. Standard. *)
+Theorem first_step_adam_mean (Omega : finType) (mu : Omega -> R) (A : Omega -> 'M[R]_(r, n)) (level : R) :
+  (forall k, \sum_o mu o * (\sum_i `|(G *m (A o)^T) i k|) = level) ->
+  \sum_o mu o * (\sum_i \sum_k `|(G *m (A o)^T) i k|) = r%:R * level.
+Proof.
+move=> same; transitivity (\sum_k \sum_o mu o * (\sum_i `|(G *m (A o)^T) i k|)).
+  by rewrite exchange_big; apply: eq_bigr => o _; rewrite exchange_big mulr_sumr.
+by rewrite (eq_bigr _ (fun k _ => same k)) sumr_const card_ord mulr_natl.
+Qed.
+
+(* Claim first_step_size, the conventions: alpha / r, and alpha over a root of r. Standard. *)
+Theorem first_step_conventions (alpha root : R) : (0 < r)%N -> root ^+ 2 = r%:R ->
+  [/\ (alpha / r%:R) ^+ 2 * r%:R = alpha ^+ 2 / r%:R, alpha / r%:R * r%:R = alpha,
+      (alpha / root) ^+ 2 * r%:R = alpha ^+ 2 & alpha / root * r%:R = alpha * root].
+Proof.
+move=> r0 rootE; have r_neq0 : r%:R != 0 :> R by rewrite pnatr_eq0 -lt0n.
+have root_neq0 : root != 0 by rewrite -sqrf_eq0 rootE.
+split.
+- by rewrite expr_div_n [r%:R ^+ 2]expr2 invfM mulrA divfK.
+- by rewrite divfK.
+- by rewrite expr_div_n rootE divfK.
+by rewrite -rootE expr2 mulrA divfK.
+Qed.
+
+End FirstStepSize.
 
 Section Instances.
 

@@ -6,7 +6,7 @@
 
    Traps: \rank (\sum_h U h) may be read in scope MS, where the sum is one of row spaces. *)
 From mathcomp Require Import all_ssreflect all_algebra.
-From LoraLimits Require Import lowrank approximation facts merging.
+From LoraLimits Require Import lowrank adapters approximation facts merging.
 Set Implicit Arguments.
 Unset Strict Implicit.
 Unset Printing Implicit Defensive.
@@ -195,3 +195,64 @@ Qed.
 Example round_dilution_shared_key :
   1 - 2%:R^-1 * (1 + 1) = 0 :> rat /\ (1 - 2%:R^-1) ^+ 1 * (1 - 0) != 0 :> rat.
 Proof. by split; apply/eqP. Qed.
+
+(* ---- a frozen route between factors that move ---- *)
+
+Section FrozenRoute.
+Variables (F : fieldType) (m r n : nat) (s : F) (Rt : 'M[F]_r).
+Implicit Types (B : 'M[F]_(m, r)) (A : 'M[F]_(r, n)).
+
+(* Claim frozen_route_drift: what the old path adds moves with the factors, by two terms; it stays at all
+   inputs exactly if the product does, and so if both factors are frozen. Ours. *)
+Theorem frozen_route_drift B B' A A' :
+  [/\ s *: (B' *m Rt *m A') - s *: (B *m Rt *m A) =
+        s *: ((B' - B) *m (Rt *m A') + B *m (Rt *m (A' - A))),
+      s != 0 -> (forall x : 'cV_n, s *: (B' *m Rt *m A') *m x = s *: (B *m Rt *m A) *m x) <->
+                B' *m Rt *m A' = B *m Rt *m A
+    & B' = B -> A' = A -> s *: (B' *m Rt *m A') = s *: (B *m Rt *m A)].
+Proof.
+split=> [| s_neq0 | -> -> //].
+  rewrite -scalerBr mulmxBl !mulmxA mulmxBr; congr (s *: _).
+  by rewrite addrA subrK.
+split=> [same | -> //]; apply: (scalerI s_neq0); apply/matrixP => i j.
+have := congr1 (fun v : 'cV_m => v i 0) (same (delta_mx j 0)).
+by rewrite -!colE !mxE.
+Qed.
+
+(* Claim frozen_route_drift, for an invertible route and factors of full rank: nothing drifts exactly if the
+   factors move by one gauge, B' = B R T R^-1 and A' = T^-1 A. Ours. *)
+Theorem frozen_route_drift_gauge B B' A A' : Rt \in unitmx -> \rank B = r -> \rank A = r ->
+  B' *m Rt *m A' = B *m Rt *m A <->
+  exists2 T : 'M[F]_r, T \in unitmx & B' = B *m (Rt *m T *m invmx Rt) /\ A' = invmx T *m A.
+Proof.
+move=> R_unit rankB rankA; split=> [same | [T T_unit [-> ->]]]; last first.
+  by rewrite !mulmxA mulmxKV // mulmxK.
+have rankBR : \rank (B *m Rt) = r by rewrite mxrankMfree ?row_free_unit.
+have one_neq0 : 1 != 0 :> F by apply: oner_neq0.
+have upd : adapters.update 1 (B' *m Rt) A' = adapters.update 1 (B *m Rt) A by rewrite /adapters.update same.
+have [T [[T_unit BE AE] _]] := adapter_gauge_unique one_neq0 rankBR rankA upd.
+exists T => //; split=> //; apply: (can_inj (mulmxK R_unit)).
+by rewrite BE !mulmxA mulmxKV.
+Qed.
+
+(* Claim frozen_route_drift, one factor that moves alone always shows. Ours. *)
+Theorem frozen_route_drift_alone B B' A A' : Rt \in unitmx -> \rank B = r -> \rank A = r ->
+  (B' *m Rt *m A = B *m Rt *m A <-> B' = B) /\ (B *m Rt *m A' = B *m Rt *m A <-> A' = A).
+Proof.
+move=> R_unit rankB rankA.
+have freeRA : row_free (Rt *m A) by rewrite /row_free (eqmxMfull _ _) ?row_full_unit // rankA.
+have fullBR : row_full (B *m Rt) by rewrite /row_full mxrankMfree ?row_free_unit // rankB.
+split; split=> [same | -> //].
+  by apply: (row_free_inj freeRA); rewrite !mulmxA.
+exact: (row_full_inj fullBR same).
+Qed.
+
+(* Claim frozen_route_drift, whatever is routed through one pair of factors stays of rank r. Standard. *)
+Theorem frozen_route_rank B A (old new : 'M[F]_r) : (\rank (s *: (B *m (old + new) *m A)) <= r)%N.
+Proof. by apply: leq_trans (mxrank_scale _ _) (mulmx_max_rank _ _). Qed.
+
+End FrozenRoute.
+
+(* Full rank is needed for "alone": a route that skips a factor does not see it move. *)
+Example frozen_route_drift_skipped (B' : 'M[rat]_1) : B' *m (0 : 'M_1) *m 1%:M = 0.
+Proof. by rewrite mulmx0 mul0mx. Qed.

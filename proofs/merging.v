@@ -1,5 +1,5 @@
 (* Merging adapters: weighted sums of updates, averages of their factors, what dilution and interference
-   do to a fact.
+   do to a fact, which weights are best, what a mean over masks keeps.
 
    U i                 == the update of adapter i; B i *m A i where its two factors matter
    w i                 == its weight in a sum of updates
@@ -12,6 +12,9 @@
    best l z0           == z0 is the strict argmax of the logits l (a column, one entry for each answer)
    gap l z0 z          == l z0 - l z, by how much z0 beats its rival z: the gain of an update, the negative
                           of the deficit of the base
+   weighting w         == the weights w are not negative and sum to one
+   mask_chance p mask  == the chance of a mask that drops each coordinate with probability p
+   mask_mx mask        == the diagonal matrix that applies it
 
    Traps: [\rank (\sum_i U i)] is read in scope MS, where the sum is one of row SPACES; the matrix sum is
    written [\rank (\sum_i U i)%R]. The spaces in [mxdirect (\sum_i <<U i>>)] are row spaces; column spaces
@@ -741,6 +744,399 @@ Example dilution_overlap (l own : 'cV[rat]_2) : l = delta_mx 1 0 -> own = 100%:R
 Proof.
 move=> -> ->; split; first by rewrite /gap !mxE.
 by rewrite subrr scaler0 addr0; apply/bestP => /(_ 1 isT); rewrite /gap !mxE.
+Qed.
+
+(* ---- weights: a merge against its least lead ---- *)
+
+Section Gordan.
+Variable R : realFieldType.
+
+(* Between lower and upper bounds there is a number where each lower one is below each upper one. *)
+Lemma between (low up : seq R) : (forall l u, l \in low -> u \in up -> l < u) ->
+  exists x, (forall l, l \in low -> l < x) /\ (forall u, u \in up -> x < u).
+Proof.
+elim: low => [_ | l low IHlow lu]; last first.
+  have [l0 u l0_low u_up | x [x_low x_up]] := IHlow; first by apply: lu => //; rewrite inE l0_low orbT.
+  have {}lu u : u \in up -> l < u by apply: lu; rewrite inE eqxx.
+  have [l_x | x_l] := ltP l x.
+    by exists x; split=> // l0; rewrite inE => /predU1P[-> | /x_low].
+  suff [x' [l_x' x'_up]] : exists x', l < x' /\ forall u, u \in up -> x' < u.
+    exists x'; split=> // l0; rewrite inE => /predU1P[-> // | /x_low l0_x].
+    exact: lt_trans l0_x (le_lt_trans x_l l_x').
+  elim: up lu {x_up IHlow x_low} => [_ | u up IHup lu]; first by exists (l + 1); rewrite ltr_addl ltr01.
+  have [u0 u0_up | x' [l_x' x'_up]] := IHup; first by apply: lu; rewrite inE u0_up orbT.
+  have l_u : l < u by apply: lu; rewrite inE eqxx.
+  exists (Num.min x' ((l + u) / 2%:R)); split; first by rewrite lt_minr l_x' (midf_lt l_u).1.
+  move=> u0; rewrite inE lt_minl => /predU1P[-> | /x'_up -> //].
+  by rewrite (midf_lt l_u).2 orbT.
+elim: up => [|u up [x [_ x_up]]]; first by exists 0; split.
+exists (Num.min x (u - 1)); split=> // u0; rewrite inE lt_minl => /predU1P[-> | /x_up -> //].
+by rewrite ltr_subl_addr ltr_addl ltr01 orbT.
+Qed.
+
+(* Gordan's alternative: rows that no x answers positively combine to 0. Fourier and Motzkin's elimination,
+   one coordinate after another; K holds every positive combination of the rows. *)
+Lemma gordan n (K : 'rV[R]_n -> Prop) :
+  (forall a b, K a -> K b -> K (a + b)) -> (forall c a, 0 < c -> K a -> K (c *: a)) ->
+  forall k (s : seq 'rV[R]_n), (forall a, a \in s -> K a) ->
+    (forall a (i : 'I_n), a \in s -> (k <= i)%N -> a 0 i = 0) ->
+  K 0 \/ exists x : 'cV[R]_n, forall a, a \in s -> 0 < (a *m x) 0 0.
+Proof.
+move=> Kadd Kscale; elim=> [|k IHk] s sK tail0.
+  case: s sK tail0 => [|a s] sK tail0; first by right; exists 0.
+  left; have <- : a = 0 by apply/rowP => i; rewrite mxE tail0 // mem_head.
+  by apply: sK; apply: mem_head.
+have [le_nk | lt_kn] := leqP n k.
+  by apply: IHk sK _ => a i _ le_ki; have := leq_trans le_nk le_ki; rewrite leqNgt ltn_ord.
+pose o := Ordinal lt_kn; pose c (a : 'rV[R]_n) := a 0 o.
+pose mix a b := - c b *: a + c a *: b.
+pose pos := [seq a <- s | 0 < c a]; pose neg := [seq a <- s | c a < 0].
+pose s' := [seq a <- s | c a == 0] ++ [seq mix a b | a <- pos, b <- neg].
+have [| |K0 | [x xs']] := IHk s'; [| | by left |].
+- move=> a; rewrite mem_cat mem_filter => /orP[/andP[_ /sK //] | /allpairsP[[a1 b] /= [a1P bN ->]]].
+  move: a1P bN; rewrite !mem_filter => /andP[a1_gt0 /sK Ka] /andP[b_lt0 /sK Kb].
+  by apply: Kadd; apply: Kscale => //; rewrite oppr_gt0.
+- move=> a i; rewrite mem_cat mem_filter; have [-> a_s' _ | ki a_s' le_ki] := eqVneq i o.
+    case/orP: a_s' => [/andP[/eqP //] | /allpairsP[[a1 b] /= [_ _ ->]]].
+    by rewrite !mxE -/(c a1) -/(c b) mulNr [c a1 * _]mulrC addNr.
+  have {ki le_ki} lt_ki : (k < i)%N by rewrite ltn_neqAle le_ki andbT eq_sym.
+  case/orP: a_s' => [/andP[_ a_s] | /allpairsP[[a1 b] /= [a1P bN ->]]]; first exact: tail0.
+  move: a1P bN; rewrite !mem_filter => /andP[_ a1_s] /andP[_ b_s].
+  by rewrite !mxE !tail0 // !mulr0 addr0.
+pose v (a : 'rV[R]_n) := (a *m x) 0 0.
+have [| y [y_low y_up]] := between (low := [seq - (v a / c a) | a <- pos]) (up := [seq v b / - c b | b <- neg]).
+  move=> l u /mapP[a aP ->] /mapP[b bN ->]; have : 0 < v (mix a b).
+    by apply: xs'; rewrite mem_cat (allpairs_f mix aP bN) orbT.
+  move: aP bN; rewrite !mem_filter => /andP[a_gt0 _] /andP[b_lt0 _].
+  rewrite /v /mix mulmxDl -!scalemxAl !mxE -/(v a) -/(v b) => mix_gt0.
+  rewrite ltr_pdivl_mulr ?oppr_gt0 // mulrNN mulrAC ltr_pdivr_mulr // -subr_gt0.
+  by apply: lt_le_trans mix_gt0 _; rewrite mulNr addrC [c b * _]mulrC [c a * _]mulrC lexx.
+right; exists (x + y *: delta_mx o 0) => a a_s.
+have -> : (a *m (x + y *: delta_mx o 0)) 0 0 = v a + y * c a.
+  by rewrite mulmxDr -scalemxAr mxE -/(v a) [X in _ + X]mxE -colE mxE.
+have [c_lt0 | c_gt0 | c0] := ltgtP (c a) 0.
+- have : y < v a / - c a by apply: y_up; apply: map_f; rewrite mem_filter c_lt0.
+  by rewrite ltr_pdivl_mulr ?oppr_gt0 // mulrN -subr_gt0 opprK.
+- have : - (v a / c a) < y by apply: y_low; apply: map_f; rewrite mem_filter c_gt0.
+  by rewrite -mulNr ltr_pdivr_mulr // ltr_oppl -subr_gt0 opprK.
+by rewrite c0 mulr0 addr0; apply: xs'; rewrite mem_cat mem_filter c0 eqxx a_s.
+Qed.
+End Gordan.
+
+(* Non-negative weights of sum one. *)
+Definition weighting (R : realFieldType) n (w : 'I_n -> R) := (forall j, 0 <= w j) /\ \sum_j w j = 1.
+
+Section OptimalWeights.
+Variables (R : realFieldType).
+
+(* Claim optimal_weights, weights that sum to one average the leads: what a pair of right answer and
+   rival has under the merge is the mean of what it has with each adapter alone. Ours. *)
+Theorem optimal_weights_lead (m d n k : nat) (E : 'M[R]_(m, d)) (h : 'cV[R]_d) (key : 'cV[R]_n)
+    (U : 'I_k -> 'M[R]_(d, n)) (w : 'I_k -> R) (z0 z : 'I_m) : \sum_j w j = 1 ->
+  gap (E *m (h + (\sum_j w j *: U j) *m key)) z0 z = \sum_j w j * gap (E *m (h + U j *m key)) z0 z.
+Proof.
+move=> sum_w; have -> : h + (\sum_j w j *: U j) *m key = \sum_j w j *: (h + U j *m key).
+  rewrite (eq_bigr _ (fun j _ => scalerDr (w j) _ _)) big_split -scaler_suml sum_w scale1r; congr (_ + _).
+  by rewrite mulmx_suml; apply: eq_bigr => j _; rewrite scalemxAl.
+by rewrite mulmx_sumr gap_sum; apply: eq_bigr => j _; rewrite -scalemxAr gapZ.
+Qed.
+
+Variables (P k : nat) (M : 'M[R]_(P, k)).
+Hypothesis k_gt0 : (0 < k)%N.
+
+(* M p j is the lead of pair p with adapter j alone. *)
+Let lead (w : 'I_k -> R) p := \sum_j M p j * w j.
+Let mean (y : 'I_P -> R) j := \sum_p y p * M p j.
+
+Lemma mean_leadE y w : \sum_j mean y j * w j = \sum_p y p * lead w p.
+Proof.
+rewrite (eq_bigr _ (fun j _ => mulr_suml _ _ _ _)) exchange_big; apply: eq_bigr => p _.
+by rewrite mulr_sumr; apply: eq_bigr => j _; rewrite mulrA.
+Qed.
+
+(* A mean that does not exceed its least term has that term wherever it has weight. *)
+Lemma weighted_tight n (w f : 'I_n -> R) t : weighting w -> (forall i, t <= f i) -> \sum_i w i * f i <= t ->
+  forall i, w i != 0 -> f i = t.
+Proof.
+case=> w_ge0 w1 le_tf mean_le i wi_n0.
+have above_ge0 j : true -> 0 <= w j * (f j - t) by rewrite mulr_ge0 ?subr_ge0.
+have none : \sum_j w j * (f j - t) = 0.
+  apply/eqP; rewrite eq_le sumr_ge0 // andbT (eq_bigr _ (fun j _ => mulrBr _ _ _)) sumrB -mulr_suml w1 mul1r.
+  by rewrite subr_le0.
+have /eqP : w i * (f i - t) = 0 by apply: (psumr_eq0P above_ge0 none).
+by rewrite mulf_eq0 (negPf wi_n0) subr_eq0 => /eqP.
+Qed.
+
+(* Claim optimal_weights, duality: no weights lift every lead above t exactly if some mixture of the
+   pairs has with no adapter alone a mean lead above t. Von Neumann's minimax theorem; its use here ours. *)
+Theorem optimal_weights t :
+  (exists y, weighting y /\ forall j, mean y j <= t) <-> (forall w, weighting w -> exists p, lead w p <= t).
+Proof.
+split=> [[y [yP mean_le]] w wP | blocked].
+  apply/existsP; have [// | ] := boolP [exists p, lead w p <= t].
+  rewrite negb_exists => /forallP lead_gt; have [y_ge0 y1] := yP.
+  have [p yp_neq0 | all0] := pickP (fun p => y p != 0).
+    suff : lead w p = t by move/eqP; rewrite eq_le (negPf (lead_gt p)).
+    apply: (weighted_tight yP _ _ yp_neq0) => [p'|]; first by rewrite ltW // ltNge.
+    rewrite -mean_leadE; case: wP => w_ge0 w1; rewrite -[t]mulr1 -w1 mulr_sumr.
+    by apply: ler_sum => j _; apply: ler_wpmul2r.
+  by have /eqP := y1; rewrite big1 1?eq_sym ?oner_eq0 // => p _; apply/eqP/negPn; rewrite all0.
+pose K (v : 'rV[R]_k) := exists y z, [/\ forall p, 0 <= y p, forall j, 0 <= z j,
+  0 < \sum_p y p + \sum_j z j & forall j, v 0 j = \sum_(p < P) y p * (M p j - t) + z j].
+pose s := [seq row p (M - const_mx t) | p <- enum 'I_P] ++ [seq delta_mx 0 j | j <- enum 'I_k].
+have [| | | | [y [z [y_ge0 z_ge0 some v0]]] | [x xs]] := @gordan R k K _ _ k s _ _.
+- move=> a b [y [z [y0 z0 some aE]]] [y' [z' [y0' z0' some' bE]]].
+  exists (fun p => y p + y' p), (fun j => z j + z' j); split=> [p | j | | j]; rewrite ?addr_ge0 //.
+    by rewrite !big_split /= addrACA addr_gt0.
+  rewrite mxE aE bE addrACA -big_split; congr (_ + _).
+  by apply: eq_bigr => p _; rewrite mulrDl.
+- move=> c a c_gt0 [y [z [y0 z0 some aE]]].
+  exists (fun p => c * y p), (fun j => c * z j); split=> [p | j | | j].
+  + by rewrite mulr_ge0 // ltW.
+  + by rewrite mulr_ge0 // ltW.
+  + by rewrite -!mulr_sumr -mulrDr mulr_gt0.
+  rewrite mxE aE mulrDr mulr_sumr; congr (_ + _).
+  by apply: eq_bigr => p _; rewrite mulrA.
+- move=> a; rewrite mem_cat => /orP[/mapP[p _ ->] | /mapP[j _ ->]].
+    exists (fun p' => (p' == p)%:R), (fun=> 0); split=> [p' | j | | j]; rewrite ?ler0n //.
+      rewrite [X in _ + X]big1 // addr0 (bigD1 p) //= eqxx.
+      by apply: ltr_spaddl; [exact: ltr01 | apply: sumr_ge0 => p' _; apply: ler0n].
+    rewrite addr0 (bigD1 p) //= eqxx mul1r big1 ?addr0 => [|p' /negPf ->]; last by rewrite mul0r.
+    by rewrite !mxE.
+  exists (fun=> 0), (fun j' => (j' == j)%:R); split=> [p | j' | | j']; rewrite ?ler0n //.
+    rewrite big1 // add0r (bigD1 j) //= eqxx.
+    by apply: ltr_spaddl; [exact: ltr01 | apply: sumr_ge0 => j' _; apply: ler0n].
+  by rewrite big1 ?add0r => [|p _]; rewrite ?mul0r // mxE eqxx.
+- by move=> a i _; rewrite leqNgt ltn_ord.
+- have Y_gt0 : 0 < \sum_p y p.
+    rewrite lt_neqAle sumr_ge0 // andbT eq_sym; apply: contraTneq some => Y0.
+    rewrite Y0 add0r -leNgt big1 // => j _; have := v0 j; rewrite mxE big1 ?add0r // => p _.
+    by rewrite (psumr_eq0P _ Y0) ?mul0r.
+  exists (fun p => y p / \sum_p y p); split=> [|j].
+    by split=> [p|]; [rewrite divr_ge0 // ltW | rewrite -mulr_suml mulfV // gt_eqF].
+  rewrite /mean (eq_bigr _ (fun p _ => mulrAC _ _ _)) -mulr_suml ler_pdivr_mulr // mulr_sumr -subr_le0 -sumrB.
+  rewrite (eq_bigr (fun p => y p * (M p j - t))) => [|p _]; last by rewrite mulrBr [t * _]mulrC.
+  have := v0 j; rewrite mxE => /esym/eqP; rewrite addr_eq0 => /eqP ->.
+  by rewrite oppr_le0.
+have x_gt0 j : 0 < x j 0.
+  have := xs (delta_mx 0 j); rewrite -rowE mxE; apply.
+  by rewrite mem_cat; apply/orP; right; apply: map_f; rewrite mem_enum.
+have S_gt0 : 0 < \sum_j x j 0.
+  by rewrite (bigD1 (Ordinal k_gt0)) //= ltr_paddr // sumr_ge0 // => j _; apply: ltW.
+have [|p] := blocked (fun j => x j 0 / \sum_j x j 0).
+  by split=> [j|]; [rewrite divr_ge0 ?ltW | rewrite -mulr_suml mulfV // gt_eqF].
+rewrite /lead (eq_bigr _ (fun j _ => mulrA _ _ _)) -mulr_suml ler_pdivr_mulr // mulr_sumr -subr_le0 -sumrB => lead_le.
+have : 0 < (row p (M - const_mx t) *m x) 0 0.
+  by apply: xs; rewrite mem_cat; apply/orP; left; apply: map_f; rewrite mem_enum.
+rewrite mxE ltNge => /negP[]; apply: le_trans lead_le; rewrite le_eqVlt; apply/orP; left; apply/eqP.
+by apply: eq_bigr => j _; rewrite !mxE mulrBl.
+Qed.
+
+(* Claim optimal_weights, when the uniform mean is best, t its least lead: exactly if some mixture of the
+   pairs with that lead has the mean lead t with every adapter alone. Ours (complementary slackness). *)
+Theorem optimal_weights_uniform t (u := fun=> k%:R^-1) : (forall p, t <= lead u p) ->
+  (forall w, weighting w -> exists p, lead w p <= t) <->
+  exists y, [/\ weighting y, forall j, mean y j = t & forall p, y p != 0 -> lead u p = t].
+Proof.
+move=> le_t; split=> [/optimal_weights[y [yP mean_le]] | [y [yP meanE _]]]; last first.
+  by apply/optimal_weights; exists y; split=> // j; rewrite meanE.
+have k_neq0 : k%:R != 0 :> R by rewrite pnatr_eq0 -lt0n.
+have uP : weighting u.
+  split=> [j|]; first by rewrite invr_ge0 ler0n.
+  by rewrite /u sumr_const card_ord -[_ *+ k]mulr_natr mulVf.
+exists y; split=> // [j|]; last first.
+  apply: (weighted_tight yP le_t); rewrite -mean_leadE; case: uP => u_ge0 u1.
+  by rewrite -[t]mulr1 -u1 mulr_sumr; apply: ler_sum => j _; apply: ler_wpmul2r.
+apply: oppr_inj; apply: (weighted_tight (f := fun j => - mean y j) uP) => [j'||]; rewrite ?ler_opp2 ?invr_eq0 //.
+rewrite (eq_bigr _ (fun j _ => mulrN _ _)) sumrN ler_opp2 (eq_bigr _ (fun j _ => mulrC _ _)) mean_leadE.
+by case: yP => y_ge0 y1; rewrite -[t]mul1r -y1 mulr_suml; apply: ler_sum => p _; apply: ler_wpmul2l.
+Qed.
+
+(* Where every key is read by its own adapter alone, o p says by which one. *)
+Variables (o : 'I_P -> 'I_k) (gain deficit : 'I_P -> R).
+Hypothesis apart : forall p j, M p j = gain p *+ (j == o p) - deficit p.
+Hypothesis gain_gt0 : forall p, 0 < gain p.
+
+Lemma lead_apart w p : \sum_j w j = 1 -> lead w p = w (o p) * gain p - deficit p.
+Proof.
+move=> w1; rewrite /lead (eq_bigr _ (fun j _ => congr1 (fun x => x * w j) (apart p j))).
+rewrite (eq_bigr _ (fun j _ => mulrBl _ _ _)) sumrB -mulr_sumr w1 mulr1 (bigD1 (o p)) //= eqxx mulr1n big1 ?addr0.
+  by rewrite mulrC.
+by move=> j /negPf ->; rewrite mulr0n mul0r.
+Qed.
+
+(* Claim optimal_weights, the uniform mean of updates that leave one another's keys alone: best exactly
+   if every adapter has a pair with the least lead. Ours. *)
+Theorem optimal_weights_apart t (u := fun=> k%:R^-1) : (forall p, t <= lead u p) ->
+  (forall w, weighting w -> exists p, lead w p <= t) <-> forall j, exists2 p, o p = j & lead u p = t.
+Proof.
+move=> le_t; split=> [/(optimal_weights_uniform le_t)[y [[y_ge0 y1] meanE tight]] j | least w [w_ge0 w1]]; last first.
+  have k_neq0 : k%:R != 0 :> R by rewrite pnatr_eq0 -lt0n.
+  have u1 : \sum_j u j = 1 by rewrite /u sumr_const card_ord -[_ *+ k]mulr_natr mulVf.
+  have [j le_w | big_w] := pickP (fun j => w j <= k%:R^-1).
+    have [p op lead_p] := least j; exists p; rewrite -lead_p !lead_apart // ler_add2r op.
+    by rewrite ler_wpmul2r // ltW.
+  have : 0 < \sum_j (w j - u j).
+    rewrite (bigD1 (Ordinal k_gt0)) //=; apply: ltr_spaddl; first by rewrite subr_gt0 ltNge big_w.
+    by apply: sumr_ge0 => j _; rewrite subr_ge0 ltW // ltNge big_w.
+  by rewrite sumrB w1 u1 subrr ltxx.
+pose own j' := \sum_(p | o p == j') y p * gain p.
+have meanE' j' : mean y j' = own j' - \sum_p y p * deficit p.
+  rewrite /mean /own [X in X - _]big_mkcond -sumrB; apply: eq_bigr => p _; rewrite apart mulrBr eq_sym.
+  by case: eqP => _; rewrite ?mulr0n ?mulr0.
+have own_same j' : own j' = own j by apply: (addIr (- \sum_p y p * deficit p)); rewrite -!meanE' !meanE.
+have own_term_ge0 p : 0 <= y p * gain p by rewrite mulr_ge0 // ltW.
+have [p yp_neq0 | all0] := pickP (fun p => y p != 0); last first.
+  by have /eqP := y1; rewrite big1 1?eq_sym ?oner_eq0 // => p _; apply/eqP/negPn; rewrite all0.
+have own_gt0 : 0 < own j.
+  rewrite -(own_same (o p)) /own (bigD1 p) //=; apply: ltr_spaddl; last exact: sumr_ge0.
+  by rewrite mulr_gt0 // lt_def yp_neq0 y_ge0.
+have [p' /andP[/eqP op' yp'] | none] := pickP (fun p => (o p == j) && (y p != 0)); first by exists p'; rewrite ?tight.
+move: own_gt0; rewrite /own big1 ?ltxx // => p' /eqP op'; have := none p'.
+by rewrite op' eqxx /= => /negbFE/eqP ->; rewrite mul0r.
+Qed.
+
+(* Claim optimal_weights, what answers every fact: if need j is the largest of 0 and the quotients
+   deficit / gain of adapter j's pairs, some weights do exactly if the needs sum to less than one. Ours. *)
+Theorem optimal_weights_need (need : 'I_k -> R) :
+  (forall j, 0 <= need j) -> (forall p, deficit p <= need (o p) * gain p) ->
+  (forall j, need j = 0 \/ exists2 p, o p = j & deficit p = need j * gain p) ->
+  (exists2 w, weighting w & forall p, 0 < lead w p) <-> \sum_j need j < 1.
+Proof.
+move=> need_ge0 enough least; split=> [[w [w_ge0 w1] answers] | lt1].
+  have le_need j : need j <= w j.
+    have [-> // | [p <- deficitE]] := least j; have := answers p.
+    by rewrite lead_apart // deficitE subr_gt0 ltr_pmul2r //; apply: ltW.
+  rewrite lt_neqAle -w1 ler_sum // andbT; apply/eqP => same.
+  have wE j : w j = need j.
+    have diff_ge0 i : true -> 0 <= w i - need i by rewrite subr_ge0.
+    apply/eqP; rewrite -subr_eq0; apply/eqP; apply: (psumr_eq0P diff_ge0) => //.
+    by rewrite sumrB same subrr.
+  have all0 j : w j = 0.
+    rewrite wE; have [-> // | [p op deficitE]] := least j; have := answers p.
+    by rewrite lead_apart // wE op deficitE subrr ltxx.
+  by have /eqP := w1; rewrite big1 1?eq_sym ?oner_eq0.
+have k_neq0 : k%:R != 0 :> R by rewrite pnatr_eq0 -lt0n.
+pose spare := (1 - \sum_j need j) / k%:R.
+have spare_gt0 : 0 < spare by rewrite divr_gt0 ?subr_gt0 // ltr0n.
+have sum1 : \sum_j (need j + spare) = 1.
+  by rewrite big_split /= sumr_const card_ord -[_ *+ k]mulr_natr divfK // addrC subrK.
+exists (fun j => need j + spare) => [|p]; first by split=> // j; rewrite addr_ge0 // ltW.
+by rewrite lead_apart // mulrDl addrAC ltr_paddl ?subr_ge0 // mulr_gt0.
+Qed.
+
+End OptimalWeights.
+
+(* Two facts whose uniform mean loses one and whose best weights answer both: gains 10 and 10 against
+   deficits 6 and 1. *)
+Example optimal_weights_beat_uniform (gain := 10%:R : rat) :
+  (2%:R^-1 * gain - 6%:R < 0) /\ (0 < 4%:R / 5%:R * gain - 6%:R) /\ (0 < 5%:R^-1 * gain - 1).
+Proof. by []. Qed.
+
+(* ---- masks: what the mean over them keeps of an update ---- *)
+
+(* A mask keeps each coordinate with probability 1 - p; its chance, and the matrix that applies it. *)
+Definition mask_chance (R : realFieldType) n (p : R) (mask : {ffun 'I_n -> bool}) : R :=
+  \prod_i (if mask i then 1 - p else p).
+
+Definition mask_mx (R : realFieldType) n (mask : {ffun 'I_n -> bool}) : 'M[R]_n := diag_mx (\row_i (mask i)%:R).
+
+Section Masks.
+Variables (R : realFieldType).
+
+Lemma mask_mean n (p : R) (f : 'I_n -> bool -> R) :
+  \sum_(mask : {ffun 'I_n -> bool}) mask_chance p mask * \prod_i f i (mask i)
+    = \prod_i ((1 - p) * f i true + p * f i false).
+Proof.
+rewrite (eq_bigr (fun i => \sum_(b : bool) (if b then 1 - p else p) * f i b)) => [|i _]; last by rewrite big_bool.
+by rewrite bigA_distr_bigA; apply: eq_bigr => mask _; rewrite -big_split.
+Qed.
+
+Lemma mask_total n (p : R) : \sum_(mask : {ffun 'I_n -> bool}) mask_chance p mask = 1.
+Proof.
+have := mask_mean p (fun (i : 'I_n) b => 1); rewrite [RHS]big1 => [|i _]; last by rewrite !mulr1 subrK.
+by move=> <-; apply: eq_bigr => mask _; rewrite big1 ?mulr1.
+Qed.
+
+Lemma mask_kept n (p : R) (j : 'I_n) :
+  \sum_(mask : {ffun 'I_n -> bool}) mask_chance p mask * (mask j)%:R = 1 - p.
+Proof.
+pose f (i : 'I_n) b : R := if i == j then b%:R else 1.
+have <- : \prod_i ((1 - p) * f i true + p * f i false) = 1 - p.
+  rewrite (bigD1 j) //= big1 => [|i /negPf ij]; last by rewrite /f ij !mulr1 subrK.
+  by rewrite /f eqxx !mulr1 mulr0 addr0.
+rewrite -(mask_mean p f); apply: eq_bigr => mask _; congr (_ * _).
+by rewrite (bigD1 j) //= big1 => [|i /negPf ij]; rewrite /f ?ij // eqxx mulr1.
+Qed.
+
+Variables (m r n : nat) (p q : R).
+Let chance (out : {ffun 'I_m -> bool}) (inp : {ffun 'I_n -> bool}) := mask_chance p out * mask_chance q inp.
+
+Lemma chance_total : \sum_out \sum_inp chance out inp = 1.
+Proof.
+by rewrite (eq_bigr _ (fun out _ => esym (mulr_sumr _ _ _ _))) -mulr_suml !mask_total mulr1.
+Qed.
+
+(* Claim mask_dilution, the mean over independent masks of outputs and inputs keeps the share
+   (1 - p) (1 - q) of an update. Standard; its reading as dilution ours. *)
+Theorem mask_dilution (B : 'M[R]_(m, r)) (A : 'M[R]_(r, n)) :
+  \sum_out \sum_inp chance out inp *: ((mask_mx R out *m B) *m (A *m mask_mx R inp))
+    = ((1 - p) * (1 - q)) *: (B *m A).
+Proof.
+apply/matrixP => i j; rewrite !mxE summxE.
+transitivity (\sum_(out : {ffun 'I_m -> bool}) \sum_(inp : {ffun 'I_n -> bool})
+    (mask_chance p out * (out i)%:R) * ((mask_chance q inp * (inp j)%:R) * (B *m A) i j)).
+  apply: eq_bigr => out _; rewrite summxE; apply: eq_bigr => inp _.
+  rewrite mxE mulmxA -(mulmxA (mask_mx R out)) mul_mx_diag mxE mul_diag_mx !mxE.
+  rewrite /chance -!mulrA; congr (_ * _); rewrite mulrCA; congr (_ * _); congr (_ * _).
+  by rewrite mulrC.
+rewrite (eq_bigr _ (fun out _ => esym (mulr_sumr _ _ _ _))) -mulr_suml mask_kept -mulr_suml mask_kept.
+by rewrite mulrA mxE.
+Qed.
+
+(* Claim mask_dilution, masks divided by the share that each keeps leave the update whole. Standard. *)
+Theorem mask_dilution_rescaled (B : 'M[R]_(m, r)) (A : 'M[R]_(r, n)) : p != 1 -> q != 1 ->
+  \sum_out \sum_inp chance out inp *:
+    (((1 - p)^-1 *: mask_mx R out *m B) *m (A *m ((1 - q)^-1 *: mask_mx R inp))) = B *m A.
+Proof.
+move=> p1 q1; have p0 : 1 - p != 0 by rewrite subr_eq0 eq_sym.
+have q0 : 1 - q != 0 by rewrite subr_eq0 eq_sym.
+rewrite -[RHS](scalerK (mulf_neq0 p0 q0)) -mask_dilution scaler_sumr; apply: eq_bigr => out _.
+rewrite scaler_sumr; apply: eq_bigr => inp _.
+by rewrite -!scalemxAl -!scalemxAr !scalerA [in RHS]mulrC invfM mulrA.
+Qed.
+
+(* Claim mask_dilution, the ensemble of all masks keeps an edit that works by itself exactly if every
+   positive deficit is below (1 - p) (1 - q) times the gain: dilution by k = 1 / ((1 - p) (1 - q)). Ours. *)
+Theorem mask_dilution_answer (v : nat) (E : 'M[R]_(v, m)) (h : 'cV[R]_m) (key : 'cV[R]_n) (z0 : 'I_v)
+    (B : 'M[R]_(m, r)) (A : 'M[R]_(r, n)) : 0 <= p < 1 -> 0 <= q < 1 -> best (E *m (h + B *m A *m key)) z0 ->
+  best (\sum_out \sum_inp chance out inp *:
+          (E *m (h + (mask_mx R out *m B) *m (A *m mask_mx R inp) *m key))) z0 <->
+  forall z, z != z0 -> 0 < - gap (E *m h) z0 z ->
+    - gap (E *m h) z0 z < (1 - p) * (1 - q) * gap (E *m (B *m A *m key)) z0 z.
+Proof.
+move=> /andP[p0 p1] /andP[q0 q1]; rewrite mulmxDr => works.
+have share_gt0 : 0 < (1 - p) * (1 - q) by rewrite mulr_gt0 ?subr_gt0.
+have share_le1 : (1 - p) * (1 - q) <= 1.
+  by rewrite mulr_ile1 ?subr_ge0 ?(ltW p1) ?(ltW q1) // ler_subl_addr ler_addl.
+have -> : \sum_out \sum_inp chance out inp *: (E *m (h + (mask_mx R out *m B) *m (A *m mask_mx R inp) *m key))
+    = E *m h + ((1 - p) * (1 - q))^-1^-1 *: (E *m (B *m A *m key)).
+  rewrite invrK scalemxAr scalemxAl -mask_dilution -[E *m h]scale1r -chance_total.
+  rewrite mulmx_suml mulmx_sumr scaler_suml -big_split; apply: eq_bigr => out _ /=.
+  rewrite mulmx_suml mulmx_sumr scaler_suml -big_split; apply: eq_bigr => inp _ /=.
+  by rewrite mulmxDr scalerDr -scalemxAl -scalemxAr.
+have le1 : 1 <= ((1 - p) * (1 - q))^-1 by rewrite invf_ge1.
+by rewrite (best_diluted le1 works); split=> kept z z_z0 d0; have := kept z z_z0 d0; rewrite ltr_pdivr_mull.
+Qed.
+
+End Masks.
+
+(* Masks drop whole rows and columns: the mean of one draw is not the update. *)
+Example mask_dilution_one_draw (B A : 'M[rat]_1) (off : {ffun 'I_1 -> bool}) : off = [ffun=> false] ->
+  (mask_mx _ off *m B) *m (A *m mask_mx _ off) = 0.
+Proof.
+move=> ->; have -> : mask_mx _ [ffun _ : 'I_1 => false] = 0 :> 'M[rat]_1; last by rewrite mul0mx mul0mx.
+by apply/matrixP => i j; rewrite !mxE ffunE mul0rn.
 Qed.
 
 (* ---- interference: what the other updates do to a fact ---- *)

@@ -1,4 +1,4 @@
-(* Routing: a query is handed to one adapter.
+(* Routing: a query is handed to one adapter, or experts are weighted by gates.
 
    q            == the table of the second adapter, q y the right answer for bridge y; uniform over
                    {ffun Y -> Z} = independent uniform entries
@@ -6,11 +6,12 @@
    g2 q         == the answer of adapter 2 alone: it knows the table q, not the bridge
    max_load q   == the size of the largest bin when the |Y| entries of q fall into the |Z| values;
                    its mean over q is maxload(|Y|, |Z|)
+   gated g U    == what the experts U add together at the gates g, \sum_k g k *: U k
 
    Trap: all counts are in nat; dividing by |Y| |Z|^|Y| gives probabilities, and the bound may exceed
    1 (the ceiling of the code is clamped to 1). *)
 From mathcomp Require Import all_ssreflect all_algebra.
-From LoraLimits Require Import lowrank facts.
+From LoraLimits Require Import lowrank facts additive.
 Set Implicit Arguments.
 Unset Strict Implicit.
 Unset Printing Implicit Defensive.
@@ -223,3 +224,114 @@ by apply/esym/eqP; rewrite -leqn0; apply/bigmax_leqP => z _; rewrite -load_sum b
 Qed.
 
 End Instances.
+
+(* ---- gates: experts that are weighted input by input ---- *)
+
+(* What the experts U add together at the gates g. *)
+Definition gated (F : fieldType) m n K (g : 'I_K -> F) (U : 'I_K -> 'M[F]_(m, n)) : 'M[F]_(m, n) :=
+  \sum_k g k *: U k.
+
+Section GatedMerge.
+Variables (F : fieldType) (m n K : nat) (C : Type) (g : C -> 'I_K -> F) (U : 'I_K -> 'M[F]_(m, n)).
+
+(* Claim gated_merge: gates that depend on a context u, whose inputs span. One weight serves all contexts
+   exactly if the gated sum is the same in all of them. Ours. *)
+Theorem gated_merge (N : C -> nat) (X : forall u, 'M[F]_(n, N u)) (W : 'M[F]_(m, n)) (u0 : C) :
+  (forall u, \rank (X u) = n) ->
+  (exists W', forall u, W' *m X u = W *m X u + gated (g u) U *m X u) <->
+  forall u v, gated (g u) U = gated (g v) U.
+Proof.
+move=> span; split=> [[W' serves] u v | same]; last first.
+  by exists (W + gated (g u0) U) => u; rewrite mulmxDl (same u u0).
+have sumE c : W + gated (g c) U = W'.
+  have freeX : row_free (X c) by rewrite /row_free span.
+  by apply: (row_free_inj freeX); rewrite mulmxDl serves.
+by apply: (addrI W); rewrite !sumE.
+Qed.
+
+(* Claim gated_merge, for linearly independent experts that is: exactly if no gate moves. Standard. *)
+Theorem gated_merge_gates : (forall c : 'I_K -> F, gated c U = 0 -> forall k, c k = 0) ->
+  (forall u v, gated (g u) U = gated (g v) U) <-> (forall u v k, g u k = g v k).
+Proof.
+move=> free; split=> [same u v k | same u v]; last by apply: eq_bigr => k _; rewrite (same u v).
+apply/eqP; rewrite -subr_eq0; apply/eqP; apply: (free (fun k => g u k - g v k)).
+have := same u v => /eqP; rewrite -subr_eq0 -sumrB => /eqP <-.
+by apply: eq_bigr => k' _; rewrite scalerBl.
+Qed.
+
+End GatedMerge.
+
+Section GatedError.
+Variables (R : realFieldType) (m n K : nat) (C : finType) (mu : C -> R) (g : C -> 'I_K -> R).
+Variables (U : 'I_K -> 'M[R]_(m, n)).
+
+(* Claim gated_merge, the merge that ignores the gates: off by the experts at one minus the gates; with
+   gates 1/K everywhere it adds K times what it should. Ours. *)
+Theorem gated_merge_ignored (c : 'I_K -> R) :
+  (\sum_k U k)%R - gated c U = gated (fun k => 1 - c k) U /\
+  ((0 < K)%N -> (\sum_k U k)%R = K%:R *: gated (fun=> K%:R^-1) U).
+Proof.
+split; first by rewrite -sumrB; apply: eq_bigr => k _; rewrite scalerBl scale1r.
+move=> K0; rewrite scaler_sumr; apply: eq_bigr => k _.
+by rewrite scalerA mulfV ?scale1r // pnatr_eq0 -lt0n.
+Qed.
+
+(* Claim gated_merge, the best fixed update is that at the mean gates: every other adds its distance from
+   it to the mean squared error. Standard. *)
+Theorem gated_merge_best (V : 'M[R]_(m, n)) (mean := fun k => \sum_u mu u * g u k) : \sum_u mu u = 1 ->
+  \sum_u mu u * frob2 (V - gated (g u) U) =
+    frob2 (V - gated mean U) + \sum_u mu u * frob2 (gated mean U - gated (g u) U).
+Proof.
+move=> mu1; have centred : \sum_u mu u *: (gated mean U - gated (g u) U) = 0.
+  rewrite (eq_bigr _ (fun u _ => scalerBr _ _ _)) sumrB -scaler_suml mu1 scale1r.
+  apply/eqP; rewrite subr_eq0; apply/eqP; rewrite /gated [RHS](eq_bigr _ (fun u _ => scaler_sumr _ _ _ _)).
+  rewrite exchange_big; apply: eq_bigr => k _; rewrite /mean scaler_suml.
+  by apply: eq_bigr => u _; rewrite scalerA.
+have step u : mu u * frob2 (V - gated (g u) U) = mu u * frob2 (V - gated mean U)
+    + mu u * frob2 (gated mean U - gated (g u) U)
+    + 2%:R * (\tr ((V - gated mean U) *m (mu u *: (gated mean U - gated (g u) U))^T)).
+  rewrite -[V - gated (g u) U](subrKA (gated mean U)) [frob2 (_ + (_ - _))]frob2D mulrDr mulrDr mulrnAr.
+  rewrite -[_ *+ 2]mulr_natl; congr (_ + _ * _).
+  by rewrite [(mu u *: _)^T]linearZ -scalemxAr mxtraceZ.
+rewrite (eq_bigr _ (fun u _ => step u)) !big_split /= -mulr_suml mu1 mul1r -mulr_sumr -[RHS]addr0.
+congr (_ + _); rewrite -raddf_sum -mulmx_sumr -linear_sum centred linear0 mulmx0 raddf0.
+by rewrite mulr0.
+Qed.
+
+End GatedError.
+
+(* Claim gated_merge, gates that depend on the prompt alone: experts that know the bridge and experts that know
+   the table, none both, stay additive at the prompt, on the last matrix. Ours. *)
+Theorem gated_merge_limit (R : realFieldType) (d m n K : nat) (Y : finType) (E : 'M[R]_(m, d)) (h : 'cV[R]_d)
+    (x : 'I_K -> 'cV[R]_n) (g : 'I_K -> R) (first : pred 'I_K)
+    (U1 : Y -> 'I_K -> 'M[R]_(d, n)) (U2 : {ffun Y -> 'I_m} -> 'I_K -> 'M[R]_(d, n)) :
+  additive_bounds #|Y| m (\sum_(q : {ffun Y -> 'I_m}) \sum_(y : Y)
+    correct_by 0 (fun y q z =>
+      (E *m (h + \sum_k g k *: ((if first k then U1 y k else U2 q k) *m x k))) z ord0)%R y q).
+Proof.
+pose a y z := (E *m (h + \sum_(k | first k) g k *: (U1 y k *m x k))) z ord0.
+pose b (q : {ffun Y -> 'I_m}) z := (E *m (\sum_(k | ~~ first k) g k *: (U2 q k *m x k))) z ord0.
+rewrite -[m in additive_bounds _ m]card_ord.
+apply: (additive_ceilings (a := a) (b := b)) => y q /correct_byP ok.
+apply/correctP => z zq; have := ok z zq; rewrite addr0.
+have splitE z' : (E *m (h + \sum_k g k *: ((if first k then U1 y k else U2 q k) *m x k))) z' ord0 = a y z' + b q z'.
+  rewrite /a /b (bigID first) /= addrA mulmxDr mxE; congr (_ + _).
+    by congr ((E *m (h + _)) z' ord0); apply: eq_bigr => k ->.
+  by congr ((E *m _) z' ord0); apply: eq_bigr => k /negPf ->.
+by rewrite !splitE.
+Qed.
+
+(* Claim gated_merge, gates that have learnt the bridge escape: with one expert for each bridge, which writes
+   the table's answer there, every two-hop query is answered. Ours. *)
+Theorem gated_merge_bridge (R : realFieldType) (m n : nat) (q : {ffun 'I_n -> 'I_m}) (y : 'I_n) :
+  correct_by 0 (fun y (q : {ffun 'I_n -> 'I_m}) z =>
+    (\sum_k (k == y)%:R *: (delta_mx (q k) 0 : 'cV[R]_m)) z ord0) y q.
+Proof.
+apply/correct_byP => z z_q; rewrite addr0 (bigD1 y) //= big1 => [|k /negPf ->]; last by rewrite scale0r.
+by rewrite addr0 eqxx scale1r !mxE eqxx andbT (negPf z_q) ltr01.
+Qed.
+
+(* Gates may move and their sum stand still: two equal experts. *)
+Example gated_merge_equal (U : 'M[rat]_1) (c : rat) :
+  gated (fun k : 'I_2 => if k == ord0 then c else 1 - c) (fun=> U) = U.
+Proof. by rewrite /gated !big_ord_recl big_ord0 addr0 -scalerDl addrC subrK scale1r. Qed.

@@ -53,6 +53,38 @@ Print Assumptions adapters.adapter_parameter_count.
 Check @adapters.adapter_generic.
 Print Assumptions adapters.adapter_generic.
 
+(* first_step_size *)
+Check @adapters.first_step_gradient.
+Print Assumptions adapters.first_step_gradient.
+
+(* first_step_size *)
+Check @adapters.first_step_size.
+Print Assumptions adapters.first_step_size.
+
+(* first_step_size *)
+Check @adapters.first_step_transposed.
+Print Assumptions adapters.first_step_transposed.
+
+(* first_step_size *)
+Check @adapters.first_step_descent.
+Print Assumptions adapters.first_step_descent.
+
+(* first_step_size *)
+Check @adapters.first_step_mean.
+Print Assumptions adapters.first_step_mean.
+
+(* first_step_size *)
+Check @adapters.first_step_adam.
+Print Assumptions adapters.first_step_adam.
+
+(* first_step_size *)
+Check @adapters.first_step_adam_mean.
+Print Assumptions adapters.first_step_adam_mean.
+
+(* first_step_size *)
+Check @adapters.first_step_conventions.
+Print Assumptions adapters.first_step_conventions.
+
 (* eckart_young *)
 Check @approximation.eckart_young.
 Print Assumptions approximation.eckart_young.
@@ -393,6 +425,38 @@ Print Assumptions merging.dilution_factor_opposite.
 Check @merging.dilution_limit.
 Print Assumptions merging.dilution_limit.
 
+(* optimal_weights *)
+Check @merging.optimal_weights_lead.
+Print Assumptions merging.optimal_weights_lead.
+
+(* optimal_weights *)
+Check @merging.optimal_weights.
+Print Assumptions merging.optimal_weights.
+
+(* optimal_weights *)
+Check @merging.optimal_weights_uniform.
+Print Assumptions merging.optimal_weights_uniform.
+
+(* optimal_weights *)
+Check @merging.optimal_weights_apart.
+Print Assumptions merging.optimal_weights_apart.
+
+(* optimal_weights *)
+Check @merging.optimal_weights_need.
+Print Assumptions merging.optimal_weights_need.
+
+(* mask_dilution *)
+Check @merging.mask_dilution.
+Print Assumptions merging.mask_dilution.
+
+(* mask_dilution *)
+Check @merging.mask_dilution_answer.
+Print Assumptions merging.mask_dilution_answer.
+
+(* mask_dilution *)
+Check @merging.mask_dilution_rescaled.
+Print Assumptions merging.mask_dilution_rescaled.
+
 (* interference *)
 Check @merging.interference.
 Print Assumptions merging.interference.
@@ -465,6 +529,22 @@ Print Assumptions continual.telescoping_merge_reset.
 Check @continual.telescoping_merge_attained.
 Print Assumptions continual.telescoping_merge_attained.
 
+(* frozen_route_drift *)
+Check @continual.frozen_route_drift.
+Print Assumptions continual.frozen_route_drift.
+
+(* frozen_route_drift *)
+Check @continual.frozen_route_drift_gauge.
+Print Assumptions continual.frozen_route_drift_gauge.
+
+(* frozen_route_drift *)
+Check @continual.frozen_route_drift_alone.
+Print Assumptions continual.frozen_route_drift_alone.
+
+(* frozen_route_drift *)
+Check @continual.frozen_route_rank.
+Print Assumptions continual.frozen_route_rank.
+
 (* exposure_law *)
 Check @continual.exposure_law.
 Print Assumptions continual.exposure_law.
@@ -500,6 +580,30 @@ Print Assumptions routing.hard_routing_strict.
 (* hard_routing *)
 Check @routing.hard_routing_accuracy.
 Print Assumptions routing.hard_routing_accuracy.
+
+(* gated_merge *)
+Check @routing.gated_merge.
+Print Assumptions routing.gated_merge.
+
+(* gated_merge *)
+Check @routing.gated_merge_gates.
+Print Assumptions routing.gated_merge_gates.
+
+(* gated_merge *)
+Check @routing.gated_merge_ignored.
+Print Assumptions routing.gated_merge_ignored.
+
+(* gated_merge *)
+Check @routing.gated_merge_best.
+Print Assumptions routing.gated_merge_best.
+
+(* gated_merge *)
+Check @routing.gated_merge_limit.
+Print Assumptions routing.gated_merge_limit.
+
+(* gated_merge *)
+Check @routing.gated_merge_bridge.
+Print Assumptions routing.gated_merge_bridge.
 
 (* additive_limit *)
 Check @additive.additive_limit.

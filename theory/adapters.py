@@ -1,4 +1,4 @@
-"""The algebra of one adapter: size, dimension, gauge, merging into the weight, and what rounding does to a merge.
+"""The algebra of one adapter: size, dimension, gauge, first step, merging, and what rounding does to a merge.
 
 Glossary: ``W`` (m x n) frozen, an adapter ``(B, A, s)`` with B (m x r), A (r x n) and scale ``s``; the *side path*
 computes ``W x + s B (A x)``, a *merged* layer ``(W + s B A) x``; *unit roundoff* u is half the gap between 1 and the
@@ -8,6 +8,7 @@ next number of a format.
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -70,6 +71,72 @@ def adapter_scale(alpha: float, r: int, rslora: bool = False) -> float:
     """
     strength, rank = real(alpha, "alpha"), integer(r, "r", 1)
     return strength / math.sqrt(rank) if rslora else strength / rank
+
+
+def first_update(
+    gradient: ArrayLike,
+    factor: ArrayLike,
+    alpha: float,
+    rate: float,
+    rslora: bool = False,
+    optimizer: str = "sgd",
+    zero: str = "B",
+) -> LowRank:
+    """The update after the first step of training.
+
+    Args:
+        gradient: G, m x n, of the loss with respect to the frozen weight, at the base.
+        factor: the one that does not start at zero: A, r x n, or B, m x r.
+        alpha: scale as in :func:`adapter_scale`.
+        rate: learning rate.
+        rslora: as in :func:`adapter_scale`.
+        optimizer: ``"sgd"``: gradient descent; ``"adam"``: Adam with epsilon 0, whose first step is the sign of the
+            gradient.
+        zero: which factor starts at zero, ``"B"`` (then ``-rate s^2 G A^T A`` with sgd) or ``"A"`` (``-rate s^2 B B^T
+            G``).
+
+    Returns:
+        the update, m x n: the factor as it is and the other one step from zero; the factor's own gradient is zero.
+
+    Raises:
+        ValueError: sizes that do not fit, numbers that are not finite, unknown optimizer or factor.
+
+    Source: claim first_step_size.
+    """
+    one_of(zero, "zero", ("B", "A"))
+    one_of(optimizer, "optimizer", ("sgd", "adam"))
+    G, known, step = matrix(gradient, "gradient"), matrix(factor, "factor"), real(rate, "rate")
+    size = G.shape[1] if zero == "B" else G.shape[0]
+    found = known.shape[1] if zero == "B" else known.shape[0]
+    require(found == size, "factor", f"{size} {'columns' if zero == 'B' else 'rows'}, as the gradient", found)
+    scale = adapter_scale(alpha, known.shape[0] if zero == "B" else known.shape[1], rslora)
+    slope = scale * (G @ known.T if zero == "B" else known.T @ G)
+    moved = -step * (slope if optimizer == "sgd" else np.sign(slope))
+    return LowRank(moved, known, scale) if zero == "B" else LowRank(known, moved, scale)
+
+
+def first_step_power(optimizer: str, of: str, rslora: bool = False) -> Fraction:
+    """The power of the rank with which the first step grows: ``c r^power`` in root mean square, or in the mean.
+
+    Args:
+        optimizer: ``"sgd"`` or ``"adam"``, as in :func:`first_update`.
+        of: ``"norm"``: Frobenius norm of the update, where the rows of A (columns of B) are orthogonal and of one
+            length; ``"loss"``: by how much the loss falls, to first order.
+        rslora: as in :func:`adapter_scale`.
+
+    Returns:
+        the power, for random factors whose entries have a variance that does not depend on r; whichever factor is zero.
+        A variance c / r, as the default for a layer with r inputs gives B, lowers the power by 1 (sgd) or 1/2 (adam).
+
+    Raises:
+        ValueError: unknown optimizer or quantity.
+
+    Source: claim first_step_size.
+    """
+    one_of(optimizer, "optimizer", ("sgd", "adam"))
+    one_of(of, "of", ("norm", "loss"))
+    scales = 2 if optimizer == "sgd" else 1  # the scale is in the update, and with sgd in the gradient too
+    return Fraction(1 if of == "loss" else Fraction(1, 2)) - scales * (Fraction(1, 2) if rslora else 1)
 
 
 def regauge(update: LowRank, T: ArrayLike) -> LowRank:

@@ -3,7 +3,7 @@
 Glossary: H *heads* each train an update of rank at most r from the merged weights; a *round* ends with adding their
 mean (or any multiple of their sum). *With reset* every head starts the next round from zero; *without* it keeps its
 update and what is merged is what it changed. *Rehearsal* mixes examples of old facts, drawn from a *buffer* of them,
-into the batches.
+into the batches. A *route* R between the factors, ``B R A``, is frozen after a task and new ones are added to it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,11 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from theory.numerics import exact, integer, require
+import numpy as np
+from numpy.typing import ArrayLike
+
+from theory.lowrank import LowRank
+from theory.numerics import exact, integer, matrix, require
 
 #: bits behind the point of a number of rounds; rounds up to which a tie is decided in exact arithmetic
 _BITS, _EXACT_ROUNDS = 128, 20_000
@@ -114,3 +118,29 @@ def exposures(share: float | Fraction, batch: int, steps: int, buffer: int) -> F
     part = exact(share, "share")
     require(0 <= part <= 1, "share", "a number in [0, 1]", share)
     return part * integer(batch, "batch", 1) * integer(steps, "steps", 0) / integer(buffer, "buffer", 1)
+
+
+def route_drift(route: ArrayLike, before: LowRank, after: LowRank) -> LowRank:
+    """By how much a frozen route adds something else once the factors have moved: ``s (B' R A' - B R A)``.
+
+    Args:
+        route: R, r x r.
+        before: B, A and the scale s, as they were.
+        after: B' and A' of the same sizes, with the same scale.
+
+    Returns:
+        the drift, of at most 2 r columns, from the differences of the factors: zero exactly where they are. Its
+        ``apply(keys)`` is what old facts see, its norm the most that any input of norm one does.
+
+    Raises:
+        ValueError: sizes or scales that do not fit.
+
+    Source: claim frozen_route_drift (ours; the system is C-LoRA, arXiv 2502.17920).
+    """
+    r = matrix(route, "route")
+    wanted = (before.shape, before.columns, before.scale)
+    found = (after.shape, after.columns, after.scale)
+    require(found == wanted, "after", f"shape, columns and scale {wanted}", found)
+    require(r.shape == (before.columns,) * 2, "route", f"shape {(before.columns,) * 2}", r.shape)
+    left = np.hstack([after.B - before.B, before.B])
+    return LowRank(left, np.vstack([r @ after.A, r @ (after.A - before.A)]), before.scale)

@@ -1,7 +1,7 @@
-"""Limits of merging updates: rank of a sum, averaging of factors, dilution, interference.
+"""Limits of merging updates: rank of a sum, averaging of factors, dilution, weights, masks, interference.
 
 Glossary: ``U_i = s_i B_i A_i`` the updates, ``w_i`` merge weights, a *gain* and a *deficit* are differences of logits
-(right answer minus a rival), from the update and, with the sign turned, from the base.
+(right answer minus a rival), from the update and, with the sign turned, from the base; their difference is the *lead*.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from theory.lowrank import LowRank, column_norms
-from theory.numerics import EPS, Array, above, below, integer, matrix, one_of, real, require, vector
+from theory.numerics import EPS, Array, above, below, exact, integer, matrix, one_of, real, require, vector
 
 
 class MergedRank(NamedTuple):
@@ -167,6 +167,130 @@ def dilution_limit(gain: float | Fraction, deficit: float | Fraction, convention
         return math.inf if d < 0 or g > 0 else 0
     below_ratio = max(math.ceil(g / d) - 1, 0)  # the largest integer under gain / deficit
     return math.isqrt(below_ratio) if convention == "factor" else below_ratio
+
+
+class BestWeights(NamedTuple):
+    """What :func:`best_weights` returns; all numbers are exact."""
+
+    weights: list[Fraction]
+    lead: Fraction
+    ceiling: Fraction
+    mixture: list[Fraction]
+
+
+#: relative to the largest lead: what the solver may leave between primal and dual
+LP_TOLERANCE = 1e-9
+
+
+def best_weights(leads: Sequence[Sequence[float | Fraction]] | Array) -> BestWeights:
+    """Weights of sum one whose linear merge has the largest least lead, and the proof that none are better.
+
+    Under weights that sum to one the lead of a pair (a fact's right answer, a rival) is their mean of its leads under
+    the adapters alone. So the best weights are one player's optimal strategy in a matrix game; the other player mixes
+    pairs. Where the logits are linear in the merge this is exact, interference included.
+
+    Args:
+        leads: pairs x adapters: logit of the right answer minus logit of the rival with that adapter alone, at full
+            strength. For weights that sum to c in place of one, multiply what the adapters add by c.
+
+    Returns:
+        weights, non-negative, of sum one; lead, the least lead under them; ceiling, which no such weights exceed:
+        under `mixture`, non-negative, of sum one, no adapter alone has a larger mean lead. All four are Fractions and
+        hold exactly for `leads` as given (floats as they are); ceiling - lead is what a solver in floats leaves, at
+        most about 1e-8 times the largest lead.
+
+    Raises:
+        ValueError: no rows, rows of different lengths or none, not finite.
+
+    Source: claim optimal_weights (ours; minimax theorem and linear programming standard).
+    """
+    rows = [[exact(x, "leads") for x in row] for row in leads]
+    lengths = sorted({len(row) for row in rows})
+    require(len(lengths) == 1 and lengths[0] > 0, "leads", "rows of one length, at least one entry", lengths)
+    from scipy.optimize import linprog
+
+    pairs, adapters = len(rows), lengths[0]
+    size = max(abs(x) for row in rows for x in row) or Fraction(1)
+    scaled = np.array([[float(x / size) for x in row] for row in rows])
+    solved = linprog(
+        np.append(np.zeros(adapters), -1.0),
+        A_ub=np.hstack([-scaled, np.ones((pairs, 1))]),
+        b_ub=np.zeros(pairs),
+        A_eq=np.append(np.ones(adapters), 0.0)[None],
+        b_eq=[1.0],
+        bounds=[(0.0, None)] * adapters + [(None, None)],
+        options={"primal_feasibility_tolerance": LP_TOLERANCE, "dual_feasibility_tolerance": LP_TOLERANCE},
+    )
+    weights, mixture = _mixture(solved.x[:-1]), _mixture(-solved.ineqlin.marginals)
+    merged = [sum(x * w for x, w in zip(row, weights, strict=True)) for row in rows]
+    means = [sum(y * row[j] for y, row in zip(mixture, rows, strict=True)) for j in range(adapters)]
+    return BestWeights(weights, Fraction(min(merged)), Fraction(max(means)), mixture)
+
+
+def _mixture(values: Array) -> list[Fraction]:
+    """The nearest point of the simplex on the ray of `values`, exactly."""
+    parts = [Fraction(max(float(x), 0.0)) for x in values]
+    return [x / sum(parts) for x in parts]
+
+
+def least_weights(
+    gains: Sequence[float | Fraction], deficits: Sequence[float | Fraction], owners: Sequence[int], adapters: int
+) -> list[Fraction]:
+    """Weight that each adapter needs for its facts, where no update reads the keys of the others.
+
+    Args:
+        gains: one for each pair of a fact and a rival, from the fact's own update, > 0.
+        deficits: as many, from the base.
+        owners: as many indices below `adapters`.
+        adapters: k >= 1.
+
+    Returns:
+        for each adapter the largest ``deficit / gain`` of its pairs, 0 where that is negative or there are none, on the
+        safe side of what floats stand for. Non-negative weights of sum one that answer every pair exist exactly if
+        these sum to less than one: each adapter gets more than it needs. With the same quotient everywhere this is
+        dilution, ``gain > k deficit``.
+
+    Raises:
+        ValueError: lists of different lengths, a gain that is not positive, an owner out of range.
+
+    Source: claim optimal_weights (ours).
+    """
+    count = integer(adapters, "adapters", 1)
+    sizes = (len(gains), len(deficits), len(owners))
+    require(len(set(sizes)) == 1, "owners", "as many gains, deficits and owners", sizes)
+    needs = [Fraction(0)] * count
+    for gain, deficit, owner in zip(gains, deficits, owners, strict=True):
+        won, lost, j = below(gain, "gains"), above(deficit, "deficits"), integer(owner, "owners", 0)
+        require(won > 0, "gains", "positive numbers", gain)
+        require(j < count, "owners", f"indices from 0 to {count - 1}", owner)
+        needs[j] = max(needs[j], lost / won)
+    return needs
+
+
+def mask_share(rate_out: float | Fraction, rate_in: float | Fraction = 0) -> Fraction:
+    """Share of an update that the mean over random masks keeps: ``(1 - rate_out) (1 - rate_in)``.
+
+    Args:
+        rate_out: chance that a mask drops an output (a row of B), in [0, 1].
+        rate_in: chance that one drops an input (a column of A), in [0, 1]. Every coordinate is dropped independently
+            and nothing is rescaled.
+
+    Returns:
+        the share, exact. Facts survive the mean over all masks as they do the mean of ``k = 1 / share`` updates on keys
+        of their own, :func:`dilution_limit`; used without masks, an adapter that was trained under them is to be
+        scaled by the share.
+
+    Raises:
+        ValueError: a rate outside [0, 1].
+
+    Source: claim mask_dilution (ours as a reading of LoRA Dropout, arXiv 2404.09610; the mean standard).
+    """
+    share = Fraction(1)
+    for rate, name in ((rate_out, "rate_out"), (rate_in, "rate_in")):
+        dropped = exact(rate, name)
+        require(0 <= dropped <= 1, name, "a probability in [0, 1]", rate)
+        share *= 1 - dropped
+    return share
 
 
 def interference_bound(updates: Sequence[LowRank], key: ArrayLike) -> list[float]:

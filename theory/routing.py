@@ -1,19 +1,21 @@
-"""Limits of routing: what a router that hands each query to one adapter can answer.
+"""Limits of routing: what a router that hands each query to one adapter can answer, and what gates cost a merge.
 
 Glossary: a two-hop query has a bridge ``p``, one of ``n``, known to the first adapter alone, and a table ``q`` from
 bridges to ``m`` values, known to the second adapter alone; p and q are uniform and independent, q i.i.d. over bridges.
 ``maxload(n, m)``: the expected number of balls in the fullest of m bins after n balls, the count of the most frequent
-value of q.
+value of q. *Gates* weigh experts anew at every context, ``sum_k g_k U_k``: an instance-wise adapter.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from theory.numerics import Array, integer, require
+from theory.lowrank import LowRank
+from theory.numerics import Array, integer, matrix, require, vector
 
 Complex = NDArray[np.complex128]
 
@@ -139,3 +141,41 @@ def bridge_blind_ceiling(n: int, m: int) -> float:
     Source: claim hard_routing (ours).
     """
     return maxload(n, m) / n
+
+
+def gated_merge_error(updates: Sequence[LowRank], gates: ArrayLike, weights: ArrayLike | None = None) -> float:
+    """Error of one merged update in place of experts that gates weigh anew at every context, relative to these.
+
+    Args:
+        updates: K experts, all out x in.
+        gates: contexts x K, the gates of each context.
+        weights: K weights of the merge; ones where None, which is a merge that ignores the gates. The best are the mean
+            gates, ``gates.mean(axis=0)``.
+
+    Returns:
+        ``(sum_u ||sum_k (w_k - g_uk) U_k||_F^2 / sum_u ||sum_k g_uk U_k||_F^2)^(1/2)``; 0.0 exactly if every context
+        is served, as far as floats tell, inf if the experts add nothing anywhere and the merge does. Time grows with
+        the number of different rows of `gates`.
+
+    Raises:
+        ValueError: no updates or different shapes, no contexts, or sizes that do not fit.
+
+    Source: claim gated_merge (ours).
+    """
+    table = matrix(gates, "gates")
+    require(table.shape[1] == len(updates), "gates", f"{len(updates)} columns, one per update", table.shape[1])
+    require(len(table) > 0, "gates", "at least one context", 0)
+    chosen = np.ones(len(updates)) if weights is None else vector(weights, "weights")
+    require(chosen.size == len(updates), "weights", f"{len(updates)} weights", chosen.size)
+    rows, counts = np.unique(table, axis=0, return_counts=True)
+
+    def size(mixes: Array) -> float:
+        norms = []
+        for mix in mixes:
+            merged = LowRank.combine(updates, mix.tolist())
+            norm = merged.norm("frobenius")
+            norms.append(norm if norm > merged.tolerance() else 0.0)
+        return float(np.linalg.norm(np.sqrt(counts) * norms))
+
+    error, wanted = size(chosen - rows), size(rows)
+    return error / wanted if wanted else (math.inf if error else 0.0)

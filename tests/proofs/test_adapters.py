@@ -1,10 +1,31 @@
 """The theorems on one adapter, read literally, against the functions of :mod:`theory.adapters`."""
 
+from fractions import Fraction
+from itertools import product
+
 import numpy as np
 import pytest
 
-from tests.proofs.exact import Mat, column, const, every, eye, hstack, partial_identity, vstack, whole, zeros
-from theory.adapters import merged_weight, parameter_count, rank_set_dimension, regauge
+from tests.proofs.exact import (
+    Mat,
+    column,
+    const,
+    every,
+    eye,
+    hstack,
+    partial_identity,
+    vstack,
+    whole,
+    zeros,
+)
+from theory.adapters import (
+    first_step_power,
+    first_update,
+    merged_weight,
+    parameter_count,
+    rank_set_dimension,
+    regauge,
+)
 from theory.lowrank import LowRank
 from theory.numerics import stream
 
@@ -186,3 +207,78 @@ def test_few_points_of_a_line_are_within_reach() -> None:
             assert len(within) <= r + 1
             attained += len(within) == r + 1
     assert attained >= 4  # the bound r + 1 is reached: it is not r
+
+
+# ---- the first step ----
+
+
+def inner(g: Mat, u: Mat) -> Fraction:
+    return (g.T @ u).trace()
+
+
+def signs(m: Mat) -> Mat:
+    return Mat([[(x > 0) - (x < 0) for x in row] for row in m.rows], m.n)
+
+
+@pytest.mark.theorem("first_step_gradient", "first_step_size", "first_step_transposed")
+def test_the_first_step_of_gradient_descent() -> None:
+    rng = stream(9, "step")
+    for r, alpha in ((1, 2), (2, 3), (4, -4)):
+        s, eta = Fraction(alpha, r), Fraction(1, 4)
+        g, b, a = whole(rng, 3, 2), whole(rng, 3, r), whole(rng, r, 2)
+        move_b, move_a = whole(rng, 3, r), whole(rng, r, 2)
+        grad_b, grad_a = s * (g @ a.T), s * (b.T @ g)
+        assert inner(g, update(s, move_b, a)) == inner(grad_b, move_b)
+        assert inner(g, update(s, b, move_a)) == inner(grad_a, move_a)
+        rows = -(eta * s**2) * (g @ a.T @ a)
+        columns = -(eta * s**2) * (b @ b.T @ g)
+        assert update(s, -eta * grad_b, a) == rows
+        assert update(s, b, -eta * grad_a) == columns
+        assert -(eta * s**2) * (g.T @ b @ b.T) == columns.T
+        assert (first_update(g.floats(), a.floats(), alpha, float(eta)).dense() == rows.floats()).all()
+        assert (first_update(g.floats(), b.floats(), alpha, float(eta), zero="A").dense() == columns.floats()).all()
+
+
+@pytest.mark.theorem("first_step_descent", "first_step_mean", "first_step_adam", "first_step_adam_mean")
+def test_sizes_of_the_first_step() -> None:
+    g = Mat([[3, 1, -2, 5], [0, 4, 7, -1]])
+    eta, falls = Fraction(1, 2), []
+    for r in (1, 2):
+        s = Fraction(3, r)
+        means, squares, level = zeros(2, 4), Fraction(0), [Fraction(0)] * r
+        family = [Mat([x[4 * k : 4 * k + 4] for k in range(r)]) for x in product((-1, 1), repeat=4 * r)]
+        for a in family:  # every matrix of signs: each row has second moments I
+            step = -(eta * s**2) * (g @ a.T @ a)
+            assert inner(g, step) == -(eta * s**2 * (g @ a.T).frob2())
+            means, squares = means + step, squares + (g @ a.T).frob2()
+            slope = s * (g @ a.T)
+            adam = update(s, -eta * signs(slope), a)
+            absolute = [[abs(x) for x in row] for row in (g @ a.T).rows]
+            assert inner(g, adam) == -(eta * s * sum(map(sum, absolute)))
+            level = [x + sum(row[k] for row in absolute) for k, x in enumerate(level)]
+            if a @ a.T == 4 * eye(r):
+                assert step.frob2() == eta**2 * s**4 * 4 * (g @ a.T).frob2()
+                if all(x for row in absolute for x in row):
+                    assert adam.frob2() == eta**2 * s**2 * 4 * 2 * r
+        assert Fraction(1, len(family)) * means == -(eta * s**2 * r) * g
+        assert squares == len(family) * r * g.frob2()
+        assert len(set(level)) == 1  # the rows have one law
+        falls.append(sum(level) / len(family))
+    assert falls[1] == 2 * falls[0]
+
+
+@pytest.mark.theorem("first_step_conventions")
+def test_powers_of_the_rank() -> None:
+    alpha = Fraction(7, 2)
+    for root in (1, 2, 3, 5):
+        r = root**2
+        assert (alpha / r) ** 2 * r == alpha**2 / r
+        assert (alpha / r) * r == alpha
+        assert (alpha / root) ** 2 * r == alpha**2
+        assert (alpha / root) * r == alpha * root
+        for rslora, scale in ((False, Fraction(1, r)), (True, Fraction(1, root))):
+            loss = {"sgd": scale**2 * r, "adam": scale * r}
+            norm = {"sgd": scale**4 * r, "adam": scale**2 * r}  # squared
+            for optimizer in ("sgd", "adam"):
+                assert root ** (2 * first_step_power(optimizer, "loss", rslora)) == loss[optimizer]
+                assert Fraction(root) ** int(4 * first_step_power(optimizer, "norm", rslora)) == norm[optimizer]

@@ -6,7 +6,8 @@ from fractions import Fraction
 import pytest
 
 from tests.proofs.exact import Mat, agree, eye, hstack, tables, total
-from theory.continual import exposures, round_dilution, rounds_to_answer, telescoping_rank
+from theory.continual import exposures, round_dilution, rounds_to_answer, route_drift, telescoping_rank
+from theory.lowrank import LowRank
 from theory.numerics import stream
 
 
@@ -121,3 +122,36 @@ def test_each_fact_of_the_buffer_is_drawn_equally_often_in_the_mean(buffer: int,
         drawn = sum(agree((fact,) * draws, d) for d in every)
         assert drawn * buffer == draws * buffer**draws
         assert Fraction(drawn, len(every)) == exposures(1, 1, draws, buffer)
+
+
+@pytest.mark.theorem("frozen_route_drift", "frozen_route_drift_gauge", "frozen_route_drift_alone", "frozen_route_rank")
+@pytest.mark.example("frozen_route_drift_skipped")
+def test_a_frozen_route_drifts_with_its_factors() -> None:
+    rng, seen = stream(4, "route"), set()
+    for r in (1, 2, 2, 3, 3):
+        b, c, a, d = matrix(rng, 3, r), matrix(rng, 3, r), matrix(rng, r, 4), matrix(rng, r, 4)
+        route, turn = matrix(rng, r, r), matrix(rng, r, r)
+        scale = Fraction(1, 2)
+        for left, right in ((b, a), (c, a), (b, d), (c, d)):
+            drift = scale * (left @ route @ right) - scale * (b @ route @ a)
+            assert drift == scale * ((left - b) @ (route @ right) + b @ (route @ (right - a)))
+            found = route_drift(
+                route.floats(), LowRank(b.floats(), a.floats(), 0.5), LowRank(left.floats(), right.floats(), 0.5)
+            )
+            assert (found.dense() == drift.floats()).all()
+            same = left @ route @ right == b @ route @ a
+            assert same == (drift == 0 * drift)
+            if route.unit() and b.rank() == a.rank() == r and (left is b or right is a):
+                assert same == (left == b and right == a)
+                seen.add(same)
+            assert (b @ (route + turn) @ a).rank() <= r
+        if turn.unit() and route.unit():
+            assert (b @ (route @ turn @ route.inverse())) @ route @ (turn.inverse() @ a) == b @ route @ a
+        read = b @ route
+        if route.unit() and b.rank() == a.rank() == r:
+            # C R = B R T has one solution at most: by the left inverse of B R
+            t = (read.T @ read).inverse() @ read.T @ (c @ route)
+            gauge = t.unit() and c == read @ t @ route.inverse() and d == t.inverse() @ a
+            assert (c @ route @ d == read @ a) == gauge
+    assert seen == {True, False}
+    assert matrix(rng, 1, 1) @ (0 * eye(1)) @ eye(1) == 0 * eye(1)

@@ -26,10 +26,13 @@ from tests.proofs.exact import (
 )
 from theory.lowrank import LowRank
 from theory.merging import (
+    best_weights,
     dilution_limit,
     factor_average,
     factor_average_error,
     interference_bound,
+    least_weights,
+    mask_share,
     merged_rank,
     surviving_facts,
 )
@@ -530,3 +533,137 @@ def test_plain_sum_of_edits() -> None:
     x = 100 * delta(2, 1, 1, 0)
     assert abs(gap(x, 0, 1)) + abs(gap(-x, 0, 1)) == 200
     assert best(one + (x - x), 0)  # damages may cancel: sufficient, not necessary
+
+
+# ---- weights ----
+
+
+def feasible(rows: Sequence[Sequence[Fraction]], columns: int) -> bool:
+    """Whether some y >= 0 has ``row . y[:-1] + row[-1] y_last = 0`` for every row and sum one; exactly, by SymPy."""
+    import sympy
+    from sympy.solvers.simplex import InfeasibleLPError, lpmin
+
+    y = sympy.symbols(f"y:{columns}")
+    rules = [sympy.Eq(sum(sympy.Rational(x) * v for x, v in zip(row, y, strict=True)), 0) for row in rows]
+    try:
+        lpmin(y[0], [*(rule for rule in rules if rule != sympy.true), sympy.Eq(sum(y), 1), *(v >= 0 for v in y)])
+    except InfeasibleLPError:
+        return False
+    return sympy.false not in rules
+
+
+def leads_under(rows: Sequence[Sequence[Fraction]], w: Sequence[Fraction]) -> list[Fraction]:
+    return [sum((x * v for x, v in zip(row, w, strict=True)), Fraction(0)) for row in rows]
+
+
+@pytest.mark.theorem("optimal_weights_lead", "optimal_weights")
+def test_leads_average_and_each_optimum_has_its_certificate() -> None:
+    for seed in range(8):
+        rng = stream(seed, "weights")
+        readout, hidden, key = whole(rng, 3, 2), whole(rng, 2, 1), whole(rng, 2, 1)
+        updates = [whole(rng, 2, 2) for _ in range(3)]
+        parts = [Fraction(int(x)) for x in rng.integers(1, 5, 3)]
+        w = [x / sum(parts) for x in parts]
+        alone = [readout @ (hidden + u @ key) for u in updates]
+        merged = readout @ (hidden + total([x * u for x, u in zip(w, updates, strict=True)]) @ key)
+        rows = [[a[0, 0] - a[z, 0] for a in alone] for z in (1, 2)]
+        assert leads_under(rows, w) == [merged[0, 0] - merged[z, 0] for z in (1, 2)]
+        # duality, at the lead that was found: no weights of a grid lift every lead above the certificate's ceiling
+        best = best_weights(rows)
+        assert all(sum(y * row[j] for y, row in zip(best.mixture, rows, strict=True)) <= best.ceiling for j in range(3))
+        grid = [(Fraction(i, 6), Fraction(j, 6), Fraction(6 - i - j, 6)) for i in range(7) for j in range(7 - i)]
+        assert max(min(leads_under(rows, w)) for w in grid) <= best.ceiling
+        assert min(leads_under(rows, best.weights)) == best.lead  # and some lift them that far
+        assert best.ceiling - best.lead <= Fraction(1, 10**8)
+
+
+@pytest.mark.theorem("optimal_weights_uniform")
+def test_when_the_uniform_mean_is_best() -> None:
+    seen = set()
+    cases = [whole(stream(seed, "uniform"), 3, 2, 2).rows for seed in range(20)]
+    for rows in [*cases, [[3, 1], [1, 3]], [[2, 2, 0], [0, 2, 2], [2, 0, 2]]]:
+        k = len(rows[0])
+        at_uniform = leads_under(rows, [Fraction(1, k)] * k)
+        t = min(at_uniform)
+        best = best_weights(rows)
+        is_best = best.ceiling - t <= Fraction(1, 10**8)  # the leads are whole: an optimum differs by more or not
+        tight = [row for row, lead in zip(rows, at_uniform, strict=True) if lead == t]
+        # a mixture of the tight pairs with mean lead t under every adapter
+        mixed = feasible([[row[j] - t for row in tight] for j in range(k)], len(tight))
+        assert is_best == mixed
+        seen.add(is_best)
+    assert seen == {True, False}
+
+
+@pytest.mark.theorem("optimal_weights_apart", "optimal_weights_need")
+@pytest.mark.example("optimal_weights_beat_uniform")
+def test_updates_that_leave_one_another_alone() -> None:
+    seen = set()
+    for seed in range(30):
+        rng = stream(seed, "apart")
+        k, pairs = 2, int(rng.integers(2, 5))
+        owners = [0, 1, *(int(x) for x in rng.integers(0, k, pairs - 2))]
+        gains = [Fraction(int(x)) for x in rng.integers(1, 5, pairs)]
+        deficits = [Fraction(int(x), 2) for x in rng.integers(-1, 3, pairs)]
+        rows = [[g * (j == o) - d for j in range(k)] for g, d, o in zip(gains, deficits, owners, strict=True)]
+        at_uniform = leads_under(rows, [Fraction(1, k)] * k)
+        t, best = min(at_uniform), best_weights(rows)
+        uniform_best = best.ceiling - t <= Fraction(1, 10**8)
+        tight = {o for o, lead in zip(owners, at_uniform, strict=True) if lead == t}
+        assert uniform_best == (tight == {0, 1})
+        needs = least_weights(gains, deficits, owners, k)
+        spare = 1 - sum(needs, Fraction(0))
+        if spare > 0:  # the proof's weights
+            assert min(leads_under(rows, [need + spare / k for need in needs])) > 0
+        else:
+            assert best.ceiling <= Fraction(1, 10**8)
+        seen.add((uniform_best, spare > 0))
+    assert len(seen) == 4
+    # gains 10 and 10 against deficits 6 and 1
+    rows = [[Fraction(4), Fraction(-6)], [Fraction(-1), Fraction(9)]]
+    assert min(leads_under(rows, [Fraction(1, 2)] * 2)) < 0 < min(leads_under(rows, [Fraction(4, 5), Fraction(1, 5)]))
+
+
+# ---- masks ----
+
+
+@pytest.mark.theorem("mask_dilution", "mask_dilution_rescaled", "mask_dilution_answer")
+@pytest.mark.example("mask_dilution_one_draw")
+def test_the_mean_over_all_masks() -> None:
+    rng = stream(7, "masks")
+    kept = set()
+    for rate_out, rate_in in (
+        (Fraction(1, 3), Fraction(1, 4)),
+        (Fraction(1, 2), Fraction(1, 2)),
+        (Fraction(0), Fraction(2, 5)),
+    ):
+        share = mask_share(rate_out, rate_in)
+        for _ in range(6):
+            b, a, readout, base, key = (
+                whole(rng, 2, 2),
+                whole(rng, 2, 2),
+                whole(rng, 3, 2),
+                whole(rng, 2, 1),
+                whole(rng, 2, 1),
+            )
+            mean, rescaled, logits = zeros(2, 2), zeros(2, 2), zeros(3, 1)
+            for out, inp in product(product((0, 1), repeat=2), repeat=2):
+                kept_out = math.prod((1 - rate_out if x else rate_out for x in out), start=Fraction(1))
+                chance = kept_out * math.prod((1 - rate_in if x else rate_in for x in inp), start=Fraction(1))
+                masked = (diagonal(out) @ b) @ (a @ diagonal(inp))
+                mean = mean + chance * masked
+                rescaled = rescaled + chance / share * masked
+                logits = logits + chance * (readout @ (base + masked @ key))
+            assert mean == share * (b @ a)
+            assert rescaled == b @ a
+            alone, gain, before = readout @ (base + b @ a @ key), readout @ (b @ a @ key), readout @ base
+            for z0 in range(3):
+                rivals = [z for z in range(3) if z != z0]
+                if not all(alone[z, 0] < alone[z0, 0] for z in rivals):
+                    continue  # an edit that does not work by itself
+                deficits = {z: before[z, 0] - before[z0, 0] for z in rivals}
+                want = all(d < share * (gain[z0, 0] - gain[z, 0]) for z, d in deficits.items() if d > 0)
+                assert want == all(logits[z, 0] < logits[z0, 0] for z in rivals)
+                kept.add(want)
+    assert kept == {True, False}
+    assert (diagonal([0]) @ eye(1)) @ (eye(1) @ diagonal([0])) == zeros(1, 1) != mask_share(0.5, 0.5) * eye(1)

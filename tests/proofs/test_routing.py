@@ -1,14 +1,17 @@
 """The theorems on routing, read literally, against the functions of :mod:`theory.routing`."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import product
 
 import pytest
 
-from tests.proofs.exact import tables
-from theory.routing import bridge_blind_ceiling, maxload, oracle_ceiling
+from tests.proofs.exact import Mat, delta, tables, total, whole, zeros
+from theory.additive import additive_optimum
+from theory.lowrank import LowRank
+from theory.numerics import stream
+from theory.routing import bridge_blind_ceiling, gated_merge_error, maxload, oracle_ceiling
 
 Table = tuple[int, ...]
 SIZES = [(1, 1), (1, 3), (2, 2), (2, 3), (3, 2), (3, 3), (4, 2), (2, 6), (3, 5)]
@@ -111,3 +114,96 @@ def test_two_bridges() -> None:
     # no bridge: one empty table, both sides 0, nothing is strict
     assert [max_load(q) for q in tables(0, 2)] == [0]
     assert 0 * 2**0 + loads(0, 2) == 0
+
+
+# ---- gates ----
+
+
+def gated(g: Sequence[Fraction], experts: Sequence[Mat]) -> Mat:
+    return total([x * u for x, u in zip(g, experts, strict=True)])
+
+
+@pytest.mark.theorem("gated_merge", "gated_merge_gates")
+@pytest.mark.example("gated_merge_equal")
+def test_one_weight_for_all_contexts() -> None:
+    one, other = delta(2, 2, 0, 0), delta(2, 2, 0, 1)
+    half, third = [Fraction(1, 2)] * 2, [Fraction(1, 3), Fraction(2, 3)]
+    weight = whole(stream(1, "gates"), 2, 2)
+    inputs = [Mat([[1, 0, 2], [0, 1, 5]]), Mat([[1, 3], [1, -1]])]  # they span, context by context
+    for experts, free in (([one, other], True), ([one, one], False), ([one, zeros(2, 2)], False)):
+        for gates in ([half, half], [half, third]):
+            sums = [gated(g, experts) for g in gates]
+            wanted = [weight @ x + s @ x for x, s in zip(inputs, sums, strict=True)]
+            # each context's inputs determine the weight: one of these, or none
+            candidates = [weight + s for s in sums]
+            serves = any(all(c @ x == y for x, y in zip(inputs, wanted, strict=True)) for c in candidates)
+            assert serves == (sums[0] == sums[1])
+            if free:
+                assert (sums[0] == sums[1]) == (gates[0] == gates[1])
+            found = gated_merge_error([LowRank(u.floats(), [[1.0, 0.0], [0.0, 1.0]]) for u in experts],
+                                      [[float(x) for x in g] for g in gates], [float(x) for x in gates[0]])  # fmt: skip
+            assert (found <= 1e-12) == serves
+    assert gated(half, [one, one]) == gated(third, [one, one]) == one
+
+
+@pytest.mark.theorem("gated_merge_ignored", "gated_merge_best")
+def test_errors_of_fixed_updates() -> None:
+    rng = stream(2, "gates")
+    for experts, contexts in ((2, 2), (3, 2), (2, 4)):
+        parts = [whole(rng, 2, 3) for _ in range(experts)]
+        gates = [[Fraction(int(x), 4) for x in rng.integers(0, 5, experts)] for _ in range(contexts)]
+        chances = [Fraction(int(x)) for x in rng.integers(1, 4, contexts)]
+        chances = [x / sum(chances) for x in chances]
+        mean = [sum((c * g[k] for c, g in zip(chances, gates, strict=True)), Fraction(0)) for k in range(experts)]
+        for g in gates:
+            assert total(parts) - gated(g, parts) == gated([1 - x for x in g], parts)
+        assert total(parts) == experts * gated([Fraction(1, experts)] * experts, parts)
+
+        def error(fixed: Mat, chances=chances, gates=gates, parts=parts) -> Fraction:
+            return sum(
+                (c * (fixed - gated(g, parts)).frob2() for c, g in zip(chances, gates, strict=True)), Fraction(0)
+            )
+
+        for _ in range(3):
+            fixed = whole(rng, 2, 3)
+            assert error(fixed) == (fixed - gated(mean, parts)).frob2() + error(gated(mean, parts))
+        # the code, at even chances
+        updates = [LowRank(u.floats(), [[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]]) for u in parts]
+        table = [[float(x) for x in g] for g in gates]
+        even = [sum((g[k] for g in gates), Fraction(0)) / contexts for k in range(experts)]
+        off = sum((gated(even, parts) - gated(g, parts)).frob2() for g in gates)
+        size = sum(gated(g, parts).frob2() for g in gates)
+        assert abs(gated_merge_error(updates, table, [float(x) for x in even]) ** 2 - off / size) <= 1e-12
+
+
+@pytest.mark.theorem("gated_merge_limit")
+@pytest.mark.parametrize(("n", "m"), [(2, 2), (3, 2), (2, 3)])
+def test_gates_by_the_prompt_stay_additive(n: int, m: int) -> None:
+    most, seen = additive_optimum(n, m) * n * m**n, 0
+    for seed in range(12):
+        rng = stream(seed, "prompt")
+        gates = [Fraction(int(x), 2) for x in rng.integers(1, 5, 3)]
+        # two experts that know the bridge (products of places reach most), one that knows the table
+        first = [[[int(rng.integers(1, 3)) * y * z for z in range(m)] for y in range(n)] for _ in range(2)]
+        found = 0
+        for q in tables(n, m):
+            second = [Fraction(int(x)) - int(rng.integers(0, 3)) * z * n for z, x in enumerate(rng.integers(-1, 2, m))]
+            second = [x + 3 * sum(v == z for v in q) for z, x in enumerate(second)]
+            for y in range(n):
+                logits = [
+                    gates[0] * first[0][y][z] + gates[1] * first[1][y][z] + gates[2] * second[z] for z in range(m)
+                ]
+                found += all(logits[z] < logits[q[y]] for z in range(m) if z != q[y])
+        assert found <= most
+        seen = max(seen, found)
+    assert seen > n * m ** (n - 1)  # better than chance
+
+
+@pytest.mark.theorem("gated_merge_bridge")
+@pytest.mark.parametrize(("n", "m"), [(2, 2), (3, 2), (2, 3)])
+def test_gates_that_point_at_the_bridge_answer_everything(n: int, m: int) -> None:
+    for q in tables(n, m):
+        for y in range(n):
+            logits = gated([Fraction(k == y) for k in range(n)], [delta(m, 1, q[k], 0) for k in range(n)])
+            assert all(logits[z, 0] < logits[q[y], 0] for z in range(m) if z != q[y])
+    assert additive_optimum(n, m) < 1

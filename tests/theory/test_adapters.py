@@ -1,11 +1,15 @@
 """Adapters: documented values, types and errors, and laws that the checks do not already hold."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
 from theory.adapters import (
     UNIT_ROUNDOFF,
     adapter_scale,
+    first_step_power,
+    first_update,
     largest_saving_rank,
     likely_rounding_bound,
     merge_rounding_bound,
@@ -63,3 +67,23 @@ def test_the_likely_bound_says_something_where_the_certain_one_does_not() -> Non
     assert (likely_rounding_bound(W, update, x, failure=1e-300) <= certain).all()
     with pytest.raises(ValueError, match=r"^failure: expected a probability in \(0, 1\), got 2"):
         likely_rounding_bound(W, update, x, failure=2)
+
+
+def test_the_table_of_the_first_step() -> None:
+    table = {
+        (o, of): [first_step_power(o, of, x) for x in (False, True)] for o in ("sgd", "adam") for of in ("norm", "loss")
+    }
+    half = Fraction(1, 2)
+    assert table == {
+        ("sgd", "norm"): [-3 * half, -half], ("sgd", "loss"): [-1, 0],
+        ("adam", "norm"): [-half, 0], ("adam", "loss"): [0, half],
+    }  # fmt: skip
+    assert all(type(x) is Fraction for row in table.values() for x in row)
+
+
+def test_the_first_update_keeps_to_the_factor_that_was_drawn() -> None:
+    gradient, a = np.array([[1.0, 2.0], [-3.0, 0.0]]), np.array([[1.0, 1.0]])
+    assert np.array_equal(first_update(gradient, a, 2.0, 0.5).dense(), [[-6.0, -6.0], [6.0, 6.0]])
+    assert np.array_equal(first_update(gradient, a, 2.0, 0.5, optimizer="adam").dense(), [[-1.0, -1.0], [1.0, 1.0]])
+    with pytest.raises(ValueError, match="factor: expected 2 columns, as the gradient, got 3"):
+        first_update(gradient, np.ones((1, 3)), 1.0, 1.0)

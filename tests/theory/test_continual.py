@@ -3,9 +3,11 @@
 import math
 from fractions import Fraction
 
+import numpy as np
 import pytest
 
-from theory.continual import exposures, round_dilution, rounds_to_answer, telescoping_rank
+from theory.continual import exposures, round_dilution, rounds_to_answer, route_drift, telescoping_rank
+from theory.lowrank import LowRank
 
 
 def test_documented_values_and_types() -> None:
@@ -37,3 +39,13 @@ def test_what_is_wrong_is_named(heads: int, message: str) -> None:
 def test_a_share_is_no_percentage() -> None:
     with pytest.raises(ValueError, match=r"share: expected a number in \[0, 1\], got 25"):
         exposures(25, 32, 200, 1380)
+
+
+def test_the_drift_of_a_route() -> None:
+    old = LowRank([[1.0], [0.0]], [[1.0, 0.0]], 2.0)
+    new = LowRank([[1.0], [1.0]], [[1.0, 3.0]], 2.0)
+    drift = route_drift([[0.5]], old, new)
+    assert np.array_equal(drift.dense(), [[0.0, 3.0], [1.0, 3.0]])
+    assert np.array_equal(drift.apply([1.0, 0.0]), [0.0, 1.0])  # what an old fact sees
+    with pytest.raises(ValueError, match=r"after: expected shape, columns and scale"):
+        route_drift([[0.5]], old, LowRank([[1.0], [1.0]], [[1.0, 3.0]], 1.0))

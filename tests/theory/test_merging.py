@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from theory.checks.strategies import updates
 from theory.lowrank import LowRank
-from theory.merging import dilution_limit, factor_average_error, interference_bound, merged_rank
+from theory.merging import (
+    best_weights,
+    dilution_limit,
+    factor_average_error,
+    interference_bound,
+    least_weights,
+    mask_share,
+    merged_rank,
+)
 from theory.numerics import EPS
 
 
@@ -57,3 +65,28 @@ def test_the_error_of_a_factor_average_depends_on_the_factors_and_not_on_the_upd
     ):
         found = [factor_average_error(u, [0.5, 0.5], convention) for u in (own, other)]
         assert found == pytest.approx(wanted, rel=16 * EPS)  # a dozen operations on entries that are rounded once
+
+
+def test_best_weights_are_exact_numbers_and_say_what_is_wrong() -> None:
+    best = best_weights(np.array([[4.0, -6.0], [-1.0, 9.0]]))
+    assert all(type(x) is Fraction for x in (*best.weights, best.lead, best.ceiling, *best.mixture))
+    assert [float(w) for w in best.weights] == pytest.approx([0.75, 0.25])
+    assert float(best.ceiling) == pytest.approx(1.5)
+    with pytest.raises(ValueError, match=r"leads: expected rows of one length, at least one entry, got \[1, 2\]"):
+        best_weights([[1.0], [1.0, 2.0]])
+
+
+def test_what_each_adapter_needs() -> None:
+    assert least_weights([4, 8, 1], [1, 4, -3], [0, 0, 1], 3) == [Fraction(1, 2), 0, 0]
+    # one quotient for all: three adapters of gain 10 over 3 are kept, by the uniform mean as well, four are not
+    assert sum(least_weights([10] * 3, [3] * 3, range(3), 3)) < 1 <= sum(least_weights([10] * 4, [3] * 4, range(4), 4))
+    assert dilution_limit(10, 3) == 3
+    with pytest.raises(ValueError, match="gains: expected positive numbers, got 0"):
+        least_weights([0], [1], [0], 1)
+
+
+def test_the_scale_of_an_adapter_that_was_trained_under_masks() -> None:
+    assert mask_share(Fraction(3, 10), Fraction(3, 10)) == Fraction(49, 100)
+    assert mask_share(0, 0.5) == Fraction(1, 2)
+    with pytest.raises(ValueError, match=r"rate_out: expected a probability in \[0, 1\], got 30"):
+        mask_share(30)

@@ -2,11 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from theory.routing import LARGEST_N, bridge_blind_ceiling, maxload, oracle_ceiling
+from theory.lowrank import LowRank
+from theory.routing import LARGEST_N, bridge_blind_ceiling, gated_merge_error, maxload, oracle_ceiling
 
 
 @pytest.mark.parametrize(("n", "m", "value"), [(100, 10, 0.251), (100, 100, 0.052)])
@@ -47,3 +49,14 @@ def test_errors_name_the_argument() -> None:
         oracle_ceiling(10, 0)
     with pytest.raises(ValueError, match=r"^bystanders: expected an integer >= 0, got -1$"):
         oracle_ceiling(10, 10, -1)
+
+
+def test_merging_an_instance_wise_adapter() -> None:
+    experts = [LowRank(np.eye(4)[:, [k]], np.eye(4)[[k]]) for k in range(4)]
+    uniform = np.full((3, 4), 0.25)
+    assert gated_merge_error(experts, uniform) == pytest.approx(3.0)  # four times too strong
+    assert gated_merge_error(experts, uniform, uniform[0]) == 0.0
+    pointed = np.eye(4)  # every context has an expert of its own
+    assert gated_merge_error(experts, pointed, pointed.mean(axis=0)) == pytest.approx(math.sqrt(0.75))
+    with pytest.raises(ValueError, match="gates: expected 4 columns, one per update, got 3"):
+        gated_merge_error(experts, np.eye(3))

@@ -1,4 +1,4 @@
-"""Checks of the topic adapters: size, dimension, gauge, merging, and what rounding does to a merge."""
+"""Checks of the topic adapters: size, dimension, gauge, first step, merging, and what rounding does to a merge."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from theory.adapters import (
     UNIT_ROUNDOFF,
     adapter_scale,
+    first_step_power,
+    first_update,
     largest_saving_rank,
     likely_rounding_bound,
     merge_rounding_bound,
@@ -394,3 +396,164 @@ def _rejections() -> None:
     one = likely_rounding_bound(np.ones((3, 400)), wide, signs)
     both = likely_rounding_bound(np.ones((3, 400)), wide, np.stack([signs, signs], axis=1))
     expect(one.shape == (3,) and both.shape == (3, 2) and bool((both[:, 0] > one).all()), "more outputs, more may fail")
+
+
+# ---- first_step_size ----
+
+
+def _hadamard(n: int) -> list[list[int]]:
+    """n x n signs with orthogonal rows, n a power of two (Sylvester)."""
+    return [[(-1) ** (i & j).bit_count() for j in range(n)] for i in range(n)]
+
+
+@check("first_step_size")
+def first_step_size_symbolic(code: Code) -> None:
+    """SymPy's derivatives and steps of whole numbers; means over all factors of signs; every power of r, exactly."""
+    import sympy
+
+    rng = stream(8, "first step")
+    m, n = 2, 3
+    G = rng.integers(-4, 5, (m, n))
+    for rslora, alpha, rate in ((False, 4.0, 0.5), (True, 8.0, 0.25)):
+        # ranks 2 and 4, at which alpha / r, alpha / sqrt r are exact
+        size = 4 if rslora else 2
+        A = rng.integers(1, 5, (size, n))
+        B = rng.integers(1, 5, (m, size))
+        left, right = (
+            sympy.Matrix(*x, sympy.symbols(f"{y}:{x[0] * x[1]}")) for x, y in (((m, size), "b"), ((size, n), "a"))
+        )
+        s, eta = sympy.Rational(alpha) / (2 if rslora else size), sympy.Rational(rate)
+        loss = sum(g * u for g, u in zip(G.flat, s * left * right, strict=True))
+        for zero, known in (("B", A), ("A", B)):
+            at = dict.fromkeys(left if zero == "B" else right, 0)
+            at |= dict(zip(right if zero == "B" else left, known.flat, strict=True))
+            moved, stays = (left, right) if zero == "B" else (right, left)
+            expect(all(loss.diff(x).subs(at) == 0 for x in stays), "the other factor moves")
+            slopes = [loss.diff(x).subs(at) for x in moved]
+            for optimizer in ("sgd", "adam"):
+                step = {
+                    x: -eta * (g if optimizer == "sgd" else sympy.sign(g)) for x, g in zip(moved, slopes, strict=True)
+                }
+                want = (s * left * right).subs({**at, **step})
+                got = code.first_update(G, known, alpha, rate, rslora, optimizer, zero)
+                expect_entries(got.dense(), want.tolist(), 0.0, f"first update, {optimizer}, {zero} = 0")
+    # the mean over all factors of signs: - rate s^2 r G, sigma^2 = 1
+    for r in (1, 2):
+        signs = [np.array(x).reshape(r, 2) for x in product((-1, 1), repeat=2 * r)]
+        total = sum(code.first_update(G[:, :2], x, 4.0, 0.5).dense() for x in signs)
+        expect_entries(total, (-0.5 * (4.0 / r) ** 2 * r * len(signs) * G[:, :2]).tolist(), 0.0, "mean update")
+    # powers: orthogonal rows of signs and G = I, where every mean is the value itself
+    n = 16
+    for optimizer, rslora, zero in product(("sgd", "adam"), (False, True), ("B", "A")):
+        found: dict[str, list[Fraction]] = {"norm": [], "loss": []}
+        for r in (1, 4, 16):
+            rows = np.array(_hadamard(n)[:r])
+            u = code.first_update(
+                np.eye(n), rows if zero == "B" else rows.T, 16.0, 1.0, rslora, optimizer, zero
+            ).dense()
+            found["norm"].append(Fraction(float(np.sum(u**2))))
+            found["loss"].append(-Fraction(float(np.trace(u))))
+        for of, values in found.items():
+            power = code.first_step_power(optimizer, of, rslora) * (2 if of == "norm" else 1)
+            # r is 1, 4, 16: r^power is a power of two
+            steps = [Fraction(2) ** int(2 * k * power) for k in range(3)]
+            expect(2 * power == int(2 * power), f"power {power}")
+            expect(
+                [x / values[0] for x in values] == steps, f"{of} of {optimizer}, rslora {rslora}, {zero} = 0: {values}"
+            )
+
+
+def _first_update_body(update: Callable[..., LowRank]) -> float:
+    """Against steps of a loss of its own, a quadratic one, whose slopes are differences of it; the largest gap."""
+    worst = [0.0]
+
+    def body(data: Any) -> None:
+        (m, n), r = data.draw(shapes(5)), data.draw(st.integers(1, 4))
+        rng, zero = stream(data.draw(seeds), "slopes"), data.draw(st.sampled_from("BA"))
+        optimizer, rslora = data.draw(st.sampled_from(["sgd", "adam"])), data.draw(st.booleans())
+        alpha, rate = data.draw(st.sampled_from([0.5, 16.0])), data.draw(st.sampled_from([1e-3, 0.1]))
+        W, X, Y = rng.standard_normal((m, n)), rng.standard_normal((n, 3)), rng.standard_normal((m, 3))
+        factors: dict[str, Any] = {"B": np.zeros((m, r)), "A": np.zeros((r, n))}
+        known = "A" if zero == "B" else "B"
+        factors[known] = rng.standard_normal(factors[known].shape)
+        scale = alpha / (math.sqrt(r) if rslora else r)
+
+        def loss() -> float:
+            return 0.5 * float(np.sum(((W + scale * factors["B"] @ factors["A"]) @ X - Y) ** 2))
+
+        def slope(of: str, at: tuple[int, ...]) -> float:
+            values = []
+            for move in (1.0, -1.0):  # a quadratic loss: the central difference is its slope, at any length
+                factors[of][at] += move
+                values.append(loss())
+                factors[of][at] -= move
+            return (values[0] - values[1]) / 2.0
+
+        slopes: dict[str, Any] = {of: np.zeros_like(f) for of, f in factors.items()}
+        for of, f in factors.items():
+            for at in np.ndindex(*f.shape):
+                slopes[of][at] = slope(of, at)
+        gradient = (W @ X - Y) @ X.T
+        level = float(np.abs(slopes[zero]).max())
+        size = scale * float(np.abs(factors[known]).max()) * (1.0 + scale * float(np.abs(factors[known]).max()))
+        # values of the loss are rounded: m x 3 squares of sums of n (and r) products
+        room = (
+            64 * EPS * (n + r + m) * (1.0 + size) ** 2 * (1.0 + float(np.sum((W @ X - Y) ** 2)) + float(np.sum(X**2)))
+        )
+        if optimizer == "adam" and float(np.abs(slopes[zero]).min()) <= room:
+            return  # a sign that rounding could turn
+        expect(float(np.abs(slopes[known]).max()) <= room, "the factor that is not zero moves")
+        moved = factors | {zero: -rate * (np.sign(slopes[zero]) if optimizer == "adam" else slopes[zero])}
+        want = scale * moved["B"] @ moved["A"]
+        got = update(gradient, factors[known], alpha, rate, rslora, optimizer, zero).dense()
+        allowed = rate * scale * r * float(np.abs(factors[known]).max()) * (room + 64 * EPS * (1.0 + level))
+        off = float(np.abs(got - want).max())
+        expect(off <= allowed, f"first update off by {off}, allowed {allowed}")
+        worst[0] = max(worst[0], off / allowed)
+
+    for_all(body, 60, data=st.data())
+    return worst[0]
+
+
+@check("first_step_size")
+def first_step_size_numeric() -> Figure:
+    """Drawn layers against differences of a quadratic loss; sizes of random factors at ranks 1 and 16; mutants."""
+    worst = _first_update_body(first_update)
+    for what, mutant in {
+        "the scale once": lambda g, f, a, e, x, o, z: LowRank(
+            first_update(g, f, a, e, x, o, z).B, first_update(g, f, a, e, x, o, z).A
+        ),
+        "the other convention": lambda g, f, a, e, x, o, z: first_update(g, f, a, e, not x, o, z),
+        "no signs": lambda g, f, a, e, x, o, z: first_update(g, f, a, e, x, "sgd", z),
+        "uphill": lambda g, f, a, e, x, o, z: first_update(-np.asarray(g), f, a, e, x, o, z),
+    }.items():
+        expect_mutant_rejected(_first_update_body, mutant, what)
+    # Gaussian gradients, orthonormal rows: n r m and m r are means of squares with m r degrees of freedom
+    rng, m, n, draws = stream(3, "sizes"), 8, 32, 60
+    for rslora in (False, True):
+        seen: dict[int, float] = {}
+        for r in (1, 16):
+            squares = []
+            for _ in range(draws):
+                rows = math.sqrt(n) * np.linalg.qr(rng.standard_normal((n, r)))[0].T
+                squares.append(
+                    float(np.sum(first_update(rng.standard_normal((m, n)), rows, 1.0, 1.0, rslora).dense() ** 2))
+                )
+            seen[r] = sum(squares) / draws
+        ratio = seen[16] / seen[1] / 16.0 ** float(2 * first_step_power("sgd", "norm", rslora))
+        # seven relative deviations of either mean of chi squares
+        room = 7.0 * math.sqrt(2.0 / (m * draws)) * (1.0 + 0.25)
+        expect(abs(ratio - 1.0) <= room, f"norm at rank 16 over rank 1, against the power: {ratio}")
+    G, A = np.ones((2, 3)), np.ones((1, 3))
+    expect_rejected("gradient", first_update, np.ones(3), A, 1.0, 1.0)
+    expect_rejected("factor", first_update, G, np.ones((1, 2)), 1.0, 1.0)
+    expect_rejected("factor", first_update, G, A, 1.0, 1.0, zero="A")
+    expect_rejected("factor", first_update, G, np.full((1, 3), math.nan), 1.0, 1.0)
+    expect_rejected("alpha", first_update, G, A, math.inf, 1.0)
+    expect_rejected("rate", first_update, G, A, 1.0, math.nan)
+    expect_rejected("r:", first_update, G, np.zeros((0, 3)), 1.0, 1.0)
+    expect_rejected("optimizer", first_update, G, A, 1.0, 1.0, optimizer="lion")
+    expect_rejected("zero", first_update, G, A, 1.0, 1.0, zero="C")
+    expect_rejected("optimizer", first_step_power, "lion", "norm")
+    expect_rejected("of", first_step_power, "sgd", "size")
+    return Figure("largest gap to differences of a loss", worst, "of what is allowed")

@@ -1,4 +1,4 @@
-"""Checks of the topic continual: mean-merged rounds of heads on their own facts, what merging can hold, rehearsal."""
+"""Checks of the topic continual: mean-merged rounds of heads on their own facts, merging, routes, rehearsal."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from theory.adapters import regauge
 from theory.checks import (
     Code,
     Figure,
     check,
     expect,
     expect_close,
+    expect_entries,
     expect_mutant_rejected,
     expect_rejected,
     for_all,
 )
-from theory.checks.strategies import conditions, exact_rank, seeds, with_spectrum
-from theory.continual import exposures, round_dilution, rounds_to_answer, telescoping_rank
+from theory.checks.strategies import conditioned, conditions, exact_rank, scales, seeds, shapes, with_spectrum
+from theory.continual import exposures, round_dilution, rounds_to_answer, route_drift, telescoping_rank
 from theory.facts import least_rank
-from theory.numerics import EPS, stream
+from theory.lowrank import LowRank
+from theory.numerics import EPS, rank_tolerance, stream
 
 # ---- round_dilution ----
 
@@ -214,6 +217,94 @@ def telescoping_merge_numeric() -> Figure:
     expect_rejected("rounds", telescoping_rank, 1, 1, -1, True)
     expect_close(telescoping_rank(3, 2, 50, False), 6, 0.0, "fifty rounds without reset")
     return Figure("largest rank seen, equal to its bound", worst[0], "rank")
+
+
+# ---- frozen_route_drift ----
+
+
+@check("frozen_route_drift")
+def frozen_route_drift_symbolic(code: Code) -> None:
+    """The two terms and the gauge with free symbols; drift of whole numbers, exactly, and where it is zero."""
+    import sympy
+
+    names = {"B": (2, 2), "C": (2, 2), "R": (2, 2), "A": (2, 3), "D": (2, 3)}
+    B, C, R, A, D = (sympy.Matrix(m, n, sympy.symbols(f"{x}:{m * n}")) for x, (m, n) in names.items())
+    expect((C * R * D - B * R * A - (C - B) * R * D - B * R * (D - A)).expand().is_zero_matrix, "the two terms")
+    # B R T R^-1 and T^-1 A: nothing moves, cleared of the two determinants
+    T = sympy.Matrix(2, 2, sympy.symbols("t:4"))
+    moved = B * R * T * R.adjugate() * R * T.adjugate() * A
+    expect((moved - R.det() * T.det() * B * R * A).expand().is_zero_matrix, "the gauge of a route")
+    rng = stream(4, "route")
+    for r, s in ((1, 2.0), (2, -0.5), (3, 1.0)):
+        b, c, route = rng.integers(-3, 4, (4, r)), rng.integers(-3, 4, (4, r)), rng.integers(-3, 4, (r, r))
+        a, d = rng.integers(-3, 4, (r, 5)), rng.integers(-3, 4, (r, 5))
+        for left, right in ((c, d), (b, d), (c, a), (b, a)):
+            want = Fraction(s) * np.array((left @ route @ right - b @ route @ a).tolist(), dtype=object)
+            got = code.route_drift(route, LowRank(b, a, s), LowRank(left, right, s))
+            expect_entries(got.dense(), want.tolist(), 0.0, "drift")
+    # a gauge by whole numbers of determinant one, under a route of determinant one: no drift
+    b, a, route = rng.integers(-3, 4, (3, 2)), rng.integers(-3, 4, (2, 3)), np.array([[2, 1], [1, 1]])
+    turn, back = np.array([[3, 2], [1, 1]]), np.array([[1, -2], [-1, 3]])
+    inverse = np.array([[1, -1], [-1, 2]])
+    same = LowRank(b @ route @ turn @ inverse, back @ a)
+    expect(not code.route_drift(route, LowRank(b, a), same).dense().any(), "a gauge drifts")
+    expect(code.route_drift(route, LowRank(b, a), LowRank(b @ turn, a)).dense().any(), "a factor alone does not show")
+
+
+def _drift_body(drift: Callable[..., LowRank]) -> float:
+    worst = [0.0]
+
+    def body(seed: int, shape: tuple[int, int], r: int, condition: float, scale: float, near: float) -> None:
+        rng, (m, n) = stream(seed, "drift"), shape
+        b, a = conditioned(rng, m, r, condition), conditioned(rng, r, n, condition)
+        route = rng.standard_normal((r, r))
+        c, d = b + near * rng.standard_normal((m, r)), a + near * rng.standard_normal((r, n))
+        got = drift(route, LowRank(b, a, scale), LowRank(c, d, scale))
+        expect(got.shape == shape and got.columns <= 2 * r, f"shape {got.shape}, columns {got.columns}")
+        # the direct difference cancels: products of three matrices, each rounded, both times
+        sizes = [float(np.linalg.norm(x)) for x in (b, c, a, d, route)]
+        room = 4 * rank_tolerance((m, n, r), scale * sizes[4] * (sizes[0] * sizes[2] + 2 * sizes[1] * sizes[3]))
+        off = float(np.abs(got.dense() - scale * (c @ route @ d - b @ route @ a)).max())
+        expect(off <= room, f"drift off by {off}")
+        worst[0] = max(worst[0], float(np.linalg.norm(got.dense())) / scale)
+
+    for_all(body, 40, seed=seeds, shape=shapes(), r=st.integers(1, 4), condition=conditions, scale=scales,
+            near=st.sampled_from([0.0, 1e-3, 1.0]))  # fmt: skip
+    return worst[0]
+
+
+@check("frozen_route_drift")
+def frozen_route_drift_numeric() -> Figure:
+    """Drawn factors against the direct difference, zero exactly where both are frozen, the gauge, mutants."""
+    worst = _drift_body(route_drift)
+    for what, mutant in {
+        "one term alone": lambda R, u, v: route_drift(R, u, LowRank(v.B, u.A, u.scale)),
+        "the other term alone": lambda R, u, v: route_drift(R, u, LowRank(u.B, v.A, u.scale)),
+        "no route": lambda R, u, v: route_drift(np.eye(len(R)), u, v),
+        "before and after exchanged": lambda R, u, v: route_drift(R, v, u),
+    }.items():
+        expect_mutant_rejected(_drift_body, mutant, what)
+    rng = stream(9, "witness")
+    old = LowRank(rng.standard_normal((5, 3)), rng.standard_normal((3, 6)), 2.0)
+    route = rng.standard_normal((3, 3))
+    expect(not route_drift(route, old, old).dense().any(), "frozen factors drift")
+    new = LowRank(rng.standard_normal((5, 3)), rng.standard_normal((3, 6)), 2.0)
+    expect(route_drift(route, old, new).rank() == 5, "all of the five outputs move")
+    # the gauge of the theorem: regauge of the adapter whose left factor is B R
+    turned = regauge(LowRank(old.B @ route, old.A, 2.0), rng.standard_normal((3, 3)))
+    same = LowRank(turned.B @ np.linalg.inv(route), turned.A, 2.0)
+    room = (
+        64
+        * float(np.linalg.cond(route))
+        * rank_tolerance((5, 6), 2.0 * float(np.linalg.norm(same.B) * np.linalg.norm(route) * np.linalg.norm(same.A)))
+    )
+    expect(route_drift(route, old, same).norm("frobenius") <= room, "the gauge drifts")
+    expect_rejected("after", route_drift, route, old, LowRank(old.B, old.A, 1.0))
+    expect_rejected("after", route_drift, route, old, LowRank(old.B[:4], old.A, 2.0))
+    expect_rejected("after", route_drift, route, old, LowRank(old.B[:, :2], old.A[:2], 2.0))
+    expect_rejected("route", route_drift, route[:2], old, new)
+    expect_rejected("route", route_drift, np.full((3, 3), math.nan), old, new)
+    return Figure("largest drift", worst, "Frobenius norm at scale 1")
 
 
 # ---- exposure_law ----

@@ -1,4 +1,4 @@
-"""Checks of the topic merging: rank of a sum, averaging of factors, dilution, interference."""
+"""Checks of the topic merging: rank of a sum, averaging of factors, dilution, weights, masks, interference."""
 
 from __future__ import annotations
 
@@ -34,11 +34,15 @@ from theory.checks.strategies import (
 )
 from theory.lowrank import LowRank
 from theory.merging import (
+    LP_TOLERANCE,
     MergedRank,
+    best_weights,
     dilution_limit,
     factor_average,
     factor_average_error,
     interference_bound,
+    least_weights,
+    mask_share,
     merged_rank,
     surviving_facts,
 )
@@ -455,6 +459,212 @@ def dilution_numeric() -> Figure:
     expect_rejected("gain", dilution_limit, math.nan, 1.0)
     expect_rejected("deficit", dilution_limit, 1.0, math.inf)
     return Figure("margin just inside the limit", margins[4], "logits")
+
+
+# ---- optimal_weights ----
+
+
+def _game_value(rows: Sequence[Sequence[Fraction]]) -> Fraction:
+    """Value of the matrix game, exactly, by SymPy's simplex method in rationals."""
+    import sympy
+    from sympy.solvers.simplex import lpmax
+
+    w, value = sympy.symbols(f"w:{len(rows[0])}"), sympy.Symbol("value")
+    leads = [sum(sympy.Rational(x) * v for x, v in zip(row, w, strict=True)) - value >= 0 for row in rows]
+    found, _ = lpmax(value, [*leads, sympy.Eq(sum(w), 1), *(v >= 0 for v in w)])
+    return Fraction(found.p, found.q)
+
+
+def _expect_certified(best: Any, rows: Sequence[Sequence[Fraction]]) -> float:
+    """Both players' mixtures are mixtures and give what is said, exactly; the relative gap."""
+    for mixture, name in ((best.weights, "weights"), (best.mixture, "mixture")):
+        expect(min(mixture) >= 0 and sum(mixture) == 1, f"{name}: no mixture")
+    merged = [sum(Fraction(x) * w for x, w in zip(row, best.weights, strict=True)) for row in rows]
+    means = [
+        sum(y * Fraction(x) for y, x in zip(best.mixture, column, strict=True)) for column in zip(*rows, strict=True)
+    ]
+    expect(best.lead == min(merged), f"lead {best.lead}, least lead under the weights {min(merged)}")
+    expect(best.ceiling == max(means), f"ceiling {best.ceiling}, largest mean of the mixture {max(means)}")
+    size = max(abs(Fraction(x)) for row in rows for x in row)
+    # each of both players is optimal within the solver's tolerance, in units of the largest lead
+    expect(0 <= best.ceiling - best.lead <= 4 * LP_TOLERANCE * size, f"gap {float(best.ceiling - best.lead)}")
+    return float((best.ceiling - best.lead) / size) if size else 0.0
+
+
+@check("optimal_weights")
+def optimal_weights_symbolic(code: Code) -> None:
+    """The mean of leads with free symbols; games of whole numbers against exact values; what each adapter needs."""
+    import sympy
+
+    # leads under weights of sum one, base included, are means of the leads alone: two adapters, three logits
+    base, first, second = (sympy.Matrix(3, 1, sympy.symbols(f"{x}:3")) for x in "bfs")
+    w = sympy.Symbol("w")
+    merged = base + w * first + (1 - w) * second
+    alone = w * (base + first) + (1 - w) * (base + second)
+    expect((merged - alone).expand().is_zero_matrix, "leads do not average")
+    rng = stream(3, "games")
+    for pairs, adapters in ((1, 1), (1, 3), (3, 1), (2, 2), (3, 2), (2, 3), (4, 3), (5, 3)):
+        rows = [[Fraction(int(x), 2) for x in row] for row in rng.integers(-9, 10, (pairs, adapters))]
+        best, value = code.best_weights(rows), _game_value(rows)
+        _expect_certified(best, rows)
+        expect(best.lead <= value <= best.ceiling, f"value {value} outside {best.lead} .. {best.ceiling}")
+    # apart: gains 10 and 10 over deficits 6 and 1; the mean loses one, 7/10 + 3/10 > 6/10 + 1/10 keeps both
+    rows = [[Fraction(4), Fraction(-6)], [Fraction(-1), Fraction(9)]]
+    expect(abs(code.best_weights(rows).lead - Fraction(3, 2)) <= 9 * LP_TOLERANCE, "two facts apart")
+    expect(min(sum(row) / 2 for row in rows) < 0, "the uniform mean answers both")
+    for seed in range(12):
+        rng = stream(seed, "needs")
+        adapters, pairs = int(rng.integers(1, 4)), int(rng.integers(1, 6))
+        gains = [Fraction(int(x), 3) for x in rng.integers(1, 12, pairs)]
+        deficits = [Fraction(int(x), 3) for x in rng.integers(-3, 6, pairs)]
+        owners = [int(x) for x in rng.integers(0, adapters, pairs)]
+        needs = code.least_weights(gains, deficits, owners, adapters)
+        alone = [[g * (j == o) - d for j in range(adapters)] for g, d, o in zip(gains, deficits, owners, strict=True)]
+        expect((_game_value(alone) > 0) == (sum(needs) < 1), f"needs {needs} of {gains, deficits, owners}")
+        quotients = [
+            [d / g for g, d, o in zip(gains, deficits, owners, strict=True) if o == j] for j in range(adapters)
+        ]
+        expect(needs == [max([Fraction(0), *own]) for own in quotients], f"needs {needs}")
+    expect(sum(code.least_weights([10, 10], [6, 1], [0, 1], 2)) == Fraction(7, 10), "needs of two facts")
+
+
+def _best_body(best: Callable[[Any], Any]) -> float:
+    worst = [0.0]
+
+    def body(seed: int, pairs: int, adapters: int, scale: float, apart: bool) -> None:
+        rng = stream(seed, "leads")
+        if apart:  # each pair its adapter's, where the best weights have a closed form: lead + deficit = weight gain
+            gains, deficits = rng.uniform(1.0, 2.0, adapters), rng.uniform(0.0, 0.2, adapters)
+            leads = scale * (np.diag(gains) - deficits[:, None])
+            lead = (1.0 - float(np.sum(deficits / gains))) / float(np.sum(1.0 / gains))
+        else:
+            leads = scale * rng.standard_normal((pairs, adapters))
+        found = best(leads)
+        worst[0] = max(worst[0], _expect_certified(found, leads.tolist()))
+        if apart and min((lead + deficits) / gains) >= 0:  # no weight hits zero
+            size = scale * float(np.abs(leads / scale).max())
+            # what the solver leaves, and a sum of quotients in floats
+            expect_close(float(found.lead), scale * lead, (4 * LP_TOLERANCE + 8 * adapters * EPS) * size, "lead apart")
+        for _ in range(4):  # any others
+            others = rng.dirichlet(np.ones(adapters))
+            room = 4 * adapters * EPS * float(np.abs(leads).max())
+            expect(float((leads @ others).min()) <= float(found.ceiling) + room, "weights above the ceiling")
+
+    for_all(
+        body, 25, seed=seeds, pairs=st.integers(1, 12), adapters=st.integers(1, 6), scale=scales, apart=st.booleans()
+    )
+    return worst[0]
+
+
+@check("optimal_weights")
+def optimal_weights_numeric() -> Figure:
+    """Drawn leads, certificates exactly, the closed form where keys do not overlap, rejections, mutants."""
+    worst = _best_body(best_weights)
+
+    def uniform(leads: Any) -> Any:
+        rows, found = np.asarray(leads).tolist(), best_weights(leads)
+        w = [Fraction(1, len(rows[0]))] * len(rows[0])
+        return found._replace(weights=w, lead=min(sum(map(Fraction, row), Fraction(0)) / len(row) for row in rows))
+
+    for what, mutant in {
+        "the uniform mean": uniform,
+        "a lead that is too high": lambda m: best_weights(m)._replace(lead=best_weights(m).ceiling + 1),
+        "leads of the other player": lambda m: best_weights(np.asarray(m) - np.asarray(m).mean(axis=0)),
+    }.items():
+        expect_mutant_rejected(_best_body, mutant, what)
+    shapes_and_entries: list[list[list[float]]] = [[], [[]], [[1.0], [1.0, 2.0]], [[math.nan]], [[1.0, math.inf]]]
+    for bad in shapes_and_entries:
+        expect_rejected("leads", best_weights, bad)
+    expect(best_weights([[0.0, 0.0]]).ceiling == 0, "nothing to win")
+    expect(best_weights([[Fraction(1, 3)]]).lead == Fraction(1, 3), "Fractions stay exact")
+    # a float is taken at the end of its range that needs more weight
+    expect(least_weights([0.5], [0.1], [0], 2) > [Fraction(1, 5), Fraction(0)], "needs of floats")
+    expect(least_weights([1], [-1], [1], 2) == [0, 0], "what the base answers needs nothing")
+    expect_rejected("gains", least_weights, [0], [1], [0], 1)
+    expect_rejected("gains", least_weights, [5e-324], [1], [0], 1)
+    expect_rejected("deficits", least_weights, [1], [math.nan], [0], 1)
+    for owner in (-1, 2, 0.5):
+        expect_rejected("owners", least_weights, [1], [1], [owner], 2)
+    expect_rejected("owners", least_weights, [1, 2], [1], [0], 1)
+    expect_rejected("owners", least_weights, [1], [1], [0, 0], 1)
+    expect_rejected("adapters", least_weights, [], [], [], 0)
+    return Figure("gap between weights and certificate", worst, "relative")
+
+
+# ---- mask_dilution ----
+
+
+def _mask_mean(b: Any, a: Any, rate_out: Any, rate_in: Any) -> Any:
+    """Mean of diag(mask) B A diag(mask) over all masks, each by its chance; SymPy matrices."""
+    import sympy
+
+    m, n = b.shape[0], a.shape[1]
+    total = sympy.zeros(m, n)
+    for out, inp in product(product((0, 1), repeat=m), product((0, 1), repeat=n)):
+        chance = sympy.Integer(1)
+        for kept, rate in [*((x, rate_out) for x in out), *((x, rate_in) for x in inp)]:
+            chance *= (1 - rate) if kept else rate
+        total += chance * sympy.diag(*out) * b * a * sympy.diag(*inp)
+    return total
+
+
+@check("mask_dilution")
+def mask_dilution_symbolic(code: Code) -> None:
+    """Every mask of a 2 x 2 layer with free symbols; shares of rational rates; facts at the border, all masks."""
+    import sympy
+
+    p, q = sympy.symbols("p q")
+    b, a = sympy.Matrix(2, 1, sympy.symbols("b:2")), sympy.Matrix(1, 2, sympy.symbols("a:2"))
+    mean = _mask_mean(b, a, p, q)
+    expect((mean - (1 - p) * (1 - q) * b * a).expand().is_zero_matrix, "the mean over masks")
+    for rate_out, rate_in in product((Fraction(0), Fraction(3, 10), Fraction(1, 2), Fraction(1)), repeat=2):
+        share = code.mask_share(rate_out, rate_in)
+        at = {p: sympy.Rational(rate_out), q: sympy.Rational(rate_in)}
+        expect((mean.subs(at) - sympy.Rational(share) * b * a).expand().is_zero_matrix, f"share {share} at {at}")
+        expect(code.mask_share(rate_out) == 1 - rate_out, "one mask alone")
+    # a share of one k-th is the mean of k updates: the same facts survive
+    for rates, k in (((0, 0), 1), ((Fraction(1, 2), 0), 2), ((Fraction(1, 2), Fraction(1, 3)), 3), ((0.5, 0.5), 4)):
+        for gain, deficit in product(range(1, 13), (1, 2, 3)):
+            kept = code.mask_share(*rates) * gain > deficit
+            expect(kept == (k <= dilution_limit(gain, deficit)), f"gain {gain}, deficit {deficit}, k {k}")
+
+
+def _mask_body(share: Callable[[float, float], Fraction]) -> float:
+    worst = [0.0]
+
+    def body(seed: int, rate: float, out: int, width: int) -> None:
+        rng, draws = stream(seed, "masks"), 2000
+        b, a = rng.standard_normal((out, 2)), rng.standard_normal((2, width))
+        keep_out, keep_in = rng.random((draws, out)) >= rate, rng.random((draws, width)) >= rate
+        kept = (keep_out[:, :, None] * keep_in[:, None, :]).mean(axis=0)
+        want = float(share(rate, rate))
+        # an entry is kept or not: seven deviations of a mean over the draws, one more draw where that is small
+        room = 7.0 * math.sqrt((0.25 + 1.0 / draws) / draws) * np.abs(b @ a)
+        off = np.abs((b @ a) * kept - want * (b @ a))
+        expect(bool((off <= room).all()), f"share {want} at rate {rate}")
+        worst[0] = max(worst[0], float((off / np.where(room > 0, room, 1.0)).max()))
+
+    for_all(body, 20, seed=seeds, rate=st.floats(0, 1), out=st.integers(1, 4), width=st.integers(1, 4))
+    return worst[0]
+
+
+@check("mask_dilution")
+def mask_dilution_numeric() -> Figure:
+    """Drawn masks, a fact on either side of the border, rejections, mutants."""
+    worst = _mask_body(mask_share)
+    for what, mutant in {
+        "one mask alone": lambda p, q: mask_share(p),
+        "what is dropped": lambda p, q: 1 - mask_share(p, q),
+        "rescaled masks": lambda p, q: Fraction(1),
+        "rates that add": lambda p, q: max(Fraction(0), 1 - Fraction(p) - Fraction(q)),
+    }.items():
+        expect_mutant_rejected(_mask_body, mutant, what)
+    expect_close(float(mask_share(0.3, 0.3)), 0.49, 2 * EPS, "share at three tenths")
+    for rate in (-0.1, 1.1, math.nan):
+        expect_rejected("rate_out", mask_share, rate)
+        expect_rejected("rate_in", mask_share, 0, rate)
+    expect(mask_share(0) == 1 and mask_share(1) == 0 and mask_share(0, 1) == 0, "the ends of the rates")
+    return Figure("largest deviation of a share", worst, "of what is allowed")
 
 
 # ---- interference ----

@@ -1,4 +1,4 @@
-"""Checks of the topic routing: the ceiling of an oracle that hands each query to one adapter."""
+"""Checks of the topic routing: the ceiling of an oracle that hands each query to one adapter; gates and merging."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 from itertools import product
+from typing import Any
 
+import numpy as np
 from hypothesis import strategies as st
 
 from theory.checks import (
@@ -19,8 +21,10 @@ from theory.checks import (
     expect_rejected,
     for_all,
 )
-from theory.numerics import EPS
-from theory.routing import LARGEST_N, bridge_blind_ceiling, maxload, oracle_ceiling
+from theory.checks.strategies import seeds, shapes, updates
+from theory.lowrank import LowRank
+from theory.numerics import EPS, Array, rank_tolerance, stream
+from theory.routing import LARGEST_N, bridge_blind_ceiling, gated_merge_error, maxload, oracle_ceiling
 
 
 def _maxload_by_listing(n: int, m: int) -> Fraction:
@@ -175,3 +179,109 @@ def _simulated() -> Figure:
     spread = 5 * math.sqrt(ceiling / 4000)
     expect(reached <= ceiling + spread, f"an oracle router reaches {reached}, ceiling {ceiling}")
     return Figure("ceiling at n = m = 100", ceiling, "accuracy")
+
+
+# ---- gated_merge ----
+
+
+@check("gated_merge")
+def gated_merge_symbolic(code: Code) -> None:
+    """One weight for two contexts and the mean gates with free symbols; squared errors of whole numbers."""
+    import sympy
+
+    # two contexts: W' is determined by each, and both agree iff the gated sums do
+    first, second = (sympy.Matrix(2, 2, sympy.symbols(f"{x}:4")) for x in "uv")
+    g, h = sympy.symbols("g:2"), sympy.symbols("h:2")
+    unequal = (g[0] - h[0]) * first + (g[1] - h[1]) * second
+    freed = sympy.solve(list(unequal.subs(dict(zip([*first, *second], (1, 0, 0, 0, 0, 1, 0, 0), strict=True)))), g)
+    expect(freed == {g[0]: h[0], g[1]: h[1]}, "independent experts whose gates move have one merged weight")
+    # the mean gates: what others add is their distance from it
+    V, share = sympy.Matrix(2, 2, sympy.symbols("w:4")), sympy.Symbol("p")
+    sums = [g[0] * first + g[1] * second, h[0] * first + h[1] * second]
+    mean = share * sums[0] + (1 - share) * sums[1]
+
+    def spread(fixed: Any) -> Any:
+        off = [sum(x**2 for x in fixed - s) for s in sums]
+        return share * off[0] + (1 - share) * off[1]
+
+    expect(sympy.expand(spread(V) - spread(mean) - sum(x**2 for x in V - mean)) == 0, "the mean gates are not best")
+    # the code at whole numbers: the squared error is a quotient of whole numbers
+    rng = stream(2, "gates")
+    for experts, contexts in ((1, 1), (2, 1), (2, 3), (3, 2)):
+        factors = [(rng.integers(-3, 4, (3, 2)), rng.integers(-3, 4, (2, 4))) for _ in range(experts)]
+        gates, weights = rng.integers(1, 5, (contexts, experts)), rng.integers(-3, 4, experts)
+        dense = np.array([b @ a for b, a in factors])
+        for w in (None, weights):
+            mix = np.ones(experts, dtype=int) if w is None else w
+            off = int(np.sum(np.tensordot(mix - gates, dense, 1) ** 2))
+            size = int(np.sum(np.tensordot(gates, dense, 1) ** 2))
+            got = code.gated_merge_error([LowRank(b, a) for b, a in factors], gates, w)
+            # norms of combinations through two decompositions, squared
+            room = 8 * rank_tolerance((3, 4, 2 * experts), sum(float(np.abs(u).sum()) for u in dense) * 8)
+            expect_close(got**2 * size, off, room * math.sqrt(float(size)), f"squared error of {experts, contexts}")
+    # K experts at gates 1/K: the merge that ignores them is K times too strong
+    for K in (2, 3, 5):
+        parts = [LowRank(np.eye(K)[:, [k]], np.eye(K)[[k]]) for k in range(K)]
+        expect_close(code.gated_merge_error(parts, np.full((2, K), 1 / K)), K - 1, 64 * K * EPS, f"{K} equal gates")
+
+
+def _gated_body(error: Callable[..., float]) -> float:
+    worst = [0.0]
+
+    def body(data: Any) -> None:
+        shape, experts = data.draw(shapes()), data.draw(st.integers(1, 4))
+        parts = data.draw(st.lists(updates(shape=shape), min_size=experts, max_size=experts))
+        rng = stream(data.draw(seeds), "gates")
+        gates = rng.dirichlet(np.ones(experts), data.draw(st.integers(1, 5)))
+        dense = np.array([u.dense() for u in parts])
+        # what decompositions of the stacked factors may lose, against the size of the gated sums
+        size = float(np.linalg.norm(np.tensordot(gates, dense, 1)))
+        terms = sum(abs(u.scale) * float(np.linalg.norm(u.B) * np.linalg.norm(u.A)) for u in parts)
+        room = 8 * rank_tolerance((*shape, sum(u.columns for u in parts)), terms) * (1 + len(gates))
+        if size <= 1e3 * room:
+            return
+
+        def off(mix: Array) -> float:
+            return float(np.linalg.norm(np.tensordot(mix - gates, dense, 1))) / size
+
+        mean = gates.mean(axis=0)
+        for mix in (None, mean, rng.standard_normal(experts)):
+            want = off(np.ones(experts) if mix is None else mix)
+            found = error(parts, gates, mix)
+            expect_close(found, want, room / size * (1 + want), "error of the merge")
+            expect(error(parts, gates, mean) <= found + 2 * room / size * (1 + want), "the mean gates are beaten")
+        worst[0] = max(worst[0], error(parts, gates, mean))
+
+    for_all(body, 60, data=st.data())
+    return worst[0]
+
+
+@check("gated_merge")
+def gated_merge_numeric() -> Figure:
+    """Drawn experts and gates against dense sums, the mean gates best, zero where one weight serves, mutants."""
+    worst = _gated_body(gated_merge_error)
+    for what, mutant in {
+        "the mean gates always": lambda u, g, w: gated_merge_error(u, g, g.mean(axis=0)),
+        "gates ignored in the size": lambda u, g, w: gated_merge_error(u, np.ones_like(g), w),
+        "the first context alone": lambda u, g, w: gated_merge_error(u, g[:1], w),
+    }.items():
+        expect_mutant_rejected(_gated_body, mutant, what)
+    equal = [LowRank(np.ones((2, 1)), np.ones((1, 3))) for _ in range(2)]
+    moving = np.array([[0.25, 0.75], [0.5, 0.5], [0.75, 0.25]])
+    expect(gated_merge_error(equal, moving, [0.5, 0.5]) == 0.0, "equal experts: gates move and their sum does not")
+    apart = [LowRank(np.eye(2)[:, [k]], np.eye(3)[[k]]) for k in range(2)]
+    expect(gated_merge_error(apart, moving, [0.5, 0.5]) > 0.1, "independent experts have no merged weight")
+    expect(gated_merge_error(apart, moving[:1], moving[0]) == 0.0, "one context has one")
+    # a context that comes twice counts twice: distances 1 and 0 of size 1
+    twice = gated_merge_error(apart[:1], [[1.0], [1.0], [2.0]], [2.0])
+    expect_close(twice, math.sqrt(2.0 / 6.0), 16 * EPS, "contexts that occur twice")
+    expect(gated_merge_error(apart, [[0.0, 0.0]]) == math.inf, "nothing wanted and something added")
+    expect(gated_merge_error(apart, [[0.0, 0.0]], [0.0, 0.0]) == 0.0, "nothing wanted, nothing added")
+    expect_rejected("gates", gated_merge_error, apart, [0.5, 0.5])
+    expect_rejected("gates", gated_merge_error, apart, [[0.5]])
+    expect_rejected("gates", gated_merge_error, apart, np.zeros((0, 2)))
+    expect_rejected("gates", gated_merge_error, apart, [[math.nan, 0.5]])
+    expect_rejected("weights", gated_merge_error, apart, moving, [1.0])
+    expect_rejected("weights", gated_merge_error, apart, moving, [1.0, math.inf])
+    expect_rejected("updates", gated_merge_error, [], np.zeros((1, 0)))
+    return Figure("largest error at the mean gates", worst, "relative")
