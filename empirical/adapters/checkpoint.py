@@ -38,9 +38,10 @@ class Checkpoint:
         names = [WHOLE]
         if index.is_file():
             places = _object(index).get("weight_map")
-            fits = isinstance(places, dict) and all(isinstance(v, str) for v in places.values()) and len(places) > 0
-            require(fits, "base", "an index with a weight_map from tensors to files", INDEX)
-            names = sorted(set(places.values()))  # type: ignore[union-attr]
+            told = list(places.values()) if isinstance(places, dict) else []
+            fits = bool(told) and all(isinstance(v, str) and Path(v).name == v != "" for v in told)
+            require(fits, "base", "an index with a weight_map from tensors to files beside it", INDEX)
+            names = sorted(set(told))
         self.files = [folder / n for n in names]
         self.place: dict[str, Path] = {}
         for path in self.files:

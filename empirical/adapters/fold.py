@@ -295,9 +295,14 @@ class _Work:
         """Add the updates of one module in place, and hold what will be written of it against the parts."""
         parts = self._parts(name)
         for b, a, strength in parts:
+            held = abs(strength) <= torch.finfo(place.dtype).max
+            require(held, f"{name}: weights", "a weight times a scale that float32 holds", f"{strength:g}")
             left, right = (a.T, b.T) if target.transposed else (b, a)
             place.addmm_(left.to(place.dtype), right.to(place.dtype), alpha=strength)
-        self._measure(name, before, place.to(form), parts, target.transposed)
+        made = place.to(form)
+        room = bool(torch.isfinite(made).all()) or not bool(torch.isfinite(before).all())
+        require(room, f"{name}: dtype", "a format with room for the weights", f"{_FLOATS[form]}, which overflows")
+        self._measure(name, before, made, parts, target.transposed)
 
     def _module(self, name: str) -> Module:
         return next(a.modules[name] for a in self.adapters if name in a.modules)
@@ -329,6 +334,7 @@ class _Work:
         a = [p.double().numpy() for _, p, _ in parts] or [np.zeros((0, before.shape[1]))]
         update = LowRank(np.hstack(b), np.vstack(a))
         base = before[rows].double().numpy()
+        require(bool(np.isfinite(base).all()), f"base: {name}", "finite weights", "nan or inf")
         outputs = after[rows].double().numpy() @ x
         off = np.abs(outputs - (base @ x + update.apply(x)))
         bound, likely = (b(base, update, x, form) for b in (merge_rounding_bound, likely_rounding_bound))

@@ -283,6 +283,7 @@ class Activations:
         def read(module: nn.Module, inputs: tuple[torch.Tensor, ...], named: dict[str, torch.Tensor]) -> None:
             x = (*inputs, *named.values())[0].detach()
             rows = x.double().reshape(-1, x.shape[-1]) if x.dtype.is_floating_point else x.reshape(-1)
+            rows = rows[torch.isfinite(rows).reshape(len(rows), -1).all(-1)]
             seen = self.found.get(name, rows[:0])
             self.found[name] = torch.cat([seen, rows[: ROWS - len(seen)]])
 
@@ -421,6 +422,8 @@ class Comparison:
 
     def _logits(self, given: dict[str, torch.Tensor]) -> Logits:
         plain, wanted, stored = (self._outputs(given, w) for w in ({}, self.weights, {"merged": 1.0}))
+        if not bool((torch.isfinite(plain) & torch.isfinite(wanted)).all()):
+            raise RuntimeError("its outputs are not finite, with or without the parts")
         kept = {n: [f.data for f in factors(x, "merged")] for n, x in self.layers.items()}
         for name, layer in self.layers.items():
             for mine, other in zip(factors(layer, "merged"), self.intended(name)[:2], strict=True):

@@ -39,6 +39,10 @@ def lost(folder: Path) -> None:
     sorted(folder.glob("*.safetensors"))[0].unlink()
 
 
+def pointer(folder: Path) -> None:
+    sorted(folder.glob("*.safetensors"))[0].write_text("version https://git-lfs.github.com/spec/v1\n", encoding="utf-8")
+
+
 #: fault -> (how it comes about, what the line must name)
 BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no configuration": (lambda f: (f / "config.json").unlink(), r"a model folder with config\.json"),
@@ -47,6 +51,11 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "index cut off": (write(INDEX, '{"weight_map": {'), rf"JSON in {INDEX}"),
     "index without a map": (write(INDEX, '{"metadata": {}}'), "an index with a weight_map"),
     "index that names no file": (write(INDEX, '{"weight_map": {"a": 1}}'), "an index with a weight_map"),
+    "index that names a file elsewhere": (
+        write(INDEX, '{"weight_map": {"a": "../base/model.safetensors"}}'),
+        "an index with a weight_map .* beside it",
+    ),
+    "a pointer of git-lfs": (pointer, r"got model-000.*: a pointer of git-lfs \(git lfs pull brings the file\)"),
     "a file that is not there": (lost, r"weights in safetensors \(model-00001"),
     "a file cut off": (cut, "whole safetensors files, got model-000"),
 }

@@ -122,6 +122,26 @@ def test_a_tied_embedding_is_refused_or_untied(save_adapter: Save, tiny_base: Ba
     assert (loaded(tmp_path / "c", model)(IDS).logits - side).abs().max() < 1e-5
 
 
+def test_what_has_no_room_or_is_no_number_is_no_failed_fold(
+    save_adapter: Save, tiny_base: Base, tmp_path: Path
+) -> None:
+    a = save_adapter("a", seed=1, targets=["q_proj"])
+    model = tiny_base("llama")
+    base = stored(model, tmp_path / "base")
+    with torch.no_grad():
+        model.model.layers[0].self_attn.q_proj.weight[:] = torch.nan
+    odd = stored(model, tmp_path / "odd")
+    before = sorted(tmp_path.iterdir())
+    for folder, weight, dtype, named in (
+        (base, 1e6, "float16", "q_proj: dtype: expected a format with room for the weights, got float16"),
+        (base, 1e39, None, "q_proj: weights: expected a weight times a scale that float32 holds, got 2e"),
+        (odd, 1.0, None, "base: .*q_proj: expected finite weights"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            fold([a], folder, tmp_path / "c", [weight], dtype=dtype)
+    assert sorted(tmp_path.iterdir()) == before
+
+
 @pytest.mark.parametrize("tied", [False, True])
 def test_a_head_that_was_trained_is_not_lost(tied: bool, save_adapter: Save, tiny_base: Base, tmp_path: Path) -> None:
     """peft saves it along, and loads it in place of the base's."""

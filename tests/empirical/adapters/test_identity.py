@@ -296,6 +296,16 @@ def test_a_model_that_is_another_in_every_run_decides_nothing(parts: Any, tiny_b
     assert found.reasons == ("the base could not be run: RuntimeError: its outputs are others in every run",)
 
 
+def test_a_base_of_nan_is_no_failed_merge(parts: Any, tiny_base: Base, tmp_path: Path) -> None:
+    base = tiny_base("llama")
+    with torch.no_grad():
+        base.model.layers[0].mlp.up_proj.weight[:] = torch.nan
+    found = merge(parts("llama", targets=["q_proj"]), None, tmp_path / "c", base=base).identity
+    assert found is not None
+    assert found.verdict == "undecided"
+    assert "its outputs are not finite, with or without the parts" in found.reasons[0]
+
+
 def test_a_truncated_merge_may_differ_by_what_it_cut_off(parts: Any, tiny_base: Base, tmp_path: Path) -> None:
     made = merge(parts("llama"), None, tmp_path / "c", Written("svd", 3), base=tiny_base("llama"))
     assert made.identity is not None
