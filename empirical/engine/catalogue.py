@@ -142,19 +142,36 @@ def declared(name: str, profile: str, results: Path = RESULTS) -> str | None:
     return declaration.required(load(name), settings(name, profile), name, profile, results)
 
 
-def broken(store: Store, cell: Cell, metrics: Mapping[str, Any]) -> str | None:
-    """The first theorem that does not hold in the world of a cell that just ended; None if all do."""
-    name, profile = store.experiment, store.profile
-    experiment = load(name)
-    if experiment.declare is None:
-        return None
-    grid = cells(name, profile, cell.user_method)
-    others = [c for c in grid if (group_of(c), c.seed) == (group_of(cell), cell.seed) and c != cell]
-    there = [(c, raw) for c in others if (raw := store.get(c))]
-    this: Any = {"experiment": name, "profile": profile, "metrics": metrics, "seconds": 0.0, "device": "",
-                 "commit": None, "dirty": False}  # fmt: skip
-    world = [experiment.record(c, raw) for c, raw in [*there, (cell, this)]]
-    return experiment.broken(settings(name, profile), world)
+class Theorems:
+    """What must hold in the world of a cell that just ended; settings and grid are read once, however many cells end.
+
+    Args:
+        profile: of the run. method: the user's own, which is in all its cells.
+    """
+
+    def __init__(self, profile: str, method: UserMethod | None = None) -> None:
+        self.profile, self.method = profile, method
+        self._known: dict[str, tuple[Experiment[Any], Any, dict[tuple[str, int], list[Cell]]]] = {}
+
+    def _grid(self, name: str) -> tuple[Experiment[Any], Any, dict[tuple[str, int], list[Cell]]]:
+        if name not in self._known:
+            worlds: dict[tuple[str, int], list[Cell]] = {}
+            for c in cells(name, self.profile, self.method):
+                worlds.setdefault((group_of(c), c.seed), []).append(c)
+            self._known[name] = load(name), settings(name, self.profile), worlds
+        return self._known[name]
+
+    def broken(self, store: Store, cell: Cell, metrics: Mapping[str, Any]) -> str | None:
+        """The first theorem that does not hold; None if all do."""
+        experiment, chosen, worlds = self._grid(store.experiment)
+        if experiment.declare is None:
+            return None
+        others = [c for c in worlds[group_of(cell), cell.seed] if c != cell]
+        there = [(c, raw) for c in others if (raw := store.get(c))]
+        this: Any = {"experiment": store.experiment, "profile": self.profile, "metrics": metrics, "seconds": 0.0,
+                     "device": "", "commit": None, "dirty": False}  # fmt: skip
+        world = [experiment.record(c, raw) for c, raw in [*there, (cell, this)]]
+        return experiment.broken(chosen, world)
 
 
 def explanations(name: str) -> dict[str, str]:

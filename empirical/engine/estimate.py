@@ -15,6 +15,7 @@ from empirical.engine.experiment import Experiment
 from empirical.engine.records import RawRecord, Store, canonical
 from empirical.engine.scheduler import fitting, simulate
 from empirical.engine.settings import Cell
+from empirical.training.store import Storage
 
 #: resident memory of a worker before one was measured: torch, transformers and a model of a few million parameters;
 #: with CUDA its libraries too
@@ -31,12 +32,23 @@ class Job(NamedTuple):
     kind: str
     #: seconds as the experiment guesses them; None if it does not
     guess: float | None
+    #: whether what it trains is kept
+    stores: bool = False
+    #: seconds that it took but for training, where all that it trains is kept here
+    stored: float | None = None
 
 
-def job(experiment: Experiment[Any], name: str, store: Store, cell: Cell) -> Job:
+def job(experiment: Experiment[Any], name: str, store: Store, cell: Cell, kept: Storage | None = None) -> Job:
     """The job of a cell. Its kind is what its settings say in words and not in numbers."""
     words = {k: v for k, v in cell.identity().items() if isinstance(v, str)}
-    return Job(name, store, cell, canonical({"experiment": name} | words), experiment.seconds(cell))
+    stores = experiment.kind(cell).stores
+    stored = kept.remembered(told(name, experiment.protocol, cell)) if kept is not None and stores else None
+    return Job(name, store, cell, canonical({"experiment": name} | words), experiment.seconds(cell), stores, stored)
+
+
+def told(name: str, protocol: int, cell: Cell) -> dict[str, Any]:
+    """What decides what a cell trains: all of it but the user's method."""
+    return {"experiment": name, "protocol": protocol, "cell": cell.but(user_method=None).identity()}
 
 
 class Times:
@@ -56,11 +68,14 @@ class Times:
         return 1.0 if cell.guess is None else max(cell.guess, 1e-9)
 
     def measured(self, cell: Job) -> bool:
-        """Whether a cell of this kind was measured here."""
-        return cell.kind in self._sums
+        """Whether it, or a cell of this kind, was measured here."""
+        return cell.stored is not None or cell.kind in self._sums
 
     def expected(self, cell: Job) -> float | None:
-        """Seconds, from cells of its kind, else of its experiment, else the bare guess; None if there is none."""
+        """Seconds, from itself where nothing is to train, else from cells of its kind, else of its experiment, else the
+        bare guess; None if there is none."""
+        if cell.stored is not None:
+            return cell.stored
         for key in (cell.kind, cell.experiment):
             if key in self._sums:
                 took, guessed = self._sums[key]
@@ -84,6 +99,9 @@ def describe(jobs: Sequence[Job], times: Times, workers: int, minutes_left: floa
     for name in dict.fromkeys(j.experiment for j in jobs):
         mine = [j for j in jobs if j.experiment == name]
         lines.append(f"{name}: {len(mine)} cells, {_minutes(mine, times, workers)} ({_source(mine, times)})")
+        stored = [j.stored is not None for j in mine if j.stores]
+        if any(stored):
+            lines[-1] += f"; stored is what {sum(stored)} train, to be trained what {len(stored) - sum(stored)} train"
     if not jobs:
         return lines
     each = [times.expected(j) for j in jobs]

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Protocol
 from pydantic import JsonValue
 
 from empirical.engine.catalogue import load
+from empirical.engine.estimate import told
 from empirical.engine.records import canonical, device_name, environment, finite
 from empirical.engine.sealed import check, sealing
 from empirical.training.store import Storage, storing
@@ -36,7 +37,7 @@ class Outcome(NamedTuple):
 
     metrics: dict[str, JsonValue] | None
     error: str | None
-    #: wall time of the cell alone
+    #: wall time of the cell alone; what was loaded counts with the time that its training took
     seconds: float
     #: the worker's device in words
     device: str
@@ -78,11 +79,11 @@ def work(experiment: str, cell: Mapping[str, JsonValue], device: str, sealed: Pa
     """
     started = time.perf_counter()
     metrics: Any = None
-    problem, text = None, ""
+    problem, text, kept = None, "", storage(device)
     try:
         found = load(experiment)
         one = found.cell(cell)
-        with sealing(sealed) as seal, storing(storage(device) if found.kind(one).stores else None):
+        with sealing(sealed) as seal, storing(kept if found.kind(one).stores else None):
             metrics = found.run(one, device)
             text = seal.text
         finite(metrics)
@@ -91,6 +92,9 @@ def work(experiment: str, cell: Mapping[str, JsonValue], device: str, sealed: Pa
     except Exception as error:  # whatever a cell dies of is recorded with its config, and the run goes on
         metrics, problem = None, f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-4)}"
     seconds = time.perf_counter() - started
+    if problem is None and kept.used:
+        kept.remember(told(experiment, found.protocol, one), seconds)
+    seconds += kept.spared
     return Outcome(metrics, problem, seconds, device_name(device), environment(), peak_memory(), text)
 
 

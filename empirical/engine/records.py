@@ -78,7 +78,7 @@ class Record(Generic[C, M]):
     profile: str
     cell: C
     metrics: M
-    #: wall time of the cell alone
+    #: wall time of the cell alone; what was loaded counts with the time that its training took
     seconds: float
     #: the device in words
     device: str
@@ -233,7 +233,7 @@ class Store:
         """Write the record of a finished cell; a number that is not finite raises RecordError.
 
         Args:
-            seconds: wall time of the cell alone.
+            seconds: wall time of the cell alone, as if it had trained what it loaded.
             device: in words, of the process that ran the cell.
             versions: `environment` of that process, by default of this one.
             code: `commit` of what ran, by default as it is now.

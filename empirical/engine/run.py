@@ -14,10 +14,11 @@ from empirical.engine.catalogue import judge_all, judged_profile, pick_profile, 
 from empirical.engine.driver import Driver
 from empirical.engine.estimate import Job, Times, gib
 from empirical.engine.judge import Row
-from empirical.engine.pool import Engine, Local
+from empirical.engine.pool import Engine, Local, storage
 from empirical.engine.records import RESULTS, RawRecord, RecordError, commit, device_name, write_json
 from empirical.engine.settings import UserMethod
 from empirical.engine.show import new_console, print_cells, print_rows, teller
+from empirical.training.store import Storage
 from theory.numerics import one_of, require
 from theory.provenance import build_folder, shown
 
@@ -86,7 +87,9 @@ def run(
         else:
             place = _this_machine(workers, pick_profile(profile), console)
         stack.enter_context(closing(place.engine))
-        jobs, done, damaged = pending(chosen, place.profile, folder, own)
+        # what lies on the machines of a cluster is not known here
+        kept = storage(place.device) if place.here else None
+        jobs, done, damaged = pending(chosen, place.profile, folder, own, kept)
         for line in damaged:
             console.print(f"left out: {line}", markup=False, soft_wrap=True)
         # what a cluster's machines take is not known before they ran something
@@ -102,7 +105,8 @@ def run(
             if own is None:
                 store.declaration = catalogue.declared(store.experiment, place.profile, folder)
         room = place.free if engine == "local" and not workers else None
-        driver = Driver(place.engine, place.device, times, budget_minutes, room, console, broken=catalogue.broken)
+        theorems = catalogue.Theorems(place.profile, own)
+        driver = Driver(place.engine, place.device, times, budget_minutes, room, console, broken=theorems.broken)
         failures, left = driver.run(jobs) if jobs else ([], 0)
     for failure in failures:
         console.print(f"failed: {failure}", markup=False, soft_wrap=True)
@@ -135,11 +139,16 @@ def _this_machine(workers: int | None, profile: str, console: Console) -> Place:
 
 
 def pending(
-    names: Sequence[str], profile: str, results: Path, method: UserMethod | None = None
+    names: Sequence[str],
+    profile: str,
+    results: Path,
+    method: UserMethod | None = None,
+    kept: Storage | None = None,
 ) -> tuple[list[Job], list[tuple[Job, RawRecord]], list[str]]:
     """(cells that have to run, finished ones with their records, why experiments are left out).
 
-    An experiment with a damaged record is left out, and if no other is asked for that is a RecordError.
+    `kept` tells of which cells all that they train is stored. An experiment with a damaged record is left out, and if
+    no other is asked for that is a RecordError.
     """
     jobs, done, damaged = [], [], []
     for name in names:
@@ -152,7 +161,7 @@ def pending(
             damaged.append(str(error))
             continue
         for cell, record in found:
-            job = estimate.job(catalogue.load(name), name, store, cell)
+            job = estimate.job(catalogue.load(name), name, store, cell, kept if record is None else None)
             if record is None:
                 jobs.append(job)
             else:

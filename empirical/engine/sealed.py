@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,11 +53,16 @@ class Seal:
             raise RecordError(f"{self._first}: expected to write it, got: {error.strerror}") from error
 
 
+def _paths(first: Path) -> Iterator[Path]:
+    """The files of all attempts, there or not; named one by one, since a look at the folder takes longer the fuller."""
+    yield first
+    yield from (first.with_name(f"{first.stem}.{attempt}.json") for attempt in count(2))
+
+
 def write_new(first: Path, text: str) -> Path:
     """Write `text` to a new file, `first` or the next attempt's name; returns which."""
     first.parent.mkdir(parents=True, exist_ok=True)
-    for attempt in count(1):
-        path = first if attempt == 1 else first.with_name(f"{first.stem}.{attempt}.json")
+    for path in _paths(first):
         try:
             with path.open("x", encoding="utf-8") as file:
                 file.write(text)
@@ -115,11 +120,7 @@ def sealed_path(record: Path) -> Path:
 
 
 def _attempts(record: Path) -> list[str]:
-    first = sealed_path(record)
-    return [
-        path.read_text(encoding="utf-8")
-        for path in [*first.parent.glob(first.name), *first.parent.glob(f"{first.stem}.*.json")]
-    ]
+    return [path.read_text(encoding="utf-8") for path in takewhile(Path.exists, _paths(sealed_path(record)))]
 
 
 def secure(record: Path, text: str) -> str | None:

@@ -33,6 +33,8 @@ def print_cells(console: Console, jobs: Sequence[Job], times: Times) -> None:
     for job in times.ordered(jobs):
         expected = times.expected(job)
         shown = "time unknown" if expected is None else f"{expected:.3g} s"
+        if job.stores:
+            shown += ", to train" if job.stored is None else ", stored"
         name, cell = job.store.path(job.cell).stem, canonical(job.cell.identity())
         console.print(f"  {name}  {job.experiment}  {shown}  {cell}", soft_wrap=True, markup=False)
 

@@ -17,7 +17,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import fields, is_dataclass
 from functools import cache
@@ -56,6 +56,10 @@ class Storage:
         #: seconds of those that were loaded
         self.spared = 0.0
 
+    def _about(self) -> dict[str, Any]:
+        """What decides what comes of training beside what the trainer is told."""
+        return {"code": code(), "versions": libraries(), "device": self.device}
+
     def path(self, name: str) -> Path:
         """Where an entry lies or will lie."""
         return self.folder / f"{name}{SUFFIX}"
@@ -64,10 +68,8 @@ class Storage:
         """See `stored`."""
         import torch
 
-        told = {"kind": kind, "made_of": made_of, "code": code(), "versions": versions(PACKAGES),
-                "device": self.device, "threads": torch.get_num_threads()}  # fmt: skip
-        text = json.dumps(described(told), sort_keys=True)
-        name = hashlib.sha256(text.encode()).hexdigest()[:24]
+        told = {"kind": kind, "made_of": made_of, "threads": torch.get_num_threads(), **self._about()}
+        text, name = _named(described(told))
         kept = self._load(name, text)
         if kept is None:
             started = time.perf_counter()
@@ -78,6 +80,24 @@ class Storage:
             made, self.used[name] = kept
             self.spared += self.used[name]
         return {key: tensor.clone() for key, tensor in made.items()}
+
+    def remember(self, cell: Mapping[str, Any], seconds: float) -> None:
+        """Note the entries that a cell asked for, and what it took beside training, of the `seconds` that it took."""
+        spent = sum(self.used.values()) - self.spared
+        note = {"entries": sorted(self.used), "rest": max(seconds - spent, 0.0)}
+        with suppress(OSError):  # a note that is missing spares nobody anything and costs nothing
+            write_bytes(self._note(cell), json.dumps(note).encode())
+
+    def remembered(self, cell: Mapping[str, Any]) -> float | None:
+        """Seconds that a cell took beside training, if it ran here and all that it trained is there; else None."""
+        try:
+            note = json.loads(self._note(cell).read_bytes())
+        except (OSError, ValueError):
+            return None
+        return float(note["rest"]) if all(self.path(name).exists() for name in note["entries"]) else None
+
+    def _note(self, cell: Mapping[str, Any]) -> Path:
+        return self.folder / "cells" / f"{_named({'cell': cell, **self._about()})[1]}.json"
 
     def _load(self, name: str, text: str) -> tuple[dict[str, torch.Tensor], float] | None:
         from safetensors import SafetensorError, safe_open
@@ -180,6 +200,12 @@ def _hash(head: str, array: np.ndarray) -> str:
     return found.hexdigest()
 
 
+def _named(told: Any) -> tuple[str, str]:
+    """(text, name) of what was told, as JSON."""
+    text = json.dumps(told, sort_keys=True)
+    return text, hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
 def _said(text: str, seconds: float, tensors: Tensors) -> dict[str, str]:
     """What the file of an entry says beside its tensors."""
     said = {"made_of": text, "seconds": repr(seconds), "order": json.dumps(list(tensors))}
@@ -192,6 +218,13 @@ def _code(file: str) -> str:
     return hashlib.sha256(ast.dump(ast.parse(Path(file).read_text(encoding="utf-8"))).encode()).hexdigest()
 
 
+@cache
+def libraries() -> dict[str, str | None]:
+    """Versions of `PACKAGES`."""
+    return versions(PACKAGES)
+
+
+@cache
 def code() -> list[str]:
     """Digests of the modules of `CODE`."""
     return [_code(str(importlib.util.find_spec(name).origin)) for name in CODE]  # type: ignore[union-attr]

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from pydantic import JsonValue
 from rich.console import Console
 
-from empirical.engine import archive, estimate, run
+from empirical.engine import archive, estimate, pool, run
+from empirical.engine.catalogue import Theorems
 from empirical.engine.driver import Driver
 from empirical.engine.estimate import Job, Times, available_memory, describe, processes_that_fit
 from empirical.engine.experiment import Experiment, Kind
@@ -30,6 +32,7 @@ from empirical.engine.records import (
     write_json,
 )
 from empirical.engine.settings import Cell, UserMethod
+from empirical.engine.show import print_cells
 from theory.provenance import ROOT
 
 
@@ -444,3 +447,88 @@ def test_fewer_processes_where_memory_is_short_unless_asked_for(
     out = capsys.readouterr().out
     assert "would not fit" not in out
     assert "for 3 processes" in out
+
+
+class Instant(Fake):
+    """An engine on which every toy cell ends at once, and has sealed something."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+
+    def wait(self) -> list[tuple[int, Outcome | None]]:
+        ticket, x = self.queue.pop(0)
+        return [(ticket, Outcome({"right": [x % 2, 2]}, None, 1.0, "a device", {}, 0, f"{x}\n"))]
+
+
+def effort(toy: Any, count: int) -> float:
+    """Calls of functions, Python's and others, that the driver makes for each of `count` cells."""
+    toy.settle("plain", xs=range(count))
+    jobs, done, _ = run.pending(["toy"], "cpu", toy.results / str(count))
+    assert not done
+    drive = driver(Instant())[0]
+    drive.broken = Theorems("cpu").broken
+    calls = [0]
+
+    def counted(frame: Any, event: str, argument: Any) -> None:
+        calls[0] += event in ("call", "c_call")
+
+    sys.setprofile(counted)
+    try:
+        assert drive.run(jobs) == ([], 0)
+    finally:
+        sys.setprofile(None)
+    assert len(files(jobs[0].store.folder)) == count
+    return calls[0] / count
+
+
+def test_a_record_costs_no_more_among_many(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import empirical.experiments
+
+    monkeypatch.setattr(empirical.experiments, "__path__", [*empirical.experiments.__path__, str(toy.folder)])
+    few, many = effort(toy, 40), effort(toy, 400)
+    assert many < 1.05 * few
+
+
+def test_what_is_stored_is_said_before_a_run(toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import empirical.experiments
+
+    monkeypatch.setattr(empirical.experiments, "__path__", [*empirical.experiments.__path__, str(toy.folder)])
+    monkeypatch.setattr(pool, "cache_folder", lambda: tmp_path / "cache")
+    toy.settle("plain", xs=(1, 2))
+    source = (toy.folder / "toy" / "run.py").read_text(encoding="utf-8")
+    source = source.replace("Kind(run)", "Kind(run, stores=True)").replace(
+        '    (folder.parent / "ends"',
+        "    from empirical.training.store import stored\n    import torch\n"
+        "    stored('toy', {'x': x}, lambda: time.sleep(0.2) or {'x': torch.zeros(1)})\n    (folder.parent / \"ends\"",
+    )
+    (toy.folder / "toy").rename(toy.folder / "storing")
+    (toy.folder / "storing" / "run.py").write_text(source, encoding="utf-8")
+
+    def dry(method: UserMethod | None = None) -> list[str]:
+        kept = pool.storage("cpu")
+        jobs, _, _ = run.pending(["storing"], "cpu", tmp_path / "none", method, kept)
+        text = io.StringIO()
+        print_cells(Console(file=text, width=300), jobs, Times())
+        return [*text.getvalue().splitlines(), *describe(jobs, Times(), 1, None)]
+
+    def cell(x: int) -> dict[str, Any]:
+        return {"seed": x, "x": x, "mode": "plain", "marks": f"{toy.folder}/marks"}
+
+    assert [line.count("to train") for line in dry()] == [1, 1, 0, 0]
+    first, again = (pool.work("storing", cell(1), "cpu") for _ in range(2))
+    # what was loaded counts with the time that its training took
+    assert first.seconds > 0.2
+    assert again.seconds > 0.2
+    lines = dry()
+    assert sum("stored" in line for line in lines[:2]) == 1
+    assert lines[2].endswith("; stored is what 1 train, to be trained what 1 train")
+    job = next(
+        j for j in run.pending(["storing"], "cpu", tmp_path, None, pool.storage("cpu"))[0] if j.stored is not None
+    )
+    assert job.stored is not None
+    assert job.stored < 0.2  # and is not expected to be spent again
+    pool.work("storing", cell(2), "cpu")
+    assert [", stored" in line for line in dry()[:2]] == [True, True]
+    (entry, *_) = (tmp_path / "cache" / "trained").glob("*.safetensors")
+    entry.unlink()
+    assert sorted(", stored" in line for line in dry()[:2]) == [False, True]

@@ -160,7 +160,7 @@ def test_whatever_makes_something_else_has_another_name(tmp_path: Path, monkeypa
     assert names(one, tmp_path) == first
     seen = [first, *(names(make, tmp_path) for make in CHANGES.values()), names(one, tmp_path, "elsewhere")]
     with monkeypatch.context() as patch:
-        patch.setattr(store, "versions", lambda packages: {"torch": "0.0"})
+        patch.setattr(store, "libraries", lambda: {"torch": "0.0"})
         seen.append(names(one, tmp_path))
     with monkeypatch.context() as patch:
         patch.setattr(store, "code", lambda: ["another"])
