@@ -117,7 +117,7 @@ def test_general_knowledge_is_subtracted_from_the_updates(base):
      ("arrow_top2_subtract_updates", 2, False, subtract_general)],
 )  # fmt: skip
 def test_routing_follows_its_definition_token_by_token(base, method, top, factors, subtract):
-    experts, general = [adapter(base, s) for s in (1, 2, 3)], [adapter(base, 4)]
+    experts, general = [adapter(base, s) for s in (1, 2, 3)], [adapter(base, 4), adapter(base, 5, 3)]
     name = linear_modules(base, [1])[0]
     module = base.get_submodule(name)
     x = torch.tensor(stream(0, "tokens").standard_normal((2, 3, 16)), dtype=torch.float32)

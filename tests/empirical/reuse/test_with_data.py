@@ -82,6 +82,14 @@ def test_regmean_damps_what_is_off_the_diagonal(base):
           {name: left @ np.linalg.inv(right)}, 1e-4)  # fmt: skip
 
 
+def test_sentences_of_one_length_are_read_to_their_ends(base):
+    adapters, rng = [adapter(base, 1), adapter(base, 2)], stream(0, "one length")
+    tokens = [rng.integers(1, 30, size=(12, 4)) for _ in adapters]
+    same = [ragged(t[:, :3].tolist(), t[:, 3:].tolist()) for t in tokens]
+    found = merged("regmean", adapters, base, Options(probes=[Sentences(t, (3,)) for t in tokens]))
+    close(found, merged("regmean", adapters, base, Options(probes=same)), 0.0)
+
+
 def test_regmean_refuses_examples_that_do_not_reach_an_input(base):
     silent = {n: LowRank(u.B, u.A, 0.0) for n, u in adapter(base, 1).items()}
     nothing = Sentences(np.zeros((1, 1), dtype=np.int64), ())
@@ -136,11 +144,9 @@ def test_lora_hub_mixes_factors_at_the_least_price(base):
     columns = np.stack([a[name].B.ravel() for a in adapters], axis=1)
     weights = np.linalg.lstsq(columns, found[name].B.ravel(), rcond=None)[0]
     close(found, mixed(weights), SINGLE)
-    best = price(weights)
-    assert best < price(np.zeros(2)) - 1e-3
-    for step in (0.2, -0.2):  # no neighbour is cheaper by more than what 40 evaluations leave
-        for direction in np.eye(2):
-            assert price(weights + step * direction) > best - 5e-3
+    # the same search with a price that is computed another way, to what rounding does to its steps
+    assert weights == pytest.approx(with_data.minimised(price, 2), abs=1e-3)
+    assert price(weights) < price(np.zeros(2)) - 1e-3
     assert np.abs(weights).max() <= 1.5
 
 
