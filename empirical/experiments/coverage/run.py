@@ -91,6 +91,8 @@ PAIRS = {
     "rows": ("rows", "second_late"),
     "shuffled": ("first_shuffled", "second_late"),
 }
+#: two hops and an expert for the direct relation of other people: what a library holds beside the hops themselves
+LIBRARY = (*PAIRS["all"], "direct_others")
 #: examples of each kind that a method which is not data-free is shown
 FEW = 16
 EXPERTS = (
@@ -98,6 +100,7 @@ EXPERTS = (
     "joint",
     "joint_bridge",
     "direct",
+    "direct_others",
     "identity",
     "general",
     "everything",
@@ -452,6 +455,8 @@ class SetRun:
             own = [(first, 0.2), (second, 0.2), (w.direct(new.take(self.run.shown)), 0.2)]
         elif name == "direct":
             own = [(w.direct(new.take(new.changed)), 0.5)]
+        elif name == "direct_others":
+            own = [(w.direct(new.take(self.run.shown)), 0.5)]
         elif name == "identity":
             own = [(w.identities(), 0.5)]
         else:
@@ -482,6 +487,8 @@ class SetRun:
         if "placed" in pairs:
             first, second = (self.experts[e] for e in PAIRS["placed"])
             self.measure("random_first:placed", [random_like(first, self.seed), second])
+        if self.has(*LIBRARY):
+            self.reuse_by(["sum", *self.methods("all")], "library", LIBRARY)
         trace = self.trace() if "all" in pairs else {}
         return Experts(losses=self.losses, scores=self.scores, pairs=pairs, trace=trace)
 
@@ -493,16 +500,7 @@ class SetRun:
             answers = self.score(f"sum:{name}", model)
             written = self.written(model, answers)
         routed = oracle_right([self.alone[e].right for e in ("base", first, second)])
-        for method in self.methods(name):
-            options = Options(
-                seed=self.seed,
-                density=self.cell.density,
-                general=[self.experts["general"]] if "general" in self.experts else [],
-                probes=[self.few(first), self.few(second)],
-                data=self.few("two hops"),
-            )
-            with reused(method, members, self.base, options) as model:
-                self.score(f"{self.label(method)}:{name}", model)
+        self.reuse_by(self.methods(name), name, (first, second))
         return Pair(
             written=written,
             alignment=self.judge_alignment(foretold, answers) if foretold else None,
@@ -510,6 +508,19 @@ class SetRun:
             oracle=Count.of(routed, self.run.new.changed),
             curvature=self.curvature(first, second, answers) if name == "all" and self.cell.curved else None,
         )
+
+    def reuse_by(self, methods: Sequence[str], name: str, members: Sequence[str]) -> None:
+        """Score these methods on some experts, under `name`."""
+        options = Options(
+            seed=self.seed,
+            density=self.cell.density,
+            general=[self.experts["general"]] if "general" in self.experts else [],
+            probes=[self.few(member) for member in members],
+            data=self.few("two hops"),
+        )
+        for method in methods:
+            with reused(method, [self.experts[member] for member in members], self.base, options) as model:
+                self.score(f"{self.label(method)}:{name}", model)
 
     def few(self, name: str) -> Sentences:
         """A few examples of what an expert was trained on, or of the two-hop questions that joint training may see.

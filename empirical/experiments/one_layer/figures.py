@@ -30,6 +30,7 @@ from empirical.experiments.one_layer.predictions import COVERED
 from empirical.experiments.one_layer.run import ADVERSARY as OPTIMISED
 from empirical.experiments.one_layer.run import TWO_HOP
 from empirical.experiments.one_layer.tables import Hops, TwoHop, TwoHopCell
+from empirical.reuse.methods import FORMER
 from theory.additive import additive_ceiling
 
 BASES = {
@@ -40,7 +41,7 @@ BASES = {
 NAMES = {"direct": "direct two-hop adapter", "product linear": "product factors, peft linear",
          "product sum": "product factors, sum", "first": "first adapter alone", "second": "second adapter alone",
          "svd_full": "svd, full rank", "dare_each": "dare, each alone", "magnitude_each": "pruned, each alone",
-         "own": "your own method"}  # fmt: skip
+         **{former: name.replace("_", " ") for former, name in FORMER.items()}, "own": "your own method"}  # fmt: skip
 ADVERSARY = "adversary: optimised logits"
 
 

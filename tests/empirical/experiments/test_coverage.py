@@ -1,5 +1,6 @@
 """The two-hop experiment: the stack, the laws, and one tiny world through every path."""
 
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,8 @@ TINY = {
     "alpha_layer": 1,
     "kappa_layer": 1,
     "scan": True,
+    "experts": ["first_all", "second_all", "first_early", "second_late", "first_late", "second_early", "rows",
+                "first_shuffled", "joint", "joint_bridge", "direct", "direct_others", "everything"],
     "methods": ["mean", "cat", "knots", "arrow_top2"],
     "methods_placed": ["mean", "ties", "knots", "examples/my_merge.py:merge"],
     "groups": [
@@ -138,12 +141,53 @@ def test_every_condition_is_scored_with_its_one_hops(headline: Measured) -> None
     for name in alone | sums | {"knots:all", "arrow_top2:all", "own:placed"}:
         assert set(scores[name]) >= {"first_new", "second_changed", "first_old", "second_unchanged"}, name
         assert scores[name]["first_new"].asked == 2 * 16  # two sets of experts
+    library = {"sum:library", "mean:library", "cat:library", "knots:library", "arrow_top2:library"}
+    assert library <= set(scores)
+    assert scores["sum:library"] == scores["cat:library"]
     for counts in scores.values():
         assert all(0 <= c.right <= c.asked for c in counts.values())
         assert counts["new_changed_any_forced"].right >= counts["new_changed_any"].right
     assert scores["base"]["first_new"].asked == 16
     assert scores["base"]["new_changed_any"].asked == 8 * 2 * 2
     assert scores["cat:all"] == scores["sum:all"]
+
+
+def test_the_third_of_a_library_is_taught_other_people_than_are_asked() -> None:
+    cell = next(c for c in coverage.cells(tiny()) if isinstance(c, WorldCell))
+    run = coverage.WorldRun(cell, "cpu")
+    experts = coverage.SetRun(run, 0, None)  # type: ignore[arg-type]
+    (taught, _), layers = experts.lesson("direct_others", run.world.replay(spare=run.second))
+    assert layers is None
+    people = run.world.vocabulary.tokens("person", run.new.person)
+    assert set(taught.sentences.tokens[:, 0]) == set(people[run.shown])
+    unseen = run.new.changed & run.new.covered & run.new.differs & ~run.shown
+    assert not set(people[unseen]) & set(taught.sentences.tokens[:, 0])
+    assert experts.few("first_all").tokens.shape[0] == min(coverage.FEW, len(run.first.tokens))
+    assert set(map(tuple, experts.few("two hops").tokens)) <= set(map(tuple, taught.sentences.tokens))
+    assert set(map(tuple, experts.few("second_late").tokens)) <= set(map(tuple, run.second.tokens))
+
+
+def test_a_library_is_reused_whole_by_every_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = next(c for c in coverage.cells(tiny()) if isinstance(c, WorldCell))
+    experts = coverage.SetRun(coverage.WorldRun(cell, "cpu"), 0, None)  # type: ignore[arg-type]
+    experts.experts = {name: {name: np.zeros(1)} for name in coverage.LIBRARY}
+    seen = {}
+
+    @contextmanager
+    def reused(method, updates, base, options):
+        seen[method] = [next(iter(u)) for u in updates]
+        assert len(options.probes) == len(updates)
+        yield base
+
+    monkeypatch.setattr(coverage, "reused", reused)
+    monkeypatch.setattr(coverage, "Experts", dict)
+    monkeypatch.setattr(experts, "pair", lambda *_: None)
+    monkeypatch.setattr(experts, "trace", dict)
+    monkeypatch.setattr(experts, "score", lambda condition, model: experts.scores.update({condition: None}))
+    experts.reuse()
+    assert set(experts.scores) == {f"{m}:library" for m in ("sum", *cell.methods)}
+    assert set(seen) == {"sum", *cell.methods}
+    assert all(members == ["first_all", "second_all", "direct_others"] for members in seen.values())
 
 
 def test_sets_differ_in_their_training_alone_and_are_added_up(headline: Measured) -> None:
