@@ -22,7 +22,7 @@ def verdict(data: AuditReport) -> list[Sentence]:
         lines += [*_peft(data), _kept(data), *_overlap(data)]
     lines.append(_truncation(data))
     if data.probe is not None:
-        lines.append(_probe(data.probe))
+        lines += [_probe(data.probe), *_weights(data, data.probe)]
     if len(data.adapters) > 1:
         lines += [_joining(data), _instead()]
     return lines
@@ -183,6 +183,24 @@ def _probe(probe: Probes) -> Sentence:
         "First token of each answer. The limit extrapolates the gain of a single adapter linearly; the counts are "
         "measured.",
     )  # fmt: skip
+
+
+def _weights(data: AuditReport, probe: Probes) -> list[Sentence]:
+    best = probe.advised
+    if best is None:
+        return []
+    named = ", ".join(f"{w:.2f} {a.name}" for w, a in zip(best.weights, data.adapters, strict=True))
+    text = (
+        f"Of weights that sum to one, {named} would lift the least margin most, to {best.foretold:+.2f}; with them "
+        f"{best.answered} of {len(probe.lines)} probes are answered, with equal ones {probe.answered.mean}."
+    )
+    if best.ceiling <= 0:
+        text += " No such weights would answer every probe."
+    return [Sentence(
+        "optimal_weights", "fine" if best.ceiling > 0 else "warning", text,
+        "Exact where logits are linear in the merge; here what each adapter adds by itself is added up. The counts are "
+        "measured. Weights chosen on these probes are no forecast for others.",
+    )]  # fmt: skip
 
 
 def _joining(data: AuditReport) -> Sentence:

@@ -123,7 +123,7 @@ def audit(
     Raises:
         ValueError: in one line: what cannot be read or does not fit.
 
-    Source: claims merge_rank, eckart_young, factor_average, dilution, interference, additive_limit.
+    Source: claims merge_rank, eckart_young, factor_average, dilution, optimal_weights, interference, additive_limit.
     """
     settings = settings or Settings()
     adapters = read_all(paths, same_base)

@@ -14,9 +14,9 @@ import torch
 from empirical.adapters.base import PACKAGED, owns, quiet
 from empirical.adapters.files import Adapter
 from empirical.adapters.identity import with_parts
-from empirical.adapters.report import Answered, Probe, Probes
+from empirical.adapters.report import Advised, Answered, Probe, Probes
 from empirical.training.bases import lora_layers, packaged_file
-from theory.merging import dilution_limit, interference_bound
+from theory.merging import best_weights, dilution_limit, interference_bound
 from theory.numerics import require
 
 
@@ -60,6 +60,10 @@ def load_tokenizer(base: Any) -> Any:
         raise ValueError(f"probe: expected a base with a tokenizer, got {type(error).__name__} for {base}") from error
 
 
+#: strongest tokens of the base and of each adapter that count as rivals
+RIVALS = 20
+
+
 def ask(
     model: Any, base: Any, adapters: Sequence[Adapter], weights: Sequence[float], path: str | os.PathLike[str]
 ) -> Probes:
@@ -70,6 +74,8 @@ def ask(
     adapter with the largest margin (claim dilution); None where the base answers by itself. ``disturbance`` is, for
     every other adapter, the most that it can do at the keys of this very prompt, relative to what the best adapter
     does there, mean over shared modules (claim interference); None for the best one and without such modules.
+    ``advised`` are the weights that would be best if logits were linear in the merge (claim optimal_weights), and what
+    they answer.
     """
     questions = read_probes(path)
     tokenizer = load_tokenizer(base)
@@ -100,12 +106,14 @@ def ask(
     wrapped.base_model.set_adapter(names)
     count = len(adapters)
     single = [[1.0 if i == j else 0.0 for j in range(count)] for i in range(count)]
-    lines = []
+    lines, asked, leads = [], [], []
     for prompt, answer in questions:
         tokens, token = _encode(tokenizer, prompt, answer)
         plain = logits(tokens, [0.0] * count)
         alone = [logits(tokens, s) for s in single]
         margins = [_margin(x, token) for x in alone]
+        asked.append((tokens, token))
+        leads += _leads([plain, *alone], token)
         owner = max(range(count), key=margins.__getitem__)
         gain, deficit, limit = _dilution(plain, alone[owner], token)
         with _keys(named) as keys:
@@ -132,7 +140,22 @@ def ask(
         sum=sum(x.sum_margin > 0 for x in lines),
         mean=sum(x.mean_margin > 0 for x in lines),
     )
-    return Probes(tuple(lines), answered)
+    if count == 1:
+        return Probes(tuple(lines), answered, None)
+    best = best_weights(leads)
+    shares = tuple(float(w) for w in best.weights)
+    right = sum(_margin(logits(tokens, shares), token) > 0 for tokens, token in asked)
+    return Probes(tuple(lines), answered, Advised(shares, float(best.lead), float(best.ceiling), right))
+
+
+def _leads(logits: Sequence[torch.Tensor], token: int) -> list[list[float]]:
+    """Per rival, what the token leads it by with each adapter alone; the base's logits come first.
+
+    Rivals are the strongest tokens of the base and of each adapter; all others are below as many in every one of them.
+    """
+    strongest = torch.cat([x.topk(min(RIVALS, len(x))).indices for x in logits]).unique()
+    found = torch.stack([x[token] - x[strongest[strongest != token]] for x in logits[1:]], dim=1)
+    return [[float(x) for x in row] for row in found]
 
 
 @contextmanager

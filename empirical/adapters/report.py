@@ -285,11 +285,27 @@ class Answered(_Strict):
 
 
 @dataclass(frozen=True)
+class Advised(_Strict):
+    """Weights of sum one with the largest least margin, if what the adapters add to the logits adds up."""
+
+    weights: tuple[float, ...]
+    """per adapter"""
+    foretold: float
+    """least margin that they then have"""
+    ceiling: float
+    """least margin that no weights of sum one then exceed"""
+    answered: Count
+    """probes whose margin is positive under these weights, measured"""
+
+
+@dataclass(frozen=True)
 class Probes(_Strict):
     """All questions of a probe file."""
 
     lines: tuple[Probe, ...]
     answered: Answered
+    advised: Advised | None
+    """null for one adapter"""
 
 
 # ---------------------------------------------------------------- the report

@@ -261,6 +261,17 @@ def test_probes_measure_margins_and_what_a_mean_holds(
     twins = audit([folders[0], save_adapter("copy", seed=1)], base=asked, probe=probe)
     for line in twins.probe.lines:
         assert max(d for d in line.disturbance if d is not None) >= 1.0 - 1e-12  # quotient of equal norms, rounded
+    # of copies no weights are better than others, and one alone answers what any mean of them does
+    same = twins.probe.advised
+    assert same.foretold == pytest.approx(min(x.margins[0] for x in twins.probe.lines), abs=1e-5)  # float32 logits
+    assert same.answered == twins.probe.answered.best_single
+    best = data.probe.advised
+    assert sum(best.weights) == pytest.approx(1.0)
+    assert best.foretold >= min(min(x.margins) for x in lines)
+    assert best.ceiling <= max(max(x.margins) for x in lines)
+    again = audit(folders, list(best.weights), base=asked, probe=probe)
+    assert again.probe.answered.sum == best.answered
+    assert audit(folders[:1], base=asked, probe=probe).probe.advised is None
     assert [x.token for x in lines] == ["w4", "w7"]
     for x in lines:
         assert len(x.margins) == 2
