@@ -66,9 +66,9 @@ class ArrowGate:
         """Shares (..., adapters) at inputs (..., in)."""
         shares = x.new_zeros(*x.shape[:-1], self.adapters)
         if self.top:
-            scores = (x @ self.prototypes.to(x).T).abs()
-            kept, index = scores.topk(self.top, dim=-1)
-            shares.scatter_(-1, self.active.to(x.device)[index], torch.softmax(kept / self.temperature, dim=-1))
+            self.prototypes, self.active = self.prototypes.to(x), self.active.to(x.device)  # moved there once
+            kept, index = (x @ self.prototypes.T).abs().topk(self.top, dim=-1)
+            shares.scatter_(-1, self.active[index], torch.softmax(kept / self.temperature, dim=-1))
         return shares
 
 

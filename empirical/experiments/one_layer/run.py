@@ -44,7 +44,7 @@ from empirical.experiments.one_layer.tables import (
     TwoHop,
     TwoHopCell,
 )
-from empirical.reuse.methods import FORMER, MERGES, METHODS, Options, merged, reused, weighted_sum
+from empirical.reuse.methods import FORMER, METHODS, Options, asks, merged, reused, weighted_sum
 from empirical.reuse.own import trial
 from empirical.reuse.trimmed import drop
 from empirical.training.adapter import Schedule, descend
@@ -95,7 +95,7 @@ OWN: dict[str, Merge] = {
     "magnitude_each": _alone(_magnitude, "magnitude"),
 }
 #: names in settings and records; `ties` and `dare_*` mean peft's forms on the factors
-NAMES = (*MERGES, *FORMER, *OWN, *(name for name, row in METHODS.items() if "general" not in row.needs))
+NAMES = (*FORMER, *OWN, *(name for name in METHODS if not asks(name)))
 
 
 def in_place(
