@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from empirical.engine import catalogue, estimate
+from empirical.engine import catalogue, estimate, ways
 from empirical.engine.catalogue import judge_all, judged_profile, pick_profile, store_for
 from empirical.engine.driver import Driver
 from empirical.engine.estimate import Job, Times, gib
@@ -17,7 +17,7 @@ from empirical.engine.judge import Row
 from empirical.engine.pool import Engine, Local, storage
 from empirical.engine.records import RESULTS, RawRecord, RecordError, commit, device_name, write_json
 from empirical.engine.settings import UserMethod
-from empirical.engine.show import new_console, print_cells, print_rows, teller
+from empirical.engine.show import new_console, print_cells, print_rows, print_ways, teller
 from empirical.training.store import Storage
 from theory.numerics import one_of, require
 from theory.provenance import build_folder, shown
@@ -191,6 +191,8 @@ def _conclude(console: Console, names: Sequence[str], profile: str, folder: Path
     """Judge, write and draw; all that is there, so that a run of one experiment leaves the others in the document."""
     rows = judge_all(catalogue.names(folder, profile), profile, folder, own, teller(console))
     print_rows(console, [row for row in rows if row["experiment"] in names])
+    for name in names:
+        print_ways(console, ways.of(name, catalogue.records(name, profile, folder, own)))
     target, figures = documents(folder, profile, own)
     write_experiments(target, profile, rows)
     console.print(f"written: {shown(target)}")

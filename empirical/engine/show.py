@@ -11,6 +11,7 @@ from empirical.engine.estimate import Job, Times
 from empirical.engine.judge import Row, by_method, informative, tally
 from empirical.engine.predictions import INFORMATIVE
 from empirical.engine.records import canonical
+from empirical.engine.ways import Share, Way
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -111,6 +112,30 @@ def _table(title: str, rows: Sequence[Row]) -> Table:
             colour[row["verdict"]],
         )
     return table
+
+
+def print_ways(console: Console, rows: Sequence[Way]) -> None:
+    """Three ways of asking each method: facts kept, two hops, two hops among what was kept; one's own is marked."""
+    from rich.table import Table
+
+    if not rows:
+        return
+    table = Table(title=f"{rows[0].experiment}: methods of reuse; mean share over worlds, and its 95 % interval",
+                  title_justify="left", show_edge=False, pad_edge=False)  # fmt: skip
+    for column in ("worlds", "experts", "method", "first hops kept", "second hops kept", "two hops, covered",
+                   "two hops, uncovered", "covered, of both kept", "limited by", "CPU s"):  # fmt: skip
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        shares = [_share(s) for s in (row.first, row.second, row.covered, row.uncovered, row.survivors)]
+        worlds = f"{row.group}: {row.worlds}" if row.group else str(row.worlds)
+        method = f"[bold]> {row.method}[/]" if row.own else row.method
+        spent = "-" if row.seconds is None else f"{row.seconds:.2g}"
+        table.add_row(worlds, row.on, method, *shares, ", ".join(row.limit) or "-", spent)
+    console.print(table)
+
+
+def _share(share: Share | None) -> str:
+    return "-" if share is None else "{} {}-{}".format(*(f"{x:.2f}".removeprefix("0") for x in share))
 
 
 def tally_line(rows: Sequence[Row]) -> str:

@@ -13,6 +13,7 @@ values, and among the questions whose two hops survive.
 from __future__ import annotations
 
 import copy
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -49,6 +50,7 @@ from empirical.experiments.coverage.tables import (
     Survivors,
     WorldCell,
     WorldSettings,
+    asked,
     scores,
 )
 from empirical.reuse.methods import (
@@ -378,6 +380,7 @@ class SetRun:
         self.experts: dict[str, Updates] = {}
         self.losses: dict[str, float] = {}
         self.scores: dict[str, Scored] = {}
+        self.merging: dict[str, float] = {}
         self.alone: dict[str, Answers] = {"base": base}
 
     # ------------------------------------------------------------ experts
@@ -490,7 +493,9 @@ class SetRun:
         if self.has(*LIBRARY):
             self.reuse_by(["sum", *self.methods("all")], "library", LIBRARY)
         trace = self.trace() if "all" in pairs else {}
-        return Experts(losses=self.losses, scores=self.scores, pairs=pairs, trace=trace)
+        return Experts(
+            losses=self.losses, scores=self.scores, pairs=pairs, trace=trace, merging=self.merging
+        )  # fmt: skip
 
     def pair(self, name: str, first: str, second: str) -> Pair:
         """The exact sum of two experts: foretell per query, then score; then the other methods where they are asked."""
@@ -519,8 +524,10 @@ class SetRun:
             data=self.few("two hops"),
         )
         for method in methods:
+            condition, started = f"{self.label(method)}:{name}", time.process_time()
             with reused(method, [self.experts[member] for member in members], self.base, options) as model:
-                self.score(f"{self.label(method)}:{name}", model)
+                self.merging[condition] = time.process_time() - started
+                self.score(condition, model)
 
     def few(self, name: str) -> Sentences:
         """A few examples of what an expert was trained on, or of the two-hop questions that joint training may see.
@@ -766,5 +773,6 @@ experiment = Experiment(
     cells=cells,
     kinds=(STACK, WORLD),
     declare=declare,
+    asked=asked,
     try_method=partial(trial, given=("probes", "data")),
 )

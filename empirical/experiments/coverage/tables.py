@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple, Self
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from pydantic import Field
 
+from empirical.engine.records import Record
 from empirical.engine.settings import Cell, Count, Group, Table
+from empirical.engine.ways import Asked
 
 #: placements of the constructed stack that compose, and all of them
 COMPOSING = ("early_late", "early_early_memory", "late_early_memory")
@@ -267,13 +269,15 @@ class Experts(Table):
     """What happened with one set of experts.
 
     scores: by condition. trace: facts of both experts kept by the first on all layers plus the second's part on one
-    layer (``only_2``) or on all others (``without_2``).
+    layer (``only_2``) or on all others (``without_2``). merging: seconds of the processor until a condition's model was
+    there.
     """
 
     losses: dict[str, float]
     scores: dict[str, Scored]
     pairs: dict[str, Pair]
     trace: dict[str, dict[str, Count]]
+    merging: dict[str, float] = Field(default_factory=dict)
 
 
 class Measured(Table):
@@ -295,6 +299,27 @@ class Measured(Table):
     def answered(self, condition: str, cell: str) -> Answered:
         """Questions of a cell by kind of answer, all sets together."""
         return Answered.total(experts.scores[condition].questions[cell] for experts in self.sets)
+
+
+#: conditions of the table of methods that merge nothing: both hops at once by one adapter
+TOGETHER = ("joint", "joint_bridge", "direct")
+
+
+def asked(records: Sequence[Record[Any, Any]]) -> Iterator[Asked]:
+    """What each method made of each pair of experts in each world, all sets of experts together."""
+    for record in records:
+        if not isinstance(record.cell, WorldCell):
+            continue
+        for condition, cells in record.metrics.scores.items():
+            method, _, on = condition.partition(":")
+            if (on and method != "random_first") or method in TOGETHER:
+                spent = [e.merging[condition] for e in record.metrics.sets if condition in e.merging]
+                yield Asked(
+                    method, on or "one adapter", f"{record.cell.group}, c = {record.cell.coverage:g}",
+                    first=cells["first_new"], second=cells["second_changed"], covered=cells["new_changed_covered"],
+                    uncovered=cells["new_changed_uncovered"], survivors=cells["new_changed_covered_survivors"],
+                    seconds=sum(spent) / len(spent) if spent else None,
+                )  # fmt: skip
 
 
 def scores(scored: Mapping[str, Sequence[Scored]]) -> dict[str, dict[str, Count]]:

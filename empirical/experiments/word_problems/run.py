@@ -23,7 +23,16 @@ from empirical.engine.eager import seal
 from empirical.engine.experiment import Experiment, Kind
 from empirical.engine.settings import Cell, Count
 from empirical.experiments.word_problems.predictions import predictions
-from empirical.experiments.word_problems.tables import Chain, Foretold, Law, Settings, Steps, WorldCell, WorldSettings
+from empirical.experiments.word_problems.tables import (
+    Chain,
+    Foretold,
+    Law,
+    Settings,
+    Steps,
+    WorldCell,
+    WorldSettings,
+    asked,
+)
 from empirical.experiments.word_problems.tables import World as Measured
 from empirical.reuse.methods import FORMER, asks, oracle_right, random_like, reused, weighted_sum
 from empirical.reuse.methods import Options as ReuseOptions
@@ -259,5 +268,6 @@ experiment = Experiment(
     settings=Settings,
     cells=cells,
     kinds=(WORLD,),
+    asked=asked,
     predictions=predictions,
 )

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 from pydantic import Field
 
 from empirical.engine.eager import Sealed
+from empirical.engine.records import Record
 from empirical.engine.settings import Cell, Count, Group, Table
+from empirical.engine.ways import Asked
+from empirical.reuse.methods import FORMER
 
 
 class WorldSettings(Table):
@@ -89,3 +95,20 @@ class World(Table):
     scores: dict[str, dict[str, Count]]
     predicted: Foretold
     chains: dict[str, Chain]
+
+
+def asked(records: Sequence[Record[Any, Any]]) -> Iterator[Asked]:
+    """What each method made of the two skills in each world; both orders of two clauses together.
+
+    Covered are stories of two clauses where the base composes clauses of its own.
+    """
+    for record in records:
+        for method, cells in record.metrics.scores.items():
+            if method in ("base", "A", "B", "random_first"):
+                continue
+            both = Count.total([cells["AB"], cells["BA"]])
+            covered, uncovered = (both, None) if record.cell.composed else (None, both)
+            yield Asked(
+                FORMER.get(method, method), "A, B", record.cell.group, first=cells["A"], second=cells["B"],
+                covered=covered, uncovered=uncovered,
+            )  # fmt: skip

@@ -1,0 +1,121 @@
+"""Three ways of asking a method of reuse: does it keep both experts' facts, compose them, and compose what it kept?
+
+An experiment says by its member `asked` what each method made of its experts in each world; `table` puts the worlds
+together. Two hops alone say nothing of a method that wiped out the facts: hence one-hop facts beside them, and the
+share among the questions whose two hops the method answers one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from empirical.engine.intervals import interval
+from empirical.engine.records import Record
+from empirical.engine.settings import Count
+
+#: confidence of the intervals
+LEVEL = 0.95
+#: of the user's method, in every experiment
+OWN = "own"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a method made of some experts in one world; None where it was not asked.
+
+    Args:
+        method: a row of the methods, `OWN`, or what else was scored beside them.
+        on: which experts.
+        group: of the world.
+        first, second: facts of each expert that are kept.
+        covered, uncovered: two-hop questions answered, by whether the base composes over the bridge.
+        survivors: those of `covered` whose two hops are answered one by one.
+        seconds: of the processor, for the merge alone.
+    """
+
+    method: str
+    on: str
+    group: str
+    first: Count | None = None
+    second: Count | None = None
+    covered: Count | None = None
+    uncovered: Count | None = None
+    survivors: Count | None = None
+    seconds: float | None = None
+
+
+class Share(NamedTuple):
+    """A mean over worlds, and its interval at `LEVEL`."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Way(NamedTuple):
+    """A method on some experts, over all worlds of a group; shares are None where nothing was asked."""
+
+    experiment: str
+    group: str
+    on: str
+    method: str
+    worlds: int
+    first: Share | None
+    second: Share | None
+    covered: Share | None
+    uncovered: Share | None
+    survivors: Share | None
+    #: claims that bound it
+    limit: tuple[str, ...]
+    #: of the processor, for one merge
+    seconds: float | None
+
+    @property
+    def own(self) -> bool:
+        """Whether it is the user's."""
+        return self.method == OWN
+
+
+SHARES = ("first", "second", "covered", "uncovered", "survivors")
+
+
+def table(experiment: str, asked: Iterable[Asked]) -> list[Way]:
+    """A row for each method on each set of experts, in the order in which they come; worlds of a group together."""
+    found: dict[tuple[str, str, str], list[Asked]] = {}
+    for one in asked:
+        found.setdefault((one.group, one.on, one.method), []).append(one)
+    rows = []
+    for (group, on, method), worlds in found.items():
+        shares: dict[str, Any] = {name: _share([getattr(w, name) for w in worlds]) for name in SHARES}
+        seconds = _mean([w.seconds for w in worlds if w.seconds is not None])
+        rows.append(Way(experiment, group, on, method, len(worlds), limit=_limit(method), seconds=seconds, **shares))
+    return rows
+
+
+def of(name: str, records: Sequence[Record[Any, Any]]) -> list[Way]:
+    """The table of an experiment's records; empty where it compares no methods."""
+    from empirical.engine.catalogue import load
+
+    experiment = load(name)
+    return [] if experiment.asked is None else table(name, experiment.asked(records))
+
+
+def _share(counts: Sequence[Count | None]) -> Share | None:
+    asked = [count for count in counts if count is not None and count.asked]
+    if not asked:
+        return None
+    rates = [count.rate for count in asked]
+    return Share(sum(rates) / len(rates), *interval(asked, LEVEL))
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _limit(method: str) -> tuple[str, ...]:
+    from empirical.reuse.methods import METHODS
+
+    row = METHODS.get(method.partition("@")[0])
+    return () if row is None else row.limit
