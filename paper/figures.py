@@ -59,7 +59,7 @@ def write(run: Run, folder: Path) -> list[Figure]:
                 origin = text.get_text().replace("  |  ", "; ") + "."
                 text.set_visible(False)
         _fit(figure)
-        _settle(figure)
+        settle(figure)
         figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None, "Producer": None})
         found.append(Figure(name, title, says, origin))
     return found
@@ -87,7 +87,7 @@ def _fit(figure: Any) -> None:
         figure.get_layout_engine().set(rect=(left, bottom, across, 1 - bottom))
 
 
-def _settle(figure: Any) -> None:
+def settle(figure: Any) -> None:
     """Lay a figure out once and keep the places, rounded: the solver's last digits differ from run to run."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from paper import figures, render
+from paper import figures, overview, render
 from paper.evidence import Evidence, command
 from paper.figures import Figure
 from paper.keys import Values
@@ -67,7 +67,9 @@ def generate(evidence: Evidence, folder: Path = PAPER, out: Path | None = None, 
         drawn = {run.experiment: figures.write(run, fresh / "figures") for run in evidence.first_runs}
         keys.write_text("".join(f"{key}\t{render.tex(value)}\n" for key, value in values.listed()), encoding="utf-8")
         (fresh / "numbers.tex").write_text(answers(evidence, values, drawn, folder), encoding="utf-8")
-        for stem, text in parts(evidence).items():
+        first = {run.experiment: run for run in evidence.first_runs}
+        about = {**parts(evidence), "overview": overview.write(first, fresh / "figures")}
+        for stem, text in about.items():
             (fresh / f"{stem}.tex").write_text(HEADER + text, encoding="utf-8")
         written = sorted(p.relative_to(fresh).as_posix() for p in fresh.rglob("*") if p.is_file())
         if target.exists():

@@ -83,7 +83,7 @@ def parts(evidence: Evidence) -> dict[str, str]:
         **tables.ladder(evidence), "evidence": evidence, "groups": tables.groups, "settings": tables.settings,
         "environments": tables.environments(evidence), "provenance": figures.provenance, "words": words,
     }  # fmt: skip
-    stems = ("ladder", "graph", "judged", "statements", "settings", "environments")
+    stems = ("ladder", "graph", "judged", "declared", "statements", "settings", "environments")
     found = {stem: render.template(f"{stem}.tex").render(about) for stem in stems}
     order = list(dict.fromkeys((*evidence.runs, *evidence.unfinished)))
     for stem, files in (("topics", TOPICS), ("experiments", sections(order))):
