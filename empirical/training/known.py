@@ -17,7 +17,7 @@ from empirical.training.bases import BaseShape, scratch_base
 from theory.numerics import Array
 
 
-class SmallSettings(Table):
+class KnownSettings(Table):
     """Sizes of a world, and of the base that learns its facts from scratch."""
 
     old_persons: int
@@ -36,12 +36,12 @@ class SmallSettings(Table):
     base_rate: float
 
 
-def known_world(settings: SmallSettings, seed: int) -> World:
+def known_world(settings: KnownSettings, seed: int) -> World:
     """The world of a seed."""
     return World(WorldShape(**settings.model_dump(include={field.name for field in fields(WorldShape)})), seed)
 
 
-def trained_base(settings: SmallSettings, world: World, parts: Sequence[Part], device: str) -> Any:
+def trained_base(settings: KnownSettings, world: World, parts: Sequence[Part], device: str) -> Any:
     """A base trained from scratch on the mixture. Raises TrainingDiverged where a loss was not finite."""
     s = settings
     base = scratch_base(BaseShape(world.vocabulary.size, s.width, s.layers, s.heads, s.feed_forward), world.seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from empirical.engine.settings import Cell, Count, Table
-from empirical.training.known import SmallSettings
+from empirical.training.known import KnownSettings
 
 
 class Condition(Table):
@@ -18,7 +18,7 @@ class Condition(Table):
     rounds: int
 
 
-class HeadsSettings(SmallSettings):
+class HeadsSettings(KnownSettings):
     """A world, its base, and heads that are trained on its new facts."""
 
     conditions: tuple[Condition, ...]
@@ -29,7 +29,7 @@ class HeadsSettings(SmallSettings):
     rate: float
 
 
-class MasksSettings(SmallSettings):
+class MasksSettings(KnownSettings):
     """A world, its base, and adapters that are trained under masks."""
 
     #: rates p, and whether what is left is scaled up

@@ -1,0 +1,1 @@
+"""The experiment continual; see ``run.py``."""

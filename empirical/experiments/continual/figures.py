@@ -1,0 +1,67 @@
+"""The figure of the continual experiment."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from empirical.engine.drawing import (
+    BLUE,
+    GREEN,
+    PURPLE,
+    RED,
+    SOFT,
+    Records,
+    Rows,
+    cloud,
+    finish,
+    line_mark,
+    mean_mark,
+    new_panels,
+    panel_title,
+    share_axis,
+    tally_suffix,
+    world_mark,
+)
+from empirical.experiments.continual.run import WORLD
+from theory.routing import bridge_blind_ceiling
+
+TASKS = ((BLUE, "o"), (GREEN, "s"), (PURPLE, "^"), (SOFT, "D"))
+
+
+def continual_figure(records: Records, rows: Rows) -> Figure | None:
+    """What each method keeps of every task and of the base when all four have been learnt, and its two hops."""
+    worlds = WORLD.of(records)
+    if not worlds:
+        return None
+    cell = worlds[0].cell
+    figure, axes = new_panels(2, 1, (9.6, 4.0), width_ratios=[2, 1], sharey=True)
+    left, last = axes[0]
+    for x, method in enumerate(cell.methods):
+        found = [w.metrics.methods[method] for w in worlds]
+        for number, ((colour, marker), shift) in enumerate(zip(TASKS, np.linspace(-0.3, 0.15, 4), strict=True)):
+            cloud(left, x + shift, [f.kept[number].rate for f in found], colour, 0.08, marker)
+        cloud(left, x + 0.3, [f.base.rate for f in found], RED, 0.08, "v")
+        cloud(last, x - 0.15, [f.covered.rate for f in found], BLUE, 0.2)
+        cloud(last, x + 0.15, [f.uncovered.rate for f in found], RED, 0.2, "v")
+    for axis in axes[0]:
+        axis.set_xticks(range(len(cell.methods)), cell.methods, rotation=90)
+        axis.grid(False, axis="x")
+    last.axhline(bridge_blind_ceiling(cell.bridges, cell.values), color="black", ls="--", lw=0.9)
+    share_axis(left, "share right at the end")
+
+    def held(chosen: bool) -> str:
+        found = [r["verdict"] for r in rows if (r["claim"] == "coverage_law") == chosen and r["kind"] == "hypothesis"]
+        return tally_suffix(found)
+
+    panel_title(left, f"Tasks and base{held(False)}")
+    panel_title(last, f"New person × changed second hop{held(True)}")
+    handles = [
+        *(mean_mark(f"task {i + 1}", *look) for i, look in enumerate(TASKS)), mean_mark("facts of the base", RED, "v"),
+        mean_mark("covered bridges", BLUE), mean_mark("uncovered bridges", RED, "v"),
+        line_mark("an answer blind to the bridge", "--", lw=0.9), world_mark(),
+    ]  # fmt: skip
+    return finish(figure, "Four tasks, one after the other", worlds, handles, 5)
+
+
+plots = {"continual": continual_figure}
