@@ -255,9 +255,11 @@ class WorldRun:
         predicted = seal("predicted", self.foretell(sets))
         found = [experts.reuse() for experts in sets]
         scored = {"base": [base]} | {condition: [f.scores[condition] for f in found] for condition in found[0].scores}
+        merging = {condition: float(np.mean([s.merging[condition] for s in sets])) for condition in sets[0].merging}
         return Measured(
             trainer=trainer(), base_loss=float(np.mean(losses[-20:])), held_out_questions=held_out,
             queries=self.size(), predicted=predicted, scores=scores(scored), base=base, sets=tuple(found),
+            merging=merging,
         )  # fmt: skip
 
     def size(self) -> Queries:
@@ -493,9 +495,7 @@ class SetRun:
         if self.has(*LIBRARY):
             self.reuse_by(["sum", *self.methods("all")], "library", LIBRARY)
         trace = self.trace() if "all" in pairs else {}
-        return Experts(
-            losses=self.losses, scores=self.scores, pairs=pairs, trace=trace, merging=self.merging
-        )  # fmt: skip
+        return Experts(losses=self.losses, scores=self.scores, pairs=pairs, trace=trace)
 
     def pair(self, name: str, first: str, second: str) -> Pair:
         """The exact sum of two experts: foretell per query, then score; then the other methods where they are asked."""

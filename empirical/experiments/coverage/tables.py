@@ -269,15 +269,13 @@ class Experts(Table):
     """What happened with one set of experts.
 
     scores: by condition. trace: facts of both experts kept by the first on all layers plus the second's part on one
-    layer (``only_2``) or on all others (``without_2``). merging: seconds of the processor until a condition's model was
-    there.
+    layer (``only_2``) or on all others (``without_2``).
     """
 
     losses: dict[str, float]
     scores: dict[str, Scored]
     pairs: dict[str, Pair]
     trace: dict[str, dict[str, Count]]
-    merging: dict[str, float] = Field(default_factory=dict)
 
 
 class Measured(Table):
@@ -295,6 +293,8 @@ class Measured(Table):
     scores: dict[str, dict[str, Count]]
     base: Scored
     sets: tuple[Experts, ...]
+    #: seconds of the processor until a condition's model was there, mean over the sets; records of before have none
+    merging: dict[str, float] | None = None
 
     def answered(self, condition: str, cell: str) -> Answered:
         """Questions of a cell by kind of answer, all sets together."""
@@ -313,12 +313,11 @@ def asked(records: Sequence[Record[Any, Any]]) -> Iterator[Asked]:
         for condition, cells in record.metrics.scores.items():
             method, _, on = condition.partition(":")
             if (on and method != "random_first") or method in TOGETHER:
-                spent = [e.merging[condition] for e in record.metrics.sets if condition in e.merging]
                 yield Asked(
                     method, on or "one adapter", f"{record.cell.group}, c = {record.cell.coverage:g}",
                     first=cells["first_new"], second=cells["second_changed"], covered=cells["new_changed_covered"],
                     uncovered=cells["new_changed_uncovered"], survivors=cells["new_changed_covered_survivors"],
-                    seconds=sum(spent) / len(spent) if spent else None,
+                    seconds=(record.metrics.merging or {}).get(condition),
                 )  # fmt: skip
 
 
