@@ -172,35 +172,39 @@ def plant_sum(monkeypatch: pytest.MonkeyPatch, fault: Callable[[Tensors], None])
     monkeypatch.setattr(merging, "merge_module", wrong)
 
 
+#: architecture -> (modules, faults by format): all faults on all of them are above; here each goes the whole way
+PLANTED: dict[str, tuple[list[str], dict[str, list[str]]]] = {
+    "llama": (["q_proj", "down_proj"], {"float32": ["0", "dropped"], "bfloat16": ["0"], "float16": ["1.5x"]}),
+    "vision": (["q_proj", "fc1"], {"float32": ["-1x", "exchanged"], "bfloat16": ["-1x"], "float16": ["0.5x"]}),
+    "encoder-decoder": (["q", "wo"], {"float32": ["0.99x", "transposed"], "bfloat16": ["0.5x"], "float16": ["-1x"]}),
+    "experts": (["q_proj"], {"float32": ["1.01x"], "bfloat16": ["1.5x"], "float16": ["0"]}),
+}
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-@pytest.mark.parametrize(
-    ("architecture", "targets"),
-    [("llama", ["q_proj", "down_proj"]), ("vision", ["q_proj", "fc1"]), ("encoder-decoder", ["q", "wo"]),
-     ("experts", ["q_proj"])],
-)  # fmt: skip
+@pytest.mark.parametrize("architecture", PLANTED)
 def test_a_fault_stops_the_merge(
-    architecture: str, targets: list[str], dtype: str, parts: Any, tiny_base: Base, tmp_path: Path,
+    architecture: str, dtype: str, parts: Any, tiny_base: Base, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """On the command line: planted in the file it is seen there, planted in the sum it is seen in the products."""
+    targets, faults = PLANTED[architecture]
     folders = [str(f) for f in parts(architecture, targets=targets)]
     tiny_base(architecture).save_pretrained(str(tmp_path / "base"))
     before = sorted(tmp_path.iterdir())
     command = ["merge", *folders, "--weights=0.7,-1.3", "-o", str(tmp_path / "c"), "--dtype", dtype, "--json", "-"]
-    faults = ["0", "-1x", "0.99x", "1.01x", "dropped", "exchanged", "transposed"]
-    for name in faults if dtype == "float32" else ["0", "-1x", "0.5x", "1.5x"]:
-        for plant, seen in (
-            (plant_file, "expected the factors of the sum"),
-            (plant_sum, "expected the sum of the parts"),
-        ):
-            with monkeypatch.context() as patched:
-                plant(patched, FAULTS[name])
-                status = main([*command, "--base", str(tmp_path / "base")])
-            captured = capsys.readouterr()
-            assert (status, json.loads(captured.out)["identity"]["verdict"]) == (1, "failed"), (name, seen)
-            assert "identity test failed, nothing was written: " in captured.err
-            assert seen in captured.err
-            assert sorted(tmp_path.iterdir()) == before
+    for name, (plant, seen) in itertools.product(
+        faults[dtype],
+        ((plant_file, "expected the factors of the sum"), (plant_sum, "expected the sum of the parts")),
+    ):
+        with monkeypatch.context() as patched:
+            plant(patched, FAULTS[name])
+            status = main([*command, "--base", str(tmp_path / "base")])
+        captured = capsys.readouterr()
+        assert (status, json.loads(captured.out)["identity"]["verdict"]) == (1, "failed"), (name, seen)
+        assert "identity test failed, nothing was written: " in captured.err
+        assert seen in captured.err
+        assert sorted(tmp_path.iterdir()) == before
     assert main([*command, "--base", str(tmp_path / "base")]) == 0
     assert json.loads(capsys.readouterr().out)["identity"]["verdict"] == "passed"
 
