@@ -281,7 +281,7 @@ class _Work:
         self.dtypes.add(_FLOATS[form])
         if pattern is not None:
             return self._converted(key, target, tensor, form)
-        made = tensor.to(torch.float64 if tensor.dtype == torch.float64 else torch.float32)
+        made = tensor.to(_wide(tensor.dtype, form))
         made = made.clone() if made is tensor else made
         for name in target.modules:
             expert = self._module(name).expert
@@ -289,9 +289,7 @@ class _Work:
             self._add(name, target, place, before, form)
         return made.to(form)
 
-    def _add(
-        self, name: str, target: Target, place: torch.Tensor, before: torch.Tensor, form: torch.dtype = torch.float32
-    ) -> None:
+    def _add(self, name: str, target: Target, place: torch.Tensor, before: torch.Tensor, form: torch.dtype) -> None:
         """Add the updates of one module in place, and hold what will be written of it against the parts."""
         parts = self._parts(name)
         for b, a, strength in parts:
@@ -343,30 +341,37 @@ class _Work:
 
     def _converted(self, key: str, target: Target, tensor: torch.Tensor, form: torch.dtype) -> torch.Tensor:
         """A tensor of the files that is part of a parameter of the model: transformers' conversion, backwards."""
+        wide = _wide(tensor.dtype, form)
         if key not in self._slices:
             from transformers.core_model_loading import revert_weight_conversion
 
             shape = self.model.get_parameter(target.parameter).shape
-            delta = torch.zeros(shape)
+            delta = torch.zeros(shape, dtype=wide)
             for name in target.modules:
                 place = delta[self._module(name).expert] if delta.dim() == 3 else delta
-                self._add(name, target, place, torch.zeros_like(place))
+                self._add(name, target, place, torch.zeros_like(place), wide)
             model: Any = self.model
             self._slices |= revert_weight_conversion(model, {target.parameter: delta})
         require(key in self._slices, key, "a tensor that transformers can compute from the model's", "another")
         part = self._slices.pop(key)
         require(part.shape == tensor.shape, key, f"shape {tuple(part.shape)}", tuple(tensor.shape))
-        made = (tensor.float() + part).to(form)
+        made = (tensor.to(wide) + part).to(form)
         # one rounding to the format and one of the sum, entry by entry, summed up over inputs of size 1
         rows = slice(0, min(_ROWS, tensor.shape[0]))
         base, change, now = (x[rows].double() for x in (tensor, part, made))
         off = (now - (base + change)).abs().sum(-1)
         unit, tiny = FORMATS[_FLOATS[form]]
-        bound = (unit * now.abs() / (1 - unit) + 2.0**-23 * (base.abs() + change.abs()) + tiny).sum(-1)
+        summed = 2 * FORMATS[_FLOATS[wide]][0] * (base.abs() + change.abs())
+        bound = (unit * now.abs() / (1 - unit) + summed + tiny).sum(-1)
         worst = int((off / bound).argmax())
         size = now.abs().sum(-1)
         self.found.append(FoldedModule(key, *(float(v[worst]) for v in (off, bound, bound, size))))
         return made
+
+
+def _wide(dtype: torch.dtype, form: torch.dtype) -> torch.dtype:
+    """What a weight is summed up in."""
+    return torch.float64 if torch.float64 in (dtype, form) else torch.float32
 
 
 def _write(folder: Path, checkpoint: Checkpoint, work: _Work, freed: Mapping[str, str]) -> None:

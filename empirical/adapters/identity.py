@@ -417,7 +417,7 @@ class Comparison:
     def _outputs(self, given: dict[str, torch.Tensor], weights: Mapping[str, float]) -> torch.Tensor:
         # a model that draws (masks, noise) draws the same in every run
         with active(list(lora_layers(self.model).values()), weights), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+            torch.manual_seed(self.seed % 2**63)  # what torch takes
             return outputs(self.model.base_model.model(**given)).double()
 
     def _logits(self, given: dict[str, torch.Tensor]) -> Logits:

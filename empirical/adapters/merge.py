@@ -196,6 +196,7 @@ def merge(
     Source: claims merge_rank, eckart_young, adapter_algebra.
     """
     how = how or Written()
+    integer(seed, "seed", 0)
     target = Path(output)
     model = None
     if base is not None:

@@ -101,6 +101,8 @@ def test_sixteen_bits_are_rounded_once(save_adapter: Save, tiny_base: Base, tmp_
     assert {t.dtype for t in weights_of(tmp_path / "wide").values()} == {torch.float32}
     config = json.loads((tmp_path / "wide" / "config.json").read_text(encoding="utf-8"))
     assert config["dtype"] == "float32"
+    (worst,) = {fold([a], base, tmp_path / "wider", dtype="float64").tightest}
+    assert worst.measured <= worst.bound < 1e-12 * worst.output  # summed in float64 as well
 
 
 def test_a_tied_embedding_is_refused_or_untied(save_adapter: Save, tiny_base: Base, tmp_path: Path) -> None:
@@ -200,6 +202,7 @@ def test_fused_experts_are_merged_and_folded(tmp_path: Path) -> None:
     for name, parameter in wanted.named_parameters():
         assert (together.get_parameter(name) - parameter).abs().max() < 1e-5 * parameter.abs().max(), name
     assert {m.r for m in made.modules} == {12}  # gate_up holds two of rank 3 and of 3 each
+    assert fold(folders, base, tmp_path / "wide", [0.7, -1.3], dtype="float64").dtypes == ["float64"]
     report = fold(folders, base, tmp_path / "c", [0.7, -1.3])
     assert all(m.measured <= m.bound for m in report.modules)
     folded = loaded(tmp_path / "c", qwen_moe())

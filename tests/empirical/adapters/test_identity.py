@@ -311,7 +311,8 @@ def test_a_base_of_nan_is_no_failed_merge(parts: Any, tiny_base: Base, tmp_path:
 
 
 def test_a_truncated_merge_may_differ_by_what_it_cut_off(parts: Any, tiny_base: Base, tmp_path: Path) -> None:
-    made = merge(parts("llama"), None, tmp_path / "c", Written("svd", 3), base=tiny_base("llama"))
+    how, any_size = Written("svd", 3), 2**70
+    made = merge(parts("llama"), None, tmp_path / "c", how, base=tiny_base("llama"), seed=any_size)
     assert made.identity is not None
     assert made.identity.verdict == "passed"
     assert all(0.0 < p.gap <= p.bound for p in made.identity.products)

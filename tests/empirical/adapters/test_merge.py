@@ -325,6 +325,7 @@ def test_outputs_are_whole_or_not_there(save_adapter: Save, tmp_path: Path) -> N
         ({"dtype": "int8"}, "dtype"),
         ({"weights": [1e30, 1.0], "dtype": "float16"}, "dtype"),
         ({"base": str(Path(__file__).parent)}, "base"),
+        ({"seed": -1}, "seed"),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict[str, Any], named: str, save_adapter: Save, tmp_path: Path) -> None:
