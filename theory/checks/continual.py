@@ -356,6 +356,7 @@ def exposure_law_numeric() -> Figure:
         expect_mutant_rejected(_exposures_body, mutant, what)
     for share in (-0.1, 1.1, math.nan):
         expect_rejected("share", exposures, share, 1, 1, 1)
+    expect(exposures(0.1, 3, 1, 7) == Fraction(0.1) * 3 / 7, "floats are taken as they are")
     expect(exposures(1, 1, 1, 1) == 1 and exposures(0, 1, 1, 1) == 0, "the ends of the share")
     expect_rejected("batch", exposures, 0.5, 0, 1, 1)
     expect_rejected("steps", exposures, 0.5, 1, -1, 1)

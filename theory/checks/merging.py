@@ -576,6 +576,8 @@ def optimal_weights_numeric() -> Figure:
     for bad in shapes_and_entries:
         expect_rejected("leads", best_weights, bad)
     expect(best_weights([[0.0, 0.0]]).ceiling == 0, "nothing to win")
+    large = best_weights([[10**400, 0], [0, 10**400]]).lead / 10**400  # whole numbers that no float holds
+    expect(abs(large - Fraction(1, 2)) <= 4 * LP_TOLERANCE, "leads of any size")
     expect(best_weights([[Fraction(1, 3)]]).lead == Fraction(1, 3), "Fractions stay exact")
     # a float is taken at the end of its range that needs more weight
     expect(least_weights([0.5], [0.1], [0], 2) > [Fraction(1, 5), Fraction(0)], "needs of floats")
@@ -659,7 +661,7 @@ def mask_dilution_numeric() -> Figure:
         "rates that add": lambda p, q: max(Fraction(0), 1 - Fraction(p) - Fraction(q)),
     }.items():
         expect_mutant_rejected(_mask_body, mutant, what)
-    expect_close(float(mask_share(0.3, 0.3)), 0.49, 2 * EPS, "share at three tenths")
+    expect(mask_share(0.3, 0.1) == (1 - Fraction(0.3)) * (1 - Fraction(0.1)), "floats are taken as they are")
     for rate in (-0.1, 1.1, math.nan):
         expect_rejected("rate_out", mask_share, rate)
         expect_rejected("rate_in", mask_share, 0, rate)
