@@ -9,6 +9,7 @@ import torch
 from empirical.engine import catalogue
 from empirical.engine.records import Record
 from empirical.experiments.rounds import run as experiment
+from empirical.experiments.rounds.predictions import OFF
 from empirical.experiments.rounds.tables import HeadsCell, Settings
 from empirical.training.bases import updated
 from empirical.training.forms import Values
@@ -91,3 +92,16 @@ def test_masks_keep_the_share_that_they_say() -> None:
     # the share of 4000 fair draws is off by more than .04 once in two million
     assert drawn[1].mean() == pytest.approx(0.5, abs=0.04)
     assert set(drawn[2].unique().tolist()) == {0.0, 2.0}
+
+
+def test_what_explains_two_heads_is_in_the_records() -> None:
+    """The recursion of the claim, fed with the heads of each round, stays within the margin of the law."""
+    worlds = [r for r in catalogue.records("rounds", "cpu") if isinstance(r.cell, HeadsCell)]
+    if not worlds:
+        pytest.skip("rounds: no world has run")
+    for world in worlds:
+        rounds, law = world.metrics.rounds["shards 2"], world.metrics.predicted["shards 2"]
+        margin = 2 * law.margin[0] - rounds[0].alone_margin  # the base's, from half of the way
+        for seen in rounds:
+            margin += (seen.alone_margin - margin) / 2
+            assert abs(margin - seen.margin) <= OFF
