@@ -7,6 +7,7 @@ its panel.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -127,6 +128,23 @@ def draw(runs: Mapping[str, Run]) -> Any:
                       fontsize=9, annotation_clip=False)  # fmt: skip
     grid[-1, 0].set_xlabel("share right")
     return figure
+
+
+def svg(runs: Mapping[str, Run]) -> str:
+    """The figure as an SVG element for the page; nothing without a figure."""
+    import matplotlib
+
+    from empirical.engine.drawing import STYLE
+
+    with matplotlib.rc_context({**STYLE, "svg.fonttype": "none", "font.family": "sans-serif"}):
+        figure = draw(runs)
+        if figure is None:
+            return ""
+        settle(figure)
+        made = io.StringIO()
+        figure.savefig(made, format="svg", metadata={"Date": None, "Creator": None})
+    whole = made.getvalue()
+    return whole[whole.index("<svg") :]
 
 
 def write(runs: Mapping[str, Run], folder: Path) -> str:

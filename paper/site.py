@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from empirical.engine.predictions import KINDS
-from paper import figures, keys, render, tables
+from paper import figures, keys, overview, render, tables
 from paper.evidence import Evidence, Run, command
 from paper.plots import Drawn, convert
 from paper.words import VERDICTS
@@ -60,7 +60,9 @@ def page(evidence: Evidence) -> str:
         **tables.ladder(evidence), "evidence": evidence, "rows": rows, "drawn": drawn, "place": tables.strip,
         "verification": tables.verification(evidence), "environments": tables.environments(evidence),
         "experiments": list(dict.fromkeys((*evidence.runs, *evidence.unfinished))), "purpose": purpose,
-        "fields": keys.RUN_FIELDS, "panel_id": panel_id, "plots": plot_data(evidence, drawn),
+        "fields": keys.RUN_FIELDS,
+        "overview": overview.svg({run.experiment: run for run in evidence.first_runs}),
+        "panel_id": panel_id, "plots": plot_data(evidence, drawn),
         "sealed": sum(map(keys.sealed, records)), "records": len(records),
         "filters": {
             "run": [run.name for run in runs],
