@@ -282,6 +282,7 @@ def gated_merge_numeric() -> Figure:
     expect_rejected("gates", gated_merge_error, apart, np.zeros((0, 2)))
     expect_rejected("gates", gated_merge_error, apart, [[math.nan, 0.5]])
     expect_rejected("weights", gated_merge_error, apart, moving, [1.0])
+    expect_rejected("weights", gated_merge_error, apart, moving, [[1.0, 1.0]])
     expect_rejected("weights", gated_merge_error, apart, moving, [1.0, math.inf])
     expect_rejected("updates", gated_merge_error, [], np.zeros((1, 0)))
     return Figure("largest error at the mean gates", worst, "relative")
