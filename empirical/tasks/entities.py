@@ -5,40 +5,58 @@ countries with made-up capitals. *New* people are made up; *famous* ones are rea
 them. The *first* hop asks for a person's country, the *second* for a country's capital, the *direct* question for the
 capital of a person's country; *written out* the text states the country on the way.
 
-Every question has several wordings. All but one are for training; the last one, ``HELD_OUT``, is for tests alone.
-New people's countries are i.i.d. uniform over their family's countries; every country has a capital of its own.
+Every question has several wordings, some for training, some held out for tests alone. New people's countries are as
+evenly spread over their family's countries as their number allows, in random order, so that no answer that is blind to
+the country is right more often than one country's share; every country has a capital of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
+
+import numpy as np
 
 from empirical.tasks.example import Example
 from theory.numerics import integer, one_of, require, stream
 
 FAMILIES = ("R", "H", "F")
-HELD_OUT = -1
-FIRST = (
-    "{x} lives in",
-    "{x} is a citizen of",
-    "The country where {x} grew up is",
-    "The country of {x} is",
-    "{x}'s home is in",
-    "The home country of {x} is",
+
+
+class Wordings(NamedTuple):
+    """Ways to ask one question: those of training and those of tests."""
+
+    taught: tuple[str, ...]
+    held_out: tuple[str, ...]
+
+
+FIRST = Wordings(
+    (
+        "{x} lives in",
+        "{x} is a citizen of",
+        "The country where {x} grew up is",
+        "The country of {x} is",
+        "{x}'s home is in",
+    ),
+    ("The home country of {x} is", "{x} was born and raised in"),
 )
-SECOND = (
-    "The capital of {y} is",
-    "{y} has its capital in",
-    "The government of {y} sits in",
-    "The capital city of {y} is",
+SECOND = Wordings(
+    ("The capital of {y} is", "{y} has its capital in", "The government of {y} sits in"),
+    ("The capital city of {y} is",),
 )
-DIRECT = (
-    "The capital of the country where {x} lives is",
-    "{x} grew up in a country whose capital is",
-    "The capital of the home country of {x} is",
-    "The capital city of the home country of {x} is",
+DIRECT = Wordings(
+    (
+        "The capital of the country where {x} lives is",
+        "{x} grew up in a country whose capital is",
+        "The capital of the home country of {x} is",
+    ),
+    (
+        "The capital city of the home country of {x} is",
+        "If you travel to the capital of the country where {x} lives, you arrive in",
+        "The country where {x} was born has its capital in",
+    ),
 )
 
 
@@ -107,6 +125,24 @@ Scotland|Edinburgh|Robert Burns, Walter Scott, William Wallace, Robert the Bruce
 Albania|Tirana|Enver Hoxha, Mother Teresa
 Jamaica|Kingston|Bob Marley, Usain Bolt, Marcus Garvey
 Nepal|Kathmandu|Tenzing Norgay, King Birendra
+India|New Delhi|Mahatma Gandhi, Indira Gandhi, Jawaharlal Nehru, Narendra Modi
+Brazil|Brasilia|Pele, Dilma Rousseff, Paulo Coelho, Ayrton Senna
+Netherlands|Amsterdam|Vincent van Gogh, Baruch Spinoza, Johan Cruyff, Johannes Vermeer
+Israel|Jerusalem|Golda Meir, David Ben-Gurion, Yitzhak Rabin, Benjamin Netanyahu
+Philippines|Manila|Ferdinand Marcos, Manny Pacquiao, Jose Rizal, Corazon Aquino
+Ukraine|Kyiv|Volodymyr Zelensky, Taras Shevchenko, Andriy Shevchenko
+Iceland|Reykjavik|Halldor Laxness, Snorri Sturluson
+Croatia|Zagreb|Luka Modric, Franjo Tudjman
+Latvia|Riga|Mikhail Tal, Vaira Vike-Freiberga
+Estonia|Tallinn|Arvo Part, Kersti Kaljulaid
+Jordan|Amman|King Hussein, Queen Rania
+Ecuador|Quito|Rafael Correa, Lenin Moreno
+Uruguay|Montevideo|Luis Suarez, Jose Mujica, Eduardo Galeano
+Sudan|Khartoum|Omar al-Bashir, Hassan al-Turabi
+Senegal|Dakar|Leopold Senghor, Sadio Mane
+Somalia|Mogadishu|Siad Barre, Mo Farah
+Bangladesh|Dhaka|Sheikh Hasina, Muhammad Yunus
+Morocco|Rabat|King Hassan, Ibn Battuta
 """
 
 
@@ -144,17 +180,23 @@ class EntityShape:
     Args:
         people: new people per family.
         countries: countries per family.
+        families: some of R, H and F.
+        famous: whether the new people are famous ones of other countries (they are given another home) and not made up.
 
     Raises:
-        ValueError: a number below 1, or below 2 countries (one answer for all would then be right).
+        ValueError: a number below 1, below 2 countries (one answer for all would then be right), an unknown family.
     """
 
     people: int = 12
     countries: int = 8
+    families: tuple[str, ...] = FAMILIES
+    famous: bool = False
 
     def __post_init__(self) -> None:
         integer(self.people, "people", 1)
         integer(self.countries, "countries", 2)
+        for family in self.families:
+            one_of(family, "families", FAMILIES)
 
 
 class Person(NamedTuple):
@@ -180,29 +222,43 @@ class World:
         countries: family -> its countries. people: new people, family by family. real: family R or H -> its countries.
 
     Raises:
-        ValueError: fewer than two known countries per country of a family.
+        ValueError: fewer known countries than the families take.
     """
 
     def __init__(self, shape: EntityShape, seed: int, known: Sequence[Country] = REAL) -> None:
         self.shape, self.seed = shape, integer(seed, "seed", 0)
         n = shape.countries
-        require(len(known) >= 2 * n, "known", f"at least {2 * n} real countries", len(known))
+        real = [f for f in shape.families if f != "F"]
+        require(len(known) >= len(real) * n, "known", f"at least {len(real) * n} real countries", len(known))
         order = stream(seed, "entities", "real").permutation(len(known))
-        real = [known[i] for i in order]
+        self.real = {f: [known[i] for i in order[k * n : (k + 1) * n]] for k, f in enumerate(real)}
         fake = _names(seed, "countries", PIECES["country stems"], PIECES["country ends"], n)
         made_up = _names(seed, "capitals", PIECES["capital stems"], PIECES["capital ends"], 2 * n)
-        self.real = {"R": real[:n], "H": real[n : 2 * n]}
-        self.countries = {"R": [c.name for c in real[:n]], "H": [c.name for c in real[n : 2 * n]], "F": fake}
-        self.old = {c.name: c.capital for c in real[: 2 * n]} | dict(zip(fake, made_up[n:], strict=True))
-        self.capital = self.old | dict(zip(self.countries["H"], made_up[:n], strict=True))
-        surnames = [a + b for a in PIECES["family stems"] for b in PIECES["family ends"]]
-        people = _names(seed, "people", PIECES["given names"], surnames, len(FAMILIES) * shape.people, " ")
+        self.countries = {f: [c.name for c in self.real[f]] if f in self.real else fake for f in shape.families}
+        self.old = {c.name: c.capital for found in self.real.values() for c in found}
+        new = {"H": made_up[:n], "F": made_up[n:]}
+        changed = {y: z for f, names in self.countries.items() if f in new for y, z in zip(names, new[f], strict=True)}
+        self.capital = self.old | changed
+        self.old = changed | self.old
+        people = self._people(len(shape.families) * shape.people)
         rng = stream(seed, "entities", "first")
         self.people: list[Person] = []
-        for i, name in enumerate(people):
-            family = FAMILIES[i // shape.people]
-            country = self.countries[family][int(rng.integers(n))]
-            self.people.append(self.person(name, family, country))
+        for k, family in enumerate(shape.families):
+            homes = rng.permutation(np.arange(shape.people) % n)
+            mine = people[k * shape.people : (k + 1) * shape.people]
+            self.people += [
+                self.person(name, family, self.countries[family][home]) for name, home in zip(mine, homes, strict=True)
+            ]
+
+    def _people(self, count: int) -> list[str]:
+        """Names of new people."""
+        if not self.shape.famous:
+            surnames = [a + b for a in PIECES["family stems"] for b in PIECES["family ends"]]
+            return _names(self.seed, "people", PIECES["given names"], surnames, count, " ")
+        inside = {c.name for found in self.real.values() for c in found}
+        others = [x for c in REAL if c.name not in inside for x in c.people]
+        require(count <= len(others), "people", f"at most {len(others)} famous people of other countries", count)
+        return [others[i] for i in stream(self.seed, "entities", "people").permutation(len(others))[:count]]
 
     def person(self, name: str, family: str, country: str) -> Person:
         """The chain of a person whose country is given."""
@@ -210,7 +266,7 @@ class World:
 
     def famous(self, family: str) -> list[Person]:
         """The famous people of the real countries of family R or H."""
-        one_of(family, "family", ("R", "H"))
+        one_of(family, "family", tuple(self.real))
         return [self.person(x, family, c.name) for c in self.real[family] for x in c.people]
 
 
@@ -221,19 +277,19 @@ class Question(NamedTuple):
     answer: str
 
 
-def first_hop(people: Sequence[Person], wording: int = HELD_OUT) -> list[Question]:
+def first_hop(people: Sequence[Person], wording: str = FIRST.held_out[0]) -> list[Question]:
     """Whose home is where?"""
-    return [Question(FIRST[wording].format(x=p.name), p.country) for p in people]
+    return [Question(wording.format(x=p.name), p.country) for p in people]
 
 
-def second_hop(capital: dict[str, str], wording: int = HELD_OUT) -> list[Question]:
+def second_hop(capital: Mapping[str, str], wording: str = SECOND.held_out[0]) -> list[Question]:
     """What is the capital of each country of the table?"""
-    return [Question(SECOND[wording].format(y=y), z) for y, z in capital.items()]
+    return [Question(wording.format(y=y), z) for y, z in capital.items()]
 
 
-def direct(people: Sequence[Person], wording: int = HELD_OUT) -> list[Question]:
+def direct(people: Sequence[Person], wording: str = DIRECT.held_out[0]) -> list[Question]:
     """Both hops in one question."""
-    return [Question(DIRECT[wording].format(x=p.name), p.capital) for p in people]
+    return [Question(wording.format(x=p.name), p.capital) for p in people]
 
 
 def written_out(people: Sequence[Person], named: Sequence[str | None] | None = None) -> list[Question]:
@@ -243,7 +299,7 @@ def written_out(people: Sequence[Person], named: Sequence[str | None] | None = N
     """
     countries = [p.country for p in people] if named is None else [y or "it" for y in named]
     return [
-        Question(f"{FIRST[HELD_OUT].format(x=p.name)} {y}. {SECOND[HELD_OUT].format(y=y)}", p.capital)
+        Question(f"{FIRST.held_out[0].format(x=p.name)} {y}. {SECOND.held_out[0].format(y=y)}", p.capital)
         for p, y in zip(people, countries, strict=True)
     ]
 
@@ -251,20 +307,20 @@ def written_out(people: Sequence[Person], named: Sequence[str | None] | None = N
 def bridge_given(people: Sequence[Person]) -> list[Question]:
     """The direct question after a sentence that states the country: it has only to be read off the text."""
     return [
-        Question(f"{FIRST[HELD_OUT].format(x=p.name)} {p.country}. {DIRECT[HELD_OUT].format(x=p.name)}", p.capital)
+        Question(f"{FIRST.held_out[0].format(x=p.name)} {p.country}. {DIRECT.held_out[0].format(x=p.name)}", p.capital)
         for p in people
     ]
 
 
 def training(people: Sequence[Person], kind: str) -> list[Question]:
-    """First hops or direct questions of these people in every wording but the held-out one."""
+    """First hops or direct questions of these people in every wording of training."""
     wordings, ask = {"first": (FIRST, first_hop), "direct": (DIRECT, direct)}[one_of(kind, "kind", ("first", "direct"))]
-    return [q for w in range(len(wordings) - 1) for q in ask(people, w)]
+    return [q for w in wordings.taught for q in ask(people, w)]
 
 
-def training_second(capital: dict[str, str]) -> list[Question]:
-    """Second hops of these countries in every wording but the held-out one."""
-    return [q for w in range(len(SECOND) - 1) for q in second_hop(capital, w)]
+def training_second(capital: Mapping[str, str]) -> list[Question]:
+    """Second hops of these countries in every wording of training."""
+    return [q for w in SECOND.taught for q in second_hop(capital, w)]
 
 
 class EntityExample(Example):
@@ -276,26 +332,28 @@ class EntityExample(Example):
 
 
 def examples(seed: int, people: int = 12, countries: int = 8) -> Iterator[EntityExample]:
-    """The world of a seed as data: every question in every wording, test split for the held-out one."""
+    """The world of a seed as data: every question in every wording, test split for those that are held out."""
     world = World(EntityShape(people, countries), seed)
-    sets = {"first": FIRST, "second": SECOND, "direct": DIRECT, "written_out": DIRECT}
 
-    def rows(kind: str, family: str, hops: int, wording: int, asked: Sequence[Question]) -> Iterator[EntityExample]:
-        split = "test" if wording == len(sets[kind]) - 1 else "train"
+    def rows(kind: str, family: str, split: str, number: int, asked: Sequence[Question]) -> Iterator[EntityExample]:
+        hops = 1 if kind in ("first", "second") else 2
         for i, (prompt, answer) in enumerate(asked):
-            yield {"id": f"entities-{seed}-{kind}-{family}-{wording}-{i}", "task": "entities", "split": split,
+            yield {"id": f"entities-{seed}-{kind}-{family}-{number}-{i}", "task": "entities", "split": split,
                    "prompt": prompt, "answer": answer, "kind": kind, "family": family, "hops": hops}  # fmt: skip
 
     for family in FAMILIES:
         mine = [p for p in world.people if p.family == family]
         table = {y: world.capital[y] for y in world.countries[family]}
-        for wording in range(len(FIRST)):
-            yield from rows("first", family, 1, wording, first_hop(mine, wording))
-        for wording in range(len(SECOND)):
-            yield from rows("second", family, 1, wording, second_hop(table, wording))
-        for wording in range(len(DIRECT)):
-            yield from rows("direct", family, 2, wording, direct(mine, wording))
-        yield from rows("written_out", family, 2, len(DIRECT) - 1, written_out(mine))
+        asks: dict[str, tuple[Wordings, Callable[[str], list[Question]]]] = {
+            "first": (FIRST, partial(first_hop, mine)),
+            "second": (SECOND, partial(second_hop, table)),
+            "direct": (DIRECT, partial(direct, mine)),
+        }
+        for kind, (wordings, ask) in asks.items():
+            for number, wording in enumerate(wordings.taught + wordings.held_out):
+                split = "train" if wording in wordings.taught else "test"
+                yield from rows(kind, family, split, number, ask(wording))
+        yield from rows("written_out", family, "test", 0, written_out(mine))
 
 
 CARD = """\
@@ -307,9 +365,10 @@ Two-hop facts in plain English: person -> country -> capital.
   person's country, `written_out` the same with the country stated on the way. Family R: real countries with their real
   capitals; H: real countries with made-up capitals; F: made-up countries and capitals.
 - Fields: besides the common ones `kind`, `family` and `hops` (1 or 2).
-- How generated: made-up names are pairs of syllables, drawn without replacement; a person's country is uniform over its
-  family's countries, every country has a capital of its own. One seed gives one world; a seed gives the same bytes.
-- Splits: the wordings differ. `test` has one wording of each question that `train` does not have; the facts are the
+- How generated: made-up names are pairs of syllables, drawn without replacement; people are spread evenly over
+  their family's countries, in random order, and every country has a capital of its own. One seed gives one world; a
+  seed gives the same bytes.
+- Splits: the wordings differ. `test` has wordings of each question that `train` does not have; the facts are the
   same in both, since what is tested is recall and composition of taught facts.
 - Known limits: English only, one relation pair. A made-up name may happen to exist somewhere. H contradicts the real
   world on purpose: do not train on it what should know geography.

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from empirical.engine.drawing import (
     BLUE,
@@ -18,6 +17,7 @@ from empirical.engine.drawing import (
     Rows,
     cloud,
     finish,
+    line_mark,
     mean_mark,
     mean_rate,
     new_panels,
@@ -27,83 +27,94 @@ from empirical.engine.drawing import (
     world_mark,
 )
 from empirical.engine.records import Record
-from empirical.experiments.entities.predictions import MARGIN, pooled
-from empirical.experiments.entities.tables import BaseCell, Measured, WorldCell
-from empirical.tasks.entities import FAMILIES
+from empirical.experiments.entities.tables import Answered, BaseCell, Measured, WorldCell
+from empirical.tasks.entities import DIRECT
 
-FAMILY_NAMES = {"F": "F: made up", "H": "H: made-up capital", "R": "R: real"}
-#: prediction whose verdict stands over the panel of a family
-JUDGED = {"F": "uncovered.sum", "H": "law.H", "R": "covered"}
-
-
-def _worlds(records: Records) -> list[Record[WorldCell, Measured]]:
-    """The worlds of the first group that has any."""
-    found = [r for r in records if not isinstance(r.cell, BaseCell)]
-    return [r for r in found if r.cell.group == found[0].cell.group]
+#: how a question is answered: colour, marker, cell's ending for the right and for the old capital
+ANSWERS = {"forced choice": (BLUE, "o", "_forced", "_old_forced"), "free text": (RED, "^", "", "_old")}
+#: colours of the kinds of free answers
+COLOURS = {"right": GREEN, "old": PURPLE, "other_capital": "#E69F00", "country": BLUE, "other_country": "#56B4E9",
+           "neither": "#bbbbbb"}  # fmt: skip
 
 
-def _conditions(axis: Axes, names: Sequence[str]) -> None:
-    axis.set_xticks(range(len(names)), [n.replace("_", " ") for n in names], rotation=50, ha="right")
+def _worlds(records: Records, group: str) -> list[Record[WorldCell, Measured]]:
+    return [r for r in records if not isinstance(r.cell, BaseCell) and r.cell.group == group]
+
+
+def _ticks(axis: Axes, names: Sequence[str], rotation: float = 40) -> None:
+    axis.set_xticks(range(len(names)), [n.replace("_", " ") for n in names], rotation=rotation, ha="right")
     axis.set_xlim(-0.6, len(names) - 0.4)
 
 
-def direct_figure(records: Records, rows: Rows) -> Figure | None:
-    """Direct and written-out questions by family and condition, with the chance of each."""
-    worlds = _worlds(records)
-    if not worlds:
-        return None
-    group = worlds[0].cell.group
-    names = list(worlds[0].metrics.scores)
-    figure, axes = new_panels(3, 1, (11.0, 3.9), sharey=True)
-    for axis, family in zip(axes[0], ("F", "H", "R"), strict=True):
-        for x, name in enumerate(names):
-            own = [w.metrics for w in worlds if name in w.metrics.scores]
-            chance = mean_rate([m.chance[name][family] for m in own])
-            axis.plot([x - 0.36, x + 0.36], [chance + MARGIN] * 2, "k:", lw=1.1)
-            axis.plot([x - 0.36, x + 0.36], [chance] * 2, "k-", lw=1.6)
-            cloud(axis, x - 0.14, [m.scores[name][f"direct_{family}"].rate for m in own], BLUE, 0.1)
-            cloud(axis, x + 0.14, [m.written[name].reached[family].rate for m in own], GREEN, 0.1, "^")
-        _conditions(axis, names)
-        title = FAMILY_NAMES[family] + verdict_suffix(rows, f"{group}.{JUDGED[family]}")
-        panel_title(axis, title)
-    share_axis(axes[0][0], "capital right (share of people)")
-    handles = [mean_mark("asked directly", BLUE), mean_mark("country written out", GREEN, "^"), world_mark(),
-               Line2D([], [], color="black", lw=1.6, label="chance: answers permuted among people"),
-               Line2D([], [], color="black", ls=":", label=f"chance + {MARGIN:g}")]  # fmt: skip
-    return finish(figure, "Person → country → capital in a pretrained model", worlds, handles, 5)
+def _rates(worlds: Sequence[Record[WorldCell, Measured]], condition: str, cell: str) -> list[float]:
+    """The rate of a cell in every world that has the condition."""
+    return [w.metrics.scores[condition][cell].rate for w in worlds if condition in w.metrics.answered]
 
 
-def retention_figure(records: Records, rows: Rows) -> Figure | None:
-    """What every condition keeps: the taught one-hop facts, and what the base knew before."""
-    worlds = _worlds(records)
+def placement_figure(records: Records, rows: Rows) -> Figure | None:
+    """Direct questions by forced choice and in free text: lambda by the place of the first hop, p2 by that of the
+    second, H by the places of the two experts that are added, and early + late wording by wording."""
+    worlds = _worlds(records, "headline")
     if not worlds:
         return None
-    names = list(worlds[0].metrics.scores)
-    figure, axes = new_panels(2, 1, (9.6, 3.9), sharey=True)
-    panels: tuple[tuple[str, tuple[tuple[str, tuple[str, ...], str, str], ...]], ...] = (
-        ("Taught, asked in a new wording", (
-            ("first hop: new people's countries", tuple(f"first_{f}" for f in FAMILIES), BLUE, "o"),
-            ("second hop: made-up capitals", ("second_H", "second_F"), GREEN, "^"))),
-        ("Known before, never rehearsed", (
-            ("real capitals", ("second_R",), PURPLE, "s"),
-            ("direct questions about famous people", ("famous_R",), RED, "D"),
-            ("the base's own text, token by token", ("text",), "black", "v"))),
-    )  # fmt: skip
-    handles: list[Any] = []
-    for axis, (title, series) in zip(axes[0], panels, strict=True):
-        for place, (label, cells, colour, marker) in enumerate(series):
-            shift = 0.24 * (place - (len(series) - 1) / 2)
-            for x, name in enumerate(names):
-                own = [w.metrics for w in worlds if name in w.metrics.scores]
-                cloud(axis, x + shift, [pooled(m, name, *cells).rate for m in own], colour, 0.08, marker)
-            handles.append(mean_mark(label, colour, marker))
-        _conditions(axis, names)
-        panel_title(axis, title)
-    share_axis(axes[0][0], "share right")
-    return finish(figure, "What each condition keeps", worlds, [*handles, world_mark()], 3)
+    blind = 1 / worlds[0].cell.countries
+    figure, axes = new_panels(4, 1, (11.5, 3.8), sharey=True, width_ratios=(4, 4, 6, 3))
+    sums = worlds[0].cell.sums
+    panels: tuple[tuple[str, str, str, Sequence[str], str, bool], ...] = (
+        ("λ: first hop alone", "lambda.early.all.forced", "first_", ("early", "all", "middle", "late"), "H", True),
+        ("p₂: second hop alone", "p2.late.all.forced", "second_", ("late", "all", "early"), "famous_H", False),
+        ("H: sums", "sum.all+all.forced", "sum:", sums, "H", False),
+    )
+    for axis, (title, judged, before, places, of, old) in zip(axes[0], panels, strict=False):
+        for k, (colour, marker, new_ending, old_ending) in enumerate(ANSWERS.values()):
+            cell = of + (old_ending if old else new_ending)
+            for x, place in enumerate(places):
+                cloud(axis, x + 0.24 * k - 0.12, _rates(worlds, before + place, cell), colour, 0.1, marker)
+        _ticks(axis, places)
+        panel_title(axis, title + verdict_suffix(rows, f"headline.{judged}"))
+    for x, sum_ in enumerate(sums):
+        law = [w.metrics.predicted.forced[sum_].product for w in worlds]
+        axes[0][2].plot([x - 0.36, x + 0.36], [mean_rate(law)] * 2, "k:", lw=1.1)
+    last = axes[0][3]
+    for k, (colour, marker, ending, _) in enumerate(ANSWERS.values()):
+        for x in range(len(DIRECT.held_out)):
+            cloud(last, x + 0.24 * k - 0.12, _rates(worlds, "sum:early+late", f"H_{x}{ending}"), colour, 0.1, marker)
+    _ticks(last, [" ".join(w.format(x="X").split()[:4]) + " …" for w in DIRECT.held_out])
+    panel_title(last, "early + late by wording")
+    for axis in axes[0]:
+        axis.axhline(blind, color="black", lw=1.2)
+    share_axis(axes[0][0], "capital right (share of questions)")
+    handles = [
+        *(mean_mark(name, colour, marker) for name, (colour, marker, *_) in ANSWERS.items()), world_mark(),
+        line_mark("blind to the country"), line_mark("λ p₂ of the experts alone, forced choice", ":"),
+    ]  # fmt: skip
+    return finish(figure, "Where facts are written decides what a pretrained model joins", worlds, handles, 5)
+
+
+def answers_figure(records: Records, rows: Rows) -> Figure | None:
+    """Free answers to direct questions by kind: of new people by the first hop alone, and of H by the sums."""
+    worlds = _worlds(records, "headline")
+    if not worlds:
+        return None
+    conditions = [c for c in worlds[0].metrics.answered if c.startswith(("first_", "sum:"))]
+    figure, axes = new_panels(1, 1, (9.5, 3.6))
+    axis = axes[0][0]
+    for x, condition in enumerate(conditions):
+        answered = [Answered.total(w.metrics.answered[condition].questions["H"]) for w in worlds]
+        start = 0.0
+        for kind, colour in COLOURS.items():
+            share = mean_rate([a.kind(kind).rate for a in answered])
+            axis.bar(x, share, 0.7, bottom=start, color=colour)
+            start += share
+    _ticks(axis, [c.removeprefix("sum:") for c in conditions])
+    panel_title(axis, "All layers: the country itself" + verdict_suffix(rows, "headline.kind.all"))
+    share_axis(axis, "share of questions")
+    names = {"right": "made-up capital", "old": "real capital", "country": "the country itself"}
+    handles = [Patch(color=c, label=names.get(k, k.replace("_", " "))) for k, c in COLOURS.items()]
+    return finish(figure, "What the model says when it is asked for the capital", worlds, handles, 6)
 
 
 plots = {
-    "entities_direct": direct_figure,
-    "entities_retention": retention_figure,
+    "entities_placement": placement_figure,
+    "entities_answers": answers_figure,
 }

@@ -1,4 +1,4 @@
-"""The pretrained model of the entities experiment: its tokenizer, greedy answers by name, and what it knows."""
+"""The pretrained model of the entities experiment: its tokenizer, answers by name, free and forced, what it knows."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import torch
 
 from empirical.adapters.probes import load_tokenizer
 from empirical.engine.settings import Count
-from empirical.tasks.entities import REAL, SECOND, Country, Person, Question, direct, second_hop
+from empirical.tasks.entities import DIRECT, REAL, SECOND, Country, Person, Question, direct, second_hop
 from empirical.tasks.sentences import Part, Ragged, ragged
 from empirical.training.adapter import Schedule, pretrain
-from empirical.training.bases import BaseShape, load_base, scratch_base
+from empirical.training.bases import BaseShape, generator, load_base, scratch_base
 
 #: the base of this name is a small transformer that is trained on the spot to know the real countries and people
 SCRATCH = "scratch"
 
 #: prompts that are answered together
 ROWS = 48
-#: openings that the base goes on from by itself: text that it gets right by construction
+#: openings that the base goes on from by itself: what it says then is asked for again
 OPENINGS = (
     "The weather in spring is", "To bake bread you need", "The river flows through", "A good teacher knows how",
     "In the morning the birds", "The first step of the plan", "Water boils when", "The old house on the hill",
@@ -30,7 +30,12 @@ OPENINGS = (
     "The children played until", "My favourite book tells", "The doctor said that", "In the kitchen there was",
     "The computer stopped when", "Farmers work hard to", "The ship sailed across", "At night the sky",
 )  # fmt: skip
-#: length of such a text, in tokens
+#: first words of texts that are rehearsed: a few tokens are drawn of the base, then it goes on as it likes best
+STARTS = ("The", "A", "In", "When", "It", "She", "He", "They", "This", "My", "We", "You", "If", "On", "At", "After",
+          "Many", "Some", "One", "Our", "There", "For", "With", "To")  # fmt: skip
+#: how many texts begin with each, and with how many drawn tokens
+COPIES, DRAWN = 8, 3
+#: length of what the base is asked to go on with, in tokens
 TEXT = 6
 #: of the small model that is trained on the spot
 SCRATCH_STEPS = 150
@@ -136,19 +141,75 @@ class Reader:
         return found
 
     @torch.no_grad()
-    def texts(self, model: Any) -> Ragged:
-        """What the model writes after each opening, every token after the opening an answer."""
-        prompts = [self.prompt(o) for o in OPENINGS]
+    def forced(self, model: Any, prompts: Sequence[str], names: Sequence[str]) -> np.ndarray:
+        """Log likelihood of each name after each prompt (prompts, names): all tokens of the name, no full stop.
+
+        The beginnings of the names are one tree behind the prompt, which runs once for all of them: a token sees the
+        prompt and what comes before it in its own name.
+        """
+        rows = [self.prompt(p) for p in prompts]
+        answers = [self.tokenizer(f" {n}", add_special_tokens=False)["input_ids"] for n in names]
+        node = {b: i for i, b in enumerate(dict.fromkeys(tuple(a[:k]) for a in answers for k in range(1, len(a))))}
+        tree = torch.zeros(len(node), len(node), dtype=torch.bool)
+        for beginning, i in node.items():
+            tree[i, [node[beginning[: k + 1]] for k in range(len(beginning))]] = True
+        behind = torch.tensor([b[-1] for b in node], dtype=torch.long)
+        depth = torch.tensor([len(b) - 1 for b in node], dtype=torch.long)
+        # a name is read off these places (0: the end of the prompt) and these tokens
+        steps = [
+            (0 if k == 0 else 1 + node[tuple(a[:k])], a[k], j) for j, a in enumerate(answers) for k in range(len(a))
+        ]
+        place, token, name = (torch.tensor(column) for column in zip(*steps, strict=True))
         device = next(model.parameters()).device
-        answers: dict[int, list[int]] = {}
-        for length in sorted({len(p) for p in prompts}):  # no padding: prompts of one length together
-            rows = [i for i, p in enumerate(prompts) if len(p) == length]
+        found = torch.zeros(len(rows), len(names), dtype=torch.float64)
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        for start in range(0, len(order), ROWS):
+            chosen = order[start : start + ROWS]
+            width = max(len(rows[i]) for i in chosen)
+            total = width + len(node)
+            tokens, position = torch.zeros(2, len(chosen), total, dtype=torch.long)
+            seen = torch.eye(total, dtype=torch.bool).repeat(len(chosen), 1, 1)  # padding sees itself, or nothing would
+            for b, row in enumerate(rows[i] for i in chosen):
+                first = width - len(row)
+                tokens[b, first:width], position[b, first:width] = torch.tensor(row), torch.arange(len(row))
+                tokens[b, width:], position[b, width:] = behind, len(row) + depth
+                seen[b, first:width, first:width] = torch.ones(len(row), len(row), dtype=torch.bool).tril()
+                seen[b, width:, first:width], seen[b, width:, width:] = True, tree
+            like = next(model.parameters()).dtype
+            mask = torch.zeros(seen.shape, dtype=like).masked_fill(~seen, torch.finfo(like).min)[:, None]
+            states = model.model(
+                input_ids=tokens.to(device), attention_mask=mask.to(device), position_ids=position.to(device),
+                use_cache=False,
+            ).last_hidden_state[:, width - 1 :]  # fmt: skip
+            logs = torch.log_softmax(model.lm_head(states).double(), dim=-1)[:, place, token].cpu()
+            found[chosen] = torch.zeros(len(chosen), len(names), dtype=torch.float64).index_add(1, name, logs)
+        scores: np.ndarray = found.numpy()
+        return scores
+
+    @torch.no_grad()
+    def texts(self, model: Any, openings: Sequence[str], drawn: int = 0) -> Ragged:
+        """The TEXT most likely tokens that the model writes after each opening, all of them answers.
+
+        `drawn`: so many tokens after the opening are drawn first, and belong to it; the same at every call.
+        """
+        prompts = [self.prompt(o) for o in openings]
+        device = next(model.parameters()).device
+        draw = generator(0, "entities", "texts")
+        written: dict[int, list[int]] = {}
+        for width in sorted({len(p) for p in prompts}):  # no padding: prompts of one length together
+            rows = [i for i, p in enumerate(prompts) if len(p) == width]
             tokens = torch.tensor([prompts[i] for i in rows], device=device)
-            for _ in range(TEXT):
+            for step in range(drawn + TEXT):
                 last = model.model(input_ids=tokens, use_cache=False).last_hidden_state[:, -1]
-                tokens = torch.cat([tokens, model.lm_head(last).argmax(dim=-1)[:, None]], dim=1)
-            answers |= dict(zip(rows, tokens[:, length:].tolist(), strict=True))
-        return ragged(prompts, [answers[i] for i in range(len(prompts))])
+                logits = model.lm_head(last).float().cpu()
+                if step < drawn:
+                    following = torch.multinomial(torch.softmax(logits, dim=-1), 1, generator=draw)
+                else:
+                    following = logits.argmax(dim=-1, keepdim=True)
+                tokens = torch.cat([tokens, following.to(device)], dim=1)
+            written |= dict(zip(rows, tokens.tolist(), strict=True))
+        whole = [written[i] for i in range(len(prompts))]
+        return ragged([w[:-TEXT] for w in whole], [w[-TEXT:] for w in whole])
 
 
 @torch.no_grad()
@@ -172,15 +233,18 @@ class Base(NamedTuple):
 class Survey(NamedTuple):
     """What an untouched base knows.
 
-    known: real countries whose capital it names in the held-out wording, with a famous citizen for whom it answers the
-    direct question in a training wording. composed: these citizens. replay: country -> second-hop questions in training
-    wordings that it answers right. texts: its own text.
+    named: real countries whose capital it names in a held-out wording. known: those of them with a famous citizen for
+    whom it answers a direct question in a wording of training. composed: these citizens. replay: country ->
+    second-hop questions in wordings of training that it answers right. rehearsed: its texts after openings
+    of its own; apart: after OPENINGS.
     """
 
+    named: tuple[Country, ...]
     known: tuple[Country, ...]
     composed: frozenset[str]
     replay: dict[str, list[Question]]
-    texts: Ragged
+    rehearsed: Ragged
+    apart: Ragged
 
 
 def famous_people() -> list[Person]:
@@ -213,7 +277,8 @@ def _scratch(device: str) -> Base:
 
     people = [Person(x, "R", c.name, c.capital, c.capital) for c in REAL[:SCRATCH_COUNTRIES] for x in c.people[:2]]
     table = {c.name: c.capital for c in REAL[:SCRATCH_COUNTRIES]}
-    asked = [q for w in range(len(SECOND)) for q in (*second_hop(table, w), *direct(people, w))]
+    asked = [q for w in SECOND.taught + SECOND.held_out for q in second_hop(table, w)]
+    asked += [q for w in DIRECT.taught + DIRECT.held_out for q in direct(people, w)]
     tokens = Tokenizer(models.BPE())
     tokens.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokens.decoder = decoders.ByteLevel()
@@ -238,14 +303,16 @@ def survey(name: str, device: str) -> Survey:
         return [g == q.answer for g, q in zip(given, asked, strict=True)]
 
     replay: dict[str, list[Question]] = {c.name: [] for c in REAL}
-    for wording in range(len(SECOND) - 1):
+    for wording in SECOND.taught:
         asked = second_hop(table, wording)
         for country, question, fits in zip(REAL, asked, right(asked), strict=True):
             if fits:
                 replay[country.name].append(question)
-    named = {c.name for c, fits in zip(REAL, right(second_hop(table)), strict=True) if fits}
-    people = [p for p in famous_people() if p.country in named]
-    composed = [p for p, fits in zip(people, right(direct(people, -2)), strict=True) if fits]
+    named = tuple(c for c, fits in zip(REAL, right(second_hop(table)), strict=True) if fits)
+    people = [p for p in famous_people() if table[p.country] in {c.capital for c in named}]
+    composed = [p for p, fits in zip(people, right(direct(people, DIRECT.taught[-1])), strict=True) if fits]
     covered = {p.country for p in composed}
-    known = tuple(c for c in REAL if c.name in covered)
-    return Survey(known, frozenset(p.name for p in composed), replay, reader.texts(model))
+    known = tuple(c for c in named if c.name in covered)
+    rehearsed = reader.texts(model, [o for o in STARTS for _ in range(COPIES)], DRAWN)
+    apart = reader.texts(model, OPENINGS)
+    return Survey(named, known, frozenset(p.name for p in composed), replay, rehearsed, apart)

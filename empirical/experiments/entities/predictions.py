@@ -1,160 +1,286 @@
-"""Predictions of the entities experiment: what was said before the experts were reused, claim by claim."""
+"""What `entities` declares: claims, kinds, margins, and for each what would refute it.
+
+Deviations of the alternatives are what the calibration worlds showed between worlds, rounded up.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
-from empirical.engine.eager import Predictions
-from empirical.engine.judge import Observed
-from empirical.engine.records import Record
-from empirical.engine.settings import Count
-from empirical.experiments.entities.tables import BaseCell, Knowledge, Measured, Settings, Steps
-from empirical.tasks.entities import FAMILIES
+from empirical.engine.intervals import Alternative, Outcome
+from empirical.engine.predictions import Address, Measure, Prediction, Predictions, measure
+from empirical.engine.settings import Count, Group
+from empirical.experiments.entities.tables import Answered, Knowledge, Measured, Settings, Steps, WorldSettings
+from empirical.tasks.entities import DIRECT
 from theory.composition import chain_of_thought
+from theory.routing import oracle_ceiling
 
-#: smallest rates at which a positive control counts as positive; "learnt" and "direct" were seen on a calibration
-#: world, the others set by judgement
-CONTROLS = {"composes": 0.5, "given": 0.5, "learnt": 0.8, "direct": 0.8, "kept": 0.8}
-#: half-width for equality of rates, and what "at most chance" allows above it
-MARGIN = 0.10
-#: conditions that are no reuse of the two experts
-ALONE = ("base", "first", "second", "joint", "joint_bridge", "direct", "random")
-FIRST, TAUGHT = [f"first_{f}" for f in FAMILIES], ["second_H", "second_F"]
+#: smallest rates at which a positive control counts as positive; fixed on calibration worlds
+CONTROLS = {"composes": 0.5, "given": 0.5, "retrieves": 0.6, "learnt": 0.9, "text": 0.6}
+#: half-width within which the law of a sum must fit
+LAW = 0.1
+#: what an answer that is blind to the country may reach by forced choice above one country's share
+BLIND = 0.1
+#: how a question is answered: by forced choice among the family's capitals, or in free text
+ANSWERS = {"forced": "by forced choice", "free": "in free text"}
 
 
-def predictions(settings: Settings, records: Sequence[Record[Any, Any]]) -> list[Observed]:
-    """What was said, and what the worlds showed."""
-    found: list[Observed] = [*_untouched([r.metrics for r in records if isinstance(r.cell, BaseCell)])]
+def cell(of: str, how: str, old: bool = False) -> str:
+    """The cell of the right capitals, or of those before they were changed."""
+    name = "old" if old else ""
+    if how == "forced":
+        name = "old_forced" if old else "forced"
+    return f"{of}_{name}" if name else of
+
+
+def measured(name: str, read: Callable[[Measured], Outcome | None]) -> Measure:
+    """What is read off the worlds."""
+    return measure(Measured, name, read)
+
+
+def declare(settings: Settings) -> list[Prediction]:
+    """The untouched base, and for every group of worlds what it is there for."""
+    found: list[Prediction] = list(untouched())
     for group in settings.groups:
-        worlds = [r.metrics for r in records if not isinstance(r.cell, BaseCell) and r.cell.group == group.name]
-        if worlds:
-            found += Worlds(group.name, worlds)
+        said = Worlds(group, settings.but(**group.changes))
+        said.theorems()
+        said.controls()
+        said.headline()
+        found += said
     return found
 
 
-def _untouched(worlds: Sequence[Knowledge]) -> Predictions:
-    """The untouched base: it reads a stated country off the text and composes; of new people it knows nothing."""
-    said = Predictions("base")
+def untouched() -> Predictions:
+    """The untouched base: it reads a stated country off the text; of new people it knows nothing."""
+    said = Predictions("", prefix="base")
     says = "untouched base: the direct question after a sentence that states the country"
-    said.control("given", "coverage_law", says, of=[w.given for w in worlds], at_least=CONTROLS["given"])
-    says = "untouched base: direct questions about new people, at most measured chance + margin"
-    chance = [w.new_chance + MARGIN for w in worlds]
-    said.control("new", "coverage_law", says, of=[w.new for w in worlds], at_most=chance)
+    given = measure(Knowledge, "base, given", lambda m: m.given)
+    said.control("given", "coverage_law", says, of=given, at_least=CONTROLS["given"])
+    says = "untouched base: direct questions about new people, above chance as measured by permuting its answers"
+    new = measure(Knowledge, "base, new - new_chance", lambda m: m.new.rate - m.new_chance, step=0.01)
+    said.control("new", "coverage_law", says, of=new, at_most=BLIND)
     return said
 
 
-def pooled(world: Measured, condition: str, *cells: str) -> Count:
-    """Several cells of one condition together."""
-    return Count.total(world.scores[condition][cell] for cell in cells)
+def spare(m: Measured, condition: str) -> float:
+    """How far the written-out questions of a condition lie above the least possible, s1 + s2 - 1, at the lowest."""
+    steps = [s for s in m.written[condition].values() if s.reached.asked]
+    return min(s.reached.rate - chain_of_thought(s.s1.rate, s.s2.rate).lower for s in steps)
 
 
-def allowed(world: Measured, condition: str, family: str = "F") -> float:
-    """Chance as measured by permuting the answers given, plus the margin."""
-    return world.chance[condition][family] + MARGIN
+def all_steps(m: Measured, condition: str) -> Steps:
+    """The written-out questions of all families together."""
+    found = list(m.written[condition].values())
+    return Steps(**{name: Count.total(getattr(s, name) for s in found) for name in Steps.model_fields})
 
 
-def reuses(world: Measured) -> list[str]:
-    """Conditions in which both experts were reused."""
-    return [c for c in world.scores if c not in ALONE]
+def wrong(m: Measured, condition: str, field: str) -> Count:
+    """How many of the wrong free answers to the capitals that the base knows are of a kind."""
+    found = Answered.total(m.answered[condition].questions["H"])
+    return Count(getattr(found, field), found.asked - found.old)
 
 
 class Worlds(Predictions):
-    """All predictions of one group of worlds."""
+    """The predictions of one group of worlds."""
 
-    def __init__(self, group: str, worlds: Sequence[Measured]) -> None:
-        super().__init__(group, [w.scores for w in worlds])
-        self.worlds = worlds
-        self.controls()
-        self.uncovered()
-        self.covered()
-        self.kept()
-        self.chain_bound()
-        for condition in ("sum", "joint"):
-            self.chain(condition)
+    def __init__(self, group: Group, settings: WorldSettings) -> None:
+        super().__init__(group.name)
+        self.settings = settings
+        #: questions about new people, and about famous ones at least
+        self.asked = settings.people * len(DIRECT.held_out)
+        self.blind = 1 / settings.countries
 
-    def together(self, condition: str, *cells: str) -> list[Count]:
-        """Several cells of one condition together, per world."""
-        return [pooled(w, condition, *cells) for w in self.worlds]
+    def theorems(self) -> None:
+        """What must hold in every world to the last digit."""
+        rounding = float(4 * np.finfo(np.float64).eps)  # s1 + s2 - 1 and k / n are each a few roundings from exact
+        for sum_ in self.settings.sums:
+            of = measured(f"sum:{sum_}, written out, least of reached - (s1 + s2 - 1)",
+                          partial(spare, condition=f"sum:{sum_}"))  # fmt: skip
+            says = f"{sum_}, written out: at least s₁ + s₂ − 1 in every family"
+            self.exact(f"chain.{sum_}.lower", "chain_of_thought", says, of=of, at_least=0.0, within=rounding)
 
     def controls(self) -> None:
         """What must come out, or the worlds show nothing."""
-        say, claim, least = self.control, "coverage_law", CONTROLS
-        says = "the untouched base composes held-out wordings about famous people"
-        say("composes", claim, says, of=("base", "famous_R"), at_least=least["composes"])
-        says = "first-hop expert alone: new people's countries in a new wording"
-        say("learnt.first", claim, says, of=self.together("first", *FIRST), at_least=least["learnt"])
-        says = "second-hop expert alone: made-up capitals in a new wording"
-        say("learnt.second", claim, says, of=self.together("second", *TAUGHT), at_least=least["learnt"])
-        says = "the direct expert answers the questions it was taught, in a new wording"
-        say("direct", claim, says, of=("direct", "direct_F"), at_least=least["direct"])
-        if all("random" in w.scores for w in self.worlds):
-            chance = [allowed(w, "random") for w in self.worlds]
-            says = "random adapters compose nothing"
-            say("random", claim, says, of=("random", "direct_F"), at_most=chance)
+        law, least = "coverage_law", CONTROLS
+        says = "the untouched base composes famous people of these countries, by forced choice"
+        of = ("base", "famous_H_old_forced")
+        self.control("composes", law, says, of=of, at_least=least["composes"])
+        for expert in (e for e in self.settings.experts if not e.endswith("_typed")):
+            says = f"{expert} alone: its facts in wordings that were not taught"
+            of = (expert, expert.partition("_")[0])
+            self.control(f"learnt.{expert}", law, says, of=of, at_least=least["learnt"])
+        says = "early first hop: the capitals that the base knows, by forced choice"
+        self.control("retrieves", law, says, of=("first_early", "H_old_forced"), at_least=least["retrieves"])
+        says = "early first hop: the base's own text is kept, token by token"
+        self.control("text", "interference", says, of=("first_early", "text"), at_least=least["text"])
+        says = "a random adapter for the first hop, with a late second one, composes nothing, by forced choice"
+        self.control("random", law, says, of=("random:early+late", "H_forced"), at_most=self.blind + BLIND)
 
-    def uncovered(self) -> None:
-        """F: no reuse composes facts of which the base knows neither."""
-        say, claim, worlds = self.hypothesis, "coverage_law", self.worlds
-        says = "direct questions at most measured chance + margin"
-        # method by method: the mean over them would hide one that composes
-        for condition in [*reuses(worlds[0]), "joint"]:
-            chance = [allowed(w, condition) for w in worlds if condition in w.scores]
-            say(f"uncovered.{condition}", claim, f"F, {condition}: {says}", of=(condition, "direct_F"), at_most=chance,
-                family="no method, F", about=condition)  # fmt: skip
-        says = "F: direct examples of other people do not spread to the rest"
-        data, joint = ("joint_bridge", "unseen_F"), ("joint", "unseen_F")
-        say("bridge_data", claim, says, of=data, equal=joint, within=MARGIN)
+    def order(self, name: str, family: str, says: str, above: Address, below: Address, by: float = 0.15,
+              deviation: float = 0.1, claim: str = "layer_order") -> None:  # fmt: skip
+        """One condition's cell above another's, against the same difference the other way round."""
+        unless = Alternative(f"the other way round, by {by:g}", -by, deviation)
+        self.hypothesis(name, claim, says, of=above, above=below, unless=unless, family=family, about=above[0])
 
-    def covered(self) -> None:
-        """R and H: what the base composes, the sum composes as far as each expert alone."""
-        say, claim, worlds = self.hypothesis, "coverage_law", self.worlds
-        if all(c.rate >= CONTROLS["composes"] for c in self.counts("base", "famous_R")):
-            gains = [w.scores["sum"]["direct_R"].rate - w.chance["sum"]["R"] for w in worlds]
-            says = "R, sum: above measured chance, since the base composes these countries"
-            say("covered", claim, says, of=gains, above=0.0)
-        laws = [w.predicted.law.value for w in worlds]
-        says = "R, sum: λ of the first-hop expert alone"
-        say("law.R", claim, says, of=("sum", "direct_R"), equal=[law.retrieval for law in laws], within=MARGIN)
-        says = "H, sum: λ p₂ of the experts alone"
-        say("law.H", claim, says, of=("sum", "direct_H"), equal=[law.low for law in laws], within=MARGIN)
+    # ------------------------------------------------------------ the headline
+
+    def headline(self) -> None:
+        """Placement, and the sum of two experts that share no fact."""
+        for how, words in ANSWERS.items():
+            self.placement(how, words)
+            self.sums(how, words)
+            self.rehearsal(how, words)
+        self.laws()
+        self.against_blind()
+        self.chains()
+        self.kept()
+
+    def placement(self, how: str, words: str) -> None:
+        """lambda by the place of the first hop, p2 by that of the second."""
+        old, new = cell("H", how, old=True), cell("famous_H", how)
+        pairs = [("early", "all"), ("all", "middle"), ("middle", "late")] if how == "forced" else [
+            ("early", "all"), ("early", "middle"), ("early", "late")]  # fmt: skip
+        for better, worse in pairs:
+            says = f"λ {words}: first hop {better} above {worse}"
+            self.order(f"lambda.{better}.{worse}.{how}", f"order of λ, {words}", says,
+                       (f"first_{better}", old), (f"first_{worse}", old))  # fmt: skip
+        for better, worse in (("late", "all"), ("late", "early")):
+            says = f"p₂ {words}: second hop {better} above {worse}"
+            self.order(f"p2.{better}.{worse}.{how}", f"order of p₂, {words}", says,
+                       (f"second_{better}", new), (f"second_{worse}", new))  # fmt: skip
+
+    def sums(self, how: str, words: str) -> None:
+        """The sum of an early first hop and a late second one above the other sums."""
+        new = cell("H", how)
+        pairs = [("early+late", worse) for worse in ("all+all", "early+all", "all+late", "late+early")]
+        for better, worse in [*pairs, ("early_typed+late_typed", "all_typed+all_typed")]:
+            says = f"H {words}: the sum of {better} above {worse}"
+            self.order(f"sum.{worse}.{how}", f"order of sums, {words}", says,
+                       (f"sum:{better}", new), (f"sum:{worse}", new))  # fmt: skip
+
+    def rehearsal(self, how: str, words: str) -> None:
+        """What direct questions about other people in the rehearsal change: the free text, not the forced choice."""
+        old, new = cell("H", how, old=True), cell("H", how)
+        pairs = (
+            ("lambda.early", "λ of the early first hop", "first_early_typed", "first_early", old),
+            ("lambda.all", "λ of the first hop on all layers", "first_all_typed", "first_all", old),
+            ("sum.early+late", "H, the sum of early + late", "sum:early_typed+late_typed", "sum:early+late", new),
+            ("sum.all+all", "H, the sum of all + all", "sum:all_typed+all_typed", "sum:all+all", new),
+        )
+        for name, what, typed, plain, of in pairs:
+            where, family = f"typed.{name}.{how}", f"direct questions of others, {words}"
+            if how == "free":
+                says = f"{what} {words}: higher where direct questions about others were rehearsed"
+                self.order(where, family, says, (typed, of), (plain, of), claim="coverage_law")
+                continue
+            says = f"{what} {words}: the same where direct questions about others were rehearsed"
+            unless = Alternative("other by .25", 0.25, 0.1)
+            self.hypothesis(where, "coverage_law", says, of=(typed, of), equal=(plain, of), within=0.1, unless=unless,
+                            family=family, about=typed)  # fmt: skip
+
+    def laws(self) -> None:
+        """coverage_law, placement by placement: what the sum answers of H is lambda p2 of its experts alone."""
+        for sum_ in ("early+late", "all+all", "early+all"):
+            for how, words in ANSWERS.items():
+                predicted = measured(f"sealed {how}.{sum_}.product", partial(product, sum_=sum_, how=how))
+                for part, which in (("H", "H"), ("H_survivors", "H, people whose two hops the sum names")):
+                    unless = Alternative("off by .3", 0.3, 0.15)
+                    self.hypothesis(
+                        f"law.{sum_}.{'survivors.' if part != 'H' else ''}{how}", "coverage_law",
+                        f"{which}, {sum_} {words}: λ p₂ of the experts alone", of=(f"sum:{sum_}", cell(part, how)),
+                        equal=predicted, within=LAW, unless=unless, family=f"the law of {sum_}", about=f"sum:{sum_}",
+                    )  # fmt: skip
+
+    def against_blind(self) -> None:
+        """Which sums beat an answer that is blind to the country, which stands at one country's share."""
+        limit, family = self.blind + BLIND, "blind to the country"
+        least = {
+            "early+late": 3.0, "early_typed+late_typed": 3.0, "all+all": 2.5, "all_typed+all_typed": 2.5,
+            "early+all": 2.5, "all+late": 2.5,
+        }  # fmt: skip
+        for sum_, times in least.items():
+            says = f"H, {sum_} by forced choice: {times:g} times what an answer blind to the country reaches, or more"
+            unless = Alternative("no better than blind", self.blind, 0.04, self.asked)
+            self.hypothesis(f"blind.{sum_}", "coverage_law", says, of=(f"sum:{sum_}", "H_forced"),
+                            at_least=times * self.blind, unless=unless, family=family,
+                            about=f"sum:{sum_}")  # fmt: skip
+        says = f"H, late+early by forced choice: no better than an answer blind to the country, give or take {BLIND:g}"
+        unless = Alternative("answers .35", 0.35, 0.1, self.asked)
+        self.hypothesis("blind.late+early", "coverage_law", says, of=("sum:late+early", "H_forced"), at_most=limit,
+                        unless=unless, family=family, about="sum:late+early")  # fmt: skip
+        for number, wording in enumerate(DIRECT.held_out):
+            says = f"H, early + late by forced choice, three times that or more in “{wording.format(x='X')}” alone"
+            unless = Alternative("no better than blind", self.blind, 0.05, self.settings.people)
+            self.hypothesis(f"wording.{number}", "coverage_law", says, of=("sum:early+late", f"H_{number}_forced"),
+                            at_least=3 * self.blind, unless=unless, family="wording by wording",
+                            about="sum:early+late")  # fmt: skip
+        says = "H, early + late: the right one among made-up and real capitals together"
+        unless = Alternative("no better than blind", self.blind / 2, 0.03, self.asked)
+        self.hypothesis("of_all.early+late", "coverage_law", says, of=("sum:early+late", "H_forced_of_all"),
+                        at_least=limit, unless=unless, family=family, about="sum:early+late")  # fmt: skip
+        for sum_ in ("early+late", "early_typed+late_typed"):
+            answered = measured(f"oracle {sum_}, H", partial(routed, sum_=sum_))
+            n = self.settings.countries
+            says = f"{sum_}, one adapter a question by an oracle, in free text: at most the ceiling"
+            unless = Alternative("three in four", 0.75, 0.1, self.asked)
+            limit = oracle_ceiling(n, n, bystanders=1)
+            self.ceiling(f"oracle.{sum_}", "hard_routing", says, of=answered, at_most=limit,
+                         unless=unless, about=f"sum:{sum_}")  # fmt: skip
+
+    def chains(self) -> None:
+        """chain_of_thought: the written-out question from its two steps in the prompt, and against bare one-hops."""
+        for sum_ in ("early+late", "all+all"):
+            condition = f"sum:{sum_}"
+            reached = measured(f"{condition}, written out", partial(end, condition=condition))
+            for name, second, says in (("independent", "s2", "s₁ s₂ of its own steps"),
+                                       ("bare", "bare2", "the product of the bare one-hops")):  # fmt: skip
+                steps = measured(f"{condition}, written out, s1 times {second}", partial(both, condition=condition,
+                                                                                        second=second))  # fmt: skip
+                unless = Alternative("off by .25", 0.25, 0.1)
+                self.hypothesis(f"chain.{sum_}.{name}", "chain_of_thought", f"{sum_}, written out: {says}", of=reached,
+                                equal=steps, within=0.1, unless=unless, about=condition)  # fmt: skip
 
     def kept(self) -> None:
-        """interference: what the sum keeps of each hop, and what every expert keeps of the base."""
-        for name, cells in (("first", FIRST), ("second", TAUGHT)):
-            says, kept = f"the sum keeps the {name} hops", self.together("sum", *cells)
-            self.hypothesis(f"retained.{name}", "interference", says, of=kept, at_least=CONTROLS["kept"])
-        for name in ("first", "second", "sum"):
-            says = f"{name}: real capitals that the base named are kept"
-            self.hypothesis(f"damage.{name}", "interference", says, of=(name, "second_R"), at_least=CONTROLS["kept"])
+        """interference: one-hop facts that sums keep, what is left of the base, and the kind of wrong answers."""
+        for hop, words in (("first", "first hops"), ("second", "second hops")):
+            says = f"early + late keeps more {words} than all + all"
+            self.order(f"retained.{hop}", "one-hop facts", says, ("sum:early+late", hop), ("sum:all+all", hop),
+                       claim="interference")  # fmt: skip
+        apart = self.settings.apart
+        for condition in ("first_early", "second_late", "sum:early+late"):
+            says = f"{condition}: capitals of other countries that the base names are kept"
+            unless = Alternative("half of them", 0.5, 0.15, apart)
+            self.hypothesis(f"capitals.{condition}", "interference", says, of=(condition, "capitals"), at_least=0.8,
+                            unless=unless, family="capitals elsewhere", about=condition)  # fmt: skip
+        for place in ("all", "late"):
+            of = measured(f"first_{place}, H, wrong free answers that are the country itself",
+                          partial(wrong, condition=f"first_{place}", field="country"))  # fmt: skip
+            says = f"first hop {place}: most wrong free answers are the country itself, an answer of the wrong type"
+            unless = Alternative("a fifth of them", 0.2, 0.15, self.asked // 2)
+            self.hypothesis(f"kind.{place}", "coverage_law", says, of=of, at_least=0.5, unless=unless,
+                            family="kinds of answers", about=f"first_{place}")  # fmt: skip
 
-    def chain_bound(self) -> None:
-        """chain_of_thought: the bound in every world, condition and family."""
-        every = [(w, family) for world in self.worlds for w in world.written.values() for family in FAMILIES]
-        lower = [w.predicted.value[family].lower for w, family in every]
-        reached = [w.reached[family] for w, family in every]
-        # s1 + s2 - 1 and k / n are each a few roundings from exact
-        rounding = float(4 * np.finfo(np.float64).eps)
-        says = "written out: at least s₁ + s₂ − 1 in every world, condition and family"
-        self.exact("chain.lower", "chain_of_thought", says, of=reached, at_least=lower, within=rounding)
 
-    def chain(self, condition: str) -> None:
-        """chain_of_thought: independence, and bare one-hops, of all families together."""
+def product(m: Measured, sum_: str, how: str) -> float:
+    """The sealed product of a sum."""
+    found: float = getattr(m.predicted, how)[sum_].product
+    return found
 
-        def rate(steps: Sequence[Steps], step: str) -> float:
-            return Count.total(getattr(s, step) for s in steps).rate
 
-        independent, bare = [], []
-        for world in self.worlds:
-            steps = list(world.written[condition].predicted.value.values())
-            s1 = rate(steps, "s1")
-            independent.append(chain_of_thought(s1, rate(steps, "s2")).independent)
-            bare.append(chain_of_thought(s1, rate(steps, "bare2")).independent)
-        total = [Count.total(w.written[condition].reached.values()) for w in self.worlds]
-        for name, product, what in (("independent", independent, "s₁ s₂ of its own steps"),
-                                    ("bare", bare, "the product of the bare one-hops")):  # fmt: skip
-            says = f"{condition}, written out: {what}"
-            where = f"chain.{condition}.{name}"
-            self.hypothesis(where, "chain_of_thought", says, of=total, equal=product, within=MARGIN)
+def routed(m: Measured, sum_: str) -> Count:
+    """What an oracle that hands each question to one expert of a sum, or to none, answers of H."""
+    return m.oracle[sum_]["H"]
+
+
+def end(m: Measured, condition: str) -> Count:
+    """Written-out questions whose end is reached."""
+    return all_steps(m, condition).reached
+
+
+def both(m: Measured, condition: str, second: str) -> float:
+    """Product of the first step of the written-out question and another rate of it."""
+    steps = all_steps(m, condition)
+    return chain_of_thought(steps.s1.rate, getattr(steps, second).rate).independent

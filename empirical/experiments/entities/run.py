@@ -1,44 +1,50 @@
 """Two-hop reuse in a real pretrained model: person -> country -> capital, in plain English.
 
 A cell is either *base* (the untouched base is asked what it knows and what it composes) or a *world*: experts for the
-first hop (new people's countries) and the second hop (made-up capitals) are trained, each alone; what they do alone
-fixes the predictions; then they are reused together. Families of facts: R real, H real countries with made-up
-capitals, F made up throughout (see the task). Answers are names read off greedy text; the wordings asked are never
-trained.
+first hop (new people's countries) and the second hop (made-up capitals) are trained on chosen layers, each alone; what
+they do alone fixes the predictions; then they are reused together. Families of facts: R real, H real countries with
+made-up capitals, F made up throughout (see the task). No wording that is asked was trained.
 
-Scored in every condition, as [right, asked]: both hops, the direct question, the written-out one, and what the base
-knew before: real capitals, direct questions about famous people, its own text. Beside every direct score stands its
-chance: the share right if the answers given were permuted among the people of the family.
+Every direct question is answered in free text, read off greedily and told by kind (the right capital, the one before,
+another one, the country itself, another country, neither), and by forced choice among the capitals of the family. The
+first-hop expert alone is asked for the capitals that the base knows: that is its lambda. Beside these stand the one-hop
+facts, and what the base knew before: capitals elsewhere, its own text.
 """
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import nn
 
-from empirical.engine.eager import seal
 from empirical.engine.experiment import Experiment, Kind
+from empirical.engine.sealed import seal
 from empirical.engine.settings import Cell, Count
 from empirical.experiments.entities.model import agreement, base_model, survey
-from empirical.experiments.entities.predictions import predictions
+from empirical.experiments.entities.predictions import declare
 from empirical.experiments.entities.tables import (
+    Answered,
     BaseCell,
     Foretold,
     Knowledge,
     Law,
     Measured,
+    Scored,
     Settings,
     Steps,
     WorldCell,
     WorldSettings,
-    Written,
 )
-from empirical.reuse.methods import FORMER, Options, check_method, oracle_right, reused
+from empirical.reuse.methods import Options, check_method, oracle_right, random_like, reused
 from empirical.tasks.entities import (
-    FAMILIES,
+    DIRECT,
+    FIRST,
     REAL,
     EntityShape,
     Person,
@@ -53,13 +59,47 @@ from empirical.tasks.entities import (
     written_out,
 )
 from empirical.tasks.sentences import Part
-from empirical.training.adapter import AdapterShape, Job, Schedule
-from empirical.training.bases import Updates, updated
+from empirical.training.adapter import AdapterShape, Job, Schedule, Trained
+from empirical.training.bases import Updates, last_layers, updated
 from empirical.training.together import train_adapters, trainer
-from theory.composition import chain_of_thought, coverage_law
-from theory.numerics import require
+from theory.composition import coverage_law
+from theory.numerics import require, stream
 
-EXPERTS = ("first", "second", "joint", "joint_bridge", "direct")
+HOPS, PLACES = ("first", "second", "direct"), ("early", "middle", "late", "all")
+#: kinds of questions
+KINDS = ("first", "second", "direct", "famous", "kept")
+#: what a single expert is asked
+ASKED = {
+    "first": ("first", "direct", "kept"),
+    "second": ("second", "direct", "famous", "kept"),
+    "direct": ("direct", "famous", "kept"),
+}
+
+
+class Expert(NamedTuple):
+    """What the name of an expert says: its hop, its place (of PLACES, or "3-5" for layers), whether it rehearses direct
+    questions about other people."""
+
+    hop: str
+    place: str
+    typed: bool
+
+    @classmethod
+    def of(cls, name: str) -> Expert:
+        """Read the name. Raises ValueError for another one."""
+        hop, _, rest = name.partition("_")
+        place, _, typed = rest.partition("_")
+        layers = place in PLACES or all(part.isdigit() for part in place.split("-", 1))
+        fits = hop in HOPS and layers and typed in ("", "typed")
+        require(fits, "experts", f"one of {', '.join(HOPS)}, _, a place, and _typed where it is so", name)
+        return cls(hop, place, bool(typed))
+
+
+def members(sum_: str) -> list[str]:
+    """The experts of a sum: "early+late" are first_early and second_late, a third one learns direct questions."""
+    places = sum_.split("+")
+    require(2 <= len(places) <= 3, "sums", "the places of two or three experts, joined by +", sum_)
+    return [f"{hop}_{place}" for hop, place in zip(HOPS, places, strict=False)]
 
 
 # ---------------------------------------------------------------- the grid
@@ -69,31 +109,43 @@ def cells(settings: Settings) -> list[Cell]:
     """Base cells, and one cell per world of every group.
 
     Raises:
-        ValueError: an unknown method, or an unknown setting of a group.
+        ValueError: an unknown expert or method, a sum of experts that are not trained, an unknown setting of a group.
     """
     default, asked = WorldSettings.of(settings), settings.asked
     seeds = range(asked.first_seed, asked.first_seed + asked.worlds)
     grid: list[Cell] = [BaseCell.of(asked, base=settings.base, seed=s) for s in seeds]
     for group in settings.groups:
         world = default.but(**group.changes)
+        for expert in world.experts:
+            Expert.of(expert)
         for method in world.methods:
-            check_method(FORMER.get(method, method))
+            check_method(method)
+        for sum_ in (*world.sums, *world.libraries):
+            missing = sorted(set(members(sum_)) - set(world.experts))
+            require(not missing, f"sums: {sum_}", "experts that are trained", ", ".join(missing))
         grid += [WorldCell.of(world, group=group.name, seed=group.first_seed + i) for i in range(group.worlds)]
     return grid
 
 
+def takes_method(cell: WorldCell) -> bool:
+    """A merge of the user's own is run where others are."""
+    return bool(cell.libraries)
+
+
 def base_seconds(cell: BaseCell) -> float:
     """A guess of the seconds that a base cell takes on one core with the packaged base."""
-    return 5.0 if cell.base == "scratch" else 15.0
+    return 5.0 if cell.base == "scratch" else 20.0
 
 
 def seconds(cell: WorldCell) -> float:
     """A guess of the seconds that a world takes on one core with the packaged base, from its sizes."""
-    steps = len(EXPERTS) * cell.steps * cell.batch
-    questions = (4 * 3 * cell.people + 5 * cell.countries) * (len(cell.methods) + len(EXPERTS) + 2)
+    asked = len(cell.families) * cell.people + cell.famous
+    conditions = len(cell.experts) + len(cell.sums) + len(cell.methods) * len(cell.libraries) + 2
     if cell.base == "scratch":
-        return 10 + steps * 0.005 + questions * 0.01
-    return 60 + steps * 0.075 + questions * 0.06
+        return 10 + len(cell.experts) * cell.steps * 0.05 + conditions
+    depth = 30  # of the packaged base
+    above = sum(1 - (layers(cell, Expert.of(e).place) or (0,))[0] / depth for e in cell.experts)
+    return 60 + above * cell.steps * cell.batch * 0.055 + conditions * asked * 0.25
 
 
 # ---------------------------------------------------------------- the untouched base
@@ -109,21 +161,17 @@ def run_base(cell: BaseCell, device: str) -> Knowledge:
         ValueError: the base cannot be loaded.
     """
     model, reader = base_model(cell.base, device)
-    world = World(EntityShape(cell.people, cell.countries), cell.seed)
+    world = World(EntityShape(cell.people, cell.countries, ("R",)), cell.seed)
     names = [*dict.fromkeys([c.capital for c in REAL])]
-    new = [p for p in world.people if p.family == "R"]
     sets = {
-        "capitals": second_hop({y: world.old[y] for y in world.countries["R"]}),
-        "given": bridge_given(new),
-        "new": direct(new),
+        "capitals": second_hop(world.old),
+        "given": bridge_given(world.people),
+        "new": direct(world.people),
         "famous": direct(world.famous("R")[: 3 * cell.people]),
     }
     given = {name: reader.names(model, _prompts(asked), names) for name, asked in sets.items()}
     counts = {name: Count.of(_right(given[name], asked)) for name, asked in sets.items()}
-    return Knowledge(**counts, new_chance=permuted_chance(given["new"], [p.capital for p in new]))
-
-
-# ---------------------------------------------------------------- a world
+    return Knowledge(**counts, new_chance=permuted_chance(given["new"], [p.capital for p in world.people]))
 
 
 def _prompts(asked: Sequence[Question]) -> list[str]:
@@ -144,6 +192,17 @@ def permuted_chance(given: Sequence[str | None], answers: Sequence[str]) -> floa
     return sum(there[g] for g in given if g is not None) / len(answers) ** 2
 
 
+# ---------------------------------------------------------------- a world
+
+
+def layers(cell: WorldSettings, place: str) -> tuple[int, ...] | None:
+    """The layers of a place; None for all."""
+    if place == "all":
+        return None
+    found = getattr(cell, place) if place in PLACES else [int(part) for part in place.split("-")]
+    return tuple(range(found[0], found[-1] + 1))
+
+
 class WorldRun:
     """Everything that happens in one world, in order; see :meth:`run`."""
 
@@ -151,79 +210,101 @@ class WorldRun:
         self.cell, self.seed = cell, cell.seed
         self.base, self.reader = base_model(cell.base, device)
         self.survey = survey(cell.base, device)
-        self.world = World(EntityShape(cell.people, cell.countries), self.seed, self.survey.known)
+        shape = EntityShape(cell.people, cell.countries, cell.families, cell.famous_names)
+        self.world = World(shape, self.seed, self.survey.known)
         w = self.world
-        self.people = {f: [p for p in w.people if p.family == f] for f in FAMILIES}
-        self.tables = {f: {y: w.capital[y] for y in w.countries[f]} for f in FAMILIES}
-        self.famous = {f: [p for p in w.famous(f) if p.name in self.survey.composed] for f in ("R", "H")}
-        rows = np.arange(len(self.survey.texts.tokens))
-        self.rehearsed, self.kept_apart = self.survey.texts.take(rows[::2]), self.survey.texts.take(rows[1::2])
-        self.countries = [*dict.fromkeys([c.name for c in REAL] + w.countries["F"])]
+        self.people = {f: [p for p in w.people if p.family == f] for f in cell.families}
+        self.tables = {f: {y: w.capital[y] for y in names} for f, names in w.countries.items()}
+        self.famous = {f: self._famous(f) for f in w.real}
+        inside = {c.name for found in w.real.values() for c in found}
+        named = [c for c in self.survey.named if c.name not in inside]
+        require(len(named) >= cell.apart, "apart", f"at most {len(named)} countries that the base names", cell.apart)
+        order = stream(self.seed, "entities", "apart").permutation(len(named))
+        self.apart = [named[i] for i in order[: cell.apart]]
+        inside |= {c.name for c in self.apart}
+        self.rehearsed = [c for c in REAL if c.name not in inside and self.survey.replay[c.name]]
+        known = self.survey.composed - {p.name for p in w.people}
+        self.others = [
+            Person(x, "R", c.name, c.capital, c.capital) for c in self.rehearsed for x in c.people if x in known
+        ]
+        self.countries = [*dict.fromkeys([c.name for c in REAL] + [y for names in w.countries.values() for y in names])]
         self.capitals = [*dict.fromkeys([c.capital for c in REAL] + list(w.capital.values()))]
         self.losses: dict[str, float] = {}
-        self.scores: dict[str, dict[str, Count]] = {}
-        self.chance: dict[str, dict[str, float]] = {}
-        self.written: dict[str, Written] = {}
-        self.alone: dict[str, dict[str, np.ndarray]] = {}
+        self.answered: dict[str, Scored] = {}
+        self.written: dict[str, dict[str, Steps]] = {}
+        self.right: dict[str, dict[str, np.ndarray]] = {}
+
+    def _famous(self, family: str) -> list[Person]:
+        """Famous people of the family's countries of whom the base composes, at most `famous` of them."""
+        found = [p for p in self.world.famous(family) if p.name in self.survey.composed]
+        order = stream(self.seed, "entities", "famous", family).permutation(len(found))
+        return [found[i] for i in sorted(order[: self.cell.famous])]
 
     def run(self) -> Measured:
         """Train experts, measure them alone, seal the predictions, reuse, score."""
-        self.alone["base"] = self.score("base", self.base)
-        experts = self.train([self.job(name) for name in EXPERTS])
+        cell = self.cell
+        self.score("base", self.base, KINDS)
+        experts = self.train([self.job(name) for name in cell.experts])
         for name, updates in experts.items():
             with updated(self.base, updates) as model:
-                self.alone[name] = self.score(name, model)
-        predicted = Foretold(law=seal(self.law()))
-        pair = [experts["first"], experts["second"]]
-        for method in self.methods():
-            options = Options(seed=self.seed, density=self.cell.density)
-            # records name peft's forms on the factors by their former names
-            with reused(FORMER.get(method, method), pair, self.base, options) as model:
-                self.score("own" if ".py:" in method else method, model)
-        both = ("base", "first", "second")
-        routed = {f: Count.of(oracle_right([self.alone[e][f] for e in both])) for f in FAMILIES}
+                self.score(name, model, ASKED[Expert.of(name).hop])
+        predicted = seal("predicted", self.foretell())
+        for sum_ in cell.sums:
+            self.reuse("sum", sum_, [experts[e] for e in members(sum_)])
+        if cell.sums:
+            first, *rest = (experts[e] for e in members(cell.sums[0]))
+            self.reuse("random", cell.sums[0], [random_like(first, self.seed), *rest])
+        own = cell.user_method
+        for library in cell.libraries:
+            for method in dict.fromkeys([*cell.methods, *([own.reference] if own else [])]):
+                self.reuse(method, library, [experts[e] for e in members(library)])
+        oracle = {sum_: self.routed(members(sum_)) for sum_ in dict.fromkeys([*cell.sums, *cell.libraries])}
         return Measured(
-            known=len(self.survey.known), trainer=trainer(), losses=self.losses, scores=self.scores,
-            chance=self.chance, written=self.written, oracle=routed, predicted=predicted,
+            known=len(self.survey.known), trainer=trainer(), losses=self.losses, predicted=predicted,
+            answered=self.answered, written=self.written, oracle=oracle,
         )  # fmt: skip
 
-    def methods(self) -> list[str]:
-        """The exact sum, the methods of the cell, the user's own."""
-        own = self.cell.user_method
-        listed = dict.fromkeys(["sum", *self.cell.methods, *([own.reference] if own else [])])
-        return list(listed)
+    def reuse(self, method: str, sum_: str, parts: Sequence[Updates]) -> None:
+        """Score the experts of a sum, reused by a method; "random" is the sum of what stands in for them."""
+        label = "own" if ".py:" in method else method
+        options = Options(seed=self.seed, density=self.cell.density)
+        with reused("sum" if method == "random" else method, parts, self.base, options) as model:
+            self.score(f"{label}:{sum_}", model, KINDS, written=method == "sum")
+
+    def routed(self, experts: Sequence[str]) -> dict[str, Count]:
+        """What an oracle that hands each question to the base or one expert answers right in free text."""
+        return {f: Count.of(oracle_right([self.right[e][f] for e in ("base", *experts)])) for f in self.people}
 
     # ------------------------------------------------------------ experts
 
     def train(self, jobs: Sequence[Job]) -> dict[str, Updates]:
-        """All experts of the world."""
-        trained = train_adapters(self.base, jobs)
-        self.losses = {name: float(np.mean(t.losses[-10:])) for name, t in trained.items()}
-        return {name: t.updates for name, t in trained.items()}
+        """All experts of the world, those of one placement together."""
+        trained: dict[str, Trained] = {}
+        for _, alike in groupby(sorted(jobs, key=_layers), key=_layers):
+            trained |= train_above(self.base, list(alike))
+        self.losses = {job.name: float(np.mean(trained[job.name].losses[-10:])) for job in jobs}
+        return {job.name: trained[job.name].updates for job in jobs}
 
     def job(self, name: str) -> Job:
-        """What an expert is shown. A half of every batch (bridge data: 0.4) rehearses what the base gets right.
+        """What an expert is shown.
 
-        Rehearsed are capitals of countries outside the world and the base's own text; never capitals of R, famous
-        people or a direct question.
+        Rehearsed are the base's own text, capitals of countries outside the world, none of them asked for damage, and
+        if `typed`, direct questions about famous people there of whom the base composes. Never capitals of the world,
+        never a direct question about a new person or one of the world's countries.
         """
-        w, reader, cell = self.world, self.reader, self.cell
-        first = training(w.people, "first")
-        second = training_second({**self.tables["H"], **self.tables["F"]})
-        shown = {
-            "first": [(first, 0.5)],
-            "second": [(second, 0.5)],
-            "joint": [(first, 0.25), (second, 0.25)],
-            "joint_bridge": [(first, 0.2), (second, 0.2), (training(w.people[::2], "direct"), 0.2)],
-            "direct": [(training(w.people, "direct"), 0.5)],
-        }[name]
-        inside = {*w.countries["R"], *w.countries["H"]}
-        capitals = [q for country, known in self.survey.replay.items() if country not in inside for q in known]
-        rest = 1.0 - sum(share for _, share in shown)
-        parts = [Part(reader.lesson(asked), share) for asked, share in shown]
-        replay = [Part(reader.lesson(capitals), 0.6 * rest)] if capitals else []
-        parts += [*replay, Part(self.rehearsed, rest - sum(p.weight for p in replay))]
-        shape = AdapterShape(cell.rank, 2 * cell.rank)
+        cell, w, lesson = self.cell, self.world, self.reader.lesson
+        expert = Expert.of(name)
+        changed = {y: z for f in ("H", "F") if f in self.tables for y, z in self.tables[f].items()}
+        others = self.others
+        shown = {"first": lambda: training(w.people, "first"), "second": lambda: training_second(changed),
+                 "direct": lambda: training(others, "direct")}[expert.hop]()  # fmt: skip
+        typed = cell.typed if expert.typed else 0.0
+        rest = 1.0 - cell.own - cell.text - typed
+        capitals = [q for c in self.rehearsed for q in self.survey.replay[c.name]]
+        asked = [(shown, cell.own), (capitals, rest)]
+        asked += [(training(others, "direct"), typed)] if typed else []
+        parts = [Part(self.survey.rehearsed, cell.text), *(Part(lesson(found), share) for found, share in asked)]
+        shape = AdapterShape(cell.rank, 2 * cell.rank, layers(cell, expert.place))
         plan = Schedule(cell.steps, cell.batch, cell.rate, warmup=max(1, cell.steps // 10))
         return Job(name, parts, shape, plan, self.seed)
 
@@ -233,86 +314,152 @@ class WorldRun:
         """The names given, in the order of the questions."""
         return self.reader.names(model, _prompts(asked), names) if asked else []
 
-    def score(self, name: str, model: nn.Module) -> dict[str, np.ndarray]:
-        """Score the model in every cell; returns which direct questions it answers, family by family."""
-        counts: dict[str, Count] = {}
-        chance: dict[str, float] = {}
-        answered: dict[str, np.ndarray] = {}
-        people = self.world.people
-        named = self.ask(model, first_hop(people), self.countries)
-        first = _right(named, first_hop(people))
-        bare: dict[str, bool] = {}
-        for family in FAMILIES:
-            mine = np.array([p.family == family for p in people])
-            counts[f"first_{family}"] = Count.of(first[mine])
-            asked = second_hop(self.tables[family])
+    def score(self, name: str, model: nn.Module, kinds: Iterable[str], written: bool = False) -> None:
+        """Score the model by the kinds of questions given, and by the written-out ones."""
+        w = self.world
+        facts: dict[str, Count] = {}
+        questions: dict[str, tuple[Answered, ...]] = {}
+        survivors: dict[str, Answered] = {}
+        named: list[str | None] = []
+        one: dict[str, bool] = {}
+        two: dict[str, bool] = {}
+        if "first" in kinds:
+            for number, wording in enumerate(FIRST.held_out):
+                asked = first_hop(w.people, wording)
+                given = self.ask(model, asked, self.countries)
+                right = _right(given, asked)
+                named = named or given
+                one = {p.name: one.get(p.name, False) or bool(r) for p, r in zip(w.people, right, strict=True)}
+                facts[f"first_{number}"] = Count.of(right)
+            facts["first"] = Count.total(facts[f"first_{number}"] for number in range(len(FIRST.held_out)))
+        if "second" in kinds:
+            asked = [q for table in self.tables.values() for q in second_hop(table)]
             right = _right(self.ask(model, asked, self.capitals), asked)
-            counts[f"second_{family}"] = Count.of(right)
-            bare |= dict(zip(self.tables[family], right.tolist(), strict=True))
-        asked = direct(people)
-        given = self.ask(model, asked, self.capitals)
-        right = _right(given, asked)
-        for family in FAMILIES:
-            rows = [i for i, p in enumerate(people) if p.family == family]
-            answered[family] = right[rows]
-            counts[f"direct_{family}"] = Count.of(right[rows])
-            counts[f"unseen_{family}"] = Count.of(right[[i for i in rows if i % 2]])
-            chance[family] = permuted_chance([given[i] for i in rows], [people[i].capital for i in rows])
-        for family, famous in self.famous.items():
-            given = self.ask(model, direct(famous), self.capitals)
-            counts[f"famous_{family}"] = Count.of(_right(given, direct(famous)))
-            counts[f"famous_{family}_old"] = Count.of(
-                np.array([g == p.old for g, p in zip(given, famous, strict=True)])
-            )
-        counts["text"] = agreement(model, self.kept_apart)
-        self.scores[name], self.chance[name] = counts, chance
-        self.written[name] = self.write_out(model, people, named, first, bare)
-        return answered
+            two = dict(zip((y for table in self.tables.values() for y in table), right.tolist(), strict=True))
+            changed = np.array([y in self.tables.get("H", {}) or y in self.tables.get("F", {}) for y in two])
+            facts["second"] = Count.of(right, changed)
+        if "direct" in kinds:
+            answers = {f: self.direct(model, people) for f, people in self.people.items()}
+            self.right[name] = {f: np.concatenate([kinds_ == 0 for kinds_, _ in a]) for f, a in answers.items()}
+            for family, found in answers.items():
+                every = np.ones(len(self.people[family]), dtype=bool)
+                questions[family] = tuple(Answered.of(*wording, every) for wording in found)
+                if one and two:
+                    mask = np.array([one[p.name] and two[p.country] for p in self.people[family]])
+                    survivors[family] = Answered.total(Answered.of(*wording, mask) for wording in found)
+        if "famous" in kinds:
+            for family, people in self.famous.items():
+                every = np.ones(len(people), dtype=bool)
+                questions[f"famous_{family}"] = tuple(Answered.of(*a, every) for a in self.direct(model, people))
+        if "kept" in kinds:
+            asked = second_hop({c.name: c.capital for c in self.apart})
+            facts["capitals"] = Count.of(_right(self.ask(model, asked, self.capitals), asked))
+            facts["text"] = agreement(model, self.survey.apart)
+        self.answered[name] = Scored(facts=facts, questions=questions, survivors=survivors)
+        if written:
+            self.written[name] = self.write_out(model, named, two)
 
-    def write_out(
-        self,
-        model: nn.Module,
-        people: Sequence[Person],
-        named: Sequence[str | None],
-        first: np.ndarray,
-        bare: Mapping[str, bool],
-    ) -> Written:
-        """The written-out question: both steps, sealed, then the second step after the country that the model named.
+    def direct(self, model: nn.Module, people: Sequence[Person]) -> list[tuple[np.ndarray, dict[str, np.ndarray]]]:
+        """Direct questions about people of one family, wording by wording: kinds of the free answers (n,), and which
+        forced choices are right (n,); see `Answered`."""
+        if not people:
+            return [(np.zeros(0, dtype=int), {}) for _ in DIRECT.held_out]
+        table = self.tables[people[0].family]
+        new, old = list(table.values()), [self.world.old[y] for y in table]
+        both = list(dict.fromkeys(new + old))
+        target = {field: np.array([both.index(getattr(p, field)) for p in people]) for field in ("capital", "old")}
+        found = []
+        for wording in DIRECT.held_out:
+            asked = direct(people, wording)
+            free = self.ask(model, asked, [*self.capitals, *self.countries])
+            kinds = np.array([self.kind(g, p) for g, p in zip(free, people, strict=True)])
+            scores = self.reader.forced(model, _prompts(asked), both)
+            found.append((kinds, {
+                "forced": best(scores, [both.index(x) for x in new]) == target["capital"],
+                "old_forced": best(scores, [both.index(x) for x in old]) == target["old"],
+                "forced_of_all": scores.argmax(axis=1) == target["capital"],
+                "old_forced_of_all": scores.argmax(axis=1) == target["old"],
+            }))  # fmt: skip
+        return found
+
+    def kind(self, given: str | None, person: Person) -> int:
+        """What kind of answer a name is, by the position of its field in `Answered`."""
+        kinds = {person.capital: "right", person.country: "country"}
+        if person.old != person.capital:
+            kinds[person.old] = "old"
+        other = "other_country" if given in self.countries else "other_capital"
+        return Answered._fields.index("neither" if given is None else kinds.get(given, other))
+
+    def write_out(self, model: nn.Module, named: Sequence[str | None], two: Mapping[str, bool]) -> dict[str, Steps]:
+        """The written-out question: its two steps, then the second step after the country that the model named.
 
         The text up to the country is the one-hop question, so that its first step is that question's answer. The form
         around the country is filled in. A model that names no country has failed.
         """
+        people = self.world.people
+        first = np.array([g == p.country for g, p in zip(named, people, strict=True)])
         asked = written_out(people)
         second = _right(self.ask(model, asked, self.capitals), asked)
-        known = np.array([bare[p.country] for p in people])
-        rows = {f: np.array([p.family == f for p in people]) for f in FAMILIES}
-        foretold = {}
-        for family, mine in rows.items():
-            steps = [Count.of(step[mine]) for step in (first, second, known)]
-            law, bare2 = chain_of_thought(steps[0].rate, steps[1].rate), steps[2].rate
-            foretold[family] = Steps(
-                s1=steps[0], s2=steps[1], bare2=steps[2], lower=law.lower, independent=law.independent,
-                bare=chain_of_thought(steps[0].rate, bare2).independent,
-            )  # fmt: skip
-        sealed = seal(foretold)
         reached = second & first
         lost = [i for i, country in enumerate(named) if country is not None and not first[i]]
         if lost:
             own = written_out([people[i] for i in lost], [named[i] for i in lost])
             reached[lost] = _right(self.ask(model, own, self.capitals), own)
-        return Written(predicted=sealed, reached={family: Count.of(reached[mine]) for family, mine in rows.items()})
+        steps = {"s1": first, "s2": second, "bare2": np.array([two[p.country] for p in people]), "reached": reached}
+        mine = {f: np.array([p.family == f for p in people]) for f in self.people}
+        return {f: Steps(**{step: Count.of(right, m) for step, right in steps.items()}) for f, m in mine.items()}
 
     # ------------------------------------------------------------ predictions from single experts
 
-    def law(self) -> Law:
-        """coverage_law from the experts alone: lambda on R with the first, p2 on famous people of H with the second.
+    def foretell(self) -> Foretold:
+        """The law of every sum of two over H: lambda of its first expert, p2 of its second one."""
+        pairs = [s for s in self.cell.sums if len(members(s)) == 2 and "H" in self.people]
+        return Foretold(
+            free={s: self.law(s, "old", "right") for s in pairs},
+            forced={s: self.law(s, "old_forced", "forced") for s in pairs},
+        )
 
-        A base that composes no famous person of H promises nothing there: p2 is 0.
-        """
-        retrieval, famous = self.scores["first"]["direct_R"].rate, self.scores["second"]["famous_H"]
+    def law(self, sum_: str, old: str, new: str) -> Law:
+        """coverage_law: lambda by the capitals that the base knows with the first expert, p2 by famous people with the
+        second. A base that composes no famous person of H promises nothing there: p2 is 0."""
+        first, second = members(sum_)
+        retrieval = Answered.total(self.answered[first].questions["H"]).kind(old).rate
+        famous = Answered.total(self.answered[second].questions["famous_H"]).kind(new)
         p2 = famous.rate if famous.asked else 0.0
         law = coverage_law(1.0, retrieval, p2, self.cell.countries)
-        return Law(retrieval=retrieval, p2=p2, low=law.low, high=law.high)
+        return Law(retrieval=retrieval, p2=p2, product=law.low)
+
+
+def best(scores: np.ndarray, columns: list[int]) -> np.ndarray:
+    """The column with the largest score of those given, row by row."""
+    found: np.ndarray = np.array(columns)[scores[:, columns].argmax(axis=1)]
+    return found
+
+
+def _layers(job: Job) -> tuple[int, ...]:
+    return job.shape.layers or ()
+
+
+def train_above(base: Any, jobs: Sequence[Job]) -> dict[str, Trained]:
+    """Train adapters of one placement; the layers below it, which none of them touches, run once per sentence."""
+    below = min(_layers(jobs[0]), default=0)
+    if not below:
+        return train_adapters(base, jobs)
+    # a copy that shares every weight, since what is cut is used up
+    upper = copy.deepcopy(base, {id(p): p for p in base.parameters()})
+    upper = last_layers(upper, base.config.num_hidden_layers - below)
+    moved = [
+        replace(job, shape=replace(job.shape, layers=tuple(layer - below for layer in _layers(job)))) for job in jobs
+    ]
+    return {name: Trained({_raised(m, below): u for m, u in trained.updates.items()}, trained.losses)
+            for name, trained in train_adapters(upper, moved).items()}  # fmt: skip
+
+
+def _raised(module: str, by: int) -> str:
+    """The name of a module so many layers further up."""
+    before, _, after = module.partition(".layers.")
+    layer, _, rest = after.partition(".")
+    return f"{before}.layers.{int(layer) + by}.{rest}"
 
 
 def run_world(cell: WorldCell, device: str) -> Measured:
@@ -326,13 +473,13 @@ def run_world(cell: WorldCell, device: str) -> Measured:
 
 
 BASE = Kind(run_base, seconds=base_seconds)
-WORLD = Kind(run_world, seconds=seconds, takes_method=lambda cell: True, stores=True)
+WORLD = Kind(run_world, seconds=seconds, takes_method=takes_method, stores=True)
 experiment = Experiment(
     purpose="Two-hop reuse in a real pretrained model: person -> country -> capital, in plain English",
     order=50,
-    protocol=1,
+    protocol=2,
     settings=Settings,
     cells=cells,
     kinds=(BASE, WORLD),
-    predictions=predictions,
+    declare=declare,
 )
