@@ -437,6 +437,7 @@ def best(scores: np.ndarray, columns: list[int]) -> np.ndarray:
 
 
 def _layers(job: Job) -> tuple[int, ...]:
+    assert isinstance(job.shape, AdapterShape)
     return job.shape.layers or ()
 
 
@@ -448,9 +449,11 @@ def train_above(base: Any, jobs: Sequence[Job]) -> dict[str, Trained]:
     # a copy that shares every weight, since what is cut is used up
     upper = copy.deepcopy(base, {id(p): p for p in base.parameters()})
     upper = last_layers(upper, base.config.num_hidden_layers - below)
-    moved = [
-        replace(job, shape=replace(job.shape, layers=tuple(layer - below for layer in _layers(job)))) for job in jobs
-    ]
+    moved = []
+    for job in jobs:
+        assert isinstance(job.shape, AdapterShape)
+        shape = replace(job.shape, layers=tuple(layer - below for layer in _layers(job)))
+        moved.append(replace(job, shape=shape))
     return {name: Trained({_raised(m, below): u for m, u in trained.updates.items()}, trained.losses)
             for name, trained in train_adapters(upper, moved).items()}  # fmt: skip
 
