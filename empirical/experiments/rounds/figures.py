@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from matplotlib.figure import Figure
 
 from empirical.engine.drawing import (
@@ -60,12 +62,13 @@ def rounds_figure(records: Records, rows: Rows) -> Figure | None:
     for axis in (middle, last):
         share_axis(axis, "new facts answered")
 
-    def held(claim: str) -> str:
-        return tally_suffix([r["verdict"] for r in rows if r["claim"] == claim and r["kind"] == "hypothesis"])
+    def held(start: str, claims: Sequence[str]) -> str:
+        asked = [r for r in rows if r["id"].startswith(start) and r["claim"] in claims and r["kind"] == "hypothesis"]
+        return tally_suffix([r["verdict"] for r in asked])
 
-    panel_title(left, f"1 - (1 - 1/H)^T is written{held('round_dilution')}")
-    panel_title(middle, f"Facts, one by one{held('interference')}")
-    panel_title(last, f"Masks{held('mask_dilution')}")
+    panel_title(left, f"1 - (1 - 1/H)^T is written{held('heads.', ['round_dilution'])}")
+    panel_title(middle, f"Facts, one by one{held('heads.', ['interference'])}")
+    panel_title(last, f"Masks{held('masks.', ['dilution'])}")
     handles = [*marks, line_mark("foretold by the heads of round 1", lw=1.1), world_mark()]
     return finish(figure, "Rounds of mean merging, and masks", [*worlds, *masked], handles, 5)
 
