@@ -13,6 +13,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from empirical.engine.judge import Row
+from empirical.engine.ways import Way, of
 from empirical.ladder import checks_of, experiments_of
 from paper import words
 from paper.evidence import RUNGS, Evidence, Run, commit
@@ -26,6 +27,15 @@ from theory.verify.status import ResultData
 #: a mark on a rung: sign, words
 MARKS = {"yes": ("●", "yes"), "part": ("◐", "in part"), "no": ("○", "not checked"), "fail": ("✗", "FAILED"),
          "none": ("–", "none planned")}  # fmt: skip
+
+
+# ---------------------------------------------------------------- methods
+
+
+def methods(evidence: Evidence) -> dict[str, list[Way]]:
+    """Experiment -> its methods, asked three ways; of the experiments that compare any."""
+    found = {run.experiment: of(run.experiment, run.records) for run in evidence.first_runs}
+    return {name: ways for name, ways in found.items() if ways}
 
 
 # ---------------------------------------------------------------- claims

@@ -104,6 +104,13 @@ def setting(value: Any) -> Phrase:
 # ---------------------------------------------------------------- judged predictions
 
 
+def share(way: Any) -> Phrase:
+    """A mean over worlds with its interval, or a dash where nothing was asked."""
+    if way is None:
+        return None
+    return f"{way.mean:.2f} [{way.low:.2f}, {way.high:.2f}]"
+
+
 def mean(values: Sequence[float]) -> float:
     """Mean; NaN of nothing."""
     return math.fsum(values) / len(values) if values else math.nan

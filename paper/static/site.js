@@ -98,3 +98,17 @@ for (const node of document.querySelectorAll("#graph a")) {
     node.addEventListener(event, () => mark(on));
   }
 }
+
+// ---------------------------------------------------------------- tables whose heads sort
+
+for (const table of document.querySelectorAll("table.sortable")) {
+  const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
+  const value = (row, i) => Number(row.cells[i].dataset.value ?? NaN);
+  heads.forEach((head, i) => head.querySelector("button").addEventListener("click", () => {
+    const falling = head.getAttribute("aria-sort") !== "descending";
+    for (const other of heads) other.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", falling ? "descending" : "ascending");
+    const order = (a, b) => (value(b, i) - value(a, i) || 0) || b.cells[i].textContent.localeCompare(a.cells[i].textContent);
+    body.append(...[...body.rows].sort((a, b) => (falling ? order(a, b) : -order(a, b))));
+  }));
+}
