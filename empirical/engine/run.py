@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -192,7 +192,8 @@ def _conclude(console: Console, names: Sequence[str], profile: str, folder: Path
     rows = judge_all(catalogue.names(folder, profile), profile, folder, own, teller(console))
     print_rows(console, [row for row in rows if row["experiment"] in names])
     for name in names:
-        print_ways(console, ways.of(name, catalogue.records(name, profile, folder, own)))
+        with suppress(RecordError):  # judge_all has told of it
+            print_ways(console, ways.of(name, catalogue.records(name, profile, folder, own)))
     target, figures = documents(folder, profile, own)
     write_experiments(target, profile, rows)
     console.print(f"written: {shown(target)}")

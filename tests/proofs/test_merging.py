@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from fractions import Fraction
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -539,17 +539,19 @@ def test_plain_sum_of_edits() -> None:
 
 
 def feasible(rows: Sequence[Sequence[Fraction]], columns: int) -> bool:
-    """Whether some y >= 0 has ``row . y[:-1] + row[-1] y_last = 0`` for every row and sum one; exactly, by SymPy."""
+    """Whether some y >= 0 has ``row . y = 0`` for every row and sum one; exactly, over all basic solutions."""
     import sympy
-    from sympy.solvers.simplex import InfeasibleLPError, lpmin
 
-    y = sympy.symbols(f"y:{columns}")
-    rules = [sympy.Eq(sum(sympy.Rational(x) * v for x, v in zip(row, y, strict=True)), 0) for row in rows]
-    try:
-        lpmin(y[0], [*(rule for rule in rules if rule != sympy.true), sympy.Eq(sum(y), 1), *(v >= 0 for v in y)])
-    except InfeasibleLPError:
-        return False
-    return sympy.false not in rules
+    system = sympy.Matrix([[sympy.Rational(x) for x in row] for row in [*rows, [1] * columns]])
+    aim = sympy.Matrix([0] * len(rows) + [1])
+    for size in range(1, columns + 1):
+        for support in combinations(range(columns), size):
+            part = system[:, list(support)]
+            if part.rank() == size:
+                y = (part.T * part).LUsolve(part.T * aim)
+                if part * y == aim and all(v >= 0 for v in y):
+                    return True
+    return False
 
 
 def leads_under(rows: Sequence[Sequence[Fraction]], w: Sequence[Fraction]) -> list[Fraction]:
