@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from itertools import combinations_with_replacement, product
+from itertools import combinations, combinations_with_replacement, product
 from typing import Any
 
 import numpy as np
@@ -465,14 +465,24 @@ def dilution_numeric() -> Figure:
 
 
 def _game_value(rows: Sequence[Sequence[Fraction]]) -> Fraction:
-    """Value of the matrix game, exactly, by SymPy's simplex method in rationals."""
+    """Value of the matrix game, exactly: the best mixture of those where as many leads are equal as have weight."""
     import sympy
-    from sympy.solvers.simplex import lpmax
 
-    w, value = sympy.symbols(f"w:{len(rows[0])}"), sympy.Symbol("value")
-    leads = [sum(sympy.Rational(x) * v for x, v in zip(row, w, strict=True)) - value >= 0 for row in rows]
-    found, _ = lpmax(value, [*leads, sympy.Eq(sum(w), 1), *(v >= 0 for v in w)])
-    return Fraction(found.p, found.q)
+    pairs, adapters = len(rows), len(rows[0])
+    leads = sympy.Matrix([[sympy.Rational(x) for x in row] for row in rows])
+    found = []
+    for size in range(1, min(pairs, adapters) + 1):
+        for tight in combinations(range(pairs), size):
+            for used in combinations(range(adapters), size):
+                equal = leads[list(tight), list(used)].row_join(-sympy.ones(size, 1))
+                system = equal.col_join(sympy.Matrix([[1] * size + [0]]))
+                if system.rank() <= size:
+                    continue
+                *weights, _ = system.LUsolve(sympy.Matrix([0] * size + [1]))
+                if min(weights) >= 0:
+                    found.append(min(leads[:, list(used)] * sympy.Matrix(weights)))
+    value = max(found)
+    return Fraction(int(value.p), int(value.q))
 
 
 def _expect_certified(best: Any, rows: Sequence[Sequence[Fraction]]) -> float:
