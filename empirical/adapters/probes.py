@@ -15,7 +15,7 @@ from empirical.adapters.base import PACKAGED, owns, quiet
 from empirical.adapters.files import Adapter
 from empirical.adapters.identity import with_parts
 from empirical.adapters.report import Advised, Answered, Probe, Probes
-from empirical.training.bases import lora_layers, packaged_file
+from empirical.training.bases import load_tokenizer, lora_layers
 from theory.merging import best_weights, dilution_limit, interference_bound
 from theory.numerics import require
 
@@ -42,24 +42,6 @@ def read_probes(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
     return found
 
 
-def load_tokenizer(base: Any) -> Any:
-    """The tokenizer of a base given by folder, hub id or ``"packaged"``.
-
-    Raises:
-        ValueError: it has none.
-    """
-    from transformers import AutoTokenizer
-
-    try:
-        with quiet():
-            if str(base) == PACKAGED:
-                file = packaged_file()
-                return AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-            return AutoTokenizer.from_pretrained(str(base))
-    except Exception as error:  # every way in which loading can fail
-        raise ValueError(f"probe: expected a base with a tokenizer, got {type(error).__name__} for {base}") from error
-
-
 #: strongest tokens of the base and of each adapter that count as rivals
 RIVALS = 20
 
@@ -78,7 +60,11 @@ def ask(
     they answer.
     """
     questions = read_probes(path)
-    tokenizer = load_tokenizer(base)
+    try:
+        with quiet():
+            tokenizer = load_tokenizer(None if str(base) == PACKAGED else str(base))
+    except Exception as error:  # every way in which loading can fail
+        raise ValueError(f"probe: expected a base with a tokenizer, got {type(error).__name__} for {base}") from error
     names = [f"part{i}" for i in range(len(adapters))]
     for adapter in adapters:
         for key in adapter.copies:  # which peft would put in place of the base's

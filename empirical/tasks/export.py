@@ -16,7 +16,6 @@ from types import ModuleType
 from typing import TextIO
 
 import empirical.tasks
-from empirical.engine.records import RecordError
 from empirical.tasks.example import Example
 from theory.numerics import integer, one_of, require
 from theory.provenance import ROOT, build_folder
@@ -76,8 +75,8 @@ def export(
         sizes: how many training and test examples (``train``, ``test``), for tasks whose size is free.
 
     Raises:
-        ValueError: an unknown task, a seed or size that is none, or examples that are not what they must be.
-        RecordError: the folder cannot be written.
+        ValueError: an unknown task, a seed or size that is none, examples that are not what they must be, or a folder
+            that cannot be written.
     """
     known, sizes = tasks(), sizes or {}
     integer(seed, "seed", 0)
@@ -111,7 +110,7 @@ def export(
                 for left in folder.glob(".*.partial"):
                     left.unlink()
         except OSError as error:
-            raise RecordError(f"{folder}: expected a folder to write to, got: {error.strerror}") from error
+            raise ValueError(f"{folder}: expected a folder to write to, got: {error.strerror}") from error
         for split, count in counts.items():
             yield f"{folder / split}: {count} examples"
 
@@ -120,9 +119,9 @@ def write_card(path: Path) -> None:
     """Write :func:`card` to `path`.
 
     Raises:
-        RecordError: the file cannot be written.
+        ValueError: the file cannot be written.
     """
     try:
         path.write_text(card(), encoding="utf-8")
     except OSError as error:
-        raise RecordError(f"{path}: expected a file to write to, got: {error.strerror}") from error
+        raise ValueError(f"{path}: expected a file to write to, got: {error.strerror}") from error

@@ -2,7 +2,8 @@
 
 Every loss is the mean cross-entropy over answer tokens only. An adapter comes back as plain updates
 (module name -> :class:`theory.lowrank.LowRank`), so that whatever reuses it needs neither peft nor the model;
-:func:`save_adapter` writes them as peft does. Many adapters over one base: :mod:`empirical.training.together`.
+:mod:`empirical.adapters.trained` writes them as peft does. Many adapters over one base:
+:mod:`empirical.training.together`.
 """
 
 from __future__ import annotations
@@ -10,23 +11,19 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import wraps
-from pathlib import Path
 from typing import Any, ParamSpec, TypedDict
 
 import numpy as np
 import torch
 from torch import nn
 
-from empirical.adapters.files import Draft, check_output, write_adapter
 from empirical.tasks.sentences import Batch, Part, batches
-from empirical.training.bases import Update, Updates, factors, generator, lora_layers, update_of, with_peft
+from empirical.training.bases import Update, factors, generator, lora_layers, update_of, with_peft
 from empirical.training.forms import Form
 from empirical.training.store import stored
-from theory.adapters import adapter_scale
 from theory.lowrank import LowRank
 from theory.numerics import integer, require, stream
 
@@ -99,6 +96,20 @@ class AdapterShape:
     def __post_init__(self) -> None:
         integer(self.rank, "rank", 1)
         require(self.layers is None or len(self.layers) > 0, "layers", "None or at least one layer", self.layers)
+
+    def lora_config(self) -> Any:
+        """This shape as peft's ``LoraConfig``."""
+        from peft import LoraConfig
+
+        return LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,
+            target_modules=list(self.targets),
+            layers_to_transform=None if self.layers is None else list(self.layers),
+            lora_dropout=0.0,
+            bias="none",
+            use_rslora=self.rslora,
+        )
 
 
 @dataclass(frozen=True)
@@ -267,21 +278,7 @@ def peft_config(base: Any, shape: AdapterShape) -> Any:
     depth = int(base.config.num_hidden_layers)
     for layer in shape.layers or ():
         require(0 <= layer < depth, "layers", f"layers from 0 to {depth - 1}", layer)
-    return _lora_config(shape)
-
-
-def _lora_config(shape: AdapterShape) -> Any:
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=shape.rank,
-        lora_alpha=shape.alpha,
-        target_modules=list(shape.targets),
-        layers_to_transform=None if shape.layers is None else list(shape.layers),
-        lora_dropout=0.0,
-        bias="none",
-        use_rslora=shape.rslora,
-    )
+    return shape.lora_config()
 
 
 def train_adapter(base: Any, job: Job) -> Trained:
@@ -376,40 +373,3 @@ def train_everything(
         change = after.detach().double() - before[key].detach().double()
         updates[key.removesuffix(".weight")] = change.cpu().numpy()
     return Trained(updates, losses)
-
-
-def save_adapter(folder: str | os.PathLike[str], updates: Updates, shape: AdapterShape, base_name: str = "") -> None:
-    """Write trained updates as an ordinary peft adapter, which ``PeftModel.from_pretrained`` loads and merges.
-
-    Args:
-        folder: a new folder; it appears whole or not at all.
-        updates: what :func:`train_adapter` or :func:`empirical.training.together.train_adapters` gave for this `shape`.
-        shape: what the adapter was trained as; its scale is checked against that of every update.
-        base_name: folder or hub id of the base, for peft's ``base_model_name_or_path``.
-
-    The factors are stored in float32 where that loses nothing, else in float64.
-
-    Raises:
-        ValueError: the folder exists or has no parent, no updates, or one that is not of this shape.
-    """
-    target = Path(folder)
-    check_output(target, [], force=False)
-    require(len(updates) > 0, "updates", "at least one module", "none")
-    scale = adapter_scale(shape.alpha, shape.rank, shape.rslora)
-    tensors: dict[str, torch.Tensor] = {}
-    for name, update in updates.items():
-        require(isinstance(update, LowRank), f"updates: {name}", "a LowRank", type(update).__name__)
-        assert isinstance(update, LowRank)
-        got = f"rank {update.columns}, scale {update.scale:g}"
-        fits = update.columns == shape.rank and update.scale == scale
-        require(fits, f"updates: {name}", f"rank {shape.rank}, scale {scale:g}", got)
-        for factor, values in (("A", update.A), ("B", update.B)):
-            tensors[f"base_model.model.{name}.lora_{factor}.weight"] = torch.tensor(values)
-    if all(_narrow(t).dtype == torch.float32 for t in tensors.values()):
-        tensors = {key: t.float() for key, t in tensors.items()}
-    config = _lora_config(shape)
-    config.base_model_name_or_path, config.task_type, config.inference_mode = base_name or None, "CAUSAL_LM", True
-    plain = {k: sorted(v) if isinstance(v, set) else v for k, v in config.to_dict().items()}
-    with Draft(target) as draft:
-        write_adapter(draft.folder, plain, tensors, f"---\nlibrary_name: peft\n---\n\nTrained as {shape}.\n")
-        draft.publish()

@@ -338,3 +338,19 @@ def load_base(name_or_folder: str | Path | None = None) -> Any:
         if name_or_folder is None:
             name_or_folder = unpacked(packaged_file(), cache_folder() / "bases")
         return AutoModelForCausalLM.from_pretrained(name_or_folder, dtype=torch.float32).eval()
+
+
+def load_tokenizer(name_or_folder: str | Path | None = None) -> Any:
+    """The tokenizer of a base, which is named as for :func:`load_base`.
+
+    Raises:
+        ImportError: None is given and the distribution with the packaged model is not installed.
+        OSError, ValueError: transformers finds no tokenizer under that name.
+    """
+    from transformers import AutoTokenizer
+
+    with no_bars():
+        if name_or_folder is None:
+            file = packaged_file()
+            return AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+        return AutoTokenizer.from_pretrained(name_or_folder)

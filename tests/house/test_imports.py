@@ -17,6 +17,8 @@ FORBIDDEN = {
     "empirical": {"paper", "tests"},
     "paper": {"tests", "torch"},
 }
+#: rooms of ``empirical``, in the order in which one may import another: only from a room before it
+ROOMS = ("tasks", "training", "reuse", "adapters", "engine", "experiments")
 #: loaded only inside the functions that need them
 HEAVY = {"sympy", "scipy.optimize", "scipy.stats", "matplotlib"}
 
@@ -41,18 +43,32 @@ def upward_imports(root: Path) -> list[str]:
     return found
 
 
-def sideways_imports(root: Path) -> list[str]:
-    """Experiments that import another one, and the engine where it imports any: it finds them by their folders."""
-    room = "empirical.experiments"
+def backward_imports(root: Path) -> list[str]:
+    """What a room of ``empirical`` imports, even inside a function, from one that stands after it in `ROOMS`.
+
+    The package of a room by itself is its folder, in which the engine finds the experiments.
+    """
     found = []
-    for path in sorted((root / "empirical").rglob("*.py")):
-        inside = path.relative_to(root / "empirical").parts
-        if inside[0] in ("engine", "experiments"):
-            own = inside[1] if inside[0] == "experiments" else ""
+    for place, room in enumerate(ROOMS):
+        for path in sorted((root / "empirical" / room).rglob("*.py")):
             for name in imported(ast.parse(path.read_text(encoding="utf-8"))):
-                parts = name.removeprefix(f"{room}.").split(".")
-                if name.startswith(f"{room}.") and parts[0] not in (own, "__path__"):
+                package, *inside = name.split(".")
+                later = package == "empirical" and inside and inside[0] in ROOMS[place + 1 :]
+                if later and inside[1:]:
                     found.append(f"{path.relative_to(root)}: {name}")
+    return found
+
+
+def sideways_imports(root: Path) -> list[str]:
+    """Experiments that import another one; what several share is a module beside their folders."""
+    room = root / "empirical" / "experiments"
+    names = {path.parent.name for path in room.glob("*/run.py")}
+    found = []
+    for path in sorted(room.rglob("*.py")):
+        for name in imported(ast.parse(path.read_text(encoding="utf-8"))):
+            other = name.removeprefix("empirical.experiments.").split(".")[0]
+            if other != name and other in names - {path.parent.name}:
+                found.append(f"{path.relative_to(root)}: {name}")
     return found
 
 
@@ -108,11 +124,18 @@ def test_an_upward_name_is_noticed(tmp_path: Path, file: str, line: str) -> None
     assert upward_names(tmp_path)
 
 
-def test_experiments_stand_alone_and_the_engine_has_no_circle(tmp_path: Path) -> None:
+def test_rooms_import_one_way_experiments_stand_alone_and_the_engine_has_no_circle(tmp_path: Path) -> None:
     assert sideways_imports(ROOT) == []
+    assert backward_imports(ROOT) == []
+    folders = {path.parent.name for path in (ROOT / "empirical").glob("*/__init__.py")}
+    assert folders - {"results"} == set(ROOMS)
     assert circles(ROOT / "empirical" / "engine", "empirical.engine") == []
     planted = {
         "experiments/one/run.py": "from empirical.experiments.two.run import seal\n",
+        "experiments/two/run.py": "from empirical.experiments.shared import a\nfrom empirical.adapters import b\n",
+        "experiments/shared.py": "from empirical.experiments import one\n",
+        "training/adapter.py": "def save():\n    from empirical.adapters.files import Draft\n",
+        "adapters/probes.py": "from empirical.training import bases\n",
         "engine/a.py": "from empirical.experiments.one import run\nfrom empirical.engine import b\n",
         "engine/b.py": "from empirical.engine.a import run\n",
     }
@@ -120,8 +143,12 @@ def test_experiments_stand_alone_and_the_engine_has_no_circle(tmp_path: Path) ->
         path = tmp_path / "empirical" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    seen = {line.partition(":")[0].removeprefix("empirical/") for line in sideways_imports(tmp_path)}
-    assert seen == {"experiments/one/run.py", "engine/a.py"}
+    assert {line.split(":")[0] for line in sideways_imports(tmp_path)} == {
+        f"empirical/experiments/{file}" for file in ("one/run.py", "shared.py")
+    }
+    assert {line.split(":")[0] for line in backward_imports(tmp_path)} == {
+        f"empirical/{file}" for file in ("engine/a.py", "training/adapter.py")
+    }
     assert set(circles(tmp_path / "empirical" / "engine", "empirical.engine")) == {"a", "b"}
 
 

@@ -29,12 +29,12 @@ from empirical.engine.experiment import Experiment, Kind
 from empirical.engine.settings import Count
 from empirical.experiments.continual.predictions import declare
 from empirical.experiments.continual.tables import Learnt, Measured, Settings, WorldCell
+from empirical.experiments.known import known_world, right, trained_base
 from empirical.reuse.methods import weighted_sum
 from empirical.tasks.sentences import Part, Sentences
 from empirical.training.adapter import AdapterShape, Job, Schedule, Trained
 from empirical.training.bases import Updates, updated
 from empirical.training.forms import Form, Values, adding
-from empirical.training.known import known_world, right, trained_base
 from empirical.training.together import form_of, train_adapters
 from theory.lowrank import LowRank
 from theory.numerics import one_of

@@ -17,7 +17,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -53,6 +52,7 @@ from empirical.experiments.coverage.tables import (
     asked,
     scores,
 )
+from empirical.experiments.known import fresh_base, known_world
 from empirical.reuse.methods import (
     Options,
     asks,
@@ -66,7 +66,6 @@ from empirical.reuse.methods import (
 from empirical.reuse.own import trial
 from empirical.tasks.sentences import Batch, Part, Sentences, shuffle_answers
 from empirical.tasks.two_hop import Queries as Asked
-from empirical.tasks.two_hop import World, WorldShape
 from empirical.training.adapter import (
     AdapterShape,
     Job,
@@ -77,7 +76,7 @@ from empirical.training.adapter import (
     train_everything,
     train_rows,
 )
-from empirical.training.bases import BaseShape, Updates, dense, scratch_base, updated
+from empirical.training.bases import Updates, dense, updated
 from empirical.training.together import train_adapters, trainer
 from theory.additive import additive_ceiling, interaction_split
 from theory.composition import coverage_law
@@ -226,11 +225,8 @@ class WorldRun:
 
     def __init__(self, cell: WorldCell, device: str) -> None:
         self.cell, self.device = cell, device
-        shape = cell.model_dump(include={field.name for field in fields(WorldShape)})
-        self.world = World(WorldShape(**shape), cell.seed)
-        w = self.world
-        sizes = BaseShape(w.vocabulary.size, cell.width, cell.layers, cell.heads, cell.feed_forward)
-        self.base = scratch_base(sizes, cell.seed).to(device)
+        self.world = w = known_world(cell, cell.seed)
+        self.base = fresh_base(cell, w, device)
         self.new = w.queries(w.new)
         self.old = w.queries(w.held_out)
         self.first, self.second = w.first_hops(w.new), w.second_hops("new", changed=True)

@@ -11,6 +11,7 @@ from pydantic import Field
 from empirical.engine.records import Record
 from empirical.engine.settings import Cell, Count, Group, Table
 from empirical.engine.ways import Asked
+from empirical.experiments.known import KnownSettings
 
 #: placements of the constructed stack that compose, and all of them
 COMPOSING = ("early_late", "early_early_memory", "late_early_memory")
@@ -26,24 +27,10 @@ class StackSettings(Table):
     people: int
 
 
-class WorldSettings(Table):
+class WorldSettings(KnownSettings):
     """A world, its base, the experts that are trained on it and the methods by which they are reused."""
 
-    old_persons: int
-    new_persons: int
-    bridges: int
-    values: int
-    first_relations: int
-    second_relations: int
-    changed_relations: int
     coverage_by: Literal["bridge", "relation"]
-    width: int
-    layers: int
-    heads: int
-    feed_forward: int
-    base_steps: int
-    base_batch: int
-    base_rate: float
     adapter_steps: int
     adapter_batch: int
     rank: int

@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from empirical.adapters.probes import load_tokenizer
 from empirical.engine.settings import Count
 from empirical.tasks.entities import DIRECT, REAL, SECOND, Country, Person, Question, direct, second_hop
 from empirical.tasks.sentences import Part, Ragged, ragged
 from empirical.training.adapter import Schedule, pretrain
-from empirical.training.bases import BaseShape, generator, load_base, scratch_base
+from empirical.training.bases import BaseShape, generator, load_base, load_tokenizer, scratch_base
 
 #: the base of this name is a small transformer that is trained on the spot to know the real countries and people
 SCRATCH = "scratch"
@@ -261,10 +260,9 @@ def base_model(name: str, device: str) -> Base:
     """
     if name == SCRATCH:
         return _scratch(device)
-    tokenizer = load_tokenizer(name or "packaged")
     try:
-        model = load_base(name or None)
-    except (ImportError, OSError) as error:
+        tokenizer, model = load_tokenizer(name or None), load_base(name or None)
+    except (ImportError, OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"base: expected a model, got {type(error).__name__}: {reason}") from error
     return Base(model.to(device).requires_grad_(False), Reader(tokenizer))

@@ -20,6 +20,7 @@ import torch
 from empirical.engine.experiment import Experiment, Kind
 from empirical.engine.sealed import seal
 from empirical.engine.settings import Cell, Count
+from empirical.experiments.known import ask, known_world, margins, old_facts, right, trained_base
 from empirical.experiments.rounds.predictions import declare
 from empirical.experiments.rounds.tables import (
     Condition,
@@ -37,7 +38,6 @@ from empirical.tasks.sentences import Part
 from empirical.training.adapter import AdapterShape, Job, Schedule
 from empirical.training.bases import Updates, generator, updated
 from empirical.training.forms import Form, Values, adding
-from empirical.training.known import ask, known_world, margins, old_facts, right, trained_base
 from empirical.training.together import adapted, form_of, train_adapters
 from theory.continual import round_dilution
 from theory.lowrank import LowRank

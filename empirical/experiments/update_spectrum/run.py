@@ -61,6 +61,7 @@ from empirical.training.bases import (
     last_layers,
     linear_modules,
     load_base,
+    load_tokenizer,
     scratch_base,
     updated,
 )
@@ -203,11 +204,8 @@ def _scratch(cell: ScratchCell, device: str) -> tuple[nn.Module, list[str], Less
 
 def _pretrained(cell: PretrainedCell, device: str) -> tuple[nn.Module, list[str], Lessons]:
     """A real language model with English facts and styles; of its layers the last so many (0: all) are trained."""
-    from empirical.adapters.probes import load_tokenizer
-
-    name = cell.base or "packaged"
     base = load_base(cell.base or None).requires_grad_(False).to(device)
-    tokenizer = load_tokenizer(name)
+    tokenizer = load_tokenizer(cell.base or None)
     if cell.layers:
         base = last_layers(base, cell.layers)
     modules = linear_modules(base)

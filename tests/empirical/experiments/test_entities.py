@@ -259,7 +259,7 @@ def test_the_survey_keeps_what_the_base_knows(base):
 
 
 def test_a_base_that_is_not_there_is_named_in_one_line(tmp_path):
-    with pytest.raises(ValueError, match="expected a base with a tokenizer") as raised:
+    with pytest.raises(ValueError, match="base: expected a model") as raised:
         language.base_model(str(tmp_path / "nothing"), "cpu")
     assert "\n" not in str(raised.value)
 

@@ -8,12 +8,12 @@ import torch
 
 from empirical.engine import catalogue
 from empirical.engine.records import Record
+from empirical.experiments.known import ask, margins
 from empirical.experiments.rounds import run as experiment
 from empirical.experiments.rounds.predictions import OFF
 from empirical.experiments.rounds.tables import HeadsCell, Settings
 from empirical.training.bases import updated
 from empirical.training.forms import Values
-from empirical.training.known import ask, margins
 from empirical.training.together import form_of
 from tests.empirical.experiments.live import live, spoilt, verdicts
 from theory.lowrank import LowRank

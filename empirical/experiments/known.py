@@ -41,11 +41,17 @@ def known_world(settings: KnownSettings, seed: int) -> World:
     return World(WorldShape(**settings.model_dump(include={field.name for field in fields(WorldShape)})), seed)
 
 
+def fresh_base(settings: KnownSettings, world: World, device: str) -> Any:
+    """A base from scratch for the vocabulary of a world, untrained."""
+    s = settings
+    shape = BaseShape(world.vocabulary.size, s.width, s.layers, s.heads, s.feed_forward)
+    return scratch_base(shape, world.seed).to(device)
+
+
 def trained_base(settings: KnownSettings, world: World, parts: Sequence[Part], device: str) -> Any:
     """A base trained from scratch on the mixture. Raises TrainingDiverged where a loss was not finite."""
     s = settings
-    base = scratch_base(BaseShape(world.vocabulary.size, s.width, s.layers, s.heads, s.feed_forward), world.seed)
-    base = base.to(device)
+    base = fresh_base(s, world, device)
     pretrain(base, parts, Schedule(s.base_steps, s.base_batch, s.base_rate, warmup=30, weight_decay=0.1), world.seed)
     return base
 

@@ -6,8 +6,9 @@ import torch
 
 from empirical.adapters.base import quiet
 from empirical.adapters.files import read_adapter
+from empirical.adapters.trained import save_adapter
 from empirical.tasks.sentences import Part, Sentences
-from empirical.training.adapter import AdapterShape, Job, Schedule, save_adapter
+from empirical.training.adapter import AdapterShape, Job, Schedule
 from empirical.training.bases import BaseShape, scratch_base, updated
 from empirical.training.together import train_adapters
 from theory.lowrank import LowRank
