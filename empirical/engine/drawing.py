@@ -7,16 +7,19 @@ The colours are those of Okabe and Ito, which colour-blind readers tell apart, a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from empirical.engine.judge import Row
 from empirical.engine.records import Record
+from empirical.engine.settings import group_of
+from theory.numerics import Array
 
 #: records of one experiment, or of one kind of its cells
 Records = Sequence[Record[Any, Any]]
@@ -52,16 +55,25 @@ def verdict_suffix(rows: Rows, name: str) -> str:
     return f": {found[0].upper() if found[0] == 'violated' else found[0]}" if found else ""
 
 
-def tally_suffix(verdicts: Sequence[str]) -> str:
-    """How many predictions hold, as a suffix; and how many are violated."""
-    held, broken = (sum(v == kind for v in verdicts) for kind in ("holds", "violated"))
+def tally(rows: Rows, *starts: str, claim: str = "", kind: str = "") -> str:
+    """How many predictions hold, as a suffix, and how many are violated: those whose id starts so, of this claim and
+    of this kind where they are named."""
+    chosen = [r for r in rows if r["id"].startswith(starts or "") and claim in ("", r["claim"])]
+    verdicts = [r["verdict"] for r in chosen if kind in ("", r["kind"])]
+    held, broken = verdicts.count("holds"), verdicts.count("violated")
     return f": {held} of {len(verdicts)} hold{f', {broken} VIOLATED' if broken else ''}" if verdicts else ""
 
 
-def panel_title(axis: Axes, text: str, **options: Any) -> None:
-    """A panel's title; a violated prediction is as loud as it can be."""
-    loud = {"color": RED, "fontweight": "bold"} if "VIOLATED" in text else {}
-    axis.set_title(text, loud, "left", **options)
+def loud(text: str) -> dict[str, str]:
+    """How a text is written: a violated prediction is as loud as it can be."""
+    return {"color": RED, "fontweight": "bold"} if "VIOLATED" in text else {}
+
+
+def panel_title(axis: Axes, text: str, below: str = "", **options: Any) -> None:
+    """A panel's title, and a line in small type between it and the panel."""
+    axis.set_title(f"{text}\n" if below else text, loud(text), "left", **options)
+    if below:
+        axis.text(0, 1.015, below, transform=axis.transAxes, fontsize=7, color=SOFT)
 
 
 def provenance(records: Records) -> str:
@@ -96,6 +108,11 @@ def finish(figure: Figure, title: str, records: Records, handles: Sequence[Any],
     return figure
 
 
+def in_groups(records: Records, *groups: str) -> list[Record[Any, Any]]:
+    """The records of these groups of worlds."""
+    return [r for r in records if group_of(r.cell) in groups]
+
+
 def new_panels(columns: int, rows: int, size: tuple[float, float], **options: Any) -> tuple[Figure, np.ndarray]:
     """An empty figure with a grid of axes; size in inches."""
     figure = Figure(figsize=size, layout="constrained")
@@ -108,14 +125,32 @@ def share_axis(axis: Axes, label: str = "accuracy (share right)") -> None:
     axis.set_ylabel(label)
 
 
+def aside(x: float, count: int, width: float) -> Array:
+    """Places of so many worlds around `x`, in their order, over `width`."""
+    return x + width * (np.arange(count) / max(count - 1, 1) - 0.5) * (count > 1)
+
+
 def cloud(axis: Axes, x: float, values: Sequence[float], colour: str, width: float = 0.0, marker: str = "o") -> None:
     """One faint dot per world, spread over `width` in the order of the worlds; a large mark at their mean."""
     kept = [v for v in values if not math.isnan(v)]
     if not kept:
         return
-    spread = x + width * (np.arange(len(kept)) / max(len(kept) - 1, 1) - 0.5) * (len(kept) > 1)
-    axis.plot(spread, kept, marker="o", ls="", ms=2.8, mew=0, color=colour, alpha=0.45, zorder=3)
+    axis.plot(aside(x, len(kept), width), kept, marker="o", ls="", ms=2.8, mew=0, color=colour, alpha=0.45, zorder=3)
     axis.plot([x], [mean_rate(kept)], marker=marker, ls="", ms=6.5, mec="white", mew=0.7, color=colour, zorder=4)
+
+
+def name_axis(axis: Axes, names: Sequence[str], **options: Any) -> None:
+    """A horizontal axis of names at 0, 1, ... instead of numbers."""
+    axis.set_xticks(range(len(names)), [n.replace("_", " ") for n in names], **options)
+    axis.grid(False, axis="x")
+
+
+def pile(
+    axis: Axes, x: float, shares: Sequence[float], looks: Iterable[tuple[str, str | None]], **options: Any
+) -> None:
+    """Bars on one another at `x`, each in its colour and hatch."""
+    for height, foot, (colour, hatch) in zip(shares, np.cumsum([0.0, *shares]), looks, strict=False):
+        axis.bar(x, height, bottom=foot, color=colour, hatch=hatch, **options)
 
 
 def rank_axis(axis: Axes, ranks: Sequence[int]) -> None:
@@ -137,6 +172,12 @@ def mean_mark(label: str, colour: str = SOFT, marker: str = "o") -> Line2D:
     return Line2D([], [], marker=marker, ls="", ms=6.5, mec="white", mew=0.7, color=colour, label=label)
 
 
+def area_mark(label: str, look: tuple[str, str | None], **options: Any) -> Patch:
+    """Legend entry of bars, or of an area."""
+    colour, hatch = look
+    return Patch(fc=colour, hatch=hatch, label=label, **options)
+
+
 def line_mark(label: str, style: str = "-", colour: str = "black", **options: Any) -> Line2D:
-    """Legend entry of a line."""
-    return Line2D([], [], ls=style, color=colour, label=label, **options)
+    """Legend entry of a line, or of marks where the style is empty."""
+    return Line2D([], [], **{"ls": style, "color": colour, "label": label} | options)

@@ -5,24 +5,8 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from empirical.engine.drawing import (
-    BLUE,
-    GREEN,
-    PURPLE,
-    RED,
-    SOFT,
-    Records,
-    Rows,
-    cloud,
-    finish,
-    line_mark,
-    mean_mark,
-    new_panels,
-    panel_title,
-    share_axis,
-    tally_suffix,
-    world_mark,
-)
+from empirical.engine import drawing as draw
+from empirical.engine.drawing import BLUE, GREEN, PURPLE, RED, SOFT, Records, Rows
 from empirical.experiments.continual.run import WORLD
 from theory.routing import bridge_blind_ceiling
 
@@ -35,33 +19,30 @@ def continual_figure(records: Records, rows: Rows) -> Figure | None:
     if not worlds:
         return None
     cell = worlds[0].cell
-    figure, axes = new_panels(2, 1, (9.6, 4.0), width_ratios=[2, 1], sharey=True)
+    figure, axes = draw.new_panels(2, 1, (9.6, 4.0), width_ratios=[2, 1], sharey=True)
     left, last = axes[0]
     for x, method in enumerate(cell.methods):
         found = [w.metrics.methods[method] for w in worlds]
         for number, ((colour, marker), shift) in enumerate(zip(TASKS, np.linspace(-0.3, 0.15, 4), strict=True)):
-            cloud(left, x + shift, [f.kept[number].rate for f in found], colour, 0.08, marker)
-        cloud(left, x + 0.3, [f.base.rate for f in found], RED, 0.08, "v")
-        cloud(last, x - 0.15, [f.covered.rate for f in found], BLUE, 0.2)
-        cloud(last, x + 0.15, [f.uncovered.rate for f in found], RED, 0.2, "v")
+            draw.cloud(left, x + shift, [f.kept[number].rate for f in found], colour, 0.08, marker)
+        draw.cloud(left, x + 0.3, [f.base.rate for f in found], RED, 0.08, "v")
+        draw.cloud(last, x - 0.15, [f.covered.rate for f in found], BLUE, 0.2)
+        draw.cloud(last, x + 0.15, [f.uncovered.rate for f in found], RED, 0.2, "v")
     for axis in axes[0]:
-        axis.set_xticks(range(len(cell.methods)), cell.methods, rotation=90)
-        axis.grid(False, axis="x")
+        draw.name_axis(axis, cell.methods, rotation=90)
     last.axhline(bridge_blind_ceiling(cell.bridges, cell.values), color="black", ls="--", lw=0.9)
-    share_axis(left, "share right at the end")
-
-    def held(chosen: bool) -> str:
-        found = [r["verdict"] for r in rows if (r["claim"] == "coverage_law") == chosen and r["kind"] == "hypothesis"]
-        return tally_suffix(found)
-
-    panel_title(left, f"Tasks and base{held(False)}")
-    panel_title(last, f"New person × changed second hop{held(True)}")
+    draw.share_axis(left, "share right at the end")
+    draw.panel_title(left, "Tasks and base" + draw.tally(rows, "sd.", "c.", "mean", "sum.", kind="hypothesis"))
+    draw.panel_title(
+        last, "New person × changed second hop" + draw.tally(rows, claim="coverage_law", kind="hypothesis")
+    )
     handles = [
-        *(mean_mark(f"task {i + 1}", *look) for i, look in enumerate(TASKS)), mean_mark("facts of the base", RED, "v"),
-        mean_mark("covered bridges", BLUE), mean_mark("uncovered bridges", RED, "v"),
-        line_mark("an answer blind to the bridge", "--", lw=0.9), world_mark(),
+        *(draw.mean_mark(f"task {i + 1}", *look) for i, look in enumerate(TASKS)),
+        draw.mean_mark("facts of the base", RED, "v"), draw.mean_mark("covered bridges", BLUE),
+        draw.mean_mark("uncovered bridges", RED, "v"),
+        draw.line_mark("an answer blind to the bridge", "--", lw=0.9), draw.world_mark(),
     ]  # fmt: skip
-    return finish(figure, "Four tasks, one after the other", worlds, handles, 5)
+    return draw.finish(figure, "Four tasks, one after the other", worlds, handles, 5)
 
 
 plots = {"continual": continual_figure}

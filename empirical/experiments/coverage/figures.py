@@ -3,36 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
-from empirical.engine.drawing import (
-    BLUE,
-    GREEN,
-    PURPLE,
-    RED,
-    SOFT,
-    Records,
-    Rows,
-    cloud,
-    finish,
-    line_mark,
-    mean_mark,
-    mean_rate,
-    new_panels,
-    panel_title,
-    share_axis,
-    verdict_suffix,
-    world_mark,
-)
+from empirical.engine import drawing as draw
+from empirical.engine.drawing import BLUE, GREEN, PURPLE, RED, SOFT, Records, Rows
 from empirical.engine.predictions import rate
 from empirical.engine.records import Record
 from empirical.engine.settings import Count
 from empirical.experiments.coverage.predictions import COVERED, LAW, TELLS, UNCOVERED, auc
-from empirical.experiments.coverage.run import WORLD
 from empirical.experiments.coverage.tables import Answered, Law, Measured, WorldCell
 from theory.composition import coverage_law
 
@@ -43,13 +24,10 @@ PAIRS = {
     "swapped": "late + early layers",
     "shuffled": "wrong bridges + late",
 }
-
-
+#: kinds of bridges, their colours and hatches; one world beside them
+BRIDGES = {"covered": (BLUE, None), "uncovered": (RED, "////")}
+DOT: dict[str, Any] = {"marker": "o", "ls": "", "ms": 2.6, "mew": 0, "color": "#222222", "alpha": 0.6}
 World = Record[WorldCell, Measured]
-
-
-def _worlds(records: Records, *groups: str) -> list[World]:
-    return [r for r in WORLD.of(records) if r.cell.group in groups]
 
 
 def _law(record: World, pair: str) -> Law | None:
@@ -64,33 +42,32 @@ def _cells(record: World, condition: str, *cells: str) -> float:
 
 def coverage_figure(records: Records, rows: Rows) -> Figure | None:
     """Accuracy of new x changed against coverage, on all bridges and on covered ones, with coverage_law."""
-    worlds = _worlds(records, "headline", "sweep")
+    worlds = draw.in_groups(records, "headline", "sweep")
     pairs = [p for p in ("placed", "rows", "all") if any(f"sum:{p}" in r.metrics.scores for r in worlds)]
     if not pairs:
         return None
-    figure, axes = new_panels(len(pairs), 2, (7.6, 5.2), sharex=True, sharey=True)
+    figure, axes = draw.new_panels(len(pairs), 2, (7.6, 5.2), sharex=True, sharey=True)
     m = worlds[0].cell.values
     # lambda and p2 of the worlds at the headline coverage, which the affine law takes to every coverage
-    headline = _worlds(records, "headline") or worlds
+    headline = draw.in_groups(records, "headline") or worlds
     line = np.linspace(0.0, 1.0, 41)
     for column, pair in enumerate(pairs):
         mine = [r for r in worlds if f"sum:{pair}" in r.metrics.scores]
         levels = sorted({r.cell.coverage for r in mine})
         known = [law for law in (_law(r, pair) for r in headline) if law]
-        factors = mean_rate([law.retrieval for law in known]), mean_rate([law.p2 for law in known])
+        factors = draw.mean_rate([law.retrieval for law in known]), draw.mean_rate([law.p2 for law in known])
         for axis, covered in ((axes[0, column], False), (axes[1, column], True)):
             shown = [c for c in levels if c > 0 or not covered]
             sealed = {c: [_law(r, pair) for r in mine if r.cell.coverage == c] for c in shown}
             laws = {c: [law for law in found if law] for c, found in sealed.items()}
-            low = [mean_rate([law.covered if covered else law.low for law in laws[c]]) for c in shown]
+            low = [draw.mean_rate([law.covered if covered else law.low for law in laws[c]]) for c in shown]
             margin = LAW[pair]
-            high = [v + margin for v in low] if covered else [mean_rate([law.high for law in laws[c]]) for c in shown]
-            foot = [v - margin for v in low] if covered else low
+            guessed = [draw.mean_rate([law.high for law in laws[c]]) for c in shown]
+            ends = np.array([np.subtract(low, margin), np.add(low, margin)] if covered else [low, guessed])
             affine = [
                 coverage_law(1.0 if covered else float(c), factors[0], factors[1], m).low if known else math.nan
                 for c in line
             ]
-            ends = np.array([foot, high])
             if len(shown) > 1:
                 axis.fill_between(shown, *ends, color="black", alpha=0.1, lw=0)
             else:
@@ -100,29 +77,29 @@ def coverage_figure(records: Records, rows: Rows) -> Figure | None:
             cells = ("new_changed_covered",) if covered else ("new_changed_covered", "new_changed_uncovered")
             for c in shown:
                 values = [_cells(r, f"sum:{pair}", *cells) for r in mine if r.cell.coverage == c]
-                cloud(axis, c, values, BLUE, 0.09)
+                draw.cloud(axis, c, values, BLUE, 0.09)
             axis.axhline(1 / m, color=RED, ls="--", lw=1)
-        panel_title(axes[0, column], PAIRS[pair])
+        draw.panel_title(axes[0, column], PAIRS[pair])
         at = f"λ p₂ at c = {headline[0].cell.coverage:g}"
-        panel_title(axes[1, column], f"{at}{verdict_suffix(rows, f'headline.law.{pair}')}", fontsize=8)
+        draw.panel_title(axes[1, column], f"{at}{draw.verdict_suffix(rows, f'headline.law.{pair}')}", fontsize=8)
         axes[1, column].set_xlabel("coverage c (share of bridges)")
     for axis, label in ((axes[0, 0], "accuracy, all bridges"), (axes[1, 0], "accuracy, covered bridges")):
-        share_axis(axis, label)
+        draw.share_axis(axis, label)
         axis.set_xlim(-0.08, 1.08)
     handles = [
-        mean_mark("measured, mean over worlds", BLUE), world_mark(BLUE),
-        line_mark("predicted from each world's experts alone", marker="D", mfc="none", ms=7),
-        Patch(color="black", alpha=0.1, lw=0, label="top: guesses included; below: margin of the law"),
-        line_mark(f"λ, p₂ of c = {headline[0].cell.coverage:g} at every c", ":", lw=1.1),
-        line_mark(f"chance, 1/{m}", "--", RED, lw=1),
+        draw.mean_mark("measured, mean over worlds", BLUE), draw.world_mark(BLUE),
+        draw.line_mark("predicted from each world's experts alone", marker="D", mfc="none", ms=7),
+        draw.area_mark("top: guesses included; below: margin of the law", ("black", None), alpha=0.1, lw=0),
+        draw.line_mark(f"λ, p₂ of c = {headline[0].cell.coverage:g} at every c", ":", lw=1.1),
+        draw.line_mark(f"chance, 1/{m}", "--", RED, lw=1),
     ]  # fmt: skip
     title = "Sum of two experts: new person × changed second hop, against coverage"
-    return finish(figure, title, worlds, handles, 3)
+    return draw.finish(figure, title, worlds, handles, 3)
 
 
 def placement_figure(records: Records, rows: Rows) -> Figure | None:
     """Where each hop is written decides: single experts, sums and training together, covered and uncovered bridges."""
-    worlds = _worlds(records, "headline")
+    worlds = draw.in_groups(records, "headline")
     if not worlds:
         return None
     m = worlds[0].cell.values
@@ -143,12 +120,10 @@ def placement_figure(records: Records, rows: Rows) -> Figure | None:
         for e in worlds[0].metrics.scores
         if e.startswith("first_") and e.removeprefix("first_").isdigit()
     )
-    if scanned:
-        figure, axes = new_panels(5, 1, (11.4, 3.3), sharey=True, width_ratios=[4, 3, 5, 4, 3.5])
-    else:
-        figure, axes = new_panels(4, 1, (9.6, 3.5), sharey=True, width_ratios=[4, 3, 5, 4])
+    size, widths = ((11.4, 3.3), [4, 3, 5, 4, 3.5]) if scanned else ((9.6, 3.5), [4, 3, 5, 4])
+    figure, axes = draw.new_panels(len(widths), 1, size, sharey=True, width_ratios=widths)
     for axis, (title, questions, cell, conditions) in zip(axes[0], panels, strict=False):
-        for offset, bridges, colour in ((-0.2, "covered", BLUE), (0.2, "uncovered", RED)):
+        for offset, (bridges, look) in zip((-0.2, 0.2), BRIDGES.items(), strict=True):
             for x, condition in enumerate(conditions):
                 # bridge data shows the changed questions of every other person; only the others' count
                 if condition == "joint_bridge":
@@ -160,53 +135,47 @@ def placement_figure(records: Records, rows: Rows) -> Figure | None:
                 survivors = [_cells(r, condition, f"{COVERED}_survivors") for r in worlds]
                 own = condition not in ("joint_bridge", "direct")  # which were shown some of these questions
                 if cell == "new_changed" and bridges == "covered" and own and kept:
-                    axis.plot([x + offset], [mean_rate(survivors)], "v", ms=5, mfc="none", mec=BLUE, zorder=5)
+                    axis.plot([x + offset], [draw.mean_rate(survivors)], "v", ms=5, mfc="none", mec=BLUE, zorder=5)
                 if kept:
-                    spread = x + offset + 0.24 * (np.arange(len(kept)) / max(len(kept) - 1, 1) - 0.5) * (len(kept) > 1)
-                    hatch = None if bridges == "covered" else "////"
-                    axis.bar(x + offset, mean_rate(kept), 0.36, color=colour, alpha=0.55, hatch=hatch, ec="white", lw=0)
-                    axis.plot(spread, kept, "o", ms=2.6, mew=0, color="#222222", alpha=0.6, zorder=3)
+                    at = x + offset
+                    draw.pile(axis, at, [draw.mean_rate(kept)], [look], width=0.36, alpha=0.55, ec="white", lw=0)
+                    axis.plot(draw.aside(at, len(kept), 0.24), kept, **DOT, zorder=3)
                 pair = condition.removeprefix("sum:")
                 laws = [law.covered for law in (_law(r, pair) for r in worlds) if law]
                 if condition.startswith("sum:") and bridges == "covered" and laws:
-                    axis.plot([x - 0.42, x + 0.02], [mean_rate(laws)] * 2, "k-", lw=2.2, zorder=4, gid=f"law.{pair}",
-                              solid_capstyle="butt")  # fmt: skip
-        axis.set_xticks(range(len(conditions)), list(conditions.values()), fontsize=7.5)
-        axis.grid(False, axis="x")
-        panel_title(axis, f"{title}\n")
-        axis.text(0, 1.015, questions, transform=axis.transAxes, fontsize=7, color=SOFT)
-        axis.axhline(1 / m, color="black", ls="--", lw=0.9)
+                    law = {"lw": 2.2, "zorder": 4, "gid": f"law.{pair}", "solid_capstyle": "butt"}
+                    axis.plot([x - 0.42, x + 0.02], [draw.mean_rate(laws)] * 2, "k-", **law)
+        draw.name_axis(axis, list(conditions.values()), fontsize=7.5)
+        draw.panel_title(axis, title, questions)
     if scanned:
         axis = axes[0, -1]
-        for hop, cell, colour, marker in (
-            ("first", "new_unchanged", GREEN, "^"),
-            ("second", "old_changed", PURPLE, "s"),
+        for (hop, cell), (colour, marker) in zip(
+            (("first", "new_unchanged"), ("second", "old_changed")), ((GREEN, "^"), (PURPLE, "s")), strict=True
         ):
             for layer in scanned:
                 values = [_cells(r, f"{hop}_{layer}", f"{cell}_covered") for r in worlds]
-                cloud(axis, layer, values, colour, 0.2, marker)
+                draw.cloud(axis, layer, values, colour, 0.2, marker)
         axis.set_xticks(scanned, [str(layer) for layer in scanned])
         axis.set_xlabel("layer")
-        panel_title(axis, "One layer only\n")
-        axis.text(0, 1.015, "covered bridges", transform=axis.transAxes, fontsize=7, color=SOFT)
+        draw.panel_title(axis, "One layer only", "covered bridges")
+    for axis in axes[0]:
         axis.axhline(1 / m, color="black", ls="--", lw=0.9)
-    share_axis(axes[0, 0])
+    draw.share_axis(axes[0, 0])
     handles = [
-        Patch(fc=BLUE, alpha=0.55, label="covered bridges, mean"),
-        Patch(fc=RED, alpha=0.55, hatch="////", ec="white", label="uncovered bridges, mean"),
-        Line2D([], [], marker="o", ls="", ms=2.6, mew=0, color="#222222", alpha=0.6, label="one world"),
-        Line2D([], [], marker="v", ls="", ms=5, mfc="none", mec=BLUE, label="covered, where both hops survive"),
-        line_mark("predicted: λ p₂", lw=2.2), line_mark(f"chance, 1/{m}", "--", lw=0.9),
+        *(draw.area_mark(f"{name} bridges, mean", look, alpha=0.55, ec="white") for name, look in BRIDGES.items()),
+        draw.line_mark("one world", **DOT),
+        draw.line_mark("covered, where both hops survive", "", marker="v", ms=5, mfc="none", mec=BLUE),
+        draw.line_mark("predicted: λ p₂", lw=2.2), draw.line_mark(f"chance, 1/{m}", "--", lw=0.9),
+        draw.line_mark("* on people it saw no two-hop of", ""),
     ]  # fmt: skip
-    handles.append(Line2D([], [], ls="", label="* on people it saw no two-hop of"))
     if scanned:
-        handles += [mean_mark("first hop", GREEN, "^"), mean_mark("second hop", PURPLE, "s")]
-    return finish(figure, "Where each hop is written", worlds, handles, 4)
+        handles += [draw.mean_mark("first hop", GREEN, "^"), draw.mean_mark("second hop", PURPLE, "s")]
+    return draw.finish(figure, "Where each hop is written", worlds, handles, 4)
 
 
 def alignment_figure(records: Records, rows: Rows) -> Figure | None:
     """AUC of α and κ for what will be answered, beside that of the answer's own confidence, world by world."""
-    worlds = _worlds(records, "headline")
+    worlds = draw.in_groups(records, "headline")
     said = [("placed", "alpha"), ("rows", "alpha"), ("all", "kappa"), ("placed", "kappa")]
     found = {}
     for pair, score in said:
@@ -215,42 +184,41 @@ def alignment_figure(records: Records, rows: Rows) -> Figure | None:
         found[pair, score] = [(rate(v), rate(c)) for v, c in both if v is not None and c is not None]
     if not any(found.values()):
         return None
-    figure, axes = new_panels(4, 1, (8.6, 4.2), sharey=True)
+    figure, axes = draw.new_panels(4, 1, (8.6, 4.2), sharey=True)
     names = {"alpha": "α", "kappa": "κ"}
     for axis, (pair, score) in zip(axes[0], said, strict=True):
         values = found[pair, score]
         for v, c in values:
             axis.plot([0, 1], [v, c], color=SOFT, lw=0.7, alpha=0.5, zorder=2)
-        cloud(axis, 0, [v for v, _ in values], BLUE)
-        cloud(axis, 1, [c for _, c in values], RED, marker="s")
+        draw.cloud(axis, 0, [v for v, _ in values], BLUE)
+        draw.cloud(axis, 1, [c for _, c in values], RED, marker="s")
         axis.axhline(TELLS, color="black", ls="-", lw=1.1, gid=f"tells.{score}.{pair}")
         axis.axhline(0.5, color="black", ls="--", lw=0.9)
         axis.set_xlim(-0.5, 1.5)
         axis.set_ylim(min([0.4, *(x - 0.05 for pairs in found.values() for both in pairs for x in both)]), 1.03)
-        axis.set_xticks([0, 1], [names[score], "confidence"])
-        axis.grid(False, axis="x")
+        draw.name_axis(axis, [names[score], "confidence"])
         asked = "changed" if score == "alpha" else "unchanged"
         lines = [
             f"{PAIRS[pair]}",
             f"AUC in {len(values)} of {len(worlds)} worlds",
-            f"≥ {TELLS:g}{verdict_suffix(rows, f'headline.{score}.{pair}') or ' predicted'}",
-            f"> confidence{verdict_suffix(rows, f'headline.{score}.{pair}.gain') or ' predicted'}",
+            f"≥ {TELLS:g}{draw.verdict_suffix(rows, f'headline.{score}.{pair}') or ' predicted'}",
+            f"> confidence{draw.verdict_suffix(rows, f'headline.{score}.{pair}.gain') or ' predicted'}",
         ]
         axis.set_title("\n" * (len(lines) + 1))  # room for the lines
         axis.text(0, 1.37, f"{names[score]}, {asked} 2nd hops", transform=axis.transAxes).set_in_layout(False)
         for i, text in enumerate(lines):
-            loud = {"color": RED, "fontweight": "bold"} if "VIOLATED" in text else {"color": SOFT}
-            drawn = axis.text(0, 1.28 - 0.08 * i, text, loud, transform=axis.transAxes, fontsize=7.5)
+            look = {"color": SOFT} | draw.loud(text)
+            drawn = axis.text(0, 1.28 - 0.08 * i, text, look, transform=axis.transAxes, fontsize=7.5)
             drawn.set_in_layout(False)
         if not values:
             note = "no world with\n3 right, 3 wrong"
             axis.text(0.5, 0.68, note, transform=axis.transAxes, ha="center", color=SOFT).set_in_layout(False)
     axes[0, 0].set_ylabel("AUC on covered bridges")
-    handles = [mean_mark("before scoring: α or κ, mean", BLUE),
-               mean_mark("the answer's own confidence, mean", RED, "s"),
-               line_mark("one world", "-", SOFT, lw=0.7), line_mark(f"predicted: at least {TELLS:g}", lw=1.1),
-               line_mark("chance, 0.5", "--", lw=0.9)]  # fmt: skip
-    return finish(figure, "Which queries will be answered? α and κ against success", worlds, handles, 3)
+    handles = [draw.mean_mark("before scoring: α or κ, mean", BLUE),
+               draw.mean_mark("the answer's own confidence, mean", RED, "s"),
+               draw.line_mark("one world", "-", SOFT, lw=0.7), draw.line_mark(f"predicted: at least {TELLS:g}", lw=1.1),
+               draw.line_mark("chance, 0.5", "--", lw=0.9)]  # fmt: skip
+    return draw.finish(figure, "Which queries will be answered? α and κ against success", worlds, handles, 3)
 
 
 #: kinds of answers, their colours and hatches
@@ -262,46 +230,40 @@ KINDS = {
 
 def answers_figure(records: Records, rows: Rows) -> Figure | None:
     """What is answered instead, over covered and uncovered bridges, and what layer of an adapter costs first hops."""
-    worlds = _worlds(records, "headline")
+    worlds = draw.in_groups(records, "headline")
     if not worlds:
         return None
     together = ("joint", "everything")
     conditions = [c for c in worlds[0].metrics.scores if c in together or (":" in c and not c.startswith("random"))]
-    figure, axes = new_panels(3, 1, (9.6, 3.9), width_ratios=[5, 5, 3])
+    figure, axes = draw.new_panels(3, 1, (9.6, 3.9), width_ratios=[5, 5, 3])
     for axis, cell, title in zip(axes[0], (COVERED, UNCOVERED), ("Covered bridges", "Uncovered bridges"), strict=False):
         for x, condition in enumerate(conditions):
             found = [r.metrics.answered(condition, cell) for r in worlds if condition in r.metrics.scores]
-            foot = 0.0
-            for kind, (colour, hatch) in KINDS.items():
-                share = mean_rate([_share(answered, kind) for answered in found])
-                axis.bar(x, share, 0.8, foot, color=colour, alpha=0.6, hatch=hatch, ec="white", lw=0)
-                foot += share
+            shares = [draw.mean_rate([_share(answered, kind) for answered in found]) for kind in KINDS]
+            draw.pile(axis, x, shares, KINDS.values(), width=0.8, alpha=0.6, ec="white", lw=0)
             forced = [answered.choice.rate for answered in found]
-            axis.plot([x], [mean_rate(forced)], "D", ms=4, mfc="none", mec="black", zorder=5)
-        axis.set_xticks(range(len(conditions)), [c.replace("_", " ") for c in conditions], rotation=90, fontsize=7)
-        axis.grid(False, axis="x")
-        panel_title(axis, f"{title}\n")
-        axis.text(0, 1.015, "new person × changed second hop", transform=axis.transAxes, fontsize=7, color=SOFT)
-        share_axis(axis, "share of answers")
+            axis.plot([x], [draw.mean_rate(forced)], "D", ms=4, mfc="none", mec="black", zorder=5)
+        draw.name_axis(axis, conditions, rotation=90, fontsize=7)
+        draw.panel_title(axis, title, "new person × changed second hop")
+        draw.share_axis(axis, "share of answers")
     axis = axes[0, 2]
     for label, colour, marker in (("only", GREEN, "^"), ("without", PURPLE, "s")):
         for layer in range(worlds[0].cell.layers):
             parts = [[e.trace[f"{label}_{layer}"]["first_new"] for e in r.metrics.sets if e.trace] for r in worlds]
-            cloud(axis, layer, [Count.total(part).rate for part in parts], colour, 0.2, marker)
-    whole = mean_rate([_cells(r, "sum:all", "first_new") for r in worlds])
+            draw.cloud(axis, layer, [Count.total(part).rate for part in parts], colour, 0.2, marker)
+    whole = draw.mean_rate([_cells(r, "sum:all", "first_new") for r in worlds])
     axis.axhline(whole, color="black", lw=1.1)
     axis.set_xticks(range(worlds[0].cell.layers))
     axis.set_xlabel("layer of the second adapter")
-    panel_title(axis, "First hops kept by all + all\n")
-    share_axis(axis, "first hops kept")
+    draw.panel_title(axis, "First hops kept by all + all\n")
+    draw.share_axis(axis, "first hops kept")
     handles = [
-        *(Patch(fc=colour, alpha=0.6, hatch=hatch, ec="white", label=kind.replace("_", " "))
-          for kind, (colour, hatch) in KINDS.items()),
-        Line2D([], [], marker="D", ls="", ms=4, mfc="none", mec="black", label="right by forced choice"),
-        mean_mark("its part on this layer only", GREEN, "^"), mean_mark("all but this layer", PURPLE, "s"),
-        line_mark("the whole sum", lw=1.1),
+        *(draw.area_mark(kind.replace("_", " "), look, alpha=0.6, ec="white") for kind, look in KINDS.items()),
+        draw.line_mark("right by forced choice", "", marker="D", ms=4, mfc="none", mec="black"),
+        draw.mean_mark("its part on this layer only", GREEN, "^"), draw.mean_mark("all but this layer", PURPLE, "s"),
+        draw.line_mark("the whole sum", lw=1.1),
     ]  # fmt: skip
-    return finish(figure, "What is answered instead, and where first hops are lost", worlds, handles, 5)
+    return draw.finish(figure, "What is answered instead, and where first hops are lost", worlds, handles, 5)
 
 
 def _share(answered: Answered, kind: str) -> float:

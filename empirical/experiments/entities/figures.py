@@ -6,28 +6,11 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
-from empirical.engine.drawing import (
-    BLUE,
-    GREEN,
-    PURPLE,
-    RED,
-    Records,
-    Rows,
-    cloud,
-    finish,
-    line_mark,
-    mean_mark,
-    mean_rate,
-    new_panels,
-    panel_title,
-    share_axis,
-    verdict_suffix,
-    world_mark,
-)
+from empirical.engine import drawing as draw
+from empirical.engine.drawing import BLUE, GREEN, PURPLE, RED, Records, Rows
 from empirical.engine.records import Record
-from empirical.experiments.entities.tables import Answered, BaseCell, Measured, WorldCell
+from empirical.experiments.entities.tables import Answered, Measured, WorldCell
 from empirical.tasks.entities import DIRECT
 
 #: how a question is answered: colour, marker, cell's ending for the right and for the old capital
@@ -35,14 +18,11 @@ ANSWERS = {"forced choice": (BLUE, "o", "_forced", "_old_forced"), "free text": 
 #: colours of the kinds of free answers
 COLOURS = {"right": GREEN, "old": PURPLE, "other_capital": "#E69F00", "country": BLUE, "other_country": "#56B4E9",
            "neither": "#bbbbbb"}  # fmt: skip
+LOOKS = [(colour, None) for colour in COLOURS.values()]
 
 
-def _worlds(records: Records, group: str) -> list[Record[WorldCell, Measured]]:
-    return [r for r in records if not isinstance(r.cell, BaseCell) and r.cell.group == group]
-
-
-def _ticks(axis: Axes, names: Sequence[str], rotation: float = 40) -> None:
-    axis.set_xticks(range(len(names)), [n.replace("_", " ") for n in names], rotation=rotation, ha="right")
+def _ticks(axis: Axes, names: Sequence[str]) -> None:
+    draw.name_axis(axis, names, rotation=40, ha="right")
     axis.set_xlim(-0.6, len(names) - 0.4)
 
 
@@ -54,11 +34,11 @@ def _rates(worlds: Sequence[Record[WorldCell, Measured]], condition: str, cell: 
 def placement_figure(records: Records, rows: Rows) -> Figure | None:
     """Direct questions by forced choice and in free text: lambda by the place of the first hop, p2 by that of the
     second, H by the places of the two experts that are added, and early + late wording by wording."""
-    worlds = _worlds(records, "headline")
+    worlds = draw.in_groups(records, "headline")
     if not worlds:
         return None
     blind = 1 / worlds[0].cell.countries
-    figure, axes = new_panels(4, 1, (11.5, 3.8), sharey=True, width_ratios=(4, 4, 6, 3))
+    figure, axes = draw.new_panels(4, 1, (11.5, 3.8), sharey=True, width_ratios=(4, 4, 6, 3))
     sums = worlds[0].cell.sums
     panels: tuple[tuple[str, str, str, Sequence[str], str, bool], ...] = (
         ("λ: first hop alone", "lambda.early.all.forced", "first_", ("early", "all", "middle", "late"), "H", True),
@@ -69,49 +49,46 @@ def placement_figure(records: Records, rows: Rows) -> Figure | None:
         for k, (colour, marker, new_ending, old_ending) in enumerate(ANSWERS.values()):
             cell = of + (old_ending if old else new_ending)
             for x, place in enumerate(places):
-                cloud(axis, x + 0.24 * k - 0.12, _rates(worlds, before + place, cell), colour, 0.1, marker)
+                draw.cloud(axis, x + 0.24 * k - 0.12, _rates(worlds, before + place, cell), colour, 0.1, marker)
         _ticks(axis, places)
-        panel_title(axis, title + verdict_suffix(rows, f"headline.{judged}"))
+        draw.panel_title(axis, title + draw.verdict_suffix(rows, f"headline.{judged}"))
     for x, sum_ in enumerate(sums):
         law = [w.metrics.predicted.forced[sum_].product for w in worlds]
-        axes[0][2].plot([x - 0.36, x + 0.36], [mean_rate(law)] * 2, "k:", lw=1.1)
+        axes[0][2].plot([x - 0.36, x + 0.36], [draw.mean_rate(law)] * 2, "k:", lw=1.1)
     last = axes[0][3]
     for k, (colour, marker, ending, _) in enumerate(ANSWERS.values()):
         for x in range(len(DIRECT.held_out)):
-            cloud(last, x + 0.24 * k - 0.12, _rates(worlds, "sum:early+late", f"H_{x}{ending}"), colour, 0.1, marker)
+            found = _rates(worlds, "sum:early+late", f"H_{x}{ending}")
+            draw.cloud(last, x + 0.24 * k - 0.12, found, colour, 0.1, marker)
     _ticks(last, [" ".join(w.format(x="X").split()[:4]) + " …" for w in DIRECT.held_out])
-    panel_title(last, "early + late by wording")
+    draw.panel_title(last, "early + late by wording")
     for axis in axes[0]:
         axis.axhline(blind, color="black", lw=1.2)
-    share_axis(axes[0][0], "capital right (share of questions)")
+    draw.share_axis(axes[0][0], "capital right (share of questions)")
     handles = [
-        *(mean_mark(name, colour, marker) for name, (colour, marker, *_) in ANSWERS.items()), world_mark(),
-        line_mark("blind to the country"), line_mark("λ p₂ of the experts alone, forced choice", ":"),
+        *(draw.mean_mark(name, colour, marker) for name, (colour, marker, *_) in ANSWERS.items()), draw.world_mark(),
+        draw.line_mark("blind to the country"), draw.line_mark("λ p₂ of the experts alone, forced choice", ":"),
     ]  # fmt: skip
-    return finish(figure, "Where facts are written decides what a pretrained model joins", worlds, handles, 5)
+    return draw.finish(figure, "Where facts are written decides what a pretrained model joins", worlds, handles, 5)
 
 
 def answers_figure(records: Records, rows: Rows) -> Figure | None:
     """Free answers to direct questions by kind: of new people by the first hop alone, and of H by the sums."""
-    worlds = _worlds(records, "headline")
+    worlds = draw.in_groups(records, "headline")
     if not worlds:
         return None
     conditions = [c for c in worlds[0].metrics.answered if c.startswith(("first_", "sum:"))]
-    figure, axes = new_panels(1, 1, (9.5, 3.6))
+    figure, axes = draw.new_panels(1, 1, (9.5, 3.6))
     axis = axes[0][0]
     for x, condition in enumerate(conditions):
         answered = [Answered.total(w.metrics.answered[condition].questions["H"]) for w in worlds]
-        start = 0.0
-        for kind, colour in COLOURS.items():
-            share = mean_rate([a.kind(kind).rate for a in answered])
-            axis.bar(x, share, 0.7, bottom=start, color=colour)
-            start += share
+        draw.pile(axis, x, [draw.mean_rate([a.kind(k).rate for a in answered]) for k in COLOURS], LOOKS, width=0.7)
     _ticks(axis, [c.removeprefix("sum:") for c in conditions])
-    panel_title(axis, "All layers: the country itself" + verdict_suffix(rows, "headline.kind.all"))
-    share_axis(axis, "share of questions")
+    draw.panel_title(axis, "All layers: the country itself" + draw.verdict_suffix(rows, "headline.kind.all"))
+    draw.share_axis(axis, "share of questions")
     names = {"right": "made-up capital", "old": "real capital", "country": "the country itself"}
-    handles = [Patch(color=c, label=names.get(k, k.replace("_", " "))) for k, c in COLOURS.items()]
-    return finish(figure, "What the model says when it is asked for the capital", worlds, handles, 6)
+    handles = [draw.area_mark(names.get(k, k.replace("_", " ")), look) for k, look in zip(COLOURS, LOOKS, strict=True)]
+    return draw.finish(figure, "What the model says when it is asked for the capital", worlds, handles, 6)
 
 
 plots = {

@@ -7,23 +7,8 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from empirical.engine.drawing import (
-    BLUE,
-    GREEN,
-    PURPLE,
-    RED,
-    SOFT,
-    Records,
-    Rows,
-    finish,
-    line_mark,
-    mean_mark,
-    mean_rate,
-    new_panels,
-    panel_title,
-    tally_suffix,
-    world_mark,
-)
+from empirical.engine import drawing as draw
+from empirical.engine.drawing import BLUE, GREEN, PURPLE, RED, SOFT, Records, Rows
 from empirical.engine.records import Record
 from empirical.engine.settings import Count
 from empirical.experiments.one_layer.predictions import COVERED
@@ -73,7 +58,7 @@ def one_layer_figure(records: Records, rows: Rows) -> Figure | None:
     ]
     groups = [g for g in groups if g[1]]
     total = sum(len(g[1]) for g in groups) + len(groups)
-    figure, axes = new_panels(3, 1, (9.2, 1.5 + 0.215 * total), sharey=True, width_ratios=[1.7, 1, 1])
+    figure, axes = draw.new_panels(3, 1, (9.2, 1.5 + 0.215 * total), sharey=True, width_ratios=[1.7, 1, 1])
     y, ticks, labels = 0.0, [], []
     for title, listed in groups:
         place = axes[0, 0].get_yaxis_transform()
@@ -100,23 +85,24 @@ def one_layer_figure(records: Records, rows: Rows) -> Figure | None:
         axis.tick_params(axis="y", length=0)
     axes[0, 0].axvline(ceiling, color="black", lw=1.6, gid="ceiling")
     axes[0, 0].axvline(1 / m, color="black", lw=0.9, ls="--")
-    judged = [row["verdict"] for row in rows if row["claim"] == "additive_limit" and row["kind"] == "ceiling"]
-    held = tally_suffix(judged)
-    panel_title(axes[0, 0], f"Ceiling for additive merges{held}")
-    panel_title(axes[0, 1], "One-hop facts kept beside it")
+    held = draw.tally(rows, claim="additive_limit", kind="ceiling")
+    draw.panel_title(axes[0, 0], f"Ceiling for additive merges{held}")
+    draw.panel_title(axes[0, 1], "One-hop facts kept beside it")
     title = f"One adapted matrix: two-hop accuracy of every method, rank {max(cell.ranks)}"
     bases = [v for k, v in BASES.items() if any((r.cell.base, r.cell.writing) == k for r in worlds)]
-    handles = [*(mean_mark(label, colour, marker) for label, colour, marker in bases),
-               *([mean_mark(ADVERSARY, RED, "D")] if adversary else []), world_mark(),
-               line_mark(f"additive ceiling {ceiling:.3g} (n = {n}, m = {m})", lw=1.6),
-               line_mark(f"chance, 1/{m}", "--", lw=0.9)]  # fmt: skip
-    return finish(figure, title, [*worlds, *adversary], handles, 4)
+    handles = [*(draw.mean_mark(label, colour, marker) for label, colour, marker in bases),
+               *([draw.mean_mark(ADVERSARY, RED, "D")] if adversary else []), draw.world_mark(),
+               draw.line_mark(f"additive ceiling {ceiling:.3g} (n = {n}, m = {m})", lw=1.6),
+               draw.line_mark(f"chance, 1/{m}", "--", lw=0.9)]  # fmt: skip
+    return draw.finish(figure, title, [*worlds, *adversary], handles, 4)
 
 
 def _row(axis: Axes, y: float, values: Sequence[float], colour: str, marker: str) -> None:
     if values:
         axis.plot(values, [y] * len(values), marker="o", ls="", ms=2.2, mew=0, color=colour, alpha=0.4, zorder=3)
-        axis.plot([mean_rate(values)], [y], marker=marker, ls="", ms=5, mec="white", mew=0.5, color=colour, zorder=4)
+        axis.plot(
+            [draw.mean_rate(values)], [y], marker=marker, ls="", ms=5, mec="white", mew=0.5, color=colour, zorder=4
+        )
 
 
 plots = {"one_layer_two_hop": one_layer_figure}

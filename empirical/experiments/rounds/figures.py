@@ -2,28 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from matplotlib.figure import Figure
 
-from empirical.engine.drawing import (
-    BLUE,
-    GREEN,
-    PURPLE,
-    RED,
-    Records,
-    Rows,
-    cloud,
-    finish,
-    line_mark,
-    mean_mark,
-    mean_rate,
-    new_panels,
-    panel_title,
-    share_axis,
-    tally_suffix,
-    world_mark,
-)
+from empirical.engine import drawing as draw
+from empirical.engine.drawing import BLUE, GREEN, PURPLE, RED, Records, Rows
 from empirical.experiments.rounds.run import HEADS, MASKS
 
 COLOURS, MARKERS = (BLUE, GREEN, PURPLE, RED, "#56B4E9"), "os^Dv"
@@ -35,42 +17,40 @@ def rounds_figure(records: Records, rows: Rows) -> Figure | None:
     worlds, masked = HEADS.of(records), MASKS.of(records)
     if not worlds or not masked:
         return None
-    figure, axes = new_panels(3, 1, (9.6, 3.5))
+    figure, axes = draw.new_panels(3, 1, (9.6, 3.5))
     left, middle, last = axes[0]
     conditions = [c for c in worlds[0].cell.conditions if not c.equal]
     marks = []
     for c, colour, marker in zip(conditions, COLOURS, MARKERS, strict=False):
-        marks.append(mean_mark(c.name, colour, marker))
+        marks.append(draw.mean_mark(c.name, colour, marker))
         times = range(1, c.rounds + 1)
         foretold = [w.metrics.predicted[c.name] for w in worlds]
-        law = [mean_rate([f.margin[t - 1] for f in foretold]) for t in times]
+        law = [draw.mean_rate([f.margin[t - 1] for f in foretold]) for t in times]
         left.plot(times, law, "k-" if c.reset else "k:", lw=1.1, gid=f"law.{c.name}")
-        by_fact = [mean_rate([f.right[t - 1].rate for f in foretold]) for t in times]
+        by_fact = [draw.mean_rate([f.right[t - 1].rate for f in foretold]) for t in times]
         middle.plot(times, by_fact, "k-" if c.reset else "k:", lw=0.8, alpha=0.6)
         for t in times:
             found = [w.metrics.rounds[c.name][t - 1] for w in worlds]
-            cloud(left, t, [f.margin for f in found], colour, 0.2, marker)
-            cloud(middle, t, [f.right.rate for f in found], colour, 0.2, marker)
+            draw.cloud(left, t, [f.margin for f in found], colour, 0.2, marker)
+            draw.cloud(middle, t, [f.right.rate for f in found], colour, 0.2, marker)
     left.set(xlabel="round", ylabel="median margin of new facts (logits)")
     middle.set_xlabel("round")
     for (name, first), colour, marker in zip(masked[0].metrics.found.items(), COLOURS, MARKERS, strict=False):
-        marks.append(mean_mark(f"masks, p = {name}", colour, marker))
+        marks.append(draw.mean_mark(f"masks, p = {name}", colour, marker))
         for i in range(len(first.new)):
             values = [w.metrics.found[name].new[i].rate for w in masked]
-            cloud(last, masked[0].cell.parts[i], values, colour, 0.2, marker)
+            draw.cloud(last, masked[0].cell.parts[i], values, colour, 0.2, marker)
     last.set_xlabel("k, where 1/k of the update is used")
     for axis in (middle, last):
-        share_axis(axis, "new facts answered")
-
-    def held(start: str, claims: Sequence[str]) -> str:
-        asked = [r for r in rows if r["id"].startswith(start) and r["claim"] in claims and r["kind"] == "hypothesis"]
-        return tally_suffix([r["verdict"] for r in asked])
-
-    panel_title(left, f"1 - (1 - 1/H)^T is written{held('heads.', ['round_dilution'])}")
-    panel_title(middle, f"Facts, one by one{held('heads.', ['interference'])}")
-    panel_title(last, f"Masks{held('masks.', ['dilution'])}")
-    handles = [*marks, line_mark("foretold by the heads of round 1", lw=1.1), world_mark()]
-    return finish(figure, "Rounds of mean merging, and masks", [*worlds, *masked], handles, 5)
+        draw.share_axis(axis, "new facts answered")
+    for axis, title, start, claim in (
+        (left, "1 - (1 - 1/H)^T is written", "heads.", "round_dilution"),
+        (middle, "Facts, one by one", "heads.", "interference"),
+        (last, "Masks", "masks.", "dilution"),
+    ):
+        draw.panel_title(axis, title + draw.tally(rows, start, claim=claim, kind="hypothesis"))
+    handles = [*marks, draw.line_mark("foretold by the heads of round 1", lw=1.1), draw.world_mark()]
+    return draw.finish(figure, "Rounds of mean merging, and masks", [*worlds, *masked], handles, 5)
 
 
 plots = {"rounds": rounds_figure}
