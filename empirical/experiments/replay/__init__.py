@@ -1,0 +1,1 @@
+"""The experiment replay; see ``run.py``."""
