@@ -15,12 +15,12 @@ import numpy as np
 
 from empirical.engine.experiment import Experiment, Kind
 from empirical.engine.settings import Count
+from empirical.experiments.known import known_world, old_facts, right, trained_base
 from empirical.experiments.replay.predictions import declare, run_name
 from empirical.experiments.replay.tables import Measured, Rehearsed, Settings, WorldCell
 from empirical.tasks.sentences import Ints, Part, Sentences
 from empirical.training.adapter import AdapterShape, Job, Schedule
 from empirical.training.bases import updated
-from empirical.training.known import known_world, old_facts, right, trained_base
 from empirical.training.together import train_adapters
 from theory.continual import exposures
 from theory.numerics import stream

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from empirical.engine.settings import Cell, Count, Table
-from empirical.training.known import KnownSettings
+from empirical.experiments.known import KnownSettings
 
 
 class WorldSettings(KnownSettings):

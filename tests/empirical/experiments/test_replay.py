@@ -5,10 +5,10 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from empirical.training.known import known_world
 
 from empirical.engine import catalogue
 from empirical.engine.records import Record
+from empirical.experiments.known import known_world
 from empirical.experiments.replay import run as experiment
 from empirical.experiments.replay.predictions import declare, facts, ways
 from empirical.experiments.replay.tables import Settings
