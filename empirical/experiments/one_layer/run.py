@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from empirical.engine.experiment import Experiment, Kind
@@ -44,6 +43,17 @@ from empirical.experiments.one_layer.tables import (
     TwoHop,
     TwoHopCell,
 )
+from empirical.experiments.one_matrix import (
+    Asked,
+    Constructed,
+    Indices,
+    World,
+    constructed,
+    count,
+    lead,
+    one_hot,
+    prompts_of,
+)
 from empirical.reuse.methods import FORMER, METHODS, Options, asks, merged, reused, weighted_sum
 from empirical.reuse.own import trial
 from empirical.reuse.trimmed import drop
@@ -54,10 +64,7 @@ from theory.additive import composed_share, extremal_first, extremal_second
 from theory.lowrank import LowRank
 from theory.merging import dilution_limit, factor_average, interference_bound, surviving_facts
 from theory.numerics import Array, one_of, rank_tolerance, stream
-from theory.one_layer import OneLayer, joint_edit, one_layer_model, summed_edits
-
-Indices = NDArray[np.int64]
-
+from theory.one_layer import joint_edit, one_layer_model, summed_edits
 
 # ---------------------------------------------------------------- merges of one matrix
 
@@ -143,23 +150,23 @@ def two_hop_seconds(cell: TwoHopCell) -> float:
 # ---------------------------------------------------------------- models and worlds
 
 
-class Constructed(nn.Module):
-    """The first layers of :class:`theory.composition.OneLayer` in torch: prompts (N, t) -> features (N, k)."""
+def world_of(cell: TwoHopCell | TailCell) -> World:
+    """The world of a cell."""
+    if isinstance(cell, TwoHopCell) and cell.base == "scratch":
+        return World(cell, cell.seed, cell.scratch_old_persons, distinct=True)
+    return World(cell, cell.seed)
 
-    embedding: torch.Tensor
-    value: torch.Tensor
-    hidden: torch.Tensor
 
-    def __init__(self, model: OneLayer) -> None:
-        super().__init__()
-        for name in ("embedding", "value", "hidden"):
-            self.register_buffer(name, torch.tensor(getattr(model, name)))
-
-    def forward(self, prompts: torch.Tensor) -> torch.Tensor:
-        """Features that the readout sees at the last token."""
-        e = self.embedding.T[prompts]
-        h = e[:, :-1].sum(dim=1) @ self.value.T + e[:, -1]
-        return torch.relu(h @ self.hidden.T)
+def score(asked: Asked, world: World) -> Hops:
+    """Right answers of the model as it is."""
+    with torch.no_grad():
+        first, second, both = (asked.readout(f).cpu().numpy() for f in (asked.first, asked.second, asked.both))
+    return Hops(
+        first=count(first, world.bridge[world.p]),
+        second=count(second, world.value[world.q]),
+        two_hop=count(both[:, world.value], world.q[world.p]),
+        second_old=count(second, world.old_q),
+    )
 
 
 class Transformer(nn.Module):
@@ -173,91 +180,6 @@ class Transformer(nn.Module):
         """Features after the final norm, which has no bias."""
         states: torch.Tensor = self.inner(input_ids=prompts, use_cache=False).last_hidden_state
         return states[:, -1]
-
-
-class World:
-    """Tokens, prompts and tables: p (bridge by new person) and q (value by bridge) are i.i.d. uniform."""
-
-    def __init__(self, cell: TwoHopCell | TailCell) -> None:
-        seed = cell.seed
-        scratch = isinstance(cell, TwoHopCell) and cell.base == "scratch"
-        self.persons, self.n, self.m = cell.persons, cell.bridges, cell.values
-        self.old = cell.scratch_old_persons if isinstance(cell, TwoHopCell) and scratch else cell.old_persons
-        people = np.arange(self.persons + self.old)
-        self.bridge = people.size + np.arange(self.n)  # tokens
-        self.value = self.bridge[-1] + 1 + np.arange(self.m)
-        self.tokens = int(self.value[-1]) + 4
-        rel0, rel1, rel2 = range(self.tokens - 3, self.tokens)
-        self.p = stream(seed, "tables", "p").integers(self.n, size=self.persons)
-        self.q = stream(seed, "tables", "q").integers(self.m, size=self.n)
-        self.old_p = stream(seed, "tables", "old p").integers(self.n, size=self.old)
-        # the base's answers to "y REL2": values, which the second adapter changes. A trained base would fold bridges of
-        # one value into one feature, at which no readout could tell them apart; it learns an answer for each of them
-        rng = stream(seed, "tables", "old q")
-        alike = self.value[rng.integers(self.m, size=self.n)]
-        self.old_q = rng.permutation(self.bridge) if scratch else alike
-        new, old = people[: self.persons], people[self.persons :]
-        self.first, self.old_first = _prompts(new, rel1), _prompts(old, rel1)
-        self.second = _prompts(self.bridge, rel2)
-        self.names = _prompts(people, rel0)  # answered by the person, so that a trained base tells new persons apart
-        self.both, self.old_both = _prompts(new, rel1, rel2), _prompts(old, rel1, rel2)
-
-
-def _prompts(*columns: Any) -> torch.Tensor:
-    return torch.tensor(np.stack(np.broadcast_arrays(*columns), axis=1))
-
-
-def one_hot(rows: int, answers: Any) -> Array:
-    """rows x N, column j one-hot at answers[j]."""
-    found: Array = np.eye(rows)[:, np.asarray(answers)]
-    return found
-
-
-class Asked(NamedTuple):
-    """A base (matrix W under float64) and the features of the world's prompts, one row each."""
-
-    readout: Readout
-    W: Array
-    first: torch.Tensor
-    second: torch.Tensor
-    both: torch.Tensor
-    old: torch.Tensor
-
-    def score(self, world: World) -> Hops:
-        """Right answers of the model as it is."""
-        with torch.no_grad():
-            first, second, both = (self.readout(f).cpu().numpy() for f in (self.first, self.second, self.both))
-        return Hops(
-            first=count(first, world.bridge[world.p]),
-            second=count(second, world.value[world.q]),
-            two_hop=count(both[:, world.value], world.q[world.p]),
-            second_old=count(second, world.old_q),
-        )
-
-
-def count(logits: Array, answers: Any) -> Count:
-    """Strictly right answers; rows are queries."""
-    return Count.of(lead(logits, answers) > 0)
-
-
-def lead(logits: Array, answers: Any) -> Array:
-    """Right logit minus best rival, by row."""
-    rows = np.arange(len(logits))
-    rivals = logits.copy()
-    rivals[rows, answers] = -np.inf
-    found: Array = logits[rows, answers] - rivals.max(axis=1)
-    return found
-
-
-def constructed(cell: TwoHopCell | TailCell, world: World, device: str) -> Asked:
-    """The random one-layer model whose readout holds the old facts: old persons' bridges and old values."""
-    model = one_layer_model(world.tokens, cell.width, cell.hidden, stream(cell.seed, "model"))
-    encoder = Constructed(model).to(device)
-    first, second, both, old = (encoder(p.to(device)) for p in (world.first, world.second, world.both, world.old_first))
-    answers = np.concatenate([world.bridge[world.old_p], world.old_q])
-    keys = torch.cat([old, second]).cpu().numpy().T
-    W = joint_edit(model.readout, keys, one_hot(world.tokens, answers)).dense()
-    return Asked(Readout(W, device), W, first, second, both, old)
 
 
 def from_scratch(cell: TwoHopCell, world: World, device: str) -> Asked:
@@ -306,7 +228,7 @@ def run_survival(cell: SurvivalCell, device: str) -> Survival:
     tokens = facts + values + 1
     model = one_layer_model(tokens, cell.width, cell.hidden, stream(seed, "model"))
     encoder = Constructed(model).to(device)
-    features = encoder(_prompts(np.arange(facts), tokens - 1).to(device))
+    features = encoder(prompts_of(np.arange(facts), tokens - 1).to(device))
     K = features.cpu().numpy().T
     rng = stream(seed, "tables", "facts")
     old = rng.integers(values, size=facts)
@@ -408,7 +330,7 @@ def widen(update: LowRank, columns: int) -> LowRank:
 
 def run_two_hop(cell: TwoHopCell, device: str) -> TwoHop:
     """Scores of the base, of each adapter, of every merge and of the controls, by rank (0: as many as needed)."""
-    world = World(cell)
+    world = world_of(cell)
     asked = (from_scratch if cell.base == "scratch" else constructed)(cell, world, device)
     own = cell.user_method
     methods = [*cell.methods, *([own.reference] if own else [])]
@@ -419,23 +341,23 @@ def run_two_hop(cell: TwoHopCell, device: str) -> TwoHop:
         "second": (asked.second, world.value[world.q], asked.old),
         "direct": (asked.both, world.value[world.q[world.p]], asked.old),
     }
-    scores: dict[str, Hops] = {"base": asked.score(world)}
+    scores: dict[str, Hops] = {"base": score(asked, world)}
     for rank in [0] if cell.writing == "closed" else cell.ranks:
         updates = {name: write(cell, asked, name, rank, *lesson) for name, lesson in targets.items()}
         widest = max(updates[name].columns for name in ("first", "second"))
         pair: list[Updates] = [{"readout": widen(updates[name], widest)} for name in ("first", "second")]
         for name, update in updates.items():
             with updated(asked.readout, {"readout": update}):
-                scores[f"{name} {rank}"] = asked.score(world)
+                scores[f"{name} {rank}"] = score(asked, world)
         for method in methods:
             label = "own" if ".py:" in method else method
             with in_place(method, pair, asked.readout, options):
-                scores[f"{label} {rank}"] = asked.score(world)
+                scores[f"{label} {rank}"] = score(asked, world)
     if cell.base == "constructed" and cell.writing == "closed":
         factors: list[Updates] = [{"readout": u} for u in product_factors(asked, world)]
         for method in ("linear", "sum"):
             with in_place(method, factors, asked.readout, options):
-                scores[f"product {method}"] = asked.score(world)
+                scores[f"product {method}"] = score(asked, world)
     return TwoHop(scores=scores)
 
 
@@ -491,7 +413,7 @@ def product_factors(asked: Asked, world: World) -> tuple[LowRank, LowRank]:
 
 def run_tail(cell: TailCell, device: str) -> Tail:
     """One person's two-hop prompt under the merges of all n first adapters with one second adapter: right bridges."""
-    world = World(cell)
+    world = world_of(cell)
     asked = constructed(cell, world, device)
     keys = asked.first.cpu().numpy().T
     second = joint_edit(asked.W, asked.second.cpu().numpy().T, one_hot(world.tokens, world.value[world.q]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from empirical.engine.settings import Cell, Count, Table
+from empirical.experiments.one_matrix import MatrixSettings
 
 
 class SurvivalSettings(Table):
@@ -18,15 +19,9 @@ class SurvivalSettings(Table):
     adapters: tuple[int, ...]
 
 
-class WorldSettings(Table):
-    """Sizes of a two-hop world and of the constructed model."""
+class WorldSettings(MatrixSettings):
+    """And how adapters are merged."""
 
-    persons: int
-    old_persons: int
-    bridges: int
-    values: int
-    width: int
-    hidden: int
     methods: tuple[str, ...]
     density: float
 
