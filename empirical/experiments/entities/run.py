@@ -40,6 +40,7 @@ from empirical.experiments.entities.tables import (
     Steps,
     WorldCell,
     WorldSettings,
+    asked,
 )
 from empirical.reuse.methods import Options, check_method, oracle_right, random_like, reused
 from empirical.tasks.entities import (
@@ -485,4 +486,5 @@ experiment = Experiment(
     cells=cells,
     kinds=(BASE, WORLD),
     declare=declare,
+    asked=asked,
 )

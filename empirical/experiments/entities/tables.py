@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from pydantic import Field
 
+from empirical.engine import ways
+from empirical.engine.records import Record
 from empirical.engine.settings import Cell, Count, Group, Table
 
 
@@ -203,3 +205,21 @@ class Measured(Table):
     def scores(self) -> dict[str, dict[str, Count]]:
         """The counts by condition and cell."""
         return {condition: scored.cells() for condition, scored in self.answered.items()}
+
+
+def asked(records: Sequence[Record[Any, Any]]) -> Iterator[ways.Asked]:
+    """What each method made of each library in each world, family by family and by both ways of answering."""
+    for record in records:
+        if not isinstance(record.cell, WorldCell):
+            continue
+        for condition, cells in record.metrics.scores.items():
+            method, _, on = condition.partition(":")
+            if not on or method == "random":
+                continue
+            for family in record.cell.families:
+                for how, ending in (("forced choice", "_forced"), ("free text", "")):
+                    yield ways.Asked(
+                        method, f"{on}, {how}", f"{record.cell.group}, {family}", first=cells["first"],
+                        second=cells["second"], covered=cells[f"{family}{ending}"],
+                        survivors=cells[f"{family}_survivors{ending}"],
+                    )  # fmt: skip

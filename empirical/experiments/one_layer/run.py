@@ -42,6 +42,7 @@ from empirical.experiments.one_layer.tables import (
     TailCell,
     TwoHop,
     TwoHopCell,
+    asked,
 )
 from empirical.experiments.one_matrix import (
     Asked,
@@ -530,4 +531,5 @@ experiment = Experiment(
     declare=declare,
     try_method=lambda reference: trial(reference, Readout(np.eye(5, 4))),
     of_method=of_method,
+    asked=asked,
 )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
+from empirical.engine.records import Record
 from empirical.engine.settings import Cell, Count, Table
+from empirical.engine.ways import OWN, Asked
 from empirical.experiments.one_matrix import MatrixSettings
 
 
@@ -151,3 +154,18 @@ class Adversary(Table):
 
     small: dict[str, Small]
     large: tuple[Count, ...]
+
+
+def asked(records: Sequence[Record[Any, Any]]) -> Iterator[Asked]:
+    """What each method made of two adapters of the last matrix, at the largest rank; the base composes no bridge."""
+    from empirical.reuse.methods import FORMER, METHODS
+
+    for record in records:
+        if not isinstance(record.cell, TwoHopCell):
+            continue
+        for condition, hops in record.metrics.scores.items():
+            former, _, rank = condition.rpartition(" ")
+            method = FORMER.get(former, former)
+            if rank == str(record.cell.top) and (method in METHODS or method == OWN):
+                on = f"{record.cell.base} base, {record.cell.writing}"
+                yield Asked(method, on, "two hops", first=hops.first, second=hops.second, uncovered=hops.two_hop)
