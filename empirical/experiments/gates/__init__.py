@@ -1,0 +1,1 @@
+"""The experiment gates; see ``run.py``."""
