@@ -78,6 +78,7 @@ package: dist ## the wheel in empty environments outside the checkout: what work
 golden: $(STAMP) ## write statements.v, what Coq prints for it, for definitions and Examples, and the tables in README and docs; review the difference
 	@$(BIN)/python -m theory statements --write
 	@$(BIN)/python -m empirical.engine.summary --write
+	@$(BIN)/python -m empirical.engine.quotes --write
 	@$(BIN)/python -m empirical.reuse --write
 
 setup: $(STAMP) coq ## only the set-up

@@ -13,43 +13,41 @@ from pathlib import Path
 from typing import Any
 
 from empirical.engine import catalogue as engine
-from empirical.engine.records import RESULTS
+from empirical.engine.records import PREDICTIONS, RESULTS
 from theory.provenance import ROOT, write_text
 
-#: pages that quote rows
-PAGES = (ROOT / "docs" / "reusable-adapters.md",)
+#: pages that quote rows, all of them from runs of this profile
+PAGES, PROFILE = (ROOT / "docs" / "reusable-adapters.md",), "cpu"
 #: a place: experiment, id of the prediction, what stands there
 PLACE = re.compile(r"<!-- row ([a-z_]+)/(\S+) -->(.*?)<!-- /row -->", re.DOTALL)
 
 
-def rows(text: str, profile: str = "cpu", results: Path = RESULTS) -> dict[tuple[str, str], Mapping[str, Any]]:
-    """The judged rows of the experiments that a text quotes, by experiment and id."""
-    named = sorted({experiment for experiment, _, _ in PLACE.findall(text)})
-    return {(row["experiment"], row["id"]): row for row in engine.judge_all(named, profile, results)}
-
-
-def said(row: Mapping[str, Any], profile: str = "cpu") -> str:
-    """What was measured: mean over worlds, 95 % interval, verdict, worlds, profile."""
-    if row["mean"] is None or row["interval"] is None:
-        return f"not measured yet ({profile.upper()})"
+def said(row: Mapping[str, Any]) -> str:
+    """What was measured: mean over worlds, interval, verdict, worlds."""
     low, high = row["interval"]
-    holds = {"holds": "holds", "violated": "**violated**", "undecided": "undecided"}[row["verdict"]]
-    return f"{row['mean']:.2f} [{low:.2f}, {high:.2f}], {holds}, {len(row['worlds'])} worlds, {profile.upper()}"
+    verdict = "**violated**" if row["verdict"] == "violated" else row["verdict"]
+    return f"{row['mean']:.2f} ({low:.2f} to {high:.2f}; {verdict}, {len(row['worlds'])} worlds)"
 
 
-def filled(text: str, profile: str = "cpu", results: Path = RESULTS) -> str:
-    """A text with all its places filled in.
+def filled(text: str, results: Path = RESULTS) -> str:
+    """A text with all its places filled in; what is declared and has not run says so.
 
     Raises:
         ValueError: a place names a row that no experiment declares.
+        RecordError: records cannot be judged.
     """
-    found = rows(text, profile, results)
+    named = sorted({experiment for experiment, _, _ in PLACE.findall(text)})
+    rows = {(row["experiment"], row["id"]): row for row in engine.judge_all(named, PROFILE, results)}
 
     def put(place: re.Match[str]) -> str:
         experiment, row, _ = place.groups()
-        if (experiment, row) not in found:
-            raise ValueError(f"row: expected one that is declared, got {experiment}/{row}")
-        return f"<!-- row {experiment}/{row} -->{said(found[experiment, row], profile)}<!-- /row -->"
+        judged = rows.get((experiment, row))
+        if judged is None:
+            declaration = results / experiment / PROFILE / PREDICTIONS
+            if not declaration.is_file() or f'"id": "{row}"' not in declaration.read_text(encoding="utf-8"):
+                raise ValueError(f"row: expected one that is declared, got {experiment}/{row}")
+        told = said(judged) if judged and judged["interval"] else "declared, not run yet"
+        return f"<!-- row {experiment}/{row} -->{told}<!-- /row -->"
 
     return PLACE.sub(put, text)
 

@@ -1,0 +1,41 @@
+"""A page that quotes rows says what the judge says of the committed results, and every advice has its evidence."""
+
+import re
+
+import pytest
+
+from empirical.engine import catalogue
+from empirical.engine.quotes import PAGES, PLACE, PROFILE, filled
+from theory.claims import load
+
+(PAGE,) = PAGES
+TEXT = PAGE.read_text(encoding="utf-8")
+
+
+def test_the_page_says_what_the_judge_says() -> None:
+    assert filled(TEXT) == TEXT, "the page is of other results: make golden"
+    declared = [place for place in PLACE.findall(TEXT) if "(" in place[2]]
+    rows = {(r["experiment"], r["id"]): r for r in catalogue.judge_all(sorted({e for e, *_ in declared}), PROFILE)}
+    assert len(declared) > 10
+    for experiment, row, told in declared:
+        assert f"{rows[experiment, row]['mean']:.2f} (" in told
+        assert rows[experiment, row]["verdict"] in told
+
+
+def test_a_stale_number_is_put_right_and_nothing_else_is_touched() -> None:
+    stale = re.sub(r"(<!-- row coverage/headline\.order\.sum\.all -->)\d\.\d\d", r"\g<1>9.99", TEXT)
+    assert stale != TEXT
+    assert filled(stale) == filled(TEXT)
+    assert filled("no place\n") == "no place\n"
+
+
+def test_what_is_declared_nowhere_cannot_be_quoted() -> None:
+    with pytest.raises(ValueError, match=r"^row: expected one that is declared, got coverage/headline\.order\.sun$"):
+        filled("<!-- row coverage/headline.order.sun --><!-- /row -->")
+
+
+def test_every_advice_has_a_row_or_a_claim() -> None:
+    items = re.findall(r"^\d+\. .*?(?=^\d+\. |^## |\Z)", TEXT, re.MULTILINE | re.DOTALL)
+    assert len(items) > 8
+    assert all(PLACE.search(item) or "claim `" in item for item in items)
+    assert set(re.findall(r"[Cc]laim\s+`([a-z_]+)`", TEXT)) <= set(load())
