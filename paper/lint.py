@@ -27,7 +27,7 @@ SILENT = frozenset({
     "ref", "eqref", "pageref", "autoref", "hyperref", "cite", "citet", "citep", "citealp", "citealt", "citeauthor",
     "citeyear", "input", "include", "includegraphics", "bibliography", "bibliographystyle", "url", "href", "vspace",
     "hspace", "vskip", "hskip", "setlength", "addtolength", "begin", "end", "setcounter", "renewcommand",
-    "newcommand", "hypersetup", "resizebox", "rule", "ways",
+    "newcommand", "hypersetup", "resizebox", "rule", "spread", "ways",
 })  # fmt: skip
 NAMES = frozenset({"code", "texttt"})
 #: lengths are written without a space; with one, "in" and "em" could be words

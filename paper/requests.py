@@ -73,6 +73,7 @@ def requests(evidence: Evidence, values: Values, drawn: Mapping[str, Sequence[Fi
         "violations": (1, of_run(lambda run: macros.violations(run.rows), pending)),
         "scores": (5, of_run(lambda run, *asked: macros.scores(tables.scores(run, *asked)), pending)),
         "ways": (1, of_run(lambda run: macros.ways(tables.methods(evidence).get(run.experiment, ())), pending)),
+        "spread": (1, of_run(lambda run: macros.spread(tables.spread(run)), pending)),
         "figures": (1, of_run(lambda run: macros.figures(drawn.get(run.experiment, ())), "")),
         "figref": (1, figref),
     }

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from empirical.engine.catalogue import load
 from empirical.engine.judge import Row
+from empirical.engine.spread import Spread
+from empirical.engine.spread import table as split
 from empirical.engine.ways import Way, of
 from empirical.ladder import checks_of, experiments_of
 from paper import words
@@ -36,6 +39,12 @@ def methods(evidence: Evidence) -> dict[str, list[Way]]:
     """Experiment -> its methods, asked three ways; of the experiments that compare any."""
     found = {run.experiment: of(run.experiment, run.records) for run in evidence.first_runs}
     return {name: ways for name, ways in found.items() if ways}
+
+
+def spread(run: Run) -> list[Spread]:
+    """What training and what the world adds to the differences between worlds, where an experiment repeats training."""
+    repeats = load(run.experiment).repeats
+    return [] if repeats is None else split(repeats(run.records))
 
 
 # ---------------------------------------------------------------- claims

@@ -17,6 +17,7 @@ from empirical.engine.judge import Observed, judge_exact, observe
 from empirical.engine.predictions import Prediction, World
 from empirical.engine.records import RawRecord, Record
 from empirical.engine.settings import Cell, as_json, group_of, read
+from empirical.engine.spread import Repeats
 from empirical.engine.ways import Asked
 from theory.numerics import require
 
@@ -89,6 +90,7 @@ class Experiment(Generic[S]):
             such a base, and with what the cells can give it; by default on a tiny decoder, with nothing else.
         of_method: settings -> what is said of a merge of the user's own, beside the rest; nothing of it is declared.
         asked: records -> what each method made of its experts in each world, where methods of reuse are compared.
+        repeats: records -> numbers that worlds with several trainings hold once for each.
         predictions: in place of `declare`, settings and records -> what was said and what came out; then nothing counts
             as declared.
     """
@@ -103,6 +105,7 @@ class Experiment(Generic[S]):
     try_method: Callable[[str], None] | None = None
     of_method: Callable[[S], Sequence[Prediction]] | None = None
     asked: Callable[[Sequence[Record[Any, Any]]], Iterable[Asked]] | None = None
+    repeats: Callable[[Sequence[Record[Any, Any]]], Iterable[Repeats]] | None = None
     predictions: Callable[[S, Sequence[Record[Any, Any]]], Sequence[Observed]] | None = None
 
     def __post_init__(self) -> None:

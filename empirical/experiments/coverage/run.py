@@ -50,6 +50,7 @@ from empirical.experiments.coverage.tables import (
     WorldCell,
     WorldSettings,
     asked,
+    repeats,
     scores,
 )
 from empirical.experiments.known import fresh_base, known_world
@@ -770,5 +771,6 @@ experiment = Experiment(
     kinds=(STACK, WORLD),
     declare=declare,
     asked=asked,
+    repeats=repeats,
     try_method=partial(trial, given=("probes", "data")),
 )

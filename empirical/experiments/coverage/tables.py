@@ -10,6 +10,7 @@ from pydantic import Field
 
 from empirical.engine.records import Record
 from empirical.engine.settings import Cell, Count, Group, Table
+from empirical.engine.spread import Repeats
 from empirical.engine.ways import Asked
 from empirical.experiments.known import KnownSettings
 
@@ -306,6 +307,26 @@ def asked(records: Sequence[Record[Any, Any]]) -> Iterator[Asked]:
                     uncovered=cells["new_changed_uncovered"], survivors=cells["new_changed_covered_survivors"],
                     seconds=(record.metrics.merging or {}).get(condition),
                 )  # fmt: skip
+
+
+#: of which training and world are told apart: condition, cell, words
+REPEATED = (
+    ("first_early", "new_unchanged_covered", "λ of the early first hop"),
+    ("second_late", "old_changed_covered", "p₂ of the late second hop"),
+    ("sum:placed", "new_changed_covered", "early + late, covered bridges"),
+    ("sum:rows", "new_changed_covered", "new embeddings + late, covered bridges"),
+    ("sum:all", "new_changed_covered", "all + all, covered bridges"),
+    ("sum:placed", "new_changed_uncovered", "early + late, uncovered bridges"),
+)
+
+
+def repeats(records: Sequence[Record[Any, Any]]) -> Iterator[Repeats]:
+    """Two-hop questions by world and set of experts, where a base has several sets."""
+    worlds = [r.metrics for r in records if isinstance(r.metrics, Measured) and len(r.metrics.sets) > 1]
+    for condition, cell, what in REPEATED:
+        found = [[e.scores[condition].questions[cell].free.rate for e in world.sets] for world in worlds]
+        if len(found) > 1:
+            yield Repeats(what, found)
 
 
 def scores(scored: Mapping[str, Sequence[Scored]]) -> dict[str, dict[str, Count]]:
