@@ -13,12 +13,9 @@ facts, and what the base knew before: capitals elsewhere, its own text.
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from itertools import groupby
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from torch import nn
@@ -26,7 +23,6 @@ from torch import nn
 from empirical.engine.experiment import Experiment, Kind
 from empirical.engine.sealed import seal
 from empirical.engine.settings import Cell, Count
-from empirical.experiments.entities.model import agreement, base_model, survey
 from empirical.experiments.entities.predictions import declare
 from empirical.experiments.entities.tables import (
     Answered,
@@ -42,6 +38,7 @@ from empirical.experiments.entities.tables import (
     WorldSettings,
     asked,
 )
+from empirical.experiments.pretrained import agreement, base_model, survey, train_placed
 from empirical.reuse.methods import Options, check_method, oracle_right, random_like, reused
 from empirical.tasks.entities import (
     DIRECT,
@@ -60,9 +57,9 @@ from empirical.tasks.entities import (
     written_out,
 )
 from empirical.tasks.sentences import Part
-from empirical.training.adapter import AdapterShape, Job, Schedule, Trained
-from empirical.training.bases import Updates, last_layers, updated
-from empirical.training.together import train_adapters, trainer
+from empirical.training.adapter import AdapterShape, Job, Schedule
+from empirical.training.bases import Updates, updated
+from empirical.training.together import trainer
 from theory.composition import coverage_law
 from theory.numerics import require, stream
 
@@ -279,10 +276,8 @@ class WorldRun:
     # ------------------------------------------------------------ experts
 
     def train(self, jobs: Sequence[Job]) -> dict[str, Updates]:
-        """All experts of the world, those of one placement together."""
-        trained: dict[str, Trained] = {}
-        for _, alike in groupby(sorted(jobs, key=_layers), key=_layers):
-            trained |= train_above(self.base, list(alike))
+        """All experts of the world."""
+        trained = train_placed(self.base, jobs)
         self.losses = {job.name: float(np.mean(trained[job.name].losses[-10:])) for job in jobs}
         return {job.name: trained[job.name].updates for job in jobs}
 
@@ -435,35 +430,6 @@ def best(scores: np.ndarray, columns: list[int]) -> np.ndarray:
     """The column with the largest score of those given, row by row."""
     found: np.ndarray = np.array(columns)[scores[:, columns].argmax(axis=1)]
     return found
-
-
-def _layers(job: Job) -> tuple[int, ...]:
-    assert isinstance(job.shape, AdapterShape)
-    return job.shape.layers or ()
-
-
-def train_above(base: Any, jobs: Sequence[Job]) -> dict[str, Trained]:
-    """Train adapters of one placement; the layers below it, which none of them touches, run once per sentence."""
-    below = min(_layers(jobs[0]), default=0)
-    if not below:
-        return train_adapters(base, jobs)
-    # a copy that shares every weight, since what is cut is used up
-    upper = copy.deepcopy(base, {id(p): p for p in base.parameters()})
-    upper = last_layers(upper, base.config.num_hidden_layers - below)
-    moved = []
-    for job in jobs:
-        assert isinstance(job.shape, AdapterShape)
-        shape = replace(job.shape, layers=tuple(layer - below for layer in _layers(job)))
-        moved.append(replace(job, shape=shape))
-    return {name: Trained({_raised(m, below): u for m, u in trained.updates.items()}, trained.losses)
-            for name, trained in train_adapters(upper, moved).items()}  # fmt: skip
-
-
-def _raised(module: str, by: int) -> str:
-    """The name of a module so many layers further up."""
-    before, _, after = module.partition(".layers.")
-    layer, _, rest = after.partition(".")
-    return f"{before}.layers.{int(layer) + by}.{rest}"
 
 
 def run_world(cell: WorldCell, device: str) -> Measured:

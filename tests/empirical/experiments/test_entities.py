@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from empirical.engine.catalogue import settings as config
 from empirical.engine.records import Record
 from empirical.engine.settings import Count, as_json
-from empirical.experiments.entities import model as language
+from empirical.experiments import pretrained as language
 from empirical.experiments.entities import run as entities
 from empirical.experiments.entities.figures import plots
 from empirical.experiments.entities.tables import Answered, Settings, WorldCell
@@ -273,7 +273,7 @@ def test_layers_below_an_adapter_may_run_once(base):
     jobs = [run.job("second_late")]
     assert jobs[0].shape.layers == (1,)
     before = {name: p.clone() for name, p in base.model.named_parameters()}
-    found = entities.train_above(base.model, jobs)["second_late"]
+    found = language.train_placed(base.model, jobs)["second_late"]
     plain = train_adapter(base.model, jobs[0])
     assert set(found.updates) == set(plain.updates)
     for module, update in plain.updates.items():

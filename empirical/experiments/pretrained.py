@@ -1,9 +1,12 @@
-"""The pretrained model of the entities experiment: its tokenizer, answers by name, free and forced, what it knows."""
+"""A pretrained model: its tokenizer, answers by name, free and forced, what it knows; adapters by their layers."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,8 +15,9 @@ import torch
 from empirical.engine.settings import Count
 from empirical.tasks.entities import DIRECT, REAL, SECOND, Country, Person, Question, direct, second_hop
 from empirical.tasks.sentences import Part, Ragged, ragged
-from empirical.training.adapter import Schedule, pretrain
-from empirical.training.bases import BaseShape, generator, load_base, load_tokenizer, scratch_base
+from empirical.training.adapter import AdapterShape, Job, Schedule, Trained, pretrain
+from empirical.training.bases import BaseShape, generator, last_layers, load_base, load_tokenizer, scratch_base
+from empirical.training.together import train_adapters
 
 #: the base of this name is a small transformer that is trained on the spot to know the real countries and people
 SCRATCH = "scratch"
@@ -314,3 +318,43 @@ def survey(name: str, device: str) -> Survey:
     rehearsed = reader.texts(model, [o for o in STARTS for _ in range(COPIES)], DRAWN)
     apart = reader.texts(model, OPENINGS)
     return Survey(named, known, frozenset(p.name for p in composed), replay, rehearsed, apart)
+
+
+# ---------------------------------------------------------------- adapters by their layers
+
+
+def _layers(job: Job) -> tuple[int, ...]:
+    assert isinstance(job.shape, AdapterShape)
+    return job.shape.layers or ()
+
+
+def train_placed(base: Any, jobs: Sequence[Job]) -> dict[str, Trained]:
+    """Train adapters of any placements, those of one placement together."""
+    found: dict[str, Trained] = {}
+    for _, alike in groupby(sorted(jobs, key=_layers), key=_layers):
+        found |= _train_above(base, list(alike))
+    return found
+
+
+def _train_above(base: Any, jobs: Sequence[Job]) -> dict[str, Trained]:
+    """Train adapters of one placement; the layers below it, which none of them touches, run once per sentence."""
+    below = min(_layers(jobs[0]), default=0)
+    if not below:
+        return train_adapters(base, jobs)
+    # a copy that shares every weight, since what is cut is used up
+    upper = copy.deepcopy(base, {id(p): p for p in base.parameters()})
+    upper = last_layers(upper, base.config.num_hidden_layers - below)
+    moved = []
+    for job in jobs:
+        assert isinstance(job.shape, AdapterShape)
+        shape = replace(job.shape, layers=tuple(layer - below for layer in _layers(job)))
+        moved.append(replace(job, shape=shape))
+    return {name: Trained({_raised(m, below): u for m, u in trained.updates.items()}, trained.losses)
+            for name, trained in train_adapters(upper, moved).items()}  # fmt: skip
+
+
+def _raised(module: str, by: int) -> str:
+    """The name of a module so many layers further up."""
+    before, _, after = module.partition(".layers.")
+    layer, _, rest = after.partition(".")
+    return f"{before}.layers.{int(layer) + by}.{rest}"
