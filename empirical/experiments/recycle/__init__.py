@@ -1,0 +1,1 @@
+"""The experiment recycle; see ``run.py``."""
