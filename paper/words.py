@@ -203,10 +203,21 @@ def tally(rows: Sequence[Row]) -> Phrase:
     return joined(parts, "; ") if parts else "theorems about the very numbers and controls alone"
 
 
+#: more names than these are counted where a sentence holds for them
+NAMED = 8
+
+
 def methods(rows: Sequence[Row]) -> Phrase:
-    """One clause: for which methods a sentence holds that the rows say of one method each."""
-    found = judge.by_method(rows).items()
-    return joined([(SAID[v], " ", joined(map(Code, names))) for v, names in found if names], "; ")
+    """One clause: for which methods a sentence holds that the rows say of one method each; where it holds for many, for
+    how many of all."""
+    found = judge.by_method(rows)
+    count = sum(map(len, found.values()))
+
+    def told(verdict: str, names: Sequence[str]) -> Phrase:
+        many = verdict == "holds" and len(names) > NAMED
+        return f"{len(names)} of {count} ways" if many else joined(map(Code, names))
+
+    return joined([(SAID[v], " ", told(v, names)) for v, names in found.items() if names], "; ")
 
 
 def subset(rows: Sequence[Row]) -> Phrase:
