@@ -1,6 +1,7 @@
 """What `gates` declares: claims, kinds, margins, and for each what would refute it.
 
-Deviations of the alternatives are what calibration worlds (seeds below 100) showed between worlds, rounded up.
+Deviations of the alternatives are what calibration worlds (seeds below 100) showed between worlds, rounded up. Bounds
+near one are no higher than ten worlds can show: where all answer everything, the interval of a share reaches to .91.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def grouped(said: Predictions, settings: Settings, number: int) -> None:
     s, size = settings, settings.bridges // number
     name, words = f"group.{number}", f"{number} groups of {size}"
     found, second = group(number, "groups told", lambda g: g.found), group(number, "second", lambda g: g.gated.second)
-    said.control(f"{name}.found", CLAIM, f"{words}: gates tell everybody's group", of=found, at_least=0.95)
+    said.control(f"{name}.found", CLAIM, f"{words}: gates tell everybody's group", of=found, at_least=0.9)
     said.control(f"{name}.second", CLAIM, f"{words}: experts know their second hops", of=second, at_least=0.9)
     if size == 1:
         return
@@ -91,9 +92,9 @@ def aware(said: Predictions, settings: Settings) -> None:
     s = settings
     most, ceiling = max(s.groups), additive_ceiling(s.bridges, s.values)
     right = group(most, "two hops", lambda g: g.gated.two_hop)
-    nearly = Alternative("one question in seven is lost to other experts", 0.85, 0.05, s.persons)
+    nearly = Alternative("one question in four is lost to other experts", 0.75, 0.08, s.persons)
     says = f"an expert for each of {most} bridges: two-hop questions are answered"
-    said.hypothesis("bridge", CLAIM, says, of=right, at_least=0.95, unless=nearly, about="bridge")
+    said.hypothesis("bridge", CLAIM, says, of=right, at_least=0.9, unless=nearly, about="bridge")
     for number in sorted(s.groups)[-2:]:
         says = f"{number} groups: over the additive ceiling of all {s.bridges} bridges"
         alike = Alternative("as an answer blind to the bridge", bridge_blind_ceiling(s.bridges, s.values), 0.03,

@@ -1,6 +1,7 @@
 """What `recycle` declares: claims, kinds, margins, and for each what would refute it.
 
-Deviations of the alternatives are what calibration worlds (seeds below 100) showed between worlds, rounded up.
+Deviations of the alternatives are what calibration worlds (seeds below 100) showed between worlds, rounded up. Bounds
+near one are no higher than ten worlds can show: where all answer everything, the interval of a share reaches to .91.
 """
 
 from __future__ import annotations
@@ -50,20 +51,20 @@ def declare(settings: Settings) -> Predictions:
 def controls(said: Predictions) -> None:
     """What must hold, or the worlds show nothing."""
     base = measure(Measured, "base, old facts", lambda m: m.base)
-    said.control("base", CLAIM, "the base knows its facts", of=base, at_least=0.97)
+    said.control("base", CLAIM, "the base knows its facts", of=base, at_least=0.9)
     composes = measure(Measured, "base, two hops of held-out old persons over covered bridges", lambda m: m.composes)
     said.control("composes", "coverage_law", "the base composes over covered bridges", of=composes, at_least=0.6)
     alone = probed(EXPERTS, "facts of its own that each answers", lambda p: p.alone)
-    said.control("alone", CLAIM, "experts know their facts", of=alone, at_least=0.95)
-    said.control("joint", CLAIM, "one adapter can be taught all facts", of=facts("joint"), at_least=0.9)
+    said.control("alone", CLAIM, "experts know their facts", of=alone, at_least=0.9)
+    said.control("joint", CLAIM, "one adapter can be taught all facts", of=facts("joint"), at_least=0.85)
 
 
 def recovered(said: Predictions) -> None:
     """Adapters are not private; what they changed is not only what they were taught."""
     recalled = probed(EXPERTS, "taught facts that were new to the base and are found", lambda p: p.recalled)
     says = "asking every prompt finds the facts that experts were taught: they are not private"
-    hidden = Alternative("one in eight stays hidden", 0.875, 0.04, 100)
-    said.hypothesis("recalled", CLAIM, says, of=recalled, at_least=0.95, unless=hidden)
+    hidden = Alternative("one in four stays hidden", 0.75, 0.08, 100)
+    said.hypothesis("recalled", CLAIM, says, of=recalled, at_least=0.9, unless=hidden)
     taught = probed(EXPERTS, "changed answers that were taught", lambda p: p.taught)
     says = "experts change answers that they were not taught: at most seven in ten of the changed ones were"
     clean = Alternative("nearly all were", 0.85, 0.05, 195)
@@ -97,9 +98,9 @@ def distilled(said: Predictions) -> None:
     says = "without resolving what experts contradict one another in, at least .15 fewer facts are kept"
     alike = Alternative("as many", 0.0, 0.08)
     said.hypothesis("raw", CLAIM, says, of=facts("surest") - facts("raw"), at_least=0.15, unless=alike, about="raw")
-    old = of("surest", "old facts", lambda found: found.old)
+    old = of("surest", "old facts, share", lambda found: found.old.rate)
     says = "distilled from the surest: old facts are kept, though none of their data was used"
-    lost = Alternative("as the sum of experts does", 0.93, 0.025, 432)
+    lost = Alternative("the sum of experts keeps as many", 0.93, 0.025)
     said.hypothesis("old", CLAIM, says, of=old, at_least=0.97, unless=lost, about="surest")
 
 
