@@ -189,17 +189,37 @@ def counts(rows: Sequence[Row]) -> dict[str, int]:
     return {v: sum(r["verdict"] == v for r in rows) for v in VERDICTS}
 
 
+#: kind -> several of it
+SEVERAL = {
+    "hypothesis": "hypotheses",
+    "ceiling": "ceilings",
+    "control": "controls",
+    "exact": "theorems about the very numbers",
+}
+
+
+def came_out(rows: Sequence[Row]) -> list[Phrase]:
+    """One clause a kind: how many hold, are violated, are undecided; of controls and theorems no zeros."""
+    parts: list[Phrase] = []
+    for kind, name in SEVERAL.items():
+        if of := [r for r in rows if r["kind"] == kind]:
+            holds, *others = counts(of).values()
+            said = zip(others, (" violated", " undecided"), strict=True)
+            rest = [(", ", n, word) for n, word in said if n or kind in INFORMATIVE]
+            parts.append((holds, " of ", len(of), f" {name} hold", *rest))
+    return parts
+
+
+def undeclared(rows: Sequence[Row]) -> list[Row]:
+    """Those that could be refuted and were not declared before the run."""
+    return [r for r in rows if r["kind"] in INFORMATIVE and not r["declared"]]
+
+
 def tally(rows: Sequence[Row]) -> Phrase:
     """One clause, by kind: how the hypotheses and ceilings came out that were declared before their run."""
-    plural = {"hypothesis": "hypotheses", "ceiling": "ceilings"}
-    parts: list[Phrase] = [
-        (of["holds"], " of ", sum(of.values()), f" {plural[kind]} hold, ", of["violated"], " violated, ",
-         of["undecided"], " undecided")
-        for kind, of in judge.tally(rows).items()
-    ]  # fmt: skip
-    undeclared = sum(r["kind"] in plural and not r["declared"] for r in rows)
-    if undeclared:
-        parts.append((undeclared, " not declared before the run and not counted"))
+    parts = came_out(judge.informative(rows))
+    if late := undeclared(rows):
+        parts.append((len(late), " not declared before the run and not counted"))
     return joined(parts, "; ") if parts else "theorems about the very numbers and controls alone"
 
 
@@ -221,9 +241,7 @@ def methods(rows: Sequence[Row]) -> Phrase:
 
 
 def subset(rows: Sequence[Row]) -> Phrase:
-    """One clause about chosen rows: how many of them hold, are violated, are undecided."""
-    holds, violated, undecided = counts(rows).values()
-    late = " (not declared before the run)" if any(r["kind"] in INFORMATIVE and not r["declared"] for r in rows) else ""
-    are = {count: " is " if count == 1 else " are " for count in (violated, undecided)}
-    return (holds, " of ", len(rows), " predictions hold, ", violated, are[violated], "violated, ", undecided,
-            are[undecided], "undecided", late)  # fmt: skip
+    """One clause about chosen rows, by kind: how they came out; controls and theorems apart from what is counted."""
+    rest = [r for r in rows if r["kind"] not in INFORMATIVE]
+    late = [(part, " (not declared before the run)") for part in came_out(undeclared(rows))]
+    return joined([*came_out(judge.informative(rows)), *late, *came_out(rest)], "; ")

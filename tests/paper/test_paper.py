@@ -158,6 +158,23 @@ def test_a_phrase_is_set_in_both(phrase: words.Phrase, tex: str, html: str) -> N
     assert render.html(phrase) == html
 
 
+def test_what_may_come_out_either_way_is_counted_apart_from_controls_and_theorems() -> None:
+    def rows(kind: str, verdicts: str, declared: str | None = "a hash") -> list[Row]:
+        said = {"h": "holds", "v": "violated", "u": "undecided"}
+        found: Any = [{"kind": kind, "verdict": said[v], "declared": declared} for v in verdicts]
+        return found
+
+    asked = [*rows("exact", "hhhh"), *rows("hypothesis", "hhv"), *rows("control", "hhu"), *rows("ceiling", "hu")]
+    counted = "2 of 3 hypotheses hold, 1 violated, 0 undecided; 1 of 2 ceilings hold, 0 violated, 1 undecided"
+    apart = "2 of 3 controls hold, 1 undecided; 4 of 4 theorems about the very numbers hold"
+    assert render.html(words.tally(asked)) == counted
+    assert render.html(words.subset(asked)) == f"{counted}; {apart}"
+    late = rows("hypothesis", "vh", declared=None)
+    assert render.html(words.tally([*asked, *late])) == f"{counted}; 2 not declared before the run and not counted"
+    not_declared = "1 of 2 hypotheses hold, 1 violated, 0 undecided (not declared before the run)"
+    assert render.html(words.subset([*asked, *late])) == f"{counted}; {not_declared}; {apart}"
+
+
 def test_characters_that_the_paper_cannot_set_are_refused() -> None:
     with pytest.raises(ValueError, match="'漢'"):
         render.tex("漢")
