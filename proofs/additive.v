@@ -2327,6 +2327,92 @@ Qed.
 
 End FewNumbers.
 
+(* Attained for two values, by the signs of monic polynomials of degree d at n places: C holds the places before which
+   the sign changes. *)
+Section MonicSigns.
+Variables (R : realFieldType) (n d : nat).
+Implicit Types (C : {set 'I_n}) (y : 'I_n).
+
+Definition later C (k : nat) : {set 'I_n} := [set c in C | (k <= c)%N].
+Definition monic_at C : {poly R} := (\prod_(c in C) ('X - (c%:R + 2%:R^-1)%:P)) * ('X - (-1)%:P) ^+ (d - #|C|).
+
+Lemma later_step C y : (y \in C) = odd #|later C y| (+) odd #|later C y.+1|.
+Proof.
+have -> : later C y.+1 = later C y :\ y.
+  by apply/setP => c; rewrite !inE ltn_neqAle (inj_eq (@ord_inj _)) eq_sym andbCA.
+rewrite (cardsD1 y (later C y)) inE leqnn andbT oddD.
+by rewrite oddb addbK.
+Qed.
+
+Lemma later_inj C D : (forall y, odd #|later C y| = odd #|later D y|) -> C = D.
+Proof.
+move=> same; apply/setP => y; rewrite !later_step same; congr (_ (+) _).
+have [lt_n | ge_n] := ltnP y.+1 n; first exact: (same (Ordinal lt_n)).
+have none E : later E y.+1 = set0.
+  by apply/setP => c; rewrite !inE leqNgt (leq_trans (ltn_ord c)) ?andbF.
+by rewrite !none.
+Qed.
+
+Lemma sgr_monic C y : Num.sg (monic_at C).[y%:R] = (-1) ^+ #|later C y|.
+Proof.
+have up : 0 < (y%:R + 1) ^+ (d - #|C|) :> R by rewrite exprn_gt0 // ltr_paddl ?ler0n ?ltr01.
+rewrite /monic_at hornerM horner_exp hornerXsubC opprK sgrM (gtr0_sg up) mulr1.
+rewrite horner_prod (big_morph _ (@sgrM R) (sgr1 R)) -sum1_card expr_sum big_mkcond [RHS]big_mkcond.
+apply: eq_bigr => c _; rewrite inE expr1 !hornerE; case: (c \in C) => //=; case: leqP => [le_yc | lt_cy].
+  by rewrite ltr0_sg // subr_lt0 ltr_spaddr ?invr_gt0 ?ltr0n // ler_nat.
+rewrite gtr0_sg // subr_gt0; apply: (@lt_le_trans _ _ (c.+1)%:R); last by rewrite ler_nat.
+by rewrite -[in X in _ < X]addn1 natrD ltr_add2l invf_lt1 ?ltr0n // ltr1n.
+Qed.
+
+Lemma monic_size C : (#|C| <= d)%N -> monic_at C \is monic /\ size (monic_at C) = d.+1.
+Proof.
+move=> le_Cd.
+have monic1 : \prod_(c in C) ('X - (c%:R + 2%:R^-1)%:P) \is @monic R by apply: monic_prod_XsubC.
+have monic2 : ('X - (-1)%:P) ^+ (d - #|C|) \is @monic R by rewrite monic_exp ?monicXsubC.
+split; first by rewrite monicMl.
+rewrite size_monicM ?monic_neq0 // size_exp_XsubC -big_enum size_prod_XsubC -cardE.
+by rewrite addSn addnS subnKC.
+Qed.
+
+(* The two values: 0, and the polynomial. *)
+Lemma monic_horner C y : (#|C| <= d)%N ->
+  (monic_at C).[y%:R] = y%:R ^+ d + \sum_(i < d) (monic_at C)`_i * y%:R ^+ i.
+Proof.
+move=> /monic_size[/monicP lead sized]; rewrite (horner_coef_wide _ (_ : size (monic_at C) <= d.+1)%N) ?sized //.
+by rewrite big_ord_recr /= addrC -[d]/(d.+1.-1) -sized -lead_coefE lead mul1r.
+Qed.
+
+Definition sign_table C : {ffun 'I_n -> 'I_2} := [ffun y : 'I_n => if odd #|later C y| then ord0 else ord_max].
+
+Theorem few_numbers_attained :
+  exists (c : 'I_n -> 'rV[R]_2) (w : 'I_n -> 'M[R]_(d, 2)) (G : {set {ffun 'I_n -> 'I_2}}),
+    #|G| = affine_patterns n d 'C(2, 2) /\
+    forall g, g \in G -> exists t : 'rV[R]_d, forall y z, z != g y ->
+      (c y + t *m w y) 0 z < (c y + t *m w y) 0 (g y).
+Proof.
+exists (fun y => \row_z ((z == ord_max)%:R * y%:R ^+ d)), (fun y => \matrix_(i, z) ((z == ord_max)%:R * y%:R ^+ i)).
+exists [set sign_table C | C : {set 'I_n} & (#|C| <= d)%N]; split; last first.
+  move=> _ /imsetP[C le_Cd ->]; exists (\row_i (monic_at C)`_i) => y z.
+  have gap (x : 'I_2) : (\row_z ((z == ord_max)%:R * y%:R ^+ d) + \row_(i < d) (monic_at C)`_i *m
+      \matrix_(i, z) ((z == ord_max)%:R * y%:R ^+ i)) 0 x = (x == ord_max)%:R * (monic_at C).[y%:R] :> R.
+    rewrite monic_horner; last by move: le_Cd; rewrite inE.
+    by rewrite !mxE mulrDr mulr_sumr; congr (_ + _); apply: eq_bigr => i _; rewrite !mxE mulrCA.
+  rewrite !gap ffunE; have := sgr_monic C y; rewrite -signr_odd; case: odd => sg_p.
+    case: z => -[|[|]] // lt_z _; rewrite mul1r mul0r -sgr_lt0 sg_p expr1.
+    exact: ltrN10.
+  case: z => -[|[|]] // lt_z _; rewrite mul1r mul0r -sgr_gt0 sg_p expr0.
+  exact: ltr01.
+rewrite card_in_imset => [|C D]; last first.
+  rewrite !inE => _ _ /ffunP same; apply: later_inj => y; have := same y; rewrite !ffunE.
+  by case: odd; case: odd.
+rewrite /affine_patterns binn -sum1dep_card (partition_big (fun C : {set 'I_n} => inord #|C| : 'I_d.+1) xpredT) //=.
+apply: eq_bigr => i _; have := card_draws [finType of 'I_n] i; rewrite exp1n muln1 card_ord => <-.
+rewrite -sum1_card; apply: eq_bigl => C.
+rewrite !inE; apply/andP/eqP => [[le_C /eqP <-] | ->]; first by rewrite inordK.
+by rewrite inord_val leq_ord eqxx.
+Qed.
+End MonicSigns.
+
 (* Logits of a merge that averages the factors: both adapters' A and B are added (weights and scales are part of them)
    before they are multiplied, at a feature x and a base h that know neither adapter. *)
 Definition averaged_logits (R : realFieldType) (Y : finType) (D n1 r m : nat)
@@ -2422,112 +2508,466 @@ rewrite cardsT card_ffun card_ord mul1n addn1 addnS => le_2n.
 by rewrite leqNgt; apply/negP => /affine_patterns_lt; rewrite ltnNge le_2n.
 Qed.
 
+(* A number that outgrows finitely many. *)
+Lemma loud_enough (R : realFieldType) (T : finType) (P : pred T) (f g : T -> R) :
+  (forall t, P t -> 0 < g t) -> exists2 l, 1 <= l & forall t, P t -> f t < l * g t.
+Proof.
+move=> g_gt0; exists (1 + \sum_(t | P t) `|f t| / g t).
+  by rewrite ler_addl sumr_ge0 // => t /g_gt0/ltW ?; rewrite divr_ge0.
+move=> t Pt; rewrite -ltr_pdivr_mulr ?g_gt0 // (bigD1 t) //=.
+apply: (@le_lt_trans _ _ (`|f t| / g t)); first by rewrite ler_pmul2r ?invr_gt0 ?g_gt0 ?ler_norm.
+rewrite addrCA ltr_addl ltr_paddr ?ltr01 ?sumr_ge0 // => s /andP[/g_gt0/ltW ? _].
+by rewrite divr_ge0.
+Qed.
+
+
+(* What rises up to c and falls from there on is largest at c. *)
+Lemma peak (R : realFieldType) (f : nat -> R) m c z :
+    (forall i, (i < c)%N -> f i < f i.+1) -> (forall i, (c <= i < m)%N -> f i.+1 < f i) ->
+  (z <= m)%N -> z != c -> f z < f c.
+Proof.
+move=> up down le_zm; case: ltngtP => // [lt_zc | lt_cz] _.
+  have {le_zm} : (z < c <= c)%N by rewrite lt_zc leqnn.
+  elim: {-3}c => // k IH /andP[]; rewrite ltnS leq_eqVlt => /orP[/eqP-> | lt_zk] lt_kc; first exact: up.
+  by apply: lt_trans (up _ lt_kc); apply: IH; rewrite lt_zk ltnW.
+elim: z le_zm lt_cz => // z IH lt_zm; rewrite ltnS leq_eqVlt => /orP[/eqP eq_cz | lt_cz].
+  by rewrite eq_cz; apply: down; rewrite eq_cz leqnn.
+by apply: lt_trans (IH (ltnW lt_zm) lt_cz); apply: down; rewrite (ltnW lt_cz).
+Qed.
+
+(* A factor of rank 1 composes three bridges: entries Q of the second adapter's B, one for each value, and v of its A are
+   read together, as (P + Q) (u + v), by first adapters that are loud (t3, which reads Q alone), of small negative u + v
+   (t1) and of a positive one (t2). At v = - spot c what t1 reads is largest and what t2 reads is smallest at c. *)
+Section ThreeBridges.
+Variables (R : realFieldType) (m : nat).
+Implicit Types (i c z : nat).
+
+Definition width : R := (m.+1.*2 + m.+1.*2)%:R.
+Definition spot c : R := (c.*2.+1)%:R.
+Definition tick i : R := (i.+1.*2)%:R.
+Definition rise z : R := \sum_(i < z) tick i.
+Definition fall z : R := \sum_(i < z) (width - tick i).
+Definition ground z : R := - \sum_(i < z) tick i * (width - tick i).
+Definition near c z : R := ground z + fall z * spot c.
+Definition wide c z : R := ground z + rise z * (width - spot c).
+Definition both c z : R := near c z / spot c + wide c z / (width - spot c).
+
+Lemma tick_spot i c : (i < c)%N = (tick i < spot c).
+Proof. by rewrite ltr_nat ltnS leq_double. Qed.
+
+Lemma spot_tick i c : (c <= i)%N = (spot c < tick i).
+Proof. by rewrite ltr_nat doubleS !ltnS leq_double. Qed.
+
+Lemma room i c : (i < m)%N -> (c <= m)%N -> tick i + spot c < width.
+Proof.
+move=> lt_im le_cm; rewrite -natrD ltr_nat -addnS -doubleS.
+by rewrite leq_add // leq_double // ltnW.
+Qed.
+
+Lemma spot_gt0 c : 0 < spot c. Proof. by rewrite ltr0n. Qed.
+Lemma spot_ge1 c : 1 <= spot c. Proof. by rewrite ler1n. Qed.
+Lemma tick_gt0 i : 0 < tick i. Proof. by rewrite ltr0n. Qed.
+
+Lemma rest_ge1 c : (c <= m)%N -> 1 <= width - spot c.
+Proof.
+move=> le_cm; rewrite ler_subr_addl -(natrD _ _ 1) ler_nat addn1 -doubleS.
+by apply: (leq_trans _ (leq_addr _ _)); rewrite leq_double.
+Qed.
+
+Lemma wideS c i : wide c i.+1 = wide c i - tick i * (spot c - tick i).
+Proof.
+rewrite /wide /ground /rise !big_ord_recr /=; move: (tick i) (spot c) width (\sum_(_ < _) _) (\sum_(_ < _) _).
+move=> b p w s t; rewrite mulrDl opprD [LHS](AC (2*2) (1*3*(4*2))) /=; congr (_ + _).
+by rewrite -mulrN -mulrN -mulrDr; congr (_ * _); rewrite !opprB addrC addrA subrK.
+Qed.
+
+Lemma nearS c i : near c i.+1 = near c i + (width - tick i) * (spot c - tick i).
+Proof.
+rewrite /near /ground /fall !big_ord_recr /=; move: (tick i) (spot c) width (\sum_(_ < _) _) (\sum_(_ < _) _).
+move=> b p w s t; rewrite mulrDl opprD [LHS](AC (2*2) (1*3*(4*2))) /=; congr (_ + _).
+by rewrite [b * _]mulrC -mulrBr.
+Qed.
+
+Lemma bothS c i : both c i.+1 =
+  both c i + (spot c - tick i) * ((width - tick i) / spot c - tick i / (width - spot c)).
+Proof.
+rewrite /both nearS wideS; move: (spot c) (near c i) (wide c i) (tick i) (width - tick i) (width - spot c).
+move=> p f g b x y; rewrite ![in LHS]mulrDl mulNr [LHS](AC (2*2) (1*3*(2*4))) /=; congr (_ + _).
+by rewrite [RHS]mulrBr; congr (_ - _); rewrite !mulrA; congr (_ / _); rewrite mulrC.
+Qed.
+
+Lemma wide_least c z : (c <= m)%N -> (z <= m)%N -> z != c -> wide c c < wide c z.
+Proof.
+move=> le_cm; rewrite -ltr_opp2; apply: (peak (f := fun z => - wide c z)) => i => [lt_ic | /andP[le_ci _]].
+  by rewrite wideS opprB ltr_addr pmulr_rgt0 ?tick_gt0 // subr_gt0 -tick_spot.
+by rewrite wideS opprB gtr_addr pmulr_rlt0 ?tick_gt0 // subr_lt0 -spot_tick.
+Qed.
+
+Lemma both_most c z : (c <= m)%N -> (z <= m)%N -> z != c -> both c z < both c c.
+Proof.
+move=> le_cm; have slope i : (i < m)%N -> 0 < (width - tick i) / spot c - tick i / (width - spot c).
+  move=> lt_im; have := room lt_im le_cm; have w_gt0 := lt_le_trans ltr01 (rest_ge1 le_cm).
+  rewrite subr_gt0 ltr_pdivr_mulr // mulrAC ltr_pdivl_mulr ?spot_gt0 // => lt_w.
+  by rewrite [X in X < _]mulrC; apply: ltr_pmul; rewrite ?ler0n // ltr_subr_addl // addrC.
+apply: peak => i => [lt_ic | /andP[le_ci lt_im]]; rewrite bothS.
+  by rewrite ltr_addl pmulr_lgt0 ?slope ?(leq_trans lt_ic) // subr_gt0 -tick_spot.
+by rewrite gtr_addl pmulr_llt0 ?slope // subr_lt0 -spot_tick.
+Qed.
+
+Section Marks.
+Variables (T : finType) (t1 t2 t3 : T -> 'I_m.+1) (hum : T -> 'I_m.+1 -> R).
+Implicit Types (t : T) (x : 'I_m.+1).
+
+Let same t := (t1 t == t2 t) && (t2 t != t3 t).
+Let aim t : R := if same t then - (width + 1) else - spot (t3 t).
+Let marks k l b t x : R :=
+  if same t then b * ((x == t3 t)%:R - (x == t1 t)%:R)
+  else k * (x == t2 t)%:R - l * (wide (t3 t) x / (width - spot (t3 t))) - b * ((t1 t != t3 t) && (x == t1 t))%:R.
+
+Lemma at_first k l b t x : ~~ same t ->
+  l * ground x + (- (l * fall x) + marks k l b t x) * aim t =
+  spot (t3 t) * (l * both (t3 t) x - k * (x == t2 t)%:R + b * ((t1 t != t3 t) && (x == t1 t))%:R).
+Proof.
+rewrite /marks /aim => /negbTE ->; rewrite /both /near.
+have := spot_gt0 (t3 t); set q := wide (t3 t) x / _; move: q (spot _) (k * _) (b * _) (ground x) (fall x).
+move=> q p ks bs g f /lt0r_neq0 p0; rewrite [in RHS]mulrDl mulfK // mulrN -mulNr mulrC.
+have -> : l * (g / p + f + q) - ks + bs = l * g / p - (- (l * f) + (ks - l * q - bs)).
+  by rewrite !mulrDr !opprD !opprK mulrA [LHS](AC (3*1*1) (1*(2*(4*3*5)))).
+by rewrite [RHS]mulrC mulrBl divfK // mulNr [g * l]mulrC.
+Qed.
+
+Lemma at_second k l b t x : ~~ same t ->
+  l * ground x + (l * rise x + marks k l b t x) * (width + aim t) =
+  (width - spot (t3 t)) * (k * (x == t2 t)%:R - b * ((t1 t != t3 t) && (x == t1 t))%:R).
+Proof.
+rewrite /marks /aim => /negbTE ->; rewrite /wide.
+have := lt_le_trans ltr01 (rest_ge1 (leq_ord (t3 t))).
+move: (width - _) (k * _) (b * _) (ground x) (rise x) => y ks bs g r /lt0r_neq0 y0.
+have -> : l * r + (ks - l * ((g + r * y) / y) - bs) = ks - bs - l * g / y.
+  rewrite mulrDl mulfK // mulrDr opprD mulrA.
+  by rewrite [LHS](AC (1*(1*2*1)) (2*5*3*(1*4))) /= subrr addr0.
+by rewrite mulrBl divfK // addrC subrK mulrC.
+Qed.
+
+Lemma three_bridges : exists (h P1 P2 : 'I_m.+1 -> R) (u : R) (Q : T -> 'I_m.+1 -> R) (v : T -> R), forall t x,
+  [/\ x != t3 t -> Q t x < Q t (t3 t),
+      x != t1 t -> h x + (P1 x + Q t x) * v t + hum t x < h (t1 t) + (P1 (t1 t) + Q t (t1 t)) * v t + hum t (t1 t) &
+      x != t2 t -> h x + (P2 x + Q t x) * (u + v t) + hum t x
+                     < h (t2 t) + (P2 (t2 t) + Q t (t2 t)) * (u + v t) + hum t (t2 t)].
+Proof.
+have [|k k_ge1 k_gt] := loud_enough (P := xpredT : pred (T * 'I_m.+1 * 'I_m.+1))
+    (fun p => hum p.1.1 p.1.2 - hum p.1.1 p.2) (g := fun=> 1); first by rewrite ltr01.
+have {k_gt} hum_lt t x y : hum t x - hum t y < k by rewrite -[k]mulr1 (k_gt (t, x, y)).
+have k_ge0 : 0 <= k := le_trans ler01 k_ge1.
+have [l l_ge1 l_gt] : exists2 l : R, 1 <= l & forall c z : 'I_m.+1, z != c ->
+    k + k < l * (both c c - both c z) /\ k < l * ((wide c z - wide c c) / (width - spot c)).
+  have [|l l_ge1 l_gt] := loud_enough (P := fun p : bool * 'I_m.+1 * 'I_m.+1 => p.2 != p.1.2) (fun=> k + k)
+    (g := fun p => if p.1.1 then both p.1.2 p.1.2 - both p.1.2 p.2
+                   else (wide p.1.2 p.2 - wide p.1.2 p.1.2) / (width - spot p.1.2)).
+    move=> [[[] c] z] /= zc; first by rewrite subr_gt0 both_most ?leq_ord.
+    by rewrite divr_gt0 ?subr_gt0 ?wide_least ?leq_ord // -subr_gt0 (lt_le_trans ltr01) ?rest_ge1 ?leq_ord.
+  exists l => // c z zc; split; first exact: (l_gt (true, c, z)).
+  by apply: le_lt_trans (l_gt (false, c, z) zc); rewrite ler_addl.
+pose e (i : option bool) t x : R := match i with
+  | None => spot (t3 t) * (l * both (t3 t) x)
+  | Some true => l * ground x - l * rise x
+  | Some false => l * ground x + l * fall x * (width + 1)
+  end + hum t x.
+have [|b b_ge1 b_gt] := loud_enough (P := xpredT : pred (option bool * T * 'I_m.+1 * 'I_m.+1))
+    (fun p => e p.1.1.1 p.1.1.2 p.1.2 - e p.1.1.1 p.1.1.2 p.2 + spot (t3 p.1.1.2) * k) (g := fun=> 1).
+  by rewrite ltr01.
+have {b_gt} e_lt (i : option bool) t x y : e i t x - e i t y + spot (t3 t) * k < b by rewrite -[b]mulr1 (b_gt (i, t, x, y)).
+have b_gt0 : 0 < b := lt_le_trans ltr01 b_ge1.
+exists (fun x => l * ground x), (fun x => - (l * fall x)), (fun x => l * rise x), width, (marks k l b), aim => t x.
+have w_ge1 := spot_ge1 (t3 t); have w_gt0 := spot_gt0 (t3 t).
+have y_ge1 := rest_ge1 (leq_ord (t3 t)); have y_gt0 := lt_le_trans ltr01 y_ge1.
+have wk_ge0 : 0 <= spot (t3 t) * k by rewrite mulr_ge0 // ltW.
+have e_sub (i : option bool) (z z' : 'I_m.+1) : e i t z - e i t z' < b by apply: le_lt_trans (e_lt i t z z'); rewrite ler_addl.
+case same_t: (same t).
+  have [/eqP eq12 ne23] := andP same_t; have ne13 : t1 t != t3 t by rewrite eq12.
+  split=> ne; rewrite /aim /marks same_t.
+  - rewrite eqxx (negbTE ne) [t3 t == _]eq_sym (negbTE ne13) ltr_pmul2l // ltr_le_sub ?ltr01 //.
+    by rewrite ler0n.
+  - have gapE (z : 'I_m.+1) d :
+        l * ground z + (- (l * fall z) + d) * - (width + 1) + hum t z = e (Some false) t z - d * (width + 1).
+      by rewrite /e mulrDl mulrNN [d * _]mulrN addrA addrAC.
+    rewrite !gapE eqxx (negbTE ne) (negbTE ne13) subr0 sub0r mulrN1 mulNr opprK.
+    apply: (@le_lt_trans _ _ (e (Some false) t x)).
+      by rewrite ger_addl oppr_le0 !mulr_ge0 ?ler0n ?ltW // ltr_paddl ?ltr01 ?ler0n.
+    rewrite -ltr_subl_addl; apply: lt_le_trans (e_sub _ _ _) _.
+    by rewrite ler_pmulr // ler_addr ler0n.
+  - have gapE (z : 'I_m.+1) d :
+        l * ground z + (l * rise z + d) * (width - (width + 1)) + hum t z = e (Some true) t z - d.
+      by rewrite /e opprD addrA subrr sub0r mulrN1 opprD addrA addrAC.
+    rewrite -eq12 in ne *; rewrite !gapE eqxx (negbTE ne) (negbTE ne13) subr0 sub0r mulrN1 opprK.
+    apply: (@le_lt_trans _ _ (e (Some true) t x)).
+      by rewrite ger_addl oppr_le0 mulr_ge0 ?ler0n ?ltW.
+    by rewrite -ltr_subl_addl.
+split=> ne.
+- rewrite /marks same_t.
+  have [_ kl] := l_gt (t3 t) x ne.
+  apply: (@le_lt_trans _ _ (k - l * (wide (t3 t) x / (width - spot (t3 t))))).
+    rewrite ler_subl_addr ler_paddr ?mulr_ge0 ?ler0n ?(ltW b_gt0) // ler_add2r ler_pimulr //.
+    by rewrite lern1 leq_b1.
+  apply: (@lt_le_trans _ _ (- (l * (wide (t3 t) (t3 t) / (width - spot (t3 t)))))).
+    by rewrite ltr_subl_addr addrC -mulrBr -mulrBl.
+  by rewrite [t3 t == t1 t]eq_sym andNb mulr0 subr0 ler_addr mulr_ge0 ?ler0n.
+- rewrite !at_first ?same_t // (negbTE ne) andbF mulr0 addr0 eqxx andbT.
+  apply: (@le_lt_trans _ _ (e None t x)).
+    by rewrite /e ler_add2r ler_pmul2l // ger_addl oppr_le0 mulr_ge0 ?ler0n.
+  case: (eqVneq (t1 t) (t3 t)) => [eq13 | ne13] /=.
+    rewrite mulr0 addr0 eq13; rewrite eq13 in ne; have [kl _] := l_gt (t3 t) x ne.
+    apply: (@lt_le_trans _ _ (spot (t3 t) * (l * both (t3 t) (t3 t) - k) + hum t (t3 t))); last first.
+      by rewrite ler_add2r ler_pmul2l // ler_add2l ler_opp2 ler_pimulr // lern1 leq_b1.
+    have : hum t x - hum t (t3 t) < spot (t3 t) * (l * both (t3 t) (t3 t) - k) - spot (t3 t) * (l * both (t3 t) x).
+      apply: lt_le_trans (hum_lt _ _ _) _; rewrite -mulrBr; apply: (@le_trans _ _ (spot (t3 t) * k)).
+        by rewrite ler_pmull // (lt_le_trans ltr01).
+      by rewrite ler_pmul2l // addrAC -mulrBr ler_subr_addr ltW.
+    by rewrite ltr_subl_addr addrAC ltr_subr_addr addrC.
+  have -> : (t1 t == t2 t) = false.
+    by apply: contraFF same_t => /eqP eq12; rewrite /same eq12 eqxx -eq12.
+  rewrite mulr0 subr0 mulr1 mulrDr addrAC -ltr_subl_addl; apply: lt_le_trans (e_sub None _ _) _.
+  by rewrite ler_pmull.
+- rewrite !at_second ?same_t // (negbTE ne) mulr0 sub0r eqxx mulr1.
+  have -> : (t1 t != t3 t) && (t2 t == t1 t) = false.
+    by apply: contraFF same_t => /andP[ne13 /eqP eq21]; rewrite /same eq21 eqxx.
+  rewrite mulr0 subr0; apply: (@le_lt_trans _ _ (hum t x)).
+    by rewrite ger_addr mulr_ge0_le0 ?(ltW y_gt0) // oppr_le0 mulr_ge0 ?ler0n // ltW.
+  rewrite -ltr_subl_addr; apply: lt_le_trans (hum_lt _ _ _) _.
+  by rewrite ler_pmull // (lt_le_trans ltr01).
+Qed.
+End Marks.
+End ThreeBridges.
+
 Section Composes.
-Variables (R : realFieldType) (Y : finType) (r m : nat).
-Hypothesis few : (#|Y| <= r + r)%N.
-Implicit Types (y : Y) (q : {ffun Y -> 'I_m}) (z : 'I_m) (j : 'I_r).
+Variables (R : realFieldType) (Y : finType) (r m : nat) (S : {set Y}).
+Hypothesis few : (#|S| <= (r.+1 + r.+1).+1)%N.
+Implicit Types (y : Y) (q : {ffun Y -> 'I_m.+1}) (z a : 'I_m.+1) (j : 'I_r.+1) (i : nat).
 
-(* r bridges are read by the columns of the second adapter's B, r others by its A: slot says which. *)
-Definition slot_of y : 'I_r + 'I_r := split (widen_ord few (enum_rank y)).
+(* The bridges in S have seats 0 .. 2 r + 2, all others a seat beyond. *)
+Definition seat y := if y \in S then index y (enum S) else (r.+1 + r.+1).+1.
+Definition held q i : 'I_m.+1 := if [pick y in S | seat y == i] is Some y then q y else ord0.
+Definition target q y : 'I_m.+1 := if y \in S then q y else ord0.
 
-Lemma slot_inj : injective slot_of.
+Lemma heldE q y : y \in S -> held q (seat y) = q y.
 Proof.
-move=> y y' /(congr1 (@unsplit r r)); rewrite !splitK => /(congr1 val) /= same.
-by apply: enum_rank_inj; apply: val_inj.
+move=> Sy; rewrite /held; case: pickP => [y' /andP[Sy'] | /(_ y)]; last by rewrite Sy eqxx.
+rewrite /seat Sy Sy' => /eqP same; congr (q _).
+by rewrite -(nth_index y (_ : y \in enum S)) ?mem_enum // -same nth_index ?mem_enum.
 Qed.
 
-Definition loud : R := (r * m).+1%:R.
-Definition far_base : 'cV[R]_m := \col_z (- (loud * z%:R ^+ 2)).
-Definition first_B y : 'M[R]_(m, r) := \matrix_(z, j) ((slot_of y == inr j)%:R * (2%:R * loud * z%:R)).
-Definition first_A y : 'cV[R]_r := \col_j ((slot_of y == inl j)%:R * (loud * (m ^ 2).+1%:R)).
-Definition second_B q : 'M[R]_(m, r) := \matrix_(z, j) [exists y, (slot_of y == inl j) && (q y == z)]%:R.
-Definition second_A q : 'cV[R]_r := \col_j \sum_(y | slot_of y == inr j) (q y)%:R.
+Lemma seat_lt y : y \in S -> (seat y < (r.+1 + r.+1).+1)%N.
+Proof. by move=> Sy; rewrite /seat Sy (leq_trans _ few) // cardE index_mem mem_enum. Qed.
 
-Lemma hum_bound q z : 0 <= (second_B q *m second_A q) z 0 <= (r * m)%:R.
+Let hum q z : R := \sum_(j < r) (z == held q (lift ord0 j))%:R * (held q (r.+1 + lift ord0 j))%:R.
+
+Variables (h P1 P2 : 'I_m.+1 -> R) (u : R) (Q : {ffun Y -> 'I_m.+1} -> 'I_m.+1 -> R) (v : {ffun Y -> 'I_m.+1} -> R).
+Variable loud : R.
+
+Definition composing_base : 'cV[R]_m.+1 := \col_z h z.
+Definition composing_B1 y : 'M[R]_(m.+1, r.+1) := \matrix_(z, j)
+  (if (seat y == r.+1 + r.+1)%N then (j == ord0)%:R * P2 z
+   else if seat y == r.+1 then (j == ord0)%:R * P1 z
+   else if (seat y < r.+1)%N then 0
+   else (j == ord0)%:R * - (loud * z%:R ^+ 2) + (seat y == r.+1 + j)%N%:R * (2%:R * loud ^+ 2 * z%:R)).
+Definition composing_A1 y : 'cV[R]_r.+1 := \col_j
+  (if (seat y == r.+1 + r.+1)%N then (j == ord0)%:R * u
+   else if seat y == r.+1 then 0
+   else if (seat y < r.+1)%N then (seat y == j)%:R * loud
+   else (j == ord0)%:R * loud).
+Definition composing_B2 q : 'M[R]_(m.+1, r.+1) := \matrix_(z, j)
+  if j == ord0 then Q q z else (z == held q j)%:R.
+Definition composing_A2 q : 'cV[R]_r.+1 := \col_j
+  if j == ord0 then v q else (held q (r.+1 + j))%:R.
+
+Definition composing_logits y q z : R :=
+  averaged_logits 1%:M composing_base 1%:M composing_B1 composing_A1 composing_B2 composing_A2 y q z 0.
+
+Let full q z : R := \sum_j composing_B2 q z j * composing_A2 q j 0.
+
+Lemma composing_logitsE y q z : composing_logits y q z = h z +
+  \sum_j (composing_B1 y z j + composing_B2 q z j) * (composing_A1 y j 0 + composing_A2 q j 0).
 Proof.
-have part j : 0 <= second_A q j 0 <= m%:R.
-  rewrite mxE; case: (pickP (fun y => slot_of y == inr j)) => [y yj | none]; last by rewrite big_pred0 ?lexx ?ler0n.
-  rewrite (big_pred1 y) => [|y']; last first.
-    by apply/idP/eqP => [/eqP y'j | -> //]; apply: slot_inj; rewrite y'j (eqP yj).
-  by rewrite ler0n ler_nat ltnW.
-rewrite mxE sumr_ge0 /= => [|j _]; last by rewrite mulr_ge0 ?(andP (part j)).1 // mxE ler0n.
-rewrite natrM mulr_natl -[X in _ *+ X](card_ord r) -sumr_const; apply: ler_sum => j _.
-have [ge0 le_m] := andP (part j); apply: le_trans le_m; rewrite mxE.
-by case: existsP => _; rewrite ?mul1r ?mul0r.
+rewrite /composing_logits /averaged_logits !mul1mx mulmx1 mxE [composing_base z 0]mxE; congr (_ + _).
+by rewrite mxE; apply: eq_bigr => j _; congr (_ * _); rewrite mxE.
 Qed.
 
-Lemma loud_logit y q z : (far_base + (first_B y + second_B q) *m (first_A y + second_A q)) z 0 =
-  match slot_of y with
-  | inl _ => (z == q y)%:R * (loud * (m ^ 2).+1%:R)
-  | inr _ => 2%:R * loud * z%:R * (q y)%:R
-  end - loud * z%:R ^+ 2 + (second_B q *m second_A q) z 0.
+Lemma at_product y q z : seat y = (r.+1 + r.+1)%N ->
+  composing_logits y q z = h z + (P2 z + Q q z) * (u + v q) + hum q z.
 Proof.
-have addE (a b : 'cV[R]_m) : (a + b) z 0 = a z 0 + b z 0 by rewrite mxE.
-have zeroE : (0 : 'cV[R]_m) z 0 = 0 by rewrite mxE.
-rewrite addE [far_base z 0]mxE mulmxDr !mulmxDl !addE [LHS](AC (1*(2*2)) (((2*3)*4)*1*5)) /=.
-congr (_ + _); rewrite [RHS]addrC [LHS]addrC; congr (_ + _).
-case slotE: (slot_of y) => [i | i].
-  have -> : first_B y = 0 by apply/matrixP => a j; rewrite !mxE slotE mul0r.
-  rewrite !mul0mx !zeroE add0r addr0 mxE (bigD1 i) //= big1 => [|j ji].
-    rewrite addr0 !mxE slotE eqxx mul1r; congr ((nat_of_bool _)%:R * _).
-    apply/existsP/eqP => [[y' /andP[/eqP y'i /eqP <-]] | ->]; last by exists y; rewrite slotE !eqxx.
-    by congr (q _); apply: slot_inj; rewrite slotE.
-  by rewrite !mxE slotE (_ : inl i == inl j = false) ?mul0r ?mulr0 //; apply/eqP => -[ij]; rewrite ij eqxx in ji.
-have -> : first_A y = 0 by apply/matrixP => a j; rewrite !mxE slotE mul0r.
-rewrite !mulmx0 !zeroE !add0r mxE (bigD1 i) //= big1 => [|j ji].
-  rewrite addr0 !mxE slotE eqxx mul1r (big_pred1 y) // => y'.
-  by apply/eqP/eqP => [y'i | -> //]; apply: slot_inj; rewrite slotE.
-by rewrite !mxE slotE (_ : inr i == inr j = false) ?mul0r //; apply/eqP => -[ij]; rewrite ij eqxx in ji.
+move=> at_y; rewrite composing_logitsE big_ord_recl -addrA !mxE at_y !eqxx !mul1r; congr (_ + (_ + _)).
+by apply: eq_bigr => j _; rewrite !mxE at_y !eqxx !mul0r !add0r.
 Qed.
 
-Lemma square_gap (c a b s t : R) :
-  2%:R * c * a * a - c * a ^+ 2 + s - (2%:R * c * b * a - c * b ^+ 2 + t) = c * (a - b) ^+ 2 + (s - t).
+Lemma at_entry y q z : seat y = r.+1 ->
+  composing_logits y q z = h z + (P1 z + Q q z) * v q + hum q z.
 Proof.
-rewrite sqrrB !mulrDr mulrN opprD opprB -!mulrA -!expr2 [b * a]mulrC !(mulr_natl _ 2).
-by rewrite [c * a ^+ 2 *+ 2]mulr2n addrK mulrnAr [LHS](AC (2*3) (1*4*3*(2*5))).
+move=> at_y; rewrite composing_logitsE big_ord_recl -addrA !mxE at_y.
+have -> : (r.+1 == r.+1 + r.+1)%N = false by rewrite -{1}[r.+1]addn0 eqn_add2l.
+rewrite !eqxx !mul1r add0r; congr (_ + (_ + _)).
+apply: eq_bigr => j _; rewrite !mxE at_y.
+by have -> : (r.+1 == r.+1 + r.+1)%N = false; rewrite ?eqxx ?mul0r ?add0r // -{1}[r.+1]addn0 eqn_add2l.
 Qed.
 
-(* A factor average of rank r composes as many as 2 r bridges, whatever the values: each adapter writes r of its
-   factors' entries and reads the other's. Ours. *)
-Theorem few_numbers_compose :
+Lemma at_column y q z j : seat y = j ->
+  composing_logits y q z = h z + full q z + loud * composing_B2 q z j.
+Proof.
+move=> at_y; rewrite composing_logitsE -addrA; congr (_ + _).
+have [ne2 ne1] : (seat y == (r.+1 + r.+1)%N) = false /\ (seat y == r.+1) = false.
+  by split; apply/negbTE; rewrite at_y neq_ltn (leq_trans (ltn_ord j)) ?leq_addr.
+rewrite (bigD1 j) //= [full q z](bigD1 j) //= [in RHS]addrAC; congr (_ + _).
+  by rewrite !mxE ne2 ne1 at_y ltn_ord eqxx mul1r add0r mulrDr addrC [loud * _]mulrC.
+apply: eq_bigr => k kj; rewrite [composing_B1 y z k]mxE [composing_A1 y k 0]mxE ne2 ne1 at_y ltn_ord add0r.
+by rewrite (_ : nat_of_ord j == k = false) ?mul0r ?add0r // eq_sym; apply: negbTE.
+Qed.
+
+Lemma reading y q (x : R) : (r.+1 < seat y)%N -> seat y != (r.+1 + r.+1)%N ->
+  \sum_(j < r) (seat y == r.+1 + lift ord0 j)%N%:R * x * (held q (r.+1 + lift ord0 j))%:R = x * (target q y)%:R.
+Proof.
+move=> gt_y ne2; rewrite /target; case: ifP => Sy; last first.
+  rewrite mulr0 big1 // => j _; rewrite (_ : (_ == _)%N = false) ?mul0r //.
+  by rewrite /seat Sy gtn_eqF // ltnS leq_add2l ltnW.
+have lt_y : (seat y - r.+2 < r)%N.
+  rewrite ltn_subLR // addSnnS; have := seat_lt Sy; rewrite ltnS leq_eqVlt (negbTE ne2) /=.
+  by rewrite addSnnS.
+have at_y : seat y = (r.+1 + lift ord0 (Ordinal lt_y))%N by rewrite /= /bump /= add1n addnS -addSn subnKC.
+rewrite (bigD1 (Ordinal lt_y)) // big1 => [|j /andP[_ ne]]; last first.
+  by rewrite at_y eqn_add2l (inj_eq (@ord_inj _)) (inj_eq lift_inj) eq_sym (negbTE ne) !mul0r.
+by rewrite -at_y eqxx mul1r [LHS]addr0 heldE.
+Qed.
+
+Lemma at_others y q z : (r.+1 < seat y)%N -> seat y != (r.+1 + r.+1)%N ->
+  composing_logits y q z = loud ^+ 2 * (2%:R * z%:R * (target q y)%:R - z%:R ^+ 2)
+    + loud * (Q q z - z%:R ^+ 2 * v q) + (h z + full q z).
+Proof.
+move=> gt_y ne2.
+have ne1 : (seat y == r.+1) = false by apply/negbTE; rewrite neq_ltn gt_y orbT.
+have nlt : (seat y < r.+1)%N = false by rewrite ltnNge ltnW.
+rewrite composing_logitsE big_ord_recl !mxE (negbTE ne2) ne1 nlt !eqxx !mul1r addn0 ne1 mul0r addr0.
+have -> : full q z = Q q z * v q + \sum_(j < r) composing_B2 q z (lift ord0 j) * composing_A2 q (lift ord0 j) 0.
+  by rewrite /full big_ord_recl !mxE !eqxx.
+have -> : \sum_(j < r) (composing_B1 y z (lift ord0 j) + composing_B2 q z (lift ord0 j)) *
+      (composing_A1 y (lift ord0 j) 0 + composing_A2 q (lift ord0 j) 0) =
+    2%:R * loud ^+ 2 * z%:R * (target q y)%:R +
+      \sum_(j < r) composing_B2 q z (lift ord0 j) * composing_A2 q (lift ord0 j) 0.
+  rewrite -(reading q _ gt_y ne2) -big_split; apply: eq_bigr => j _ /=.
+  rewrite [composing_B1 y z _]mxE [composing_A1 y _ 0]mxE (negbTE ne2) ne1 nlt !mul0r !add0r mulrDl.
+  by congr (_ + _); rewrite [composing_A2 q _ 0]mxE.
+move: (target q y)%:R z%:R (\sum_(_ < _) _) (Q q z) (v q) (h z) => t x s c w g.
+rewrite mulrDl !mulrDr !mulNr [LHS](AC (1*((2*2)*2)) ((6*2)*(4*3)*(1*(5*7)))) /= !mulrN.
+rewrite [2%:R * loud ^+ 2]mulrC !expr2 -!mulrA [x * (x * loud)]mulrA [x * x * loud]mulrC [c * loud]mulrC.
+by [].
+Qed.
+End Composes.
+
+Lemma outgrown (R : realFieldType) (l a x p p' f f' : R) : `|p - p'| + `|f - f'| < l -> 1 <= l ->
+  1 <= (a - x) ^+ 2 -> l ^+ 2 * (2%:R * x * a - x ^+ 2) + l * p + f < l ^+ 2 * (2%:R * a * a - a ^+ 2) + l * p' + f'.
+Proof.
+move=> near l_ge1 far; have -> : 2%:R * a * a - a ^+ 2 = 2%:R * x * a - x ^+ 2 + (a - x) ^+ 2.
+  rewrite sqrrB [RHS](AC (2*3) ((1*4)*(2*5)*3)) /= addNr addr0 -!mulrA !(mulr_natl _ 2) [x * a]mulrC subrr add0r.
+  by rewrite -expr2 mulr2n addrK.
+have l_gt0 := lt_le_trans ltr01 l_ge1.
+move: (2%:R * x * a - _) => g; rewrite mulrDr -!addrA ltr_add2l -ltr_subl_addr opprD addrACA -mulrBr.
+apply: (@lt_le_trans _ _ (l * l)); last by rewrite -expr2 ler_pmulr ?exprn_gt0.
+apply: le_lt_trans (_ : l * (`|p - p'| + `|f - f'|) < _); last by rewrite ltr_pmul2l.
+rewrite [X in _ <= X]mulrDr ler_add ?ler_pmul2l ?ler_norm //.
+by rewrite (le_trans (ler_norm _)) // ler_pemull.
+Qed.
+
+(* Any 2 r + 1 bridges are answered, and all others get the first value. *)
+Lemma composes_on (R : realFieldType) (Y : finType) (r m : nat) (S : {set Y}) :
+    (0 < r)%N -> (#|S| <= (r + r).+1)%N ->
+  exists (base : 'cV[R]_m) (B1 : Y -> 'M[R]_(m, r)) (A1 : Y -> 'cV[R]_r)
+    (B2 : {ffun Y -> 'I_m} -> 'M[R]_(m, r)) (A2 : {ffun Y -> 'I_m} -> 'cV[R]_r),
+  forall y (q : {ffun Y -> 'I_m}), (y \in S) || (q y == 0 :> nat)%N ->
+  correct_by 0 (fun y q z => averaged_logits 1%:M base 1%:M B1 A1 B2 A2 y q z 0) y q.
+Proof.
+case: r => // r _; case: m => [|m] few.
+  by exists 0, (fun=> 0), (fun=> 0), (fun=> 0), (fun=> 0) => y q; case: (q y) => -[].
+pose at_seat i (q : {ffun Y -> 'I_m.+1}) := held r S q i.
+pose hum q (z : 'I_m.+1) : R :=
+  \sum_(j < r) (z == at_seat (lift ord0 j) q)%:R * (at_seat (r.+1 + lift ord0 j)%N q)%:R.
+have [h [P1 [P2 [u [Q [v three]]]]]] :=
+  three_bridges (at_seat r.+1) (at_seat (r.+1 + r.+1)%N) (at_seat 0%N) hum.
+pose B2 := composing_B2 r S Q; pose A2 := composing_A2 r S v.
+pose full q z : R := h z + \sum_j B2 q z j * A2 q j 0.
+pose part q (z : 'I_m.+1) : R := Q q z - z%:R ^+ 2 * v q.
+have B2_lt q (j : 'I_r.+1) z : z != at_seat j q -> B2 q z j < B2 q (at_seat j q) j.
+  rewrite !mxE; case: (eqVneq j ord0) => [-> | _] ne; first by have [/(_ ne)] := three q z.
+  by rewrite eqxx (negbTE ne) ltr01.
+have [|l l_ge1 l_gt] := loud_enough
+    (P := fun p : bool * {ffun Y -> 'I_m.+1} * 'I_r.+1 * 'I_m.+1 * 'I_m.+1 =>
+            p.1.1.1.1 ==> (p.2 != at_seat p.1.1.2 p.1.1.1.2))
+    (fun p => if p.1.1.1.1 then full p.1.1.1.2 p.2 - full p.1.1.1.2 p.1.2
+              else `|part p.1.1.1.2 p.2 - part p.1.1.1.2 p.1.2| + `|full p.1.1.1.2 p.2 - full p.1.1.1.2 p.1.2|)
+    (g := fun p => if p.1.1.1.1 then B2 p.1.1.1.2 (at_seat p.1.1.2 p.1.1.1.2) p.1.1.2 - B2 p.1.1.1.2 p.2 p.1.1.2
+                   else 1).
+  by move=> [[[[[] q] j] a] z] /= => [ne | _]; rewrite ?ltr01 // subr_gt0 B2_lt.
+exists (composing_base h), (composing_B1 r S P1 P2 l), (composing_A1 r S u l), B2, A2 => y q answered.
+apply/correct_byP => z zq; rewrite addr0.
+rewrite -!/(composing_logits r S h P1 P2 u Q v l y q _).
+have targetE : target S q y = q y.
+  by move: answered; rewrite /target; case: ifP => //= _ /eqP q0; apply: val_inj.
+have others : (r.+1 < seat r S y)%N -> seat r S y != (r.+1 + r.+1)%N ->
+    composing_logits r S h P1 P2 u Q v l y q z < composing_logits r S h P1 P2 u Q v l y q (q y).
+  move=> gt_y ne_y; rewrite !(at_others few) // targetE.
+  have := l_gt (false, q, ord0, q y, z); rewrite mulr1 => /(_ isT) /outgrown; apply=> //.
+  rewrite -real_normK ?num_real // exprn_ege1 //.
+  have [lt_zq | lt_qz | same] := ltngtP z (q y); last by rewrite (val_inj same) eqxx in zq.
+    by rewrite ger0_norm ?subr_ge0 ?ler_nat ?(ltnW lt_zq) // -natrB 1?ltnW // ler1n subn_gt0.
+  by rewrite distrC ger0_norm ?subr_ge0 ?ler_nat ?(ltnW lt_qz) // -natrB 1?ltnW // ler1n subn_gt0.
+case Sy: (y \in S); last first.
+  apply: others; rewrite /seat Sy ?ltnS ?leq_addr // .
+  by rewrite neq_ltn ltnSn orbT.
+have qE i : seat r S y = i -> at_seat i q = q y by move<-; rewrite /at_seat heldE.
+have [at_y | ne2] := eqVneq (seat r S y) (r.+1 + r.+1)%N.
+  by rewrite !at_product //; have [_ _] := three q z; rewrite qE // => ->.
+have [at_y | ne1] := eqVneq (seat r S y) r.+1.
+  by rewrite !at_entry //; have [_ + _] := three q z; rewrite qE // => ->.
+have [lt_y | ge_y] := ltnP (seat r S y) r.+1; last by apply: others; rewrite // ltn_neqAle eq_sym ne1.
+rewrite !(at_column _ _ _ _ _ _ _ _ _ (_ : seat r S y = Ordinal lt_y)) //.
+have := l_gt (true, q, Ordinal lt_y, q y, z); rewrite /= qE // => /(_ zq) lt_full.
+have : full q z + l * B2 q z (Ordinal lt_y) < full q (q y) + l * B2 q (q y) (Ordinal lt_y); last by [].
+by rewrite -ltr_subl_addl addrAC -ltr_subr_addr -mulrBr.
+Qed.
+
+(* A factor average of rank r > 0 composes as many as 2 r + 1 bridges, whatever the values: each adapter writes r of its
+   factors' entries and reads the other's, and one bridge more reads a product of both. Ours. *)
+Theorem few_numbers_compose (R : realFieldType) (Y : finType) (r m : nat) :
+    (0 < r)%N -> (#|Y| <= (r + r).+1)%N ->
   exists (base : 'cV[R]_m) (B1 : Y -> 'M[R]_(m, r)) (A1 : Y -> 'cV[R]_r)
     (B2 : {ffun Y -> 'I_m} -> 'M[R]_(m, r)) (A2 : {ffun Y -> 'I_m} -> 'cV[R]_r),
   forall y q, correct_by 0 (fun y q z => averaged_logits 1%:M base 1%:M B1 A1 B2 A2 y q z 0) y q.
 Proof.
-exists far_base, first_B, first_A, second_B, second_A => y q; apply/correct_byP => z zq.
-rewrite addr0 /averaged_logits !mul1mx !mulmx1 !loud_logit eqxx (negbTE zq).
-have /andP[q_ge0 _] := hum_bound q (q y); have /andP[_ z_le] := hum_bound q z.
-have loud_gt : (r * m)%:R < loud :> R by rewrite ltr_nat.
-have loud_gt0 : 0 < loud :> R by rewrite ltr0n.
-set hq := (_ *m _) (q y) 0 in q_ge0 *; set hz := (_ *m _) z 0 in z_le *.
-have hz_lt : hz < loud := le_lt_trans z_le loud_gt.
-case: (slot_of y) => _.
-  rewrite mul0r mul1r sub0r; apply: (@lt_le_trans _ _ loud).
-    by apply: le_lt_trans hz_lt; rewrite ger_addr oppr_le0 mulr_ge0 ?exprn_ge0 ?ler0n // ltW.
-  apply: le_trans (_ : loud * (m ^ 2).+1%:R - loud * (q y)%:R ^+ 2 <= _); last by rewrite ler_addl.
-  rewrite -mulrBr ler_pmulr // ler_subr_addl -natrX -(natrD _ _ 1) ler_nat addn1 ltnS.
-  by rewrite leq_exp2r // ltnW.
-rewrite -subr_gt0 square_gap addrA subr_gt0; apply: lt_le_trans hz_lt _; apply: ler_paddr => //; rewrite ler_pmulr //.
-rewrite -real_normK ?num_real // exprn_ege1 //.
-have [lt_zq | lt_qz | same] := ltngtP z (q y); last by rewrite (val_inj same) eqxx in zq.
-  by rewrite ger0_norm ?subr_ge0 ?ler_nat ?(ltnW lt_zq) // -natrB 1?ltnW // ler1n subn_gt0.
-by rewrite distrC ger0_norm ?subr_ge0 ?ler_nat ?(ltnW lt_qz) // -natrB 1?ltnW // ler1n subn_gt0.
+move=> r_gt0; rewrite -cardsT => few; have [base [B1 [A1 [B2 [A2 all_right]]]]] := composes_on R m r_gt0 few.
+by exists base, B1, A1, B2, A2 => y q; apply: all_right; rewrite inE.
 Qed.
-End Composes.
 
-(* Beyond: at rank 1 and with two values three bridges compose, as many as 2 r + 1 allows; Q and v are what B and A of
-   the second adapter hold, the base prefers one value by 1. An additive merge answers 20 of these 24
-   (twenty_of_twenty_four). *)
-Example rank_one_three_bridges (s0 s1 s2 : bool) : exists Q v : rat,
-  [/\ (0 < (0 + Q) * (0 + v) - 1) = s0, (0 < (0 + Q) * (1 + v) - 1) = s1 & (0 < (1 + Q) * (0 + v) - 1) = s2].
+(* Of more bridges it answers 2 r + 1 always, and the others where the table holds the first value. Ours. *)
+Theorem few_numbers_share (R : realFieldType) (Y : finType) (r m : nat) : (0 < r)%N ->
+  exists (base : 'cV[R]_m) (B1 : Y -> 'M[R]_(m, r)) (A1 : Y -> 'cV[R]_r)
+    (B2 : {ffun Y -> 'I_m} -> 'M[R]_(m, r)) (A2 : {ffun Y -> 'I_m} -> 'cV[R]_r),
+  ((minn #|Y| (r + r).+1 * m + (#|Y| - (r + r).+1)) * m ^ #|Y|
+     <= m * \sum_(q : {ffun Y -> 'I_m}) \sum_y
+              correct_by 0 (fun y q z => averaged_logits 1%:M base 1%:M B1 A1 B2 A2 y q z 0)%R y q)%N.
 Proof.
-case: s0 s1 s2 => [] [] [].
-- by exists 2%:Q, 2%:Q.
-- by exists (- 1 / 10%:Q), (- 20%:Q).
-- by exists (- 20%:Q), (- 1 / 10%:Q).
-- by exists (- 3%:Q / 2%:Q), (- 3%:Q / 2%:Q).
-- by exists (3%:Q / 4%:Q), (3%:Q / 4%:Q).
-- by exists 3%:Q, 0.
-- by exists 0, 3%:Q.
-- by exists 0, 0.
+move=> r_gt0; pose S := [set y : Y | (place y < minn #|Y| (r + r).+1)%N].
+have cardS : #|S| = minn #|Y| (r + r).+1 by rewrite cardsE card_place_lt // geq_minl.
+have [|base [B1 [A1 [B2 [A2 right]]]]] := @composes_on R Y r m S r_gt0; first by rewrite cardS geq_minr.
+exists base, B1, A1, B2, A2; case: m => [|m] in base B1 A1 B2 A2 right *.
+  rewrite muln0 mul0n; case: (posnP #|Y|) => [-> | n_gt0]; first by rewrite sub0n mul0n.
+  by rewrite exp0n // muln0.
+have -> : (#|Y| - (r + r).+1 = #|Y| - #|S|)%N by rewrite cardS minnE subKn ?leq_subr.
+rewrite -cardS exchange_big big_distrr /= (bigID (mem S)) /= mulnDl leq_add //.
+  rewrite -mulnA -sum_nat_const; apply: leq_sum => y Sy; rewrite leq_mul2l.
+  rewrite (eq_bigr (fun=> 1%N)) => [|q _]; last by rewrite right ?Sy.
+  by rewrite sum1_card card_ffun card_ord leqnn orbT.
+have -> : (#|Y| - #|S| = #|~: S|)%N by rewrite -(cardsC S) addKn.
+rewrite -sum_nat_const (eq_bigl (fun y => y \notin S)) => [|y]; last by rewrite inE.
+apply: leq_sum => y _; pose g : {ffun Y -> 'I_m.+1} := [ffun=> ord0].
+have n_gt0 : (0 < #|Y|)%N by apply/card_gt0P; exists y.
+have := card_agree_on g [set y]; rewrite cards1 subn1 card_ord => at_first.
+rewrite -{1}(prednK n_gt0) expnS leq_mul2l -at_first -sum1_card big_mkcond leq_sum // => q _.
+rewrite inE sub1set inE ffunE; case: eqP => // q0.
+by rewrite right // -q0 orbT.
 Qed.

@@ -994,6 +994,19 @@ rewrite expr2 invfM ler_pmul2r ?invr_gt0 ?ltr0n // lef_pinv ?posrE ?ltr0n ?ler_n
 exact: leq_trans r0 le_ri.
 Qed.
 
+(* spectral_concentration, any spectrum with these energies, of real powers of i say: the share of the energy beyond the
+   first r of k singular values, from partial sums. *)
+Theorem spectral_concentration_sums k r (energy : nat -> R) (s : 'rV[R]_k) :
+  (r <= k)%N -> (forall i : 'I_k, s 0 i ^+ 2 = energy i.+1) ->
+  let H j := \sum_(1 <= i < j.+1) energy i in
+  sv_tail r s / sv_tail 0 s = (H k - H r) / H k.
+Proof.
+move=> le_rk def_s H; have tailE j : sv_tail j s = \sum_(j.+1 <= i < k.+1) energy i.
+  by rewrite (@sv_tail_nat k j (fun i => energy i.+1)) // big_add1.
+rewrite !tailE; congr (_ / _); rewrite /H [X in _ = X - _](big_cat_nat _ _ _ (_ : 1 <= r.+1)%N) //=.
+by rewrite addrC addKr.
+Qed.
+
 End SpectralConcentration.
 
 (* Worked instances, and for each hypothesis an instance that fails without it. *)

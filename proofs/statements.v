@@ -173,6 +173,10 @@ Print Assumptions approximation.spectral_concentration_geometric_rank.
 Check @approximation.spectral_concentration_harmonic.
 Print Assumptions approximation.spectral_concentration_harmonic.
 
+(* spectral_concentration *)
+Check @approximation.spectral_concentration_sums.
+Print Assumptions approximation.spectral_concentration_sums.
+
 (* relu_network *)
 Check @networks.relu_network.
 Print Assumptions networks.relu_network.
@@ -762,6 +766,10 @@ Check @additive.few_numbers_patterns.
 Print Assumptions additive.few_numbers_patterns.
 
 (* few_numbers *)
+Check @additive.few_numbers_attained.
+Print Assumptions additive.few_numbers_attained.
+
+(* few_numbers *)
 Check @additive.few_numbers_moments.
 Print Assumptions additive.few_numbers_moments.
 
@@ -784,6 +792,10 @@ Print Assumptions additive.few_numbers_all_tables.
 (* few_numbers *)
 Check @additive.few_numbers_compose.
 Print Assumptions additive.few_numbers_compose.
+
+(* few_numbers *)
+Check @additive.few_numbers_share.
+Print Assumptions additive.few_numbers_share.
 
 (* one_layer_composition *)
 Check @composition.one_layer_composition.

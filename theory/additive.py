@@ -3,13 +3,18 @@
 Glossary: a *table* q maps n bridges to m values; a *pattern* g is such a map, namely what the argmax says; fixed first
 logits ``a`` (n x m) *reach* g if some offsets b (m) make every ``a[y, g(y)] + b[g(y)]`` a strict maximum over z.
 The *counts* of a pattern say how often each value occurs; its *weight* is ``sum_y a[y, g(y)]``.
+
+Beyond sums, merged logits *see the table through d numbers* if at each bridge they are affine in d numbers of the
+second adapter, with coefficients of the first, up to a term that all values share. A sum sees m - 1 (its offsets); a
+*factor average* ``(B1 + B2)(A1 + A2)`` at a feature that knows neither adapter (weights and scales are part of the
+factors) sees the entries of B2 A2, of B2 and of A2.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 from itertools import product
@@ -18,10 +23,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from theory.branching import Pattern, no_better
 from theory.facts import counting_threshold
+from theory.lowrank import LowRank
 from theory.numerics import EPS, Array, integer, matrix, numbers_of, real, require, vector
 
-Pattern = tuple[int, ...]
 _MOST_PATTERNS = 20_000
 _MOST_STATES = 200_000
 
@@ -219,7 +225,8 @@ def additive_optimum(n: int, m: int) -> Fraction:
     elif values == 2 and bridges <= 5000:
         value = _two_values(bridges)
     elif bridges * values <= 15:
-        value = _search(bridges, values)
+        reached = monotone_score(bridges, values)
+        value = reached if no_better(bridges, values, int(reached * bridges * values**bridges)) else None
     require(value is not None, "n", "n <= 3, m = 2 (n <= 5000) or n * m <= 15", f"n = {bridges}, m = {values}")
     assert value is not None
     return value
@@ -244,106 +251,6 @@ def _two_values_above(n: int) -> float:
     share = np.cumprod((2.0 * j - 1.0) / (2.0 * j))
     total = float((share * j / (2.0 * j - 1.0)).sum() + share[: n // 2].sum() / 2.0)
     return min(1.0, (0.5 + total / n) * (1.0 + (n + 8) * EPS))
-
-
-# ---- branch and bound ----
-
-
-def _search(n: int, m: int, decide: Callable[[Array], bool | None] | None = None) -> Fraction | None:
-    """The optimum by branch and bound; None if a branch that might exceed the best known value stays undecided.
-
-    Generic a reaches exactly one pattern per vector of counts, and any reachable set lies in such a one, so the search
-    chooses one for each. Two patterns g, h reached by the same a need b_h - b_g to grow strictly along g(y) -> h(y):
-    that graph has no cycle (necessary, not sufficient). A branch closes when the best agreement of its remaining
-    patterns with each table sums to no more than the value of :func:`extremal_first`, or when its choices beat their
-    rivals for no real a, which `decide` certifies.
-    """
-    judge = _has_weights if decide is None else decide
-    every = list(product(range(m), repeat=n))
-    onehot = np.zeros((len(every), n, m), dtype=np.int64)
-    for i, g in enumerate(every):
-        onehot[i, np.arange(n), g] = 1
-    by_counts: dict[Pattern, list[int]] = defaultdict(list)
-    for i, g in enumerate(every):
-        by_counts[tuple(sorted(g))].append(i)
-    kept = [i for i, g in enumerate(every) if _canonical(g, n, m)]
-    groups = {i: k for k, members in enumerate(by_counts.values()) for i in members}
-    group = np.array([groups[i] for i in kept])
-    agree = np.array([[sum(map(int.__eq__, every[i], q)) for q in every] for i in kept], dtype=np.int16)
-    fits = np.array([[_acyclic(every[i], every[j], m) for j in kept] for i in kept])
-    members = list(by_counts.values())
-    known = int(monotone_score(n, m) * n * m**n)
-    decided = True
-
-    def visit(allowed: np.ndarray) -> None:
-        nonlocal decided
-        number = np.bincount(group[allowed], minlength=len(members))
-        if not number.all() or _total(agree, allowed) <= known:
-            return
-        if number.max() == 1:
-            rivals = [onehot[kept[i]] - onehot[j] for i in allowed for j in members[group[i]] if j != kept[i]]
-            decided = decided and judge(np.array(rivals).reshape(len(rivals), -1)) is False
-            return
-        branch = np.where(number > 1, number, len(every)).argmin()
-        for i in allowed[group[allowed] == branch]:
-            visit(allowed[fits[i, allowed]])
-
-    visit(np.arange(len(kept)))
-    return Fraction(known, n * m**n) if decided else None
-
-
-def _total(agree: np.ndarray, allowed: np.ndarray) -> int:
-    return int(agree[allowed].max(axis=0).sum(dtype=np.int64))
-
-
-def _canonical(g: Pattern, n: int, m: int) -> bool:
-    """False for patterns that a relabelling avoids: sort the bridges by a(., 0) - a(., 1), then the values >= 2.
-
-    With that order of bridges no pattern has value 1 before value 0; with values 2..m-1 sorted by a(0, .) - a(1, .)
-    no pattern has g(0) > g(1) >= 2. (Sorting all m values and then the bridges >= 2 is the same with roles changed.)
-    """
-    if n >= m:
-        first_one = g.index(1) if 1 in g else n
-        return 0 not in g[first_one:] and not g[0] > g[1] >= 2
-    tail = g[2:]
-    first_one = tail.index(1) if 1 in tail else len(tail)
-    return 0 not in tail[first_one:] and g[0] <= g[1]
-
-
-def _acyclic(g: Pattern, h: Pattern, m: int) -> bool:
-    """No cycle in the graph with an edge g(y) -> h(y) wherever they differ."""
-    edges = {(a, b) for a, b in zip(g, h, strict=True) if a != b}
-    left = set(range(m))
-    while left:
-        sinks = {z for z in left if not any(a == z and b in left for a, b in edges)}
-        if not sinks:
-            return False
-        left -= sinks
-    return True
-
-
-def _has_weights(rows: Array) -> bool | None:
-    """Whether some real a has ``rows @ a > 0``; True and False are certified in whole numbers, else None.
-
-    The certificates come from a linear program in floats and are checked exactly: a vector of whole numbers, or a
-    non-negative combination of the rows that is zero (Farkas).
-    """
-    from scipy.optimize import linprog
-
-    count, size = rows.shape
-    # maximise t subject to rows @ a >= t, t <= 1
-    system = np.hstack([-rows, np.ones((count, 1))])
-    result = linprog(np.append(np.zeros(size), -1.0), A_ub=system, b_ub=np.zeros(count),
-                     bounds=[(None, None)] * size + [(None, 1.0)], method="highs")  # fmt: skip
-    if result.x is None:
-        return None
-    if any((rows @ np.rint(result.x[:size] * 2.0**k).astype(np.int64) > 0).all() for k in range(12)):
-        return True
-    ratios = [Fraction(-x).limit_denominator(1000) for x in result.ineqlin.marginals]
-    common = math.lcm(*(x.denominator for x in ratios))
-    multipliers = np.array([int(x * common) for x in ratios], dtype=np.int64)
-    proved = bool((multipliers >= 0).all() and multipliers.any() and not (multipliers @ rows).any())
-    return False if proved else None
 
 
 # ---- ceilings, and the additive part of any network ----
@@ -635,3 +542,189 @@ def interaction_split(
     largest = np.max([np.abs(f).max(axis=1) for f in (f0, f1, f2, f12)], axis=0)
     certified = margin > 2.0 * np.abs(interaction).max(axis=1) + 16.0 * EPS * largest
     return InteractionSplit(additive, interaction, margin, certified)
+
+
+# ---- merges that see the second adapter through few numbers: averages of factors ----
+
+#: bridges times numbers; beyond it the ceiling of fewer bridges is given, which holds for more
+_MOST_TERMS = 2 * 10**6
+
+
+def affine_patterns(k: int, m: int, d: int) -> int:
+    """Most patterns of strict argmaxes on k bridges while d numbers run free: ``sum_(i <= d) C(k, i) C(m, 2)^i``.
+
+    One more bridge adds to each pattern at most the patterns on the C(m, 2) hyperplanes where two of its values tie.
+    Attained for m = 2, by monic polynomials of degree d at k places.
+
+    Args:
+        k: bridges, k >= 0.
+        m: values, m >= 1.
+        d: numbers, d >= 0.
+
+    Raises:
+        ValueError: an argument out of range.
+
+    Source: claim few_numbers (cells of an arrangement, standard for m = 2).
+    """
+    bridges, values, numbers = integer(k, "k", 0), integer(m, "m", 1), integer(d, "d", 0)
+    pairs = math.comb(values, 2)
+    return sum(math.comb(bridges, i) * pairs**i for i in range(min(bridges, numbers) + 1))
+
+
+def affine_ceiling(n: int, m: int, d: int) -> float:
+    """Most that merged logits compose which see the table through d numbers, in the mean over tables.
+
+    With K the number of right bridges, ``E C(K, k) <= C(n, k) min(1, affine_patterns(k, m, d) / m^k)`` for every k; the
+    mean follows by the tangents of :func:`additive_ceiling`.
+
+    Args:
+        n: bridges, n >= 1. Time grows with n d, up to a second; beyond 2e6 the ceiling of fewer bridges is given.
+        m: values, m >= 1.
+        d: numbers, d >= 0; :func:`factor_numbers` for a factor average.
+
+    Returns:
+        a ceiling on P[strict argmax is q(p)] for independent uniform p and tables q, rounded to the safe side; 1.0
+        where n <= d.
+
+    Raises:
+        ValueError: an argument out of range.
+
+    Source: claim few_numbers (ours).
+    """
+    bridges, values, numbers = integer(n, "n", 1), integer(m, "m", 1), integer(d, "d", 0)
+    size = min(bridges, max(1, _MOST_TERMS // (numbers + 1)))
+    if size <= numbers or values == 1:
+        return 1.0
+    from scipy.special import gammaln
+
+    k = np.arange(size + 1.0)
+    factorial: Array = np.asarray(gammaln(k + 1.0))
+    log_pairs, log_values = math.log(math.comb(values, 2)), math.log(values)
+    patterns = np.zeros(size + 1)  # ln of the sum, i = 0
+    for i in range(1, numbers + 1):
+        patterns[i:] = np.logaddexp(
+            patterns[i:], factorial[i:] - factorial[i] - factorial[: size + 1 - i] + i * log_pairs
+        )
+    # log factorials and products err by a few eps of their size, the sum by eps of its logarithm a term
+    rounding = EPS * (16.0 * factorial[size] + 4.0 * numbers * log_pairs + (numbers + 4) * (1.0 + patterns))
+    share = np.minimum(patterns + rounding - k * log_values * (1.0 - 2.0 * EPS), 0.0)
+    choose = factorial[size] - factorial - factorial[::-1] + 16.0 * EPS * factorial[size]
+    return min(1.0, moment_ceiling(share + choose))
+
+
+def factor_numbers(m: int, r: int) -> int:
+    """Numbers through which a factor average of rank r sees the table: ``m (r + 1) - 1``.
+
+    r of A2, and of the differences between the values' rows of B2 and of B2 A2 ``r (m - 1)`` and ``m - 1``.
+
+    Raises:
+        ValueError: m < 1 or r < 0.
+
+    Source: claim few_numbers (ours).
+    """
+    return integer(m, "m", 1) * (integer(r, "r", 0) + 1) - 1
+
+
+def composing_rank(n: int) -> int:
+    """Least rank at which a factor average answers every bridge of every table: ``floor(n / 2)``.
+
+    Of two values or more; one of rank r does if and only if n <= 2 r + 1, see :func:`composing_factors`.
+
+    Args:
+        n: bridges, n >= 2.
+
+    Raises:
+        ValueError: n < 2.
+
+    Source: claim few_numbers (ours).
+    """
+    return integer(n, "n", 2) // 2
+
+
+def escape_rank(n: int, m: int) -> int:
+    """A rank at which a factor average answers a larger share than ``additive_ceiling(n, m)``, so more than any sum.
+
+    Rank r answers 2 r + 1 bridges always and the others one time in m; the least r for which that exceeds the ceiling.
+
+    Args:
+        n: bridges, n >= 2.
+        m: values, m >= 2.
+
+    Raises:
+        ValueError: n or m < 2.
+
+    Source: claim few_numbers (ours).
+    """
+    bridges, values = integer(n, "n", 2), integer(m, "m", 2)
+    excess = (Fraction(additive_ceiling(bridges, values)) - Fraction(1, values)) / (1 - Fraction(1, values))
+    return (math.floor(excess * bridges) + 1) // 2
+
+
+class ComposingFactors(NamedTuple):
+    """What :func:`composing_factors` returns: base logits (m,) and two updates, m x 1 of rank at most r."""
+
+    base: Array
+    first: LowRank
+    second: LowRank
+
+
+def composing_factors(bridge: int, table: Sequence[int], m: int, r: int) -> ComposingFactors:
+    """Two adapters, made without knowledge of each other, whose factor average answers the first 2 r + 1 bridges.
+
+    The logits are ``base + (B1 + B2)(A1 + A2)`` at the feature 1. Bridges below r are read by a loud A1 in the columns
+    of B2, those from r + 1 to 2 r - 1 by a loud B1 in the entries of A2, as numbers that a concave term turns into
+    values. Bridges r and 2 r read Q = B2[:, 0] and v = A2[0] together, as ``(P + Q)(u + v)`` with u + v negative and
+    positive. Where bridges r and 2 r have different values, or all three the same, v stands at ``-(2 c + 1)``, c the
+    value of bridge 0: there what bridge r reads is largest at c and what bridge 2 r reads is smallest at c, up to Q,
+    which undoes the second and marks the values wanted. Else v is so low that both signs are negative. All entries are
+    whole.
+
+    Args:
+        bridge: p, which `first` holds.
+        table: n values, which `second` holds.
+        m: values, m >= 1.
+        r: number of columns, r >= 1; beyond the first 2 r + 1 bridges the answer is 0.
+
+    Raises:
+        ValueError: m or r < 1, no entries, or an index out of range.
+
+    Source: claim few_numbers (ours).
+    """
+    values, columns = integer(m, "m", 1), integer(r, "r", 1)
+    require(len(table) > 0, "table", "at least one entry", "none")
+    q = [integer(z, "table", 0) for z in table]
+    require(max(q) < values, "table", f"entries below {values}", max(q))
+    p = integer(bridge, "bridge", 0)
+    require(p < len(q), "bridge", f"an index below {len(q)}", p)
+    # each louder than all that disturbs it: the other columns' B2 A2 and the rounding of Q, the marks, and so on
+    width, mark = 4 * values, columns * values + 2
+    scale = 2 * width * mark
+    hold = scale * width**3
+    loud = hold * width**2
+    z = np.arange(values, dtype=object)  # whole numbers of any size until the end
+    ticks = 2 * z
+    ground, fall, rise = (scale * np.cumsum(x) for x in (-ticks * (width - ticks), (width - ticks) * (z > 0), ticks))
+    b1, a1, b2, a2 = (np.zeros(shape, dtype=object) for shape in 2 * ((values, columns), (columns, 1)))
+    if p < columns:
+        a1[p] = loud
+    elif p == columns:
+        b1[:, 0] = -fall
+    elif p == 2 * columns:
+        b1[:, 0], a1[0] = rise, width
+    else:
+        b1[:, 0], a1[0] = -loud * z**2, loud
+        if p < 2 * columns:
+            b1[:, p - columns] = 2 * loud**2 * z
+    q += [0] * (2 * columns + 1)
+    for j in range(1, columns):
+        b2[q[j], j], a2[j] = 1, q[columns + j]
+    third, first, second = q[0], q[columns], q[2 * columns]
+    if first == second != third:
+        a2[0] = -width - 1
+        b2[:, 0] = hold * ((z == third) * 1 - (z == first))
+    else:
+        a2[0] = -2 * third - 1
+        rest = width + a2[0, 0]
+        b2[:, 0] = mark * (z == second) - (ground + rise * rest) // rest - hold * ((first != third) & (z == first))
+    return ComposingFactors(ground.astype(float), LowRank(b1.astype(float), a1.astype(float)),
+                            LowRank(b2.astype(float), a2.astype(float)))  # fmt: skip

@@ -7,6 +7,7 @@ question is right if the answer is q(p). Base, prompt and tables are independent
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from theory.facts import counting_bound
 from theory.lowrank import column_norms
-from theory.numerics import EPS, Array, integer, matrix, quotient, rank_tolerance, real, require, vector
+from theory.numerics import EPS, Array, integer, matrix, quotient, rank_tolerance, real, require, rounded, vector
 
 # ---- bridge_alignment ----
 
@@ -97,7 +98,7 @@ def aligned_answer(L: ArrayLike, alpha: ArrayLike, logits: ArrayLike, bridge: in
     Returns:
         gain ``g = min_{z' != z} (L[z, j] - L[z', j])``, crosstalk ``g' = max_{i != j, z'} |L[z, i] - L[z', i]|`` (0.0
         if N = 1), deficit ``max_{z'} (l[z'] - l[z])`` over the rivals, slack ``alpha_j g - g' sum_{i != j} |alpha_i| -
-        deficit``, and certain: ``alpha_j >= 0`` and the slack exceeds the rounding of the whole computation.
+        deficit``, and certain: ``alpha_j >= 0`` and slack > 0. All exact for the floats given, then rounded.
 
     Raises:
         ValueError: sizes that do not fit, m < 2, or an index out of range.
@@ -112,16 +113,15 @@ def aligned_answer(L: ArrayLike, alpha: ArrayLike, logits: ArrayLike, bridge: in
     j, z = integer(bridge, "bridge", 0), integer(right, "right", 0)
     require(j < count, "bridge", f"an index below {count}", j)
     require(z < m, "right", f"an index below {m}", z)
-    lead = changes[z] - np.delete(changes, z, axis=0)  # (m - 1) x N
-    others = np.delete(np.abs(lead), j, axis=1)
-    gain, crosstalk = float(lead[:, j].min()), float(others.max(initial=0.0))
-    deficit = float((np.delete(base, z) - base[z]).max())
-    spread = float(np.delete(np.abs(coefficients), j).sum())
-    slack = float(coefficients[j]) * gain - crosstalk * spread - deficit
-    # sums of N + 3 terms, none larger than the magnitudes below
-    size = 2.0 * float(np.abs(changes).max() * np.abs(coefficients).sum()) + 2.0 * float(np.abs(base).max())
-    certain = bool(coefficients[j] >= 0 and slack > (count + 3) * EPS * size)
-    return AlignedAnswer(gain, crosstalk, deficit, slack, certain)
+    rivals = [y for y in range(m) if y != z]
+    rows, weights, given = (np.vectorize(Fraction, otypes=[object])(x) for x in (changes, coefficients, base))
+    lead = rows[z] - rows[rivals]  # (m - 1) x N
+    gain = lead[:, j].min()
+    crosstalk = np.delete(abs(lead), j, axis=1).max(initial=0)
+    deficit = (given[rivals] - given[z]).max()
+    slack = weights[j] * gain - crosstalk * np.delete(abs(weights), j).sum() - deficit
+    certain = bool(weights[j] >= 0 and slack > 0)
+    return AlignedAnswer(rounded(gain), rounded(crosstalk), rounded(deficit), rounded(slack), certain)
 
 
 # ---- layer_order ----

@@ -112,6 +112,14 @@ def quotient(value: float, count: int) -> float:
     return float(Fraction(value) / count)
 
 
+def rounded(value: Fraction) -> float:
+    """The float next to `value`; infinite beyond their range."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
 def one_of(value: Any, name: str, allowed: Sequence[str]) -> str:
     """`value` if it is one of `allowed`."""
     require(isinstance(value, str) and value in allowed, name, "one of " + ", ".join(allowed), repr(value))

@@ -21,15 +21,19 @@ from theory.additive import (
     additive_patterns,
     additive_score,
     additive_threshold,
+    affine_ceiling,
+    affine_patterns,
     composed_share,
+    composing_factors,
+    composing_rank,
     extremal_first,
     extremal_second,
+    factor_numbers,
     interaction_split,
     monotone_score,
     reachable_patterns,
 )
 from theory.facts import counting_bound
-from theory.few_numbers import affine_ceiling, affine_patterns, composing_factors, factor_numbers, factor_ranks
 from theory.numerics import EPS, stream
 
 Table = tuple[int, ...]
@@ -541,8 +545,27 @@ def test_logits_affine_in_few_numbers() -> None:
     assert tight >= 2  # both planted ones
 
 
+@pytest.mark.theorem("few_numbers_attained")
+@pytest.mark.parametrize(("n", "d"), [(4, 0), (4, 2), (3, 3), (2, 4), (6, 1)])
+def test_monic_polynomials_show_every_pattern(n: int, d: int) -> None:
+    reached = set()
+    for size in range(min(n, d) + 1):
+        for places in combinations(range(n), size):  # before which the sign changes
+            monic = [Fraction(1)]  # coefficients, lowest first
+            for root in [*(place + Fraction(1, 2) for place in places), *[Fraction(-1)] * (d - size)]:
+                monic = [a - root * b for a, b in zip([Fraction(0), *monic], [*monic, Fraction(0)], strict=True)]
+            t = Mat([monic[:d]])
+            logits = []
+            for y in range(n):
+                c, w = Mat([[0, y**d]]), Mat([[0, y**i] for i in range(d)], 2)
+                logits.append((c + t @ w).rows[0])
+            assert all(row[0] != row[1] for row in logits)
+            reached.add(tuple(int(row[1] > row[0]) for row in logits))
+    assert len(reached) == affine_patterns(n, 2, d)
+
+
 @pytest.mark.theorem("few_numbers_factors", "few_numbers_factor_moments")
-@pytest.mark.theorem("few_numbers_all_tables", "few_numbers_compose")
+@pytest.mark.theorem("few_numbers_all_tables", "few_numbers_compose", "few_numbers_share")
 def test_averages_of_factors() -> None:
     rng = stream(24, "factors")
     n, m, d, r = 3, 2, 2, 1
@@ -566,21 +589,14 @@ def test_averages_of_factors() -> None:
         for k in range(n + 1):
             patterns = sum(math.comb(k, i) * math.comb(m, 2) ** i for i in range(size + 1))
             assert sum(math.comb(x, k) for x in right) <= math.comb(n, k) * min(m**n, patterns * m ** (n - k))
-    for n, m, r in ((2, 2, 1), (1, 3, 1), (2, 3, 1), (4, 2, 2), (3, 3, 2)):
-        assert n <= 2 * r <= 2 * r + 1
+    for n, m, r in ((2, 2, 1), (1, 3, 1), (3, 3, 1), (5, 2, 2), (3, 3, 2), (4, 3, 1), (6, 2, 2)):
         found = {(y, q): composing_factors(y, q, m, r) for y in range(n) for q in tables(n, m)}
         exact = {at: (x.first.B + x.second.B) @ (x.first.A + x.second.A) for at, x in found.items()}
-        assert count(lambda y, q, z, f=found, g=exact: f[y, q].base[z] + g[y, q][z, 0], n, m) == n * m**n
-    assert factor_ranks(7, 3)[:2] == (3, 4)  # 7 <= 2 * 3 + 1, 7 <= 2 * 4
-
-
-@pytest.mark.example("rank_one_three_bridges")
-def test_three_bridges_at_rank_one() -> None:
-    pairs = [(2, 2), (Fraction(-1, 10), -20), (-20, Fraction(-1, 10)), (Fraction(-3, 2), Fraction(-3, 2)),
-             (Fraction(3, 4), Fraction(3, 4)), (3, 0), (0, 3), (0, 0)]  # fmt: skip
-    signs = [((b + 0) * (a + 0) > 1, (b + 0) * (a + 1) > 1, (b + 1) * (a + 0) > 1) for b, a in pairs]
-    assert sorted(signs, reverse=True) == signs
-    assert len(set(signs)) == 8
+        answered = count(lambda y, q, z, f=found, g=exact: f[y, q].base[z] + g[y, q][z, 0], n, m)
+        always = min(n, 2 * r + 1)
+        assert m * answered >= (always * m + max(0, n - 2 * r - 1)) * m**n
+        assert (answered == n * m**n) == (n <= 2 * r + 1)
+    assert composing_rank(7) == 3  # 7 <= 2 * 3 + 1
 
 
 @pytest.mark.theorem("patterns_ceiling_vanishes", "additive_limit_vanishes")

@@ -463,6 +463,20 @@ def test_harmonic_spectrum() -> None:
             assert sv_tail(0, s) > 1
 
 
+@pytest.mark.theorem("spectral_concentration_sums")
+@pytest.mark.parametrize("power", [0, 1, 2])  # sigma_i = i^(-power / 2), so that energies are rational
+def test_spectrum_of_any_power(power: int) -> None:
+    for k in (1, 3, 12):
+        energies = [Fraction(1, i**power) for i in range(1, k + 1)]
+        spectrum = decay_spectrum("power", power / 2, k)
+        assert np.allclose(spectrum**2, [float(x) for x in energies], rtol=1e-14)
+        for r in range(k + 1):
+            kept, whole_sum = sum(energies[:r], Fraction(0)), sum(energies, Fraction(0))
+            assert near(decay_error("power", power / 2, r, k) ** 2, float((whole_sum - kept) / whole_sum))
+            tail = float((spectrum[r:] ** 2).sum() / (spectrum**2).sum())
+            assert near(tail, float((whole_sum - kept) / whole_sum))
+
+
 def test_columns_and_rows_are_not_confused() -> None:
     # v is a row in v *m A^T, so the vectors that are stretched live in the INPUT space of A
     a = Mat([[0, 2], [0, 0], [0, 0]])

@@ -10,10 +10,9 @@ import pytest
 from mpmath import mp, mpf
 
 from theory.adapters import merge_rounding_bound
-from theory.additive import additive_ceiling
+from theory.additive import additive_ceiling, affine_ceiling
 from theory.composition import bridge_room, few_writings_ceiling
 from theory.facts import capacity_ceiling, counting_bound, margin_rank_floor, random_code_eps
-from theory.few_numbers import affine_ceiling
 from theory.lowrank import LowRank
 from theory.merging import dilution_limit, interference_bound, surviving_facts
 from theory.numerics import above, below, stream

@@ -11,20 +11,26 @@ import numpy as np
 from hypothesis import strategies as st
 
 from theory.additive import (
-    _search,
     additive_ceiling,
     additive_optimum,
     additive_patterns,
     additive_score,
     additive_tangent,
     additive_threshold,
+    affine_ceiling,
+    affine_patterns,
     composed_share,
+    composing_factors,
+    composing_rank,
+    escape_rank,
     extremal_first,
     extremal_second,
+    factor_numbers,
     interaction_split,
     monotone_score,
     reachable_patterns,
 )
+from theory.branching import no_better
 from theory.checks import (
     Code,
     Figure,
@@ -37,13 +43,6 @@ from theory.checks import (
     for_all,
 )
 from theory.checks.strategies import scales, seeds
-from theory.few_numbers import (
-    affine_ceiling,
-    affine_patterns,
-    composing_factors,
-    factor_numbers,
-    factor_ranks,
-)
 from theory.lowrank import LowRank
 from theory.merging import factor_average
 from theory.numerics import EPS, stream
@@ -107,9 +106,11 @@ def additive_limit_symbolic(code: Code) -> None:
         expect(code.additive_patterns(bridges, values) * 100 > values**bridges, f"tables at {bridges, values}")
         expect(code.additive_threshold(bridges, values) == bridges + 1, f"threshold at {bridges, values}")
         if bridges * values < 12:
-            expect(_search(bridges, values) == want, f"search at {bridges, values}")
-    expect(_search(3, 3, lambda rows: None) is None, "undecided branches must leave the optimum unproved")
-    expect(_search(3, 3, lambda rows: True) is None, "a better choice of patterns must not be overlooked")
+            known = int(want * bridges * values**bridges)
+            expect(no_better(bridges, values, known), f"search at {bridges, values}")
+            expect(not no_better(bridges, values, known - 1), f"search below the optimum at {bridges, values}")
+    expect(not no_better(3, 3, 63, lambda rows: None), "undecided branches must leave the optimum unproved")
+    expect(not no_better(3, 3, 63, lambda rows: True), "a better choice of patterns must not be overlooked")
     # every a over {0, 1, 2}: never more patterns than the bound, never more than the optimum, both attained
     for bridges, values in ((2, 2), (3, 2), (2, 3)):
         reached, score = 0, Fraction(0)
@@ -444,39 +445,39 @@ def few_numbers_symbolic(code: Code) -> Figure:
         seen = len(numbers) + len(gaps) if m > 1 else r  # r of v even where no gap reads them
         expect(seen == code.factor_numbers(m, r), f"numbers of a factor average at {m, r}: {seen}")
     expect(code.factor_numbers(5, 0) == 4, "without columns: the offsets of a sum")
-    for n, m, r in ((2, 2, 1), (4, 2, 2), (2, 3, 1), (3, 2, 2), (3, 2, 1), (4, 3, 2), (3, 3, 1)):
+    # in whole numbers: what the factors hold, who knows what, and which bridges they answer
+    for n, m, r in ((2, 2, 1), (5, 2, 2), (3, 3, 1), (3, 2, 2), (4, 2, 1), (6, 2, 2), (3, 4, 1)):
         right = 0
         for p, q in product(range(n), product(range(m), repeat=n)):
             base, first, second = code.composing_factors(p, q, m, r)
-            expect_entries(base, [-(r * m + 1) * z * z for z in range(m)], 0.0, "the concave base")
             for update in (first, second):
                 expect((update.B.shape, update.A.shape, update.scale) == ((m, r), (r, 1), 1.0), "shapes")
             own = code.composing_factors(p, (0,) * n, m, r), code.composing_factors(0, q, m, r)
             unaware = (own[0].first.B == first.B).all() and (own[1].second.B == second.B).all()
             expect(unaware and (own[0].first.A == first.A).all() and (own[1].second.A == second.A).all(), "unaware")
-            b = np.rint(first.B + second.B).astype(int).tolist()
-            a = np.rint(first.A + second.A).astype(int)[:, 0].tolist()
-            logits = [int(base[z]) + sum(x * y for x, y in zip(b[z], a, strict=True)) for z in range(m)]
+            expect((own[0].base == base).all() and (own[1].base == base).all(), "a base that knows neither")
+            parts = [
+                [[Fraction(x) for x in row] for row in part.tolist()] for part in (first.B, second.B, first.A, second.A)
+            ]
+            expect(all(x.denominator == 1 for part in parts for row in part for x in row), "whole numbers")
+            logits = [
+                Fraction(base[z])
+                + sum((parts[0][z][j] + parts[1][z][j]) * (parts[2][j][0] + parts[3][j][0]) for j in range(r))
+                for z in range(m)
+            ]
             wins = all(logits[q[p]] > logits[z] for z in range(m) if z != q[p])
-            expect(wins == (p < 2 * r or q[p] == 0), f"{logits} at {p, q} of {m, r}")
+            expect(wins == (p <= 2 * r or q[p] == 0), f"{logits} at {p, q} of {m, r}")
             right += wins
-        covered = min(n, 2 * r)
+        covered = min(n, 2 * r + 1)
         expect(Fraction(right, n * m**n) == (covered + Fraction(n - covered, m)) / n, f"{right} right at {n, m, r}")
-    # three bridges, two values, rank 1: B2 and A2 that answer each table, where a sum answers 20 of 24
-    pairs = {"111": "2 2", "110": "-1/10 -20", "101": "-20 -1/10", "100": "-3/2 -3/2",
-             "011": "3/4 3/4", "010": "3 0", "001": "0 3", "000": "0 0"}  # fmt: skip
-    for table, factors in pairs.items():
-        b, a = (Fraction(x) for x in factors.split())
-        signs = "".join(str(int((x + b) * (y + a) > 1)) for x, y in ((0, 0), (0, 1), (1, 0)))
-        expect(signs == table, f"{signs} for table {table}")
-    for n, m in ((2, 2), (3, 2), (3, 3), (40, 20), (100, 2)):
-        needed, enough, escape = code.factor_ranks(n, m)
+    for n, m in ((2, 2), (3, 2), (3, 3), (40, 20), (101, 2)):
+        whole, escape = code.composing_rank(n), code.escape_rank(n, m)
         # all 2^n tables of two values are patterns of 2 r + 1 numbers
-        expect(code.affine_patterns(n, 2, 2 * needed + 1) == 2**n, f"rank {needed} is excluded at {n}")
-        expect(code.affine_patterns(n, 2, 2 * needed - 1) < 2**n, f"rank {needed - 1} is not excluded at {n}")
-        expect(2 * enough >= n > 2 * (enough - 1), f"enough at {n}: {enough}")
+        expect(code.affine_patterns(n, 2, 2 * whole - 1) < 2**n, f"rank {whole - 1} is not excluded at {n}")
+        expect(2 * whole + 1 >= n, f"rank {whole} does not answer {n}")
         ceiling = Fraction(additive_ceiling(n, m))
-        shares = [Fraction(min(n, 2 * r) * m + max(0, n - 2 * r), n * m) for r in (escape - 1, escape)]
+        answered = [min(n, 2 * r + 1) if r else 0 for r in (escape - 1, escape)]
+        shares = [Fraction(x * m + n - x, n * m) for x in answered]
         expect(shares[0] <= ceiling < shares[1], f"escape at {n, m}: {escape}")
     _affine_body(code.affine_ceiling)
     for n in (1, 4, 9):  # moments of n fair coins: the mean is n / 2, and order 1 says so
@@ -526,7 +527,8 @@ def few_numbers_numeric() -> Figure:
         (affine_patterns, {"k": 2, "m": 2, "d": 1}),
         (affine_ceiling, {"n": 2, "m": 2, "d": 1}),
         (factor_numbers, {"m": 2, "r": 1}),
-        (factor_ranks, {"n": 2, "m": 2}),
+        (composing_rank, {"n": 2}),
+        (escape_rank, {"n": 2, "m": 2}),
     )
     for function, good in plain:
         for name, wrong in product(good, (-1, 1.5, True)):
@@ -536,8 +538,9 @@ def few_numbers_numeric() -> Figure:
         ((0, 2, 1), "n", affine_ceiling),
         ((2, 0, 1), "m", affine_ceiling),
         ((0, 1), "m", factor_numbers),
-        ((1, 2), "n", factor_ranks),
-        ((2, 1), "m", factor_ranks),
+        ((1,), "n", composing_rank),
+        ((1, 2), "n", escape_rank),
+        ((2, 1), "m", escape_rank),
     )
     for sizes, name, function in ends:
         expect_rejected(name, function, *sizes)

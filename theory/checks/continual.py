@@ -123,6 +123,10 @@ def _answers_body(rounds: Callable[[Any, Any, int], float]) -> None:
     expect(rounds(32, 31, 2) == 6, "a tie after 5 rounds")
     expect(rounds(32, 31 - Fraction(1, 10**30), 2) == 5, "5 rounds, by 1e-30")
     expect(rounds(1, 1 - Fraction(1, 2**30_000), 2) == 30_001, "a tie after 30000 rounds")
+    expect(rounds(1, 1 - Fraction(1, 2**30_000) * (1 + Fraction(1, 2**50)), 2) == 30_000, "30000 rounds, by 2^-50")
+    for at in range(5, 15):
+        left = (1 - Fraction(1, 10**30)) ** at
+        expect(rounds(1, 1 - left, 10**30) == at + 1, f"a tie after {at} rounds of 1e30 heads")
     for heads, lost in ((1000, 1.0 - 1e-12), (10**9, 0.5), (10**15, 1.0 - 1e-9), (10**15, 1e-9)):
         at = int(rounds(1.0, lost, heads))
         with mpmath.workdps(80):
