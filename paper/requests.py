@@ -17,7 +17,7 @@ from theory.claims import TOPICS
 #: macro -> (number of arguments, function of them)
 Requests = dict[str, tuple[int, Callable[..., Phrase]]]
 #: abbreviations of sources in the registry -> key of the bibliography
-SOURCES = {"[Z]": "zeng2024expressive", "[C]": "chen2025pause", "[H]": "hu2021lora"}
+SOURCES = {"[Z]": "zeng2024expressive", "[C]": "chen2025pause", "[H]": "hu2021lora", "[T]": "tang2025svd"}
 
 
 def cited(source: str) -> Phrase:
