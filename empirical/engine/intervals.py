@@ -31,7 +31,6 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from scipy import optimize, special, stats
 
 from empirical.engine.settings import Count
 from theory.numerics import require, stream
@@ -88,6 +87,8 @@ def _deviations(mean: np.ndarray, most: float) -> np.ndarray:
 
 def _likelihood(right: np.ndarray, asked: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
     """Log likelihood of a count up to what does not depend on the parameters; arguments broadcast."""
+    from scipy import special
+
     mean, deviation = np.broadcast_arrays(mean, deviation)
     both = mean * (1 - mean) / np.maximum(deviation, 1e-12) ** 2 - 1
     binomial = special.xlogy(right, mean) + special.xlog1py(asked - right, -mean)
@@ -103,6 +104,8 @@ class Rates:
     """What the counts of some worlds say of their mean rate."""
 
     def __init__(self, counts: Sequence[Count]) -> None:
+        from scipy import optimize
+
         self.right = np.array([c.right for c in counts], dtype=float)
         self.asked = np.array([c.asked for c in counts], dtype=float)
         self.n = len(counts)
@@ -132,6 +135,8 @@ class Rates:
 
     def interval(self, level: float) -> tuple[float, float]:
         """All means that are not left out, in [0, 1]."""
+        from scipy import optimize
+
         limit = _limit(1 - level, self.n)
 
         def beyond(value: float) -> float:
@@ -198,13 +203,17 @@ def tend(relation: str, target: float, margin: float, found: Rates | Numbers) ->
 
 
 def _quantile(error: float, n: int) -> float:
-    return float(stats.t.ppf(1 - SHARE * error / 2, n - 1))
+    from scipy import special
+
+    return float(special.stdtrit(n - 1, 1 - SHARE * error / 2))
 
 
 def _tail(quantile: Any, n: int) -> Any:
+    from scipy import special
+
     if n == 1:
         return np.ones_like(np.asarray(quantile, dtype=float))
-    return np.minimum(2 * stats.t.sf(quantile, n - 1) / SHARE, 1.0)
+    return np.minimum(2 * special.stdtr(n - 1, -np.asarray(quantile, dtype=float)) / SHARE, 1.0)
 
 
 def _limit(error: float, n: int) -> float:
@@ -224,6 +233,8 @@ def _error(statistic: Any, n: int) -> Any:
 @lru_cache(maxsize=64)
 def _table(asked: int, extra: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
     """(means, log likelihoods (means, DEVIATIONS, asked + 1)); the last means are `extra`."""
+    from scipy import special
+
     means = np.concatenate([special.expit(np.linspace(-9, 9, 121)), extra])
     deviations = _deviations(means, SPREAD)
     return means, _likelihood(np.arange(asked + 1.0), np.array(asked), means[:, None, None], deviations[:, :, None])

@@ -169,11 +169,18 @@ def test_a_heavy_import_is_noticed(tmp_path: Path) -> None:
     assert heavy_imports(tmp_path)
 
 
-def test_importing_the_topics_loads_nothing_heavy() -> None:
-    topics = "adapters approximation networks facts merging routing additive composition one_layer stack lowrank"
-    code = f"import sys, theory; [__import__('theory.' + t) for t in '{topics}'.split()]; print(*sys.modules)"
+@pytest.mark.parametrize(
+    "modules",
+    [
+        [f"theory.{path.stem}" for path in (ROOT / "theory").glob("[a-z]*.py")],
+        ["empirical.engine.run", "empirical.engine.pool"],  # a driver and each of its workers start with these
+    ],
+    ids=["theory", "engine"],
+)
+def test_what_every_process_imports_loads_nothing_heavy(modules: list[str]) -> None:
+    code = f"import sys, {', '.join(modules)}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert not {"sympy", "torch", "scipy.stats", "scipy.optimize", "hypothesis"} & set(loaded.stdout.split())
+    assert not (HEAVY | {"torch", "hypothesis"}) & set(loaded.stdout.split())
 
 
 def test_the_package_alone_is_light_and_shows_its_public_list() -> None:

@@ -30,6 +30,7 @@ from empirical.training.adapter import (
 from empirical.training.bases import BaseShape, Updates, linear_modules, scratch_base
 from empirical.training.forms import Form, Values, adding
 from empirical.training.together import ROWS, chunks, form_of, pretrain_many, stack, train_adapters, trainer
+from tests.empirical.accelerator import accelerator
 from theory.lowrank import LowRank
 from theory.numerics import EPS, stream
 
@@ -400,6 +401,19 @@ def test_a_module_that_sees_its_inputs_in_another_order_is_refused():
     jobs = [Job(n, [facts(0)], AdapterShape(2, 4), Schedule(1, 4, 1e-2), 0) for n in ("x", "y")]
     with pytest.raises(ValueError, match=r"mlp.gate_proj: expected inputs"):
         train_adapters(base, jobs)
+
+
+def test_replayed_graphs_give_the_same_numbers_on_the_same_device():
+    one, other = sweep(None)[0], sweep(None)[-1]  # facts alone: every step has the shape of the first
+    jobs = [replace(j, schedule=replace(j.schedule, steps=s)) for j, s in ((one, 5), (other, 3))]
+    plain = train_adapters(llama(), jobs)
+    with accelerator():
+        base = llama().to("cuda")
+        replayed = train_adapters(base, jobs, capture=True)
+        eager = train_adapters(base, jobs)
+        assert next(base.parameters()).device.type == "cuda"
+    for job in jobs:
+        assert apart(replayed[job.name], plain[job.name]) == apart(eager[job.name], plain[job.name]) == (0.0, 0.0)
 
 
 # ------------------------------------------------------------ bases

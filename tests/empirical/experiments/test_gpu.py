@@ -1,0 +1,33 @@
+"""The profile gpu without a GPU: its plan and its cells, at toy size, on a stand-in that computes on the processor.
+
+What the cells of every experiment do is run on it by :func:`tests.empirical.experiments.live.live`.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from empirical.engine import catalogue
+from empirical.engine.pool import work
+from empirical.engine.run import run
+from tests.empirical.accelerator import accelerator
+
+NAMES = catalogue.names()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_profile_is_planned_and_can_be_declared(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    declare = catalogue.load(name).declare
+    assert declare is None or len(declare(catalogue.settings(name, "gpu")))
+    with accelerator():
+        assert run([name], "gpu", dry_run=True) == 0
+    assert f"{len(catalogue.cells(name, 'gpu'))}" in capsys.readouterr().out
+
+
+def test_a_worker_runs_a_cell_on_the_device_and_says_so(tmp_path: Path) -> None:
+    cell = catalogue.cells("rank_threshold", "gpu")[0]
+    small = cell.but(facts=8, inputs=8, outputs=8, rank=2, ranks=(1, 2), steps=3)
+    with accelerator():
+        outcome = work("rank_threshold", small.identity(), "cuda", tmp_path / "sealed.json")
+    assert outcome.error is None, outcome.error
+    assert outcome.device == "a stand-in"
