@@ -40,7 +40,7 @@ def _list(claims: dict[str, Claim]) -> int:
 
 
 def markdown(claims: dict[str, Claim]) -> str:
-    """The table of claims and the graph of their uses, as Markdown; the README holds a copy that a test compares."""
+    """The table of claims, how many are whole, and the graph of their uses, as Markdown; the README holds a copy."""
     heads = ("claim", "what it is about", "kind", "bounds and constructions, in `theory`", "theorems",
              "sentences proved", "source")  # fmt: skip
     rows = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
@@ -49,8 +49,9 @@ def markdown(claims: dict[str, Claim]) -> str:
         named += " ..." if len(c.code) > 2 else ""
         proofs = f"{len(c.theorems)} in `proofs/{c.topic}` | {c.proved}/{len(c.mathematics)}"
         rows.append(f"| `{c.id}` | {c.title} | {c.kind} | {named} | {proofs} | {c.source} |")
+    whole = f"{sum(c.whole for c in claims.values())} of {len(claims)} claims are proved whole."
     edges = [f"  {used} --> {c.id}" for c in claims.values() for used in c.uses]
-    return "\n".join([*rows, "", "```mermaid", "graph LR", *edges, "```"])
+    return "\n".join([*rows, "", whole, "", "```mermaid", "graph LR", *edges, "```"])
 
 
 def _statements(claims: dict[str, Claim], write: bool) -> int:

@@ -118,6 +118,12 @@ def adapt(weights: Sequence[Array], target: Array, r: int, names: Sequence[str],
     Acceptance. The product of the adapted layers is formed once and compared with what it should be. A difference that
     :func:`rounding` of this product and the tolerance of the gap explain is accepted; the three add up to `tolerance`.
 
+    Accuracy. Little more is left than what storing the adapted layers in float64 does. With every entry rounded alone,
+    evenly within half an eps, the product moves by ``eps / sqrt(12) sqrt(sum_l s_l^T W_l^2 q_l)`` in root mean square,
+    s_l the squared lengths of the columns of S_l, q_l of the rows of Q_{l-1}, and squared entries of the adapted W_l:
+    2e-9 for eight layers of 128 x 128 as torch makes them, whose product is 4e-9 off. Refining the factors cannot get
+    below it.
+
     Raises:
         ValueError: the product is off by more than that, or not one of its digits is certain. Names the layer that is
             worst conditioned where it is needed: seen through those above it, or adapted, through those below.

@@ -69,13 +69,18 @@ class Claim:
 
     @property
     def mathematics(self) -> tuple[Sentence, ...]:
-        """The sentences that can be proved; the claim is proved whole if each of them names theorems."""
+        """The sentences that can be proved."""
         return tuple(s for s in self.sentences if not s.measured)
 
     @property
     def proved(self) -> int:
         """How many sentences name theorems."""
         return sum(bool(s.theorems) for s in self.sentences)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every sentence that can be proved names theorems."""
+        return self.proved == len(self.mathematics)
 
 
 _LISTS = {"assumptions", "code", "symbolic", "numeric", "uses"}

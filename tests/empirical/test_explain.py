@@ -75,6 +75,11 @@ def test_every_sentence_is_numbered_and_says_what_it_stands_on(claim: str, tmp_p
     assert f" | {count}/{of} | " in markdown({claim: CLAIMS[claim]})
 
 
+def test_claims_that_are_proved_whole_are_counted() -> None:
+    two = {name: CLAIMS[name] for name in ("few_numbers", "spectral_concentration")}
+    assert "\n1 of 2 claims are proved whole.\n" in markdown(two)
+
+
 def test_a_prediction_is_shown_with_its_experiment(tmp_path: Path) -> None:
     row = {"id": "single.law.AB", "claim": "coverage_law", "experiment": "coverage", "verdict": "holds"}
     row["kind"] = "hypothesis"

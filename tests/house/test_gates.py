@@ -110,7 +110,9 @@ def test_verification_json_follows_its_schema(tmp_path: Path, capsys: pytest.Cap
     claims = load()
     layers = [Symbolic(), Numeric(), Formal(claims)]
     assert verify({"dilution": claims["dilution"]}, layers, write=target) == 0
-    assert "dilution" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "dilution" in shown
+    assert "1 of 1 claims are proved whole." in shown
     document = json.loads(target.read_text(encoding="utf-8"))
     assert document["schema"] == 2
     assert {"python", "packages", "commit", "dirty", "cores", "coq", "seconds"} <= set(document["environment"])

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from theory.approximation import (
     split_update,
 )
 from theory.lowrank import LowRank
-from theory.numerics import EPS
+from theory.numerics import EPS, stream
 
 
 def test_known_floors() -> None:
@@ -46,6 +47,26 @@ def test_no_product_on_the_way_has_to_be_regular() -> None:
         assert (
             np.abs((eye + made[1].dense()) @ (eye + made[0].dense()) - target).max() <= 32 * EPS
         )  # products of size 2
+
+
+@pytest.mark.parametrize(("width", "depth"), [(64, 8), (128, 8), (128, 4)])
+def test_a_chain_is_as_exact_as_its_layers_can_be_stored(width: int, depth: int) -> None:
+    """Default layers of torch: what rounding the entries of the adapted layers moves, and what is left."""
+    rng, bound = stream(0, "default"), width**-0.5
+    weights = [rng.uniform(-bound, bound, (width, width)) for _ in range(depth)]
+    target = rng.uniform(-bound, bound, (width, width))
+    adapters = deep_linear_adapters(weights, target, -(-width // depth))
+    layers = [w + u.dense() for w, u in zip(weights, adapters, strict=True)]
+    below = [np.eye(width), *accumulate(layers[:-1], lambda q, w: w @ q)]
+    above = [np.eye(width), *accumulate(layers[:0:-1], lambda s, w: s @ w)][::-1]
+    moved = [(s**2).sum(axis=0) @ w**2 @ (q**2).sum(axis=1) for s, w, q in zip(above, layers, below, strict=True)]
+    stored = EPS / math.sqrt(12) * math.sqrt(sum(moved))
+    exact = layers[0].astype(np.longdouble)
+    for w in layers[1:]:
+        exact = w.astype(np.longdouble) @ exact
+    off = float(np.linalg.norm((exact - target).astype(float)))
+    assert off <= 4 * stored  # 1.2 to 3.2 seen
+    assert stored > 1e-10 or depth < 8  # 1e-12 is out of reach there
 
 
 def test_errors_name_the_layer() -> None:

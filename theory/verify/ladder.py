@@ -81,6 +81,10 @@ def print_ladder(
             console.print(f"\n{title}:")
             for reason, where in reasons.items():
                 console.print(f"  {', '.join(where)}: {reason}", markup=False)
+    formal = [r for of in results.values() for r in of.values() if r.sentences]
+    if formal:
+        whole = sum(r.status == "pass" and r.proved == r.sentences for r in formal)
+        console.print(f"\n{whole} of {len(formal)} claims are proved whole.")
     left = [(c.id, i, s.unproved) for c in claims.values() for i, s in enumerate(c.sentences, 1) if s.unproved]
     if left:
         console.print("\nSentences that no theorem covers:")
