@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from empirical.engine import drawing as draw
 from empirical.engine.drawing import BLUE, GREEN, RED, Records, Rows
+from empirical.engine.predictions import INFORMATIVE
 from empirical.experiments.gates.run import WORLD
 from theory.additive import additive_ceiling
 from theory.routing import bridge_blind_ceiling
@@ -40,6 +41,7 @@ def gates_figure(records: Records, rows: Rows) -> Figure | None:
     left.axhline(additive_ceiling(cell.bridges, cell.values), color="black", lw=1.1)
     left.axhline(bridge_blind_ceiling(cell.bridges, cell.values), color="black", ls=":", lw=1.1)
     draw.share_axis(left, "two-hop questions answered")
+    rows = [r for r in rows if r["kind"] in INFORMATIVE]
     draw.panel_title(left, "Gates by the prompt" + draw.tally(rows, *names))
     draw.panel_title(
         right, "Gates that know the group" + draw.tally(rows, "group.", "over.", "bridge", "carried", "merged.")

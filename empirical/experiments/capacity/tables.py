@@ -1,0 +1,77 @@
+"""Settings, cells and metrics of capacity."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from empirical.engine.settings import Cell, Count, Table
+from empirical.experiments.known import KnownSettings
+
+
+class WorldSettings(KnownSettings):
+    """A world, its base, and the adapters that are filled with its new facts."""
+
+    #: ranks on the last layer to which the power law is fitted, and ranks that it foretells
+    fitted: tuple[int, ...]
+    foretold: tuple[int, ...]
+    #: rank on single layers and on all of them
+    rank: int
+    #: bits to which numbers are rounded
+    bits: tuple[int, ...]
+    steps: int
+    batch: int
+    rate: float
+
+
+class Settings(WorldSettings):
+    """Of a profile."""
+
+    worlds: int
+    first_seed: int
+
+
+class WorldCell(WorldSettings, Cell):
+    """One world."""
+
+    kind: Literal["world"] = "world"
+
+
+class Filled(Table):
+    """An adapter after training: facts recalled, fall of the mean cross-entropy (nats), its parameters."""
+
+    recalled: Count
+    drop: float
+    parameters: int
+
+
+class Law(Table):
+    """``drop = scale * rank ** power + offset``, fitted to the fitted ranks; the drops that it foretells."""
+
+    scale: float
+    power: float
+    offset: float
+    foretold: dict[str, float]
+
+
+class Rounded(Table):
+    """An adapter whose numbers are rounded to some bits each: facts recalled, its bits, and the most by counting."""
+
+    recalled: Count
+    bits: int
+    ceiling: float
+
+
+class Measured(Table):
+    """What the base answers of new and old facts, the law as it was sealed, and adapters by rank and place.
+
+    ranks: on the last layer. layers: of one rank, by layer, "all" among them. rounded: the one on all layers, by bits
+    of each number; small: the one of rank one on one matrix.
+    """
+
+    base: Count
+    known: Count
+    law: Law
+    ranks: dict[str, Filled]
+    layers: dict[str, Filled]
+    rounded: dict[str, Rounded]
+    small: dict[str, Rounded]
