@@ -173,7 +173,8 @@ def _probe(probe: Probes) -> Sentence:
     limits = [x.mean_limit for x in probe.lines if x.mean_limit is not None]
     text = (
         f"Of {total} probes the base answers {answered.base}, the best single adapter {answered.best_single}, "
-        f"the weighted sum {answered.sum}, the uniform mean {answered.mean}."
+        f"the weighted sum {answered.sum} (foretold from single adapters, if logits added up: {answered.added}), the "
+        f"uniform mean {answered.mean}."
     )
     if limits:
         most = f"{min(limits)} adapter{'' if min(limits) == 1 else 's'}"

@@ -56,6 +56,7 @@ def ask(
     adapter with the largest margin (claim dilution); None where the base answers by itself. ``disturbance`` is, for
     every other adapter, the most that it can do at the keys of this very prompt, relative to what the best adapter
     does there, mean over shared modules (claim interference); None for the best one and without such modules.
+    ``added_margin`` is the sum's margin if what each adapter adds to the logits by itself added up.
     ``advised`` are the weights that would be best if logits were linear in the merge (claim optimal_weights), and what
     they answer.
     """
@@ -102,6 +103,7 @@ def ask(
         leads += _leads([plain, *alone], token)
         owner = max(range(count), key=margins.__getitem__)
         gain, deficit, limit = _dilution(plain, alone[owner], token)
+        added = plain + sum(w * (own - plain) for w, own in zip(weights, alone, strict=True))
         with _keys(named) as keys:
             logits(tokens, single[owner])
         lines.append(
@@ -112,6 +114,7 @@ def ask(
                 base_margin=_margin(plain, token),
                 margins=tuple(margins),
                 sum_margin=_margin(logits(tokens, weights), token),
+                added_margin=_margin(added, token),
                 mean_margin=_margin(logits(tokens, [1.0 / count] * count), token),
                 best=owner,
                 deficit=deficit,
@@ -124,6 +127,7 @@ def ask(
         base=sum(x.base_margin > 0 for x in lines),
         best_single=sum(max(x.margins) > 0 for x in lines),
         sum=sum(x.sum_margin > 0 for x in lines),
+        added=sum(x.added_margin > 0 for x in lines),
         mean=sum(x.mean_margin > 0 for x in lines),
     )
     if count == 1:

@@ -262,6 +262,8 @@ class Probe(_Strict):
     margins: tuple[float, ...]
     """per adapter alone"""
     sum_margin: float
+    added_margin: float
+    """the sum's, if what each adapter adds to the logits by itself added up: foretold, not measured"""
     mean_margin: float
     best: Count
     """adapter with the largest margin"""
@@ -281,6 +283,8 @@ class Answered(_Strict):
     base: Count
     best_single: Count
     sum: Count
+    added: Count
+    """of the sum, if what each adapter adds to the logits by itself added up: foretold, not measured"""
     mean: Count
 
 

@@ -193,8 +193,8 @@ def kept(train: Callable[P, Trained]) -> Callable[P, Trained]:
     return trained
 
 
-def answer_logits(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (n answers, vocabulary) in front of every answer of `batch`, and the answers (n,).
+def answer_states(model: Any, batch: Batch) -> torch.Tensor:
+    """States (n answers, width) in front of every answer of `batch`, of which the head makes logits.
 
     The last column is never an input. There is no attention mask: the padding is on the right, and the causal mask
     hides it from every answer.
@@ -202,8 +202,15 @@ def answer_logits(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]
     device = next(model.parameters()).device
     tokens = torch.as_tensor(batch.tokens, device=device)
     rows, columns = torch.as_tensor(batch.rows, device=device), torch.as_tensor(batch.columns, device=device)
-    hidden = model.base_model(input_ids=tokens[:, :-1], use_cache=False).last_hidden_state
-    return model.get_output_embeddings()(hidden[rows, columns - 1]), tokens[rows, columns]
+    states: torch.Tensor = model.base_model(input_ids=tokens[:, :-1], use_cache=False).last_hidden_state
+    return states[rows, columns - 1]
+
+
+def answer_logits(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (n answers, vocabulary) in front of every answer of `batch`, and the answers (n,)."""
+    states = answer_states(model, batch)
+    answers = torch.as_tensor(batch.tokens[batch.rows, batch.columns], device=states.device)
+    return model.get_output_embeddings()(states), answers
 
 
 def answer_loss(model: Any, group: Sequence[Batch]) -> torch.Tensor:

@@ -128,7 +128,7 @@ def test_shares_of_the_sum_and_the_worst_pair_are_those_of_dense_algebra(save_ad
 
 
 def asked(data: AuditReport, base: int, single: int, both: int, mean: int) -> AuditReport:
-    return replace(data, probe=Probes((None,) * 9, Answered(base, single, both, mean), None))  # type: ignore[arg-type]
+    return replace(data, probe=Probes((None,) * 9, Answered(base, single, both, both, mean), None))  # type: ignore[arg-type]
 
 
 def test_what_the_probes_measured_decides_what_to_do(save_adapter: Save) -> None:

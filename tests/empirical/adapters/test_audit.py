@@ -270,6 +270,11 @@ def test_probes_measure_margins_and_what_a_mean_holds(
     assert best.foretold >= min(min(x.margins) for x in lines)
     assert best.ceiling <= max(max(x.margins) for x in lines)
     again = audit(folders, list(best.weights), base=asked, probe=probe)
+    # the linear programme has the least of these margins as what it foretells
+    assert min(x.added_margin for x in again.probe.lines) == pytest.approx(best.foretold, abs=1e-5)
+    assert again.probe.answered.added == sum(x.added_margin > 0 for x in again.probe.lines)
+    alone = audit(folders, [1.0, 0.0], base=asked, probe=probe)
+    assert [x.added_margin for x in alone.probe.lines] == pytest.approx([x.margins[0] for x in lines], abs=1e-5)
     assert again.probe.answered.sum == best.answered
     assert audit(folders[:1], base=asked, probe=probe).probe.advised is None
     assert [x.token for x in lines] == ["w4", "w7"]

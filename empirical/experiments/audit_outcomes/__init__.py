@@ -1,0 +1,1 @@
+"""The experiment audit_outcomes; see ``run.py``."""
