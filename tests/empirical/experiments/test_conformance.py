@@ -11,7 +11,7 @@ import pytest
 
 from empirical.engine import catalogue
 from empirical.engine.experiment import Experiment
-from empirical.engine.judge import judge_exact
+from empirical.engine.judge import judge_exact, observe
 from empirical.engine.records import Record, cell_hash
 from empirical.engine.settings import Table, as_json, read
 from tests.empirical.experiments.live import live, verdicts
@@ -151,10 +151,12 @@ def test_every_exact_prediction_holds_and_some_wrong_number_violates_it(
     name: str, committed: dict[str, list[Record]]
 ) -> None:
     experiment, settings = catalogue.load(name), catalogue.settings(name, "cpu")
+    declared = [p for p in (experiment.declare or (lambda _: ()))(settings) if p.kind == "exact"]
 
     def exact(record: Record) -> dict[str, str]:
-        seen = [s for s in experiment.observed(settings, [record]) if s.prediction.kind == "exact" and s.outcomes]
-        return {s.prediction.id: judge_exact(s).verdict for s in seen}
+        seen = observe(declared, [record]) if experiment.declare else experiment.observed(settings, [record])
+        kept = [s for s in seen if s.prediction.kind == "exact" and s.outcomes]
+        return {s.prediction.id: judge_exact(s).verdict for s in kept}
 
     alike = {str(r.cell.but(seed=0).identity()): r for r in committed[name]}
     safe: set[str] = set()
