@@ -696,7 +696,7 @@ def composing_factors(bridge: int, table: Sequence[int], m: int, r: int) -> Comp
     require(max(q) < values, "table", f"entries below {values}", max(q))
     p = integer(bridge, "bridge", 0)
     require(p < len(q), "bridge", f"an index below {len(q)}", p)
-    # each louder than all that disturbs it: the other columns' B2 A2 and the rounding of Q, the marks, and so on
+    # each louder than all that disturbs it: a mark than the other columns' B2 A2 and the rounding of Q, and so on
     width, mark = 4 * values, columns * values + 2
     scale = 2 * width * mark
     hold = scale * width**3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import combinations, combinations_with_replacement, pairwise, permutations, product
 
@@ -415,6 +415,39 @@ def _affine_body(ceiling: Callable[[int, int, int], float]) -> None:
         expect_close(found, float(exact), (n + 1) * size, f"ceiling at {n, m, d}")
 
 
+def _closed_factors(p: int, table: Sequence[int], m: int, r: int) -> tuple[list[int], list[list[list[int]]]]:
+    """Base, and B and A of both adapters, from polynomials of the values; all whole."""
+    width, mark = 4 * m, r * m + 2
+    scale = 2 * width * mark
+    hold, loud = scale * width**3, scale * width**5
+    ground = [scale * (2 * z * (z + 1) * (2 * z + 1) // 3 - width * z * (z + 1)) for z in range(m)]
+    b1, b2 = [[0] * r for _ in range(m)], [[0] * r for _ in range(m)]
+    a1, a2 = [[0] for _ in range(r)], [[0] for _ in range(r)]
+    q = [*table, *[0] * (2 * r + 1)]
+    if p != r:
+        a1[p if p < r else 0] = [width if p == 2 * r else loud]
+    for j in range(1, r):
+        a2[j] = [q[r + j]]
+    turned = q[r] == q[2 * r] != q[0]
+    a2[0] = [-(width + 1) if turned else -(2 * q[0] + 1)]
+    for z in range(m):
+        if p == r:
+            b1[z][0] = -scale * (width * z - z * (z + 1))
+        elif p == 2 * r:
+            b1[z][0] = scale * z * (z + 1)
+        elif p > r:
+            b1[z][0] = -loud * z * z
+            if p < 2 * r:
+                b1[z][p - r] = 2 * loud * loud * z
+        for j in range(1, r):
+            b2[z][j] = int(z == q[j])
+        rest = width - 2 * q[0] - 1
+        level = math.floor(Fraction(ground[z], rest) + scale * z * (z + 1))
+        marked = mark * (z == q[2 * r]) - hold * (z == q[r] != q[0])
+        b2[z][0] = hold * ((z == q[0]) - (z == q[r])) if turned else marked - level
+    return ground, [b1, a1, b2, a2]
+
+
 @check("few_numbers")
 def few_numbers_symbolic(code: Code) -> Figure:
     """Patterns by recursion and enumeration, numbers of a factor average in free symbols, the composing factors."""
@@ -446,7 +479,7 @@ def few_numbers_symbolic(code: Code) -> Figure:
         expect(seen == code.factor_numbers(m, r), f"numbers of a factor average at {m, r}: {seen}")
     expect(code.factor_numbers(5, 0) == 4, "without columns: the offsets of a sum")
     # in whole numbers: what the factors hold, who knows what, and which bridges they answer
-    for n, m, r in ((2, 2, 1), (5, 2, 2), (3, 3, 1), (3, 2, 2), (4, 2, 1), (6, 2, 2), (3, 4, 1)):
+    for n, m, r in ((2, 2, 1), (5, 2, 2), (3, 3, 1), (3, 2, 2), (4, 2, 1), (6, 2, 2), (3, 4, 1), (2, 1, 1)):
         right = 0
         for p, q in product(range(n), product(range(m), repeat=n)):
             base, first, second = code.composing_factors(p, q, m, r)
@@ -456,13 +489,12 @@ def few_numbers_symbolic(code: Code) -> Figure:
             unaware = (own[0].first.B == first.B).all() and (own[1].second.B == second.B).all()
             expect(unaware and (own[0].first.A == first.A).all() and (own[1].second.A == second.A).all(), "unaware")
             expect((own[0].base == base).all() and (own[1].base == base).all(), "a base that knows neither")
-            parts = [
-                [[Fraction(x) for x in row] for row in part.tolist()] for part in (first.B, second.B, first.A, second.A)
-            ]
-            expect(all(x.denominator == 1 for part in parts for row in part for x in row), "whole numbers")
+            ground, parts = _closed_factors(p, q, m, r)
+            expect_entries(base, ground, 0.0, "base")
+            for made, part in zip((first.B, first.A, second.B, second.A), parts, strict=True):
+                expect_entries(made, part, 0.0, f"factors at {p, q} of {m, r}")
             logits = [
-                Fraction(base[z])
-                + sum((parts[0][z][j] + parts[1][z][j]) * (parts[2][j][0] + parts[3][j][0]) for j in range(r))
+                ground[z] + sum((parts[0][z][j] + parts[2][z][j]) * (parts[1][j][0] + parts[3][j][0]) for j in range(r))
                 for z in range(m)
             ]
             wins = all(logits[q[p]] > logits[z] for z in range(m) if z != q[p])
