@@ -715,16 +715,21 @@ def composing_factors(bridge: int, table: Sequence[int], m: int, r: int) -> Comp
         b1[:, 0], a1[0] = -loud * z**2, loud
         if p < 2 * columns:
             b1[:, p - columns] = 2 * loud**2 * z
-    q += [0] * (2 * columns + 1)
+
+    def held(seat: int) -> int:
+        return q[seat] if seat < len(q) else 0
+
     for j in range(1, columns):
-        b2[q[j], j], a2[j] = 1, q[columns + j]
-    third, first, second = q[0], q[columns], q[2 * columns]
+        b2[held(j), j], a2[j] = 1, held(columns + j)
+    third, first, second = held(0), held(columns), held(2 * columns)
     if first == second != third:
         a2[0] = -width - 1
-        b2[:, 0] = hold * ((z == third) * 1 - (z == first))
+        b2[third, 0], b2[first, 0] = hold, -hold
     else:
         a2[0] = -2 * third - 1
         rest = width + a2[0, 0]
-        b2[:, 0] = mark * (z == second) - (ground + rise * rest) // rest - hold * ((first != third) & (z == first))
+        b2[:, 0] = -((ground + rise * rest) // rest)
+        b2[second, 0] += mark
+        b2[first, 0] -= hold * (first != third)
     return ComposingFactors(ground.astype(float), LowRank(b1.astype(float), a1.astype(float)),
                             LowRank(b2.astype(float), a2.astype(float)))  # fmt: skip

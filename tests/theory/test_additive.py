@@ -122,6 +122,14 @@ def test_bridges_beyond_the_rank_get_the_first_value() -> None:
         assert logits[0] > logits[1]
 
 
+def test_thousands_of_values_are_told_apart() -> None:
+    for table in ((5, 1999, 1998), (7, 0, 0), (1000, 1000, 999)):
+        for bridge, answer in enumerate(table):
+            base, first, second = composing_factors(bridge, table, 2000, 1)
+            logits = base + factor_average([first, second], [1.0, 1.0], "plain").dense()[:, 0]
+            assert int(np.argmax(logits)) == answer
+
+
 def test_messages_of_factor_averages() -> None:
     with pytest.raises(ValueError, match="d: expected an integer >= 0, got -1"):
         affine_ceiling(5, 2, -1)
