@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 STRICT ?=
 export STRICT
 
-.PHONY: help verify test experiments declare judge scaling figures import-results mutants bench bench-training data dist lint package golden clean setup coq site chromium
+.PHONY: help verify test experiments declare judge scaling figures import-results mutants outside bench bench-training data dist lint package golden clean setup coq site chromium
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -59,6 +59,9 @@ site: $(STAMP) coq ## build/site/index.html, the same material as one page; veri
 	@$(BIN)/python -m paper.site
 
 # one BLAS thread for NumPy, which is fastest for narrow factors; torch, and so peft, keeps all of its threads
+outside: $(STAMP) ## what others have published against what is said here (MERGING=checkout of r-three/realistic-adaptive-merging)
+	@$(if $(MERGING),MERGING=$(MERGING)) PYTHONPATH=. $(BIN)/python tools/outside.py
+
 bench: $(STAMP) ## the kernels against peft's dense path, the chains against one SVD, in one run
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest bench -s --benchmark-only --benchmark-columns=min,median,rounds
 

@@ -179,6 +179,10 @@ def rows_like(run: Run, prefixes: str) -> list[Row]:
 
 
 def _result(run: Run, rest: str) -> Phrase:
+    name, _, field = rest.rpartition(".")
+    for row in run.rows:
+        if row["id"] == name and field in ROW_FIELDS:
+            return ROW_FIELDS[field](row)
     if rest in RUN_FIELDS:
         return RUN_FIELDS[rest](run)
     head, _, tail = rest.partition(".")
@@ -201,10 +205,6 @@ def _result(run: Run, rest: str) -> Phrase:
     if head == "over":  # over.<prefixes>.<statistic> of the rows' means
         prefixes, _, statistic = tail.rpartition(".")
         return _summary([words.mean(words.rates(r)) for r in rows_like(run, prefixes)], statistic)
-    name, _, field = rest.rpartition(".")
-    for row in run.rows:
-        if row["id"] == name and field in ROW_FIELDS:
-            return ROW_FIELDS[field](row)
     raise UnknownKey(f"{run.experiment}.{rest}: expected a key of build/paper/keys.txt")
 
 
