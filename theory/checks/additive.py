@@ -479,7 +479,7 @@ def few_numbers_symbolic(code: Code) -> Figure:
         expect(seen == code.factor_numbers(m, r), f"numbers of a factor average at {m, r}: {seen}")
     expect(code.factor_numbers(5, 0) == 4, "without columns: the offsets of a sum")
     # in whole numbers: what the factors hold, who knows what, and which bridges they answer
-    for n, m, r in ((2, 2, 1), (5, 2, 2), (3, 3, 1), (3, 2, 2), (4, 2, 1), (4, 3, 2), (3, 4, 1), (2, 1, 1)):
+    for n, m, r in ((2, 2, 1), (5, 2, 2), (3, 3, 1), (3, 2, 2), (4, 2, 1), (6, 2, 2), (4, 3, 2), (3, 4, 1), (2, 1, 1)):
         right = 0
         for p, q in product(range(n), product(range(m), repeat=n)):
             base, first, second = code.composing_factors(p, q, m, r)
