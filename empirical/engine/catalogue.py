@@ -126,15 +126,13 @@ def declare(name: str, profile: str, results: Path = RESULTS) -> Path:
     """Write what an experiment predicts under a profile, before it runs; see :mod:`empirical.engine.declaration`.
 
     Raises:
-        ValueError: the experiment declares nothing yet, or something that is no prediction.
+        ValueError: the experiment declares something that is no prediction.
     """
-    experiment = load(name)
-    require(experiment.declare is not None, name, "an experiment with the member declare", "one without")
-    return declaration.declare(experiment, settings(name, profile), name, profile, results)
+    return declaration.declare(load(name), settings(name, profile), name, profile, results)
 
 
-def declared(name: str, profile: str, results: Path = RESULTS) -> str | None:
-    """The hash of the declaration under which the cells of an experiment may run; None if it declares nothing yet.
+def declared(name: str, profile: str, results: Path = RESULTS) -> str:
+    """The hash of the declaration under which the cells of an experiment may run.
 
     Raises:
         RecordError: it is missing, not committed, or another than the experiment's.
@@ -164,8 +162,6 @@ class Theorems:
     def broken(self, store: Store, cell: Cell, metrics: Mapping[str, Any]) -> str | None:
         """The first theorem that does not hold; None if all do."""
         experiment, chosen, worlds = self._grid(store.experiment)
-        if experiment.declare is None:
-            return None
         others = [c for c in worlds[group_of(cell), cell.seed] if c != cell]
         there = [(c, raw) for c in others if (raw := store.get(c))]
         this: Any = {"experiment": store.experiment, "profile": self.profile, "metrics": metrics, "seconds": 0.0,
@@ -223,22 +219,20 @@ def _judge(
     nothing: tuple[None, dict[str, float | None]] = (None, {})
     current, noticed = nothing if method else declaration.read(experiment, chosen, name, profile, results)
     for group, mine in _whole(name, profile, results, method, found, report).items():
-        under = {r.raw.get("declaration") for r in mine}
-        if not under <= {None, current} or len(under) > 1:
+        under = {r.raw["declaration"] for r in mine}
+        if under != {current}:
             raise RecordError(
                 f"{results / name / profile / PREDICTIONS}: expected the declaration of all records, got"
                 f" {current or 'none'} and records judged under another declaration:"
                 f" {', '.join(str(u) for u in under if u != current)} (move them away and run again)"
             )
         kept += mine
-        declared[group] = under.pop()
+        declared[group] = current
     explained, devices = explanations(name), sorted({r.device for r in found})
     try:
         seen = experiment.observed(chosen, kept)
     except ValueError as error:
         raise RecordError(f"{results / name / profile}: {error} ({CURE})") from error
-    if experiment.declare is None:
-        declared = {}
     return [
         as_row(s, verdict, name, explained.get(s.prediction.id), devices, declared.get(s.prediction.group),
                noticed.get(s.prediction.id))

@@ -35,7 +35,6 @@ def declaration(experiment: Experiment[Any], settings: Any, name: str, profile: 
         ValueError: two predictions of one id, a group without cells, an informative prediction without an alternative
             or another kind with one, or a margin that is no smaller than what it predicts.
     """
-    assert experiment.declare is not None
     planned, found = experiment.planned(settings), experiment.declare(settings)
     (twice, times), *_ = Counter(p.id for p in found).most_common(1) or [("", 1)]
     require(times == 1, f"{name}: {twice}", "an id of its own", "two predictions")
@@ -91,7 +90,6 @@ def declare(experiment: Experiment[Any], settings: Any, name: str, profile: str,
             machinery.
     """
     found = declaration(experiment, settings, name, profile)
-    assert experiment.declare is not None
     if profile != "smoke":
         noticed = powers(experiment.declare(settings), experiment.planned(settings))
         weak = [
@@ -117,7 +115,7 @@ def read(
         RecordError: the file is damaged, or says something else than the experiment and its settings do now.
     """
     path = results / name / profile / PREDICTIONS
-    if experiment.declare is None or not path.exists():
+    if not path.exists():
         return None, {}
     try:
         text = path.read_text(encoding="utf-8")
@@ -133,10 +131,8 @@ def read(
     return short_hash(text), noticed
 
 
-def required(
-    experiment: Experiment[Any], settings: Any, name: str, profile: str, results: Path = RESULTS
-) -> str | None:
-    """The hash of the declaration under which cells may run; None for an experiment that declares nothing.
+def required(experiment: Experiment[Any], settings: Any, name: str, profile: str, results: Path = RESULTS) -> str:
+    """The hash of the declaration under which cells may run.
 
     The profile smoke is declared on the way. The others must be declared, and committed before they run where they lie
     among the project's own results.
@@ -144,8 +140,6 @@ def required(
     Raises:
         RecordError: the declaration is missing, not committed, or another than the experiment's.
     """
-    if experiment.declare is None:
-        return None
     if profile == "smoke":
         declare(experiment, settings, name, profile, results)
     path = results / name / profile / PREDICTIONS

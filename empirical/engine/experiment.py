@@ -91,8 +91,6 @@ class Experiment(Generic[S]):
         of_method: settings -> what is said of a merge of the user's own, beside the rest; nothing of it is declared.
         asked: records -> what each method made of its experts in each world, where methods of reuse are compared.
         repeats: records -> numbers that worlds with several trainings hold once for each.
-        predictions: in place of `declare`, settings and records -> what was said and what came out; then nothing counts
-            as declared.
     """
 
     purpose: str
@@ -101,16 +99,11 @@ class Experiment(Generic[S]):
     settings: type[S]
     cells: Callable[[S], Sequence[Cell]]
     kinds: Sequence[Kind[Any, Any]]
-    declare: Callable[[S], Sequence[Prediction]] | None = None
+    declare: Callable[[S], Sequence[Prediction]]
     try_method: Callable[[str], None] | None = None
     of_method: Callable[[S], Sequence[Prediction]] | None = None
     asked: Callable[[Sequence[Record[Any, Any]]], Iterable[Asked]] | None = None
     repeats: Callable[[Sequence[Record[Any, Any]]], Iterable[Repeats]] | None = None
-    predictions: Callable[[S, Sequence[Record[Any, Any]]], Sequence[Observed]] | None = None
-
-    def __post_init__(self) -> None:
-        if (self.declare is None) == (self.predictions is None):
-            raise TypeError("one of the members 'declare' and 'predictions'")
 
     def observed(self, settings: S, records: Sequence[Record[Any, Any]]) -> list[Observed]:
         """Every prediction, and what the worlds of these records show of it.
@@ -118,9 +111,6 @@ class Experiment(Generic[S]):
         Raises:
             ValueError: a record does not have what a prediction names.
         """
-        if self.declare is None:
-            assert self.predictions is not None
-            return list(self.predictions(settings, records))
         said = list(self.declare(settings))
         if self.of_method is not None and any(r.cell.user_method for r in records):
             said += self.of_method(settings)
@@ -128,7 +118,7 @@ class Experiment(Generic[S]):
 
     def broken(self, settings: S, world: World) -> str | None:
         """The first theorem about the very numbers that does not hold in a world, whole or not; None if all do."""
-        said = [] if self.declare is None else [p for p in self.declare(settings) if p.kind == "exact"]
+        said = [p for p in self.declare(settings) if p.kind == "exact"]
         for seen in observe(said, world):
             if seen.outcomes and (found := judge_exact(seen)).verdict != "holds":
                 p, target = seen.prediction, seen.targets[0]

@@ -4,8 +4,8 @@
 environment, commit, dirty, declaration, digest, sealed}. The name is the first 16 hex digits of SHA-256 over the
 canonical JSON of cell, experiment and protocol version: the same cell is never run twice, and a changed config or
 protocol is another cell. `digest` is that of the metrics, `declaration` that of the predictions that were declared
-before (None where none were), `sealed` that of what single experts said (None where a cell seals nothing). Records of
-schema 1 have none of the three.
+before (None for a method of the user's own), `sealed` that of what single experts said (None where a cell seals
+nothing).
 """
 
 from __future__ import annotations
@@ -41,16 +41,8 @@ C = TypeVar("C", bound=Cell, covariant=True)
 M = TypeVar("M", covariant=True)
 
 
-class Digests(TypedDict, total=False):
-    """What ties a record to what was said before it, and to its metrics; 16 hex digits each."""
-
-    declaration: str | None
-    digest: str
-    sealed: str | None
-
-
-class RawRecord(Digests):
-    """A record as its file holds it."""
+class RawRecord(TypedDict):
+    """A record as its file holds it; digests are 16 hex digits each."""
 
     schema: int
     cell: dict[str, JsonValue]
@@ -63,11 +55,12 @@ class RawRecord(Digests):
     environment: dict[str, JsonValue]
     commit: str | None
     dirty: bool
+    declaration: str | None
+    digest: str
+    sealed: str | None
 
 
 FIELDS = set(RawRecord.__annotations__)
-#: by schema
-KNOWN = {1: FIELDS - set(Digests.__annotations__), 2: FIELDS}
 
 
 @dataclass(frozen=True)
@@ -144,15 +137,14 @@ def read(path: Path) -> RawRecord:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise RecordError(f"{path}: expected a whole JSON record, got: {error} ({CURE})") from error
-    fields = KNOWN.get(found.get("schema", SCHEMA), FIELDS) if isinstance(found, dict) else FIELDS
-    if not isinstance(found, dict) or set(found) != fields:
-        got = sorted(set(found) ^ fields) if isinstance(found, dict) else type(found).__name__
+    if not isinstance(found, dict) or set(found) != FIELDS:
+        got = sorted(set(found) ^ FIELDS) if isinstance(found, dict) else type(found).__name__
         raise RecordError(f"{path}: expected the fields of a record, got a difference in {got} ({CURE})")
     want = cell_hash(found["experiment"], found["protocol"], found["cell"])
     if path.stem != want:
         raise RecordError(f"{path}: expected the name {want} for this content, got {path.stem} ({CURE})")
     got = short_hash(canonical(found["metrics"]))
-    if found.get("digest", got) != got:
+    if found["digest"] != got:
         raise RecordError(f"{path}: expected metrics of digest {found['digest']}, got others ({CURE})")
     raw: RawRecord = found  # type: ignore[assignment]
     return raw

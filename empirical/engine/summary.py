@@ -8,7 +8,6 @@ from pathlib import Path
 
 from empirical.engine import catalogue as engine
 from empirical.engine.judge import tally
-from empirical.engine.predictions import INFORMATIVE
 from empirical.engine.records import RESULTS
 from theory.provenance import ROOT, embed
 
@@ -21,11 +20,10 @@ def purpose(name: str) -> str:
 def summary(results: Path = RESULTS, profiles: Sequence[str] = ("cpu", "gpu")) -> str:
     """One row per experiment and profile: what it is about, what ran, how its predictions came out.
 
-    Hypotheses and ceilings that were declared before the run, by kind: hold / violated / undecided. How many of the
-    others were not declared. An experiment without results has a row that says so.
+    Hypotheses and ceilings, by kind: hold / violated / undecided. An experiment without results has a row that says so.
     """
-    lines = ["| experiment | what it holds against real training | results | hypotheses | ceilings | not declared |",
-             "|---|---|---|---|---|---|"]  # fmt: skip
+    lines = ["| experiment | what it holds against real training | results | hypotheses | ceilings |",
+             "|---|---|---|---|---|"]  # fmt: skip
     for name in engine.names():
         found = {p: engine.records(name, p, results) for p in profiles}
         done = {p: records for p, records in found.items() if records}
@@ -35,11 +33,10 @@ def summary(results: Path = RESULTS, profiles: Sequence[str] = ("cpu", "gpu")) -
             kinds = [
                 " / ".join(map(str, counts[k].values())) if k in counts else "-" for k in ("hypothesis", "ceiling")
             ]
-            rest = sum(r["kind"] in INFORMATIVE and not r["declared"] for r in rows)
             ran = f"{profile.upper()}, {len(seeds)} worlds, {len(records)} cells"
-            lines.append(f"| `{name}` | {purpose(name)} | {ran} | {' | '.join(kinds)} | {rest or '-'} |")
+            lines.append(f"| `{name}` | {purpose(name)} | {ran} | {' | '.join(kinds)} |")
         if not done:
-            lines.append(f"| `{name}` | {purpose(name)} | none yet | - | - | - |")
+            lines.append(f"| `{name}` | {purpose(name)} | none yet | - | - |")
     return "\n".join(lines)
 
 

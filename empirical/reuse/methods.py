@@ -29,7 +29,7 @@ from empirical.training.bases import Updates, check_updates, updated
 from theory.numerics import one_of, require
 
 __all__ = [
-    "FORMER", "MERGES", "METHODS", "ROUTERS", "Method", "Options", "asks", "check_method", "merged", "modules_of",
+    "MERGES", "METHODS", "ROUTERS", "Method", "Options", "asks", "check_method", "merged", "modules_of",
     "oracle_right", "peft_weighted", "random_like", "reused", "weighted_sum",
 ]  # fmt: skip
 
@@ -115,9 +115,6 @@ ROWS = (
 METHODS = {row.name: row for row in ROWS}
 MERGES = {name: row for name, row in METHODS.items() if row.kind == "merge"}
 ROUTERS = {name: row for name, row in METHODS.items() if row.kind == "router"}
-
-#: what records named before the published forms were there mean by these names: peft's forms, on the factors
-FORMER = {"ties": "ties_factors", "dare_linear": "dare_factors", "dare_ties": "dare_ties_factors"}
 
 
 def find(name: str, options: Options) -> tuple[Method, Options]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -104,7 +105,8 @@ another skill than the frame), `hops` (clauses), `cell`, `split`, `id`.
 **Right answer.** Exactly one: apply the clauses in order. The frame alone decides what a clause means.
 
 **Known limits.** English of a few dozen words, whole numbers from 0 to 99, operands below 6, nothing is carried;
-intermediate numbers of test problems may be start numbers of training problems.
+intermediate numbers of test problems may be start numbers of training problems. Add and box change different digits, so
+that neither needs what the other has worked out, and their order does not matter.
 
 **Licence.** Apache-2.0.
 """
@@ -287,25 +289,22 @@ class World:
             marks[:, result::STEP] = True
         return Ragged(rows, np.full(count, rows.shape[1], dtype=np.int64), marks)
 
-    def pretraining(self, composed: bool, count: int) -> list[Part]:
+    def pretraining(self, count: int) -> list[Part]:
         """The base's mixture, `count` rows a part: bare facts, reading, and stories of the known skills.
 
-        With `composed` some direct stories have two clauses; otherwise all have one. Worked stories have one or two
-        clauses either way.
+        Its direct stories have one, two or three clauses, so that it composes its own skills; worked ones one or two.
         """
-        one = [(s,) for s in KNOWN]
-        two = pairs(KNOWN, KNOWN)
+        one, two, three = ([*product(KNOWN, repeat=clauses)] for clauses in (1, 2, 3))
         every = [(s,) for s in SKILLS] + pairs(tuple(SKILLS), tuple(SKILLS))
-        parts = [
+        return [
             Part(self.arithmetic(count), 0.15),
             Part(reading(self.problems(every, count, "train", "read")), 0.1),
-            Part(direct(self.problems(one, count, "train", "base one")), 0.25 if composed else 0.55),
+            Part(direct(self.problems(one, count, "train", "base one")), 0.15),
+            Part(direct(self.problems(two, count, "train", "base two")), 0.25),
+            Part(direct(self.problems(three, count, "train", "base three")), 0.15),
             Part(worked(self.problems(one, count, "train", "base worked one")), 0.05),
             Part(worked(self.problems(two, count, "train", "base worked two")), 0.15),
         ]
-        if composed:
-            parts.append(Part(direct(self.problems(two, count, "train", "base two")), 0.3))
-        return parts
 
     def lesson(self, sequences: Sequence[Sequence[str]], count: int, stream_name: str, weight: float) -> list[Part]:
         """Problems with these skills, direct and worked in equal parts."""
@@ -316,6 +315,15 @@ class World:
 def pairs(first: Sequence[str], second: Sequence[str]) -> list[tuple[str, ...]]:
     """All sequences of a skill of `first` and then one of `second`."""
     return [(a, b) for a in first for b in second]
+
+
+def beside(skill: str, clauses: int) -> list[tuple[str, ...]]:
+    """All sequences of so many clauses, one of which has this skill and the others known ones."""
+    return [
+        (*others[:place], skill, *others[place:])
+        for others in product(KNOWN, repeat=clauses - 1)
+        for place in range(clauses)
+    ]
 
 
 #: what is asked of every model: cell -> (sequences of skills, lures)
@@ -329,8 +337,11 @@ CELLS: dict[str, tuple[list[tuple[str, ...]], bool]] = {
     "known_A": (pairs(KNOWN, ("add",)), False),
     "B_known": (pairs(("box",), KNOWN), False),
     "known_B": (pairs(KNOWN, ("box",)), False),
+    "A_long": (beside("add", 3), False),
+    "B_long": (beside("box", 3), False),
     "known": ([(s,) for s in KNOWN], False),
     "known_known": ([("subtract", "ship"), ("ship", "subtract")], False),
+    "known_long": ([("subtract", "ship", "subtract"), ("ship", "subtract", "ship")], False),
     "lure_A": ([("add",)], True),
     "lure_B": ([("box",)], True),
 }

@@ -14,8 +14,7 @@ from empirical.engine.settings import Count
 from empirical.experiments.one_layer.predictions import COVERED
 from empirical.experiments.one_layer.run import ADVERSARY as OPTIMISED
 from empirical.experiments.one_layer.run import TWO_HOP
-from empirical.experiments.one_layer.tables import Hops, TwoHop, TwoHopCell
-from empirical.reuse.methods import FORMER
+from empirical.experiments.one_layer.tables import FORMER, Hops, TwoHop, TwoHopCell
 from theory.additive import additive_ceiling
 
 BASES = {

@@ -30,6 +30,7 @@ from empirical.engine.settings import Cell, Count
 from empirical.experiments.one_layer.adversary import answer, optimise, right
 from empirical.experiments.one_layer.predictions import COVERED, declare, of_method
 from empirical.experiments.one_layer.tables import (
+    FORMER,
     Adversary,
     AdversaryCell,
     Fate,
@@ -55,7 +56,7 @@ from empirical.experiments.one_matrix import (
     one_hot,
     prompts_of,
 )
-from empirical.reuse.methods import FORMER, METHODS, Options, asks, merged, reused, weighted_sum
+from empirical.reuse.methods import METHODS, Options, asks, merged, reused, weighted_sum
 from empirical.reuse.own import trial
 from empirical.reuse.trimmed import drop
 from empirical.training.adapter import Schedule, descend

@@ -10,6 +10,9 @@ from empirical.engine.settings import Cell, Count, Table
 from empirical.engine.ways import OWN, Asked
 from empirical.experiments.one_matrix import MatrixSettings
 
+#: what conditions named before the published forms were there mean by these names: peft's forms, on the factors
+FORMER = {"ties": "ties_factors", "dare_linear": "dare_factors", "dare_ties": "dare_ties_factors"}
+
 
 class SurvivalSettings(Table):
     """A model with facts, the strongest old value, and how many adapters share the facts."""
@@ -158,7 +161,7 @@ class Adversary(Table):
 
 def asked(records: Sequence[Record[Any, Any]]) -> Iterator[Asked]:
     """What each method made of two adapters of the last matrix, at the largest rank; the base composes no bridge."""
-    from empirical.reuse.methods import FORMER, METHODS
+    from empirical.reuse.methods import METHODS
 
     for record in records:
         if not isinstance(record.cell, TwoHopCell):

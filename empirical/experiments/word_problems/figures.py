@@ -2,103 +2,82 @@
 
 from __future__ import annotations
 
-import math
-
 from matplotlib.figure import Figure
 
 from empirical.engine import drawing as draw
-from empirical.engine.drawing import BLUE, GREEN, PURPLE, RED, Records, Rows
-from empirical.engine.records import Record
+from empirical.engine.drawing import BLUE, GREEN, PURPLE, RED, SOFT, Records, Rows
 from empirical.experiments.word_problems.predictions import ORDERS
-from empirical.experiments.word_problems.tables import World, WorldCell
+from empirical.experiments.word_problems.run import WORLD
 
-GROUPS = {"composed": "base composed its own skills", "single": "base saw single clauses only"}
-#: what is asked, as it stands below the axis
-ASKED = {"A": "A", "B": "B", "AB": "A, B", "BA": "B, A", "written AB": "A, B\nworked", "written BA": "B, A\nworked",
-         "long": "three\nclauses"}  # fmt: skip
-MODELS = {"sum": ("sum of A and B", BLUE, "o"), "joint": ("joint training", GREEN, "s"),
-          "mixed": ("saw mixed problems (A, B)", PURPLE, "^")}  # fmt: skip
-METHODS = {"sum": "o", "mean": "s", "ties": "^", "svd": "D", "knots": "v", "linear": "P", "arrow_top1": "X",
-           "arrow_top2": "*"}  # fmt: skip
-COLOURS = (BLUE, GREEN, PURPLE, RED)
+#: what is asked, as it stands below the axis; a worked one is of the chains
+ASKED = {"A": "A", "B": "B", "AB": "A, B", "BA": "B, A", "long": "three\nclauses", "worked AB": "A, B\nworked",
+         "worked BA": "B, A\nworked"}  # fmt: skip
+MODELS = {"sum": ("sum of A and B", BLUE, "o"),
+          "joint": ("joint training", GREEN, "s"), "mixed": ("saw problems with both", PURPLE, "^")}  # fmt: skip
 #: how a lure is read: its look
 READ = {"clear": (BLUE, None), "verb": (RED, None)}
-
-
-def _share(record: Record[WorldCell, World], model: str, asked: str) -> float:
-    metrics = record.metrics
-    if model not in metrics.scores:
-        return math.nan
-    if asked.startswith("written "):
-        return metrics.chains[model].reached[asked.removeprefix("written ")].rate
-    return metrics.scores[model][asked].rate
+#: what is answered to two new clauses: its name and look
+KINDS = {"": ("both clauses", (BLUE, None)), "_first": ("the first alone", (GREEN, None)),
+         "_second": ("the second alone", (PURPLE, None)), "_neither": ("the start", (SOFT, None))}  # fmt: skip
 
 
 def hops_figure(records: Records, rows: Rows) -> Figure | None:
-    """One clause, two, three, direct and worked, by base; with the law and with oracle routing."""
-    groups = {g: draw.in_groups(records, g) for g in GROUPS}
-    groups = {g: worlds for g, worlds in groups.items() if worlds}
-    if not groups:
+    """One clause, two, three, direct and worked; with the law and with oracle routing."""
+    worlds = WORLD.of(records)
+    if not worlds:
         return None
-    figure, axes = draw.new_panels(1, len(groups), (8.2, 2.9 * len(groups) + 0.7), sharex=True)
-    for axis, (group, worlds) in zip(axes[:, 0], groups.items(), strict=True):
-        for x, asked in enumerate(ASKED):
-            for shift, (model, (_, colour, marker)) in zip((-0.25, 0.0, 0.25), MODELS.items(), strict=True):
-                draw.cloud(axis, x + shift, [_share(r, model, asked) for r in worlds], colour, 0.16, marker)
-            if asked in ORDERS:
-                said = [r.metrics.predicted for r in worlds]
-                law = draw.mean_rate([s.coverage_law.value[asked].low for s in said])
-                oracle = draw.mean_rate([s.oracle.value[asked] for s in said])
-                for value, name, look in (
-                    (law, "law", {"color": "black"}),
-                    (oracle, "oracle", {"color": RED, "ls": ":"}),
-                ):
-                    axis.plot([x - 0.38, x - 0.12], [value] * 2, lw=1.6, gid=f"{name}.{group}.{asked}", **look)
-        axis.set_xticks(range(len(ASKED)), list(ASKED.values()))
-        draw.share_axis(axis, "share right")
-        draw.panel_title(axis, GROUPS[group] + draw.tally(rows, f"{group}."))
+    found = [w.metrics for w in worlds]
+    figure, axes = draw.new_panels(1, 1, (9.2, 3.8))
+    axis = axes[0][0]
+    for x, asked in enumerate(ASKED):
+        order = asked.removeprefix("worked ")
+        for k, (model, (_, colour, marker)) in enumerate(MODELS.items()):
+            shares = [
+                (m.chains[model][order].reached if order != asked else m.scores[model][asked]).rate for m in found
+            ]
+            draw.cloud(axis, x + 0.2 * k - 0.3, shares, colour, 0.12, marker)
+        if asked in ORDERS:
+            law = draw.mean_rate([m.predicted.coverage_law[asked].low for m in found])
+            oracle = draw.mean_rate([m.predicted.oracle[asked].rate for m in found])
+            axis.plot([x - 0.42, x - 0.18], [law] * 2, color="black", lw=1.6, gid=f"law.{asked}")
+            axis.plot([x - 0.42, x - 0.18], [oracle] * 2, color=RED, ls=":", lw=1.6, gid=f"oracle.{asked}")
+    draw.name_axis(axis, list(ASKED.values()))
+    draw.share_axis(axis, "share right")
+    draw.panel_title(axis, f"New names, numbers and templates{draw.tally(rows)}")
     handles = [*(draw.mean_mark(*look) for look in MODELS.values()), draw.world_mark(),
-               draw.line_mark("predicted: c λ p₂"), draw.line_mark("oracle routing", ":", RED)]  # fmt: skip
-    shown = [r for worlds in groups.values() for r in worlds]
-    return draw.finish(figure, "Word problems: new names, numbers and templates", shown, handles, 3)
+               draw.line_mark("predicted: λ p₂ of the experts alone"),
+               draw.line_mark("oracle routing", ":", RED)]  # fmt: skip
+    return draw.finish(figure, "Word problems: from one clause to three", worlds, handles, 4)
 
 
 def surface_figure(records: Records, rows: Rows) -> Figure | None:
-    """What the surface does (lures), and what each method keeps and composes."""
-    worlds = draw.in_groups(records, "composed")
+    """What each method answers to problems with both skills, and what the surface does (lures)."""
+    worlds = WORLD.of(records)
     if not worlds:
         return None
-    figure, axes = draw.new_panels(2, 1, (8.2, 3.7))
+    found = [w.metrics for w in worlds]
+    figure, axes = draw.new_panels(2, 1, (10.5, 4.4), width_ratios=[2.6, 1], sharey=True)
     left, right = axes[0]
+    methods = ["sum", *(m for m in worlds[0].cell.methods if m in found[0].scores)]
+    for x, method in enumerate(methods):
+        for shift, order in ((-0.2, "AB"), (0.2, "BA")):
+            shares = [draw.mean_rate([m.scores[method][f"{order}{kind}"].rate for m in found]) for kind in KINDS]
+            draw.pile(left, x + shift, shares, (look for _, look in KINDS.values()), width=0.36, lw=0)
+    draw.name_axis(left, methods, rotation=60, ha="right")
+    draw.share_axis(left, "share of problems")
+    draw.panel_title(left, "Each method" + draw.tally(rows, "method."), "left bars: A then B; right bars: B then A")
     models = ("A", "B", "sum", "joint", "mixed")
     for x, model in enumerate(models):
         for shift, skill in ((-0.2, "A"), (0.2, "B")):
-            if model in ("A", "B") and model != skill:
-                continue
-            shares = [draw.mean_rate([_share(r, model, f"lure_{skill}_{kind}") for r in worlds]) for kind in READ]
-            draw.pile(left, x + shift, shares, READ.values(), width=0.36, alpha=0.85, lw=0)
-            left.text(x + shift, min(sum(shares), 1.0) + 0.01, skill, ha="center", fontsize=7.5)
-    left.set_xticks(range(len(models)), models)
-    draw.share_axis(left, "share of lures")
-    left.set_ylim(0, 1.1)
-    draw.panel_title(left, "Looks like the other skill" + draw.tally(rows, *(f"{g}.lure." for g in GROUPS)))
-    shown = [m for m in METHODS if m in worlds[0].metrics.scores]
-    for i, method in enumerate(shown):
-        points = [
-            [draw.mean_rate([_share(r, method, c) for c in cells]) for cells in (("A", "B"), ("AB", "BA"))]
-            for r in worlds
-        ]
-        colour = COLOURS[i % 4]
-        right.plot(*zip(*points, strict=True), marker="o", ls="", ms=2.8, mew=0, color=colour, alpha=0.45)
-        kept, both = (draw.mean_rate([p[k] for p in points]) for k in (0, 1))
-        right.plot([kept], [both], marker=METHODS[method], ls="", ms=7, mec="white", mew=0.7, color=colour)
-    right.set(xlim=(-0.03, 1.05), xlabel="one clause (A, B)")
-    draw.share_axis(right, "two clauses (A, B and B, A)")
-    draw.panel_title(right, "What a method keeps, and composes")
-    marks = [draw.mean_mark(m, COLOURS[i % 4], METHODS[m]) for i, m in enumerate(shown)]
-    names = ("lure read by its frame (right)", "lure read by its verb")
-    lures = [draw.area_mark(name, look, alpha=0.85) for name, look in zip(names, READ.values(), strict=True)]
-    return draw.finish(figure, "Word problems: surface and methods", worlds, [*lures, *marks, draw.world_mark()], 5)
+            if model not in ("A", "B") or model == skill:
+                shares = [
+                    draw.mean_rate([m.scores[model][f"lure_{skill}_{kind}"].rate for m in found]) for kind in READ
+                ]
+                draw.pile(right, x + shift, shares, READ.values(), width=0.36, lw=0)
+    draw.name_axis(right, models)
+    draw.panel_title(right, "Lures" + draw.tally(rows, "lure."), "blue: read by the frame (right); red: by the verb")
+    handles = [draw.area_mark(name, look) for name, look in KINDS.values()]
+    return draw.finish(figure, "Word problems: what each method answers, and what the surface does", worlds, handles, 4)
 
 
 plots = {

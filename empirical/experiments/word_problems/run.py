@@ -1,9 +1,10 @@
 """Word problems: do adapters that each read one kind of clause solve a problem that holds both?
 
 A cell is one world. A base learns arithmetic in bare form, the language of all clauses, and two skills of its own
-(subtract, ship); its direct stories have two clauses (*composed*) or one. Adapters then learn add (A) and box (B, so
-many tens more), each alone; what they do alone fixes the predictions; then they are reused together. Joint training
-and an adapter that saw mixed problems (A then B, never B then A) stand beside them.
+(subtract, ship) in stories of one, two and three clauses. Adapters then learn add (A) and box (B, so many tens more),
+each alone and beside a clause of the base's own, before or after it; what they do by themselves fixes the predictions;
+then they are reused together. Beside them stand one adapter for the lessons of both (*joint*), and one that saw
+problems with both skills as well, in both orders (*mixed*).
 
 Scored in every condition on test names, numbers and templates, as [right, asked]: one clause, two in both orders,
 three, clauses of the base before and after, and lures, whose verb says the other skill. A direct answer is right if
@@ -12,38 +13,33 @@ both of its digits are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from empirical.engine.eager import seal
 from empirical.engine.experiment import Experiment, Kind
+from empirical.engine.sealed import seal
 from empirical.engine.settings import Cell, Count
-from empirical.experiments.word_problems.predictions import predictions
-from empirical.experiments.word_problems.tables import (
-    Chain,
-    Foretold,
-    Law,
-    Settings,
-    Steps,
-    WorldCell,
-    WorldSettings,
-    asked,
-)
+from empirical.experiments.word_problems.predictions import declare
+from empirical.experiments.word_problems.tables import Chain, Foretold, Law, Settings, WorldCell, asked
 from empirical.experiments.word_problems.tables import World as Measured
-from empirical.reuse.methods import FORMER, asks, oracle_right, random_like, reused, weighted_sum
 from empirical.reuse.methods import Options as ReuseOptions
+from empirical.reuse.methods import asks, oracle_right, random_like, reused, weighted_sum
+from empirical.reuse.own import trial
 from empirical.tasks.sentences import Batch, Part, Ragged
 from empirical.tasks.word_problems import (
     CELLS,
     LARGEST,
+    SKILLS,
     STEP,
     WORDS,
     Problem,
     World,
+    beside,
     by_verb,
     digits,
     direct,
@@ -53,49 +49,53 @@ from empirical.tasks.word_problems import (
 from empirical.training.adapter import AdapterShape, Job, Schedule, answer_logits, pretrain
 from empirical.training.bases import BaseShape, Updates, scratch_base, updated
 from empirical.training.together import train_adapters, trainer
-from theory.composition import chain_of_thought, coverage_law
+from theory.composition import coverage_law
 from theory.numerics import require
 
-#: what each expert is taught: sequences of skills
-EXPERTS: dict[str, list[list[tuple[str, ...]]]] = {
-    "A": [[("add",)]],
-    "B": [[("box",)]],
-    "joint": [[("add",)], [("box",)]],
-    "mixed": [[("add",)], [("box",)], [("add", "box")]],
+Lessons = list[list[tuple[str, ...]]]
+A: Lessons = [[("add",)], beside("add", 2)]
+B: Lessons = [[("box",)], beside("box", 2)]
+#: what each expert is taught, in equal parts: sequences of skills
+EXPERTS: dict[str, Lessons] = {
+    "A": A,
+    "B": B,
+    "joint": A + B,
+    "mixed": [*A, *B, [("add", "box")], [("box", "add")]],
 }
-#: the cells that need both skills, by the cells that say what each hop is worth over the base's own composition
+#: the cells that need both skills, by the cells that say what each clause is worth beside one of the base's own
 BOTH = {"AB": ("A_known", "known_B"), "BA": ("B_known", "known_A")}
+#: what is asked of every method; all else of the experts, of what saw more than they, and of their sum
+REUSE = ("A", "B", "AB", "BA", "long")
 #: more digits are not written, whatever the model does
 POSITIONS = 80
+#: examples for a method that is not data-free, of every expert's lessons or of problems with both skills
+FEW = 32
 
 
 def cells(settings: Settings) -> list[Cell]:
-    """One cell per world of every group.
+    """One cell a world.
 
     Raises:
-        ValueError: an unknown expert, method or setting of a group, or experts without A and B.
+        ValueError: an unknown method, or one that needs adapters which are not there.
     """
-    default = WorldSettings.of(settings)
-    grid: list[Cell] = []
-    for group in settings.groups:
-        world = default.but(**group.changes)
-        unknown = sorted(set(world.experts) - set(EXPERTS))
-        require(not unknown, "experts", "some of " + ", ".join(EXPERTS), ", ".join(unknown))
-        require({"A", "B"} <= set(world.experts), "experts", "A and B among them", world.experts)
-        for method in world.methods:
-            asked = sorted(asks(FORMER.get(method, method)))
-            require(not asked, "methods", "none that needs more than adapters", f"{method}: {', '.join(asked)}")
-        about = {"group": group.name, "composed": group.composed}
-        grid += [WorldCell.of(world, seed=group.first_seed + i, **about) for i in range(group.worlds)]
-    return grid
+    for method in settings.methods:
+        require("general" not in asks(method), "methods", "none that needs general adapters", method)
+    seeds = range(settings.first_seed, settings.first_seed + settings.worlds)
+    return [WorldCell.of(settings, seed=seed) for seed in seeds]
 
 
 def seconds(cell: WorldCell) -> float:
     """A guess of the seconds that a cell takes on one core, from its sizes."""
     size = cell.layers * cell.width / (4 * 64)
-    lessons = sum((1 + len(EXPERTS[name])) / 2 for name in cell.experts)
-    rows = cell.base_steps * cell.base_batch + lessons * cell.adapter_steps * cell.adapter_batch
-    return 4 + size * (rows * 1.6e-3 + (8 + len(cell.methods)) * cell.questions * 1.5e-2)
+    rows = (
+        cell.base_steps * cell.base_batch + sum(map(length, EXPERTS.values())) * cell.adapter_steps * cell.adapter_batch
+    )
+    return 4 + size * (rows * 8e-4 + (30 + len(cell.methods)) * cell.questions * 5e-3)
+
+
+def length(lessons: Lessons) -> float:
+    """How much longer an adapter of both skills is taught than one of a single skill."""
+    return 1.0 if len(lessons) <= 2 else 1.5
 
 
 def run(cell: WorldCell, device: str) -> Measured:
@@ -137,6 +137,15 @@ def write_on(model: Any, prompts: Ragged, count: int) -> np.ndarray:
     return np.stack([tape[i, s : s + count] for i, s in enumerate(starts)])
 
 
+def kinds(asked: Sequence[Problem], written: np.ndarray) -> dict[str, Count]:
+    """Wrong answers (n, 2) to problems of two clauses, by what was done: the first alone, the second alone, neither."""
+    alone = [SKILLS[p.clauses[1].skill].apply(p.numbers[0], p.clauses[1].digit) for p in asked]
+    numbers = {"first": [p.numbers[1] for p in asked], "second": alone, "neither": [p.numbers[0] for p in asked]}
+    said = [int(f"{WORDS[a]}{WORDS[b]}") if (WORDS[a] + WORDS[b]).isdigit() else -1 for a, b in written]
+    return {kind: Count.of(np.array(said) == np.array([-2 if n is None else n for n in found]))
+            for kind, found in numbers.items()}  # fmt: skip
+
+
 class WorldRun:
     """Everything that happens in one world, in order; see :meth:`run`."""
 
@@ -151,123 +160,124 @@ class WorldRun:
         }
         self.scores: dict[str, dict[str, Count]] = {}
         self.right: dict[str, dict[str, np.ndarray]] = {}
+        self.chains: dict[str, dict[str, Chain]] = {}
 
     def run(self) -> Measured:
         """Pretrain, train experts, measure them alone, seal the predictions, reuse, score."""
         cell = self.cell
-        shown = self.world.pretraining(cell.composed, cell.base_rows)
+        shown = self.world.pretraining(cell.base_rows)
         plan = Schedule(cell.base_steps, cell.base_batch, cell.base_rate, warmup=100, weight_decay=0.1)
         losses = {"base": pretrain(self.base, shown, plan, self.seed)}
-        self.score("base", self.base)
-        trained = train_adapters(self.base, [self.job(name, shown) for name in cell.experts])
+        self.score("base", {})
+        trained = train_adapters(self.base, [self.job(name, shown) for name in EXPERTS])
         experts = {name: t.updates for name, t in trained.items()}
         losses |= {name: t.losses for name, t in trained.items()}
-        chains = {}
         for name, updates in experts.items():
-            with updated(self.base, updates) as model:
-                self.score(name, model)
-                if name in ("joint", "mixed"):
-                    chains[name] = self.chain(model)
+            self.score(name, updates)
         predicted = self.foretell()
         members = [experts["A"], experts["B"]]
-        with updated(self.base, weighted_sum(members, [1.0, 1.0])) as model:
-            chains["sum"] = self.chain(model)
-            self.score("sum", model)
-        random = weighted_sum([random_like(experts["A"], self.seed), experts["B"]], [1.0, 1.0])
-        with updated(self.base, random) as model:
-            self.score("random_first", model)
+        self.score("sum", weighted_sum(members, [1.0, 1.0]))
+        self.score("random_first", weighted_sum([random_like(experts["A"], self.seed), experts["B"]], [1.0, 1.0]))
         self.others(members)
         last = {name: float(np.mean(values[-20:])) for name, values in losses.items()}
-        return Measured(trainer=trainer(), losses=last, scores=self.scores, predicted=predicted, chains=chains)
+        return Measured(trainer=trainer(), losses=last, scores=self.scores, predicted=predicted, chains=self.chains)
 
-    def job(self, name: str, replay: Sequence[Part]) -> Job:
-        """One expert: its lessons are half of every batch, the base's own mixture the other half.
-
-        An adapter of several lessons takes half as many steps again for each further one.
-        """
-        cell, lessons = self.cell, EXPERTS[name]
-        parts = [
+    def lessons(self, name: str, weight: float) -> list[Part]:
+        """What an expert is taught, in equal parts."""
+        lessons, rows = EXPERTS[name], self.cell.adapter_rows
+        return [
             part
             for sequences in lessons
-            for part in self.world.lesson(
-                sequences, cell.adapter_rows, f"teach {'-'.join(sequences[0])}", 0.5 / len(lessons)
-            )
+            for part in self.world.lesson(sequences, rows, f"teach {sequences}", weight / len(lessons))
         ]
-        parts += [Part(p.sentences, 0.5 * p.weight) for p in replay]
-        plan = Schedule(cell.adapter_steps * (1 + len(lessons)) // 2, cell.adapter_batch, cell.rate)
+
+    def job(self, name: str, replay: Sequence[Part]) -> Job:
+        """One expert: its lessons are half of every batch, the base's own mixture the other half."""
+        cell = self.cell
+        parts = [*self.lessons(name, 0.5), *(Part(p.sentences, 0.5 * p.weight) for p in replay)]
+        plan = Schedule(round(cell.adapter_steps * length(EXPERTS[name])), cell.adapter_batch, cell.rate)
         return Job(name, parts, AdapterShape(cell.rank, 2 * cell.rank), plan, self.seed)
 
     # ------------------------------------------------------------ scores
 
-    def score(self, name: str, model: nn.Module) -> None:
-        """Ask the model everything; counts go to `scores`, answers by question to `right`."""
-        right = {cell: whole(model, direct(asked)) for cell, asked in self.problems.items()}
-        counts = {cell: Count.of(r) for cell, r in right.items()}
-        for cell in ("A", "B", "AB", "BA"):
-            counts[f"worked_{cell}"] = Count.of(whole(model, worked(self.problems[cell])))
-        for cell in ("lure_A", "lure_B"):
+    def score(self, name: str, updates: Updates) -> None:
+        """Ask the base with these updates everything: direct answers, lures, worked steps, bare facts."""
+        with updated(self.base, updates) as model:
+            counts = self.ask(name, model, CELLS)
+            for cell in ("lure_A", "lure_B"):
+                asked = self.problems[cell]
+                other = [by_verb(p) for p in asked]
+                clear = np.array([o is not None and o != p.numbers[-1] for o, p in zip(other, asked, strict=True)])
+                swapped = [p._replace(numbers=(*p.numbers[:-1], o or 0)) for o, p in zip(other, asked, strict=True)]
+                counts[f"{cell}_clear"] = Count.of(self.right[name][cell], clear)
+                counts[f"{cell}_verb"] = Count.of(whole(model, direct(swapped)), clear)
+            for cell in ("A", "B", "long"):
+                counts[f"worked_{cell}"] = Count.of(whole(model, worked(self.problems[cell])))
+            self.chains[name] = {cell: self.chain(model, self.problems[cell]) for cell in BOTH}
+            known = answered(model, self.world.arithmetic(self.cell.questions))
+            counts["bare"] = Count.of(np.asarray(known[:, :STEP].all(axis=1)))
+
+    def ask(self, name: str, model: nn.Module, cells: Iterable[str]) -> dict[str, Count]:
+        """Direct answers to these cells, and kinds of answers to two new clauses; counts go to `scores`, what is right
+        question by question to `right`."""
+        right = self.right[name] = {cell: whole(model, direct(self.problems[cell])) for cell in cells}
+        counts = self.scores[name] = {cell: Count.of(r) for cell, r in right.items()}
+        for cell in BOTH:
             asked = self.problems[cell]
-            other = [by_verb(p) for p in asked]
-            clear = np.array([o is not None and o != p.numbers[-1] for o, p in zip(other, asked, strict=True)])
-            swapped = [p._replace(numbers=(*p.numbers[:-1], o or 0)) for o, p in zip(other, asked, strict=True)]
-            counts[f"{cell}_clear"] = Count.of(right[cell], clear)
-            counts[f"{cell}_verb"] = Count.of(whole(model, direct(swapped)), clear)
-        facts = self.world.arithmetic(self.cell.questions)
-        known = answered(model, facts)
-        counts["bare"] = Count.of(np.asarray(known[:, :STEP].all(axis=1)))
-        self.scores[name], self.right[name] = counts, right
+            written = write_on(model, direct(asked), 2)
+            counts |= {f"{cell}_{kind}": count for kind, count in kinds(asked, written).items()}
+        return counts
+
+    def chain(self, model: nn.Module, asked: Sequence[Problem]) -> Chain:
+        """Worked steps on problems of two clauses: each step after the right ones, then the model's own run."""
+        rows = worked(asked)
+        right, starts = answered(model, rows), rows.answers.argmax(axis=1)
+        first, second = (
+            np.array([right[i, s + k * STEP : s + (k + 1) * STEP].all() for i, s in enumerate(starts)]) for k in (0, 1)
+        )
+        wanted = np.array([tokens(digits(p.numbers[-1])) for p in asked])
+        written = write_on(model, rows, 2 * STEP)
+        reached = np.asarray((written[:, -3:-1] == wanted).all(axis=1))
+        return Chain(first=Count.of(first), second=Count.of(second), reached=Count.of(reached))
 
     def foretell(self) -> Foretold:
-        """What the experts alone say about reuse; sealed before any merge."""
+        """What the experts alone say about reuse, sealed before any merge."""
         laws, routed = {}, {}
         for cell, (first, second) in BOTH.items():
             retrieval, p2 = self.scores[cell[0]][first].rate, self.scores[cell[1]][second].rate
-            low = coverage_law(float(self.cell.composed), retrieval, p2, LARGEST + 1).low
+            low = coverage_law(1.0, retrieval, p2, LARGEST + 1).low
             laws[cell] = Law(retrieval=retrieval, p2=p2, low=low)
-            routed[cell] = Count.of(oracle_right([self.right[e][cell] for e in ("base", "A", "B")])).rate
-        return Foretold(coverage_law=seal(laws), oracle=seal(routed))
-
-    def chain(self, model: nn.Module) -> Chain:
-        """Worked steps on the two-clause cells: both steps teacher-forced and sealed, then the model's own run."""
-        foretold, reached = {}, {}
-        for cell in BOTH:
-            asked = self.problems[cell]
-            rows = worked(asked)
-            right = answered(model, rows)
-            starts = rows.answers.argmax(axis=1)
-            first, second = (
-                np.array([right[i, s + k * STEP : s + (k + 1) * STEP].all() for i, s in enumerate(starts)])
-                for k in (0, 1)
-            )
-            steps = [Count.of(first), Count.of(second)]
-            law = chain_of_thought(*(s.rate for s in steps))
-            foretold[cell] = Steps(s1=steps[0], s2=steps[1], lower=law.lower, independent=law.independent)
-        sealed = seal(foretold)
-        for cell in BOTH:
-            asked = self.problems[cell]
-            wanted = np.array([tokens(digits(p.numbers[-1])) for p in asked])
-            written = write_on(model, worked(asked), 2 * STEP)
-            reached[cell] = Count.of(np.asarray((written[:, -3:-1] == wanted).all(axis=1)))
-        return Chain(predicted=sealed, reached=reached)
+            routed[cell] = Count.of(oracle_right([self.right[e][cell] for e in ("base", "A", "B")]))
+        return Foretold(coverage_law=seal("predicted.coverage_law", laws), oracle=seal("predicted.oracle", routed))
 
     def others(self, members: Sequence[Updates]) -> None:
         """The other methods of reuse, and the user's own."""
         own = self.cell.user_method
-        options = ReuseOptions(seed=self.seed, density=self.cell.density)
+        options = ReuseOptions(
+            seed=self.seed,
+            density=self.cell.density,
+            probes=[self.few(A), self.few(B)],
+            data=self.few(EXPERTS["mixed"][-2:]),
+        )
         for method in [*self.cell.methods, *([own.reference] if own else [])]:
-            # records name peft's forms on the factors by their former names
-            with reused(FORMER.get(method, method), members, self.base, options) as model:
-                self.score("own" if ".py:" in method else method, model)
+            with reused(method, members, self.base, options) as model:
+                self.ask("own" if ".py:" in method else method, model, REUSE)
+
+    def few(self, lessons: Lessons) -> Ragged:
+        """A few direct examples of these lessons, for methods that are not data-free."""
+        sequences = [sequence for lesson in lessons for sequence in lesson]
+        return direct(self.world.problems(sequences, FEW, "train", "few"))
 
 
 WORLD = Kind(run, seconds=seconds, takes_method=lambda cell: True, stores=True)
 experiment = Experiment(
     purpose="Word problems: do adapters that each read one kind of clause solve a problem that holds both?",
     order=40,
-    protocol=1,
+    protocol=2,
     settings=Settings,
     cells=cells,
     kinds=(WORLD,),
     asked=asked,
-    predictions=predictions,
+    declare=declare,
+    try_method=partial(trial, given=("probes", "data")),
 )

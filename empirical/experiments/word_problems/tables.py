@@ -7,11 +7,9 @@ from typing import Any
 
 from pydantic import Field
 
-from empirical.engine.eager import Sealed
 from empirical.engine.records import Record
-from empirical.engine.settings import Cell, Count, Group, Table
+from empirical.engine.settings import Cell, Count, Table
 from empirical.engine.ways import Asked
-from empirical.reuse.methods import FORMER
 
 
 class WorldSettings(Table):
@@ -33,27 +31,18 @@ class WorldSettings(Table):
     density: float
     #: asked per cell of the questions
     questions: int = Field(ge=1)
-    experts: tuple[str, ...]
     methods: tuple[str, ...]
 
 
-class Worlds(Group):
-    """A group of worlds; `composed`: whether the base's direct stories have two clauses."""
-
-    composed: bool
-
-
 class Settings(WorldSettings):
-    """Of a profile: those that worlds have by default, and the groups."""
+    """Of a profile."""
 
-    groups: tuple[Worlds, ...]
+    worlds: int
+    first_seed: int
 
 
 class WorldCell(WorldSettings, Cell):
     """One world."""
-
-    group: str
-    composed: bool
 
 
 class Law(Table):
@@ -67,24 +56,16 @@ class Law(Table):
 class Foretold(Table):
     """What was fixed before any merge, by order of the skills; oracle: routing to one adapter, share right."""
 
-    coverage_law: Sealed[dict[str, Law]]
-    oracle: Sealed[dict[str, float]]
-
-
-class Steps(Table):
-    """Both worked steps, the second after the right first, and the bounds for both together."""
-
-    s1: Count
-    s2: Count
-    lower: float
-    independent: float
+    coverage_law: dict[str, Law]
+    oracle: dict[str, Count]
 
 
 class Chain(Table):
-    """Worked steps by order of the skills: what was foretold, what was reached."""
+    """Worked steps of one order: the first, the second after the right first, and the end of the model's own run."""
 
-    predicted: Sealed[dict[str, Steps]]
-    reached: dict[str, Count]
+    first: Count
+    second: Count
+    reached: Count
 
 
 class World(Table):
@@ -94,21 +75,17 @@ class World(Table):
     losses: dict[str, float]
     scores: dict[str, dict[str, Count]]
     predicted: Foretold
-    chains: dict[str, Chain]
+    chains: dict[str, dict[str, Chain]]
+
+
+#: conditions that are no reuse of both experts
+ALONE = ("base", "A", "B", "random_first")
 
 
 def asked(records: Sequence[Record[Any, Any]]) -> Iterator[Asked]:
-    """What each method made of the two skills in each world; both orders of two clauses together.
-
-    Covered are stories of two clauses where the base composes clauses of its own.
-    """
+    """What each method made of the two skills in each world; both orders of two clauses together."""
     for record in records:
         for method, cells in record.metrics.scores.items():
-            if method in ("base", "A", "B", "random_first"):
-                continue
-            both = Count.total([cells["AB"], cells["BA"]])
-            covered, uncovered = (both, None) if record.cell.composed else (None, both)
-            yield Asked(
-                FORMER.get(method, method), "A, B", record.cell.group, first=cells["A"], second=cells["B"],
-                covered=covered, uncovered=uncovered,
-            )  # fmt: skip
+            if method not in ALONE:
+                both = Count.total([cells["AB"], cells["BA"]])
+                yield Asked(method, "A, B", "two skills", first=cells["A"], second=cells["B"], covered=both)

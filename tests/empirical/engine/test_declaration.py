@@ -24,7 +24,6 @@ from empirical.engine.settings import Cell, Count, Table
 from tests.empirical.conftest import ROOT
 from theory.provenance import git
 
-DECLARING = [n for n in catalogue.names() if catalogue.load(n).declare is not None]
 COMMITTED = sorted((p.parent.parent.name, p.parent.name) for p in RESULTS.glob(f"*/*/{PREDICTIONS}"))
 
 
@@ -40,7 +39,7 @@ def test_a_declaration_is_made_without_results_and_is_the_committed_bytes(
     assert made.read_bytes() == (RESULTS / name / profile / PREDICTIONS).read_bytes()
 
 
-@pytest.mark.parametrize("name", DECLARING)
+@pytest.mark.parametrize("name", catalogue.names())
 def test_what_is_declared_names_nothing_of_the_machine_and_only_whole_words(name: str) -> None:
     experiment, settings = catalogue.load(name), catalogue.settings(name, "cpu")
     found = declaration.declaration(experiment, settings, name, "cpu")
@@ -60,8 +59,8 @@ def test_records_were_made_under_a_declaration_that_was_committed_before(name: s
     if (git("rev-parse", "--is-shallow-repository") or "").strip() == "true":
         pytest.skip("a shallow clone has no history")
     there = (RESULTS / name / profile).relative_to(ROOT).as_posix()
-    pairs = {(r.commit, r.raw.get("declaration")) for r in catalogue.records(name, profile)}
-    for commit, declared in pairs - {(c, None) for c, _ in pairs}:
+    pairs = {(r.commit, r.raw["declaration"]) for r in catalogue.records(name, profile)}
+    for commit, declared in pairs:
         text = git("show", f"{commit}:{there}/{PREDICTIONS}")
         assert text is not None, f"{commit} is not in the history, or declares nothing"
         assert short_hash(text) == declared
@@ -171,7 +170,6 @@ def test_power_falls_with_the_family_and_rises_with_worlds(tmp_path: Path) -> No
     def power(count: int, worlds: int) -> float:
         made = experiment(say(count))
         settings = Settings(worlds=worlds)
-        assert made.declare is not None
         return declaration.powers(made.declare(settings), made.planned(settings))[0] or 0.0
 
     assert power(40, 6) < power(1, 6) < power(1, 12)

@@ -286,7 +286,7 @@ def test_a_kind_is_what_a_cell_says_in_words() -> None:
         return {}
 
     def experiment(kind: Kind) -> Experiment:
-        return Experiment("nothing", 1, 1, dict, lambda settings: [], [kind], predictions=lambda settings, records: [])
+        return Experiment("nothing", 1, 1, dict, lambda settings: [], [kind], lambda settings: [])
 
     store = Store(Path("nowhere"), "e", 1, "cpu")
     cells = [Part(seed=0, part=part, x=x) for part, x in (("memory", 8), ("memory", 9), ("answers", 8))]

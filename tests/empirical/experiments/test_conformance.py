@@ -215,7 +215,7 @@ def cells(settings):
 """
 MEMBERS = {
     "purpose": '"nothing"', "order": "1", "protocol": "1", "settings": "Settings", "cells": "cells",
-    "kinds": "[Kind(run)]", "predictions": "lambda settings, records: []",
+    "kinds": "[Kind(run)]", "declare": "lambda settings: []",
 }  # fmt: skip
 
 

@@ -11,18 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from empirical.engine.catalogue import settings as config
-from empirical.engine.eager import seal
 from empirical.engine.records import Record
-from empirical.engine.settings import Count, UserMethod, as_json
+from empirical.engine.sealed import check, seal, sealing
+from empirical.engine.settings import UserMethod, as_json
 from empirical.experiments.word_problems import figures
 from empirical.experiments.word_problems import run as experiment
 from empirical.experiments.word_problems.tables import Settings
+from empirical.reuse.methods import METHODS, asks
 from empirical.tasks import word_problems as task
 from empirical.tasks.sentences import Ragged, Sentences
 from empirical.training.bases import BaseShape, scratch_base
 from tests.empirical.experiments.live import live, spoilt, verdicts
-from theory.composition import chain_of_thought, coverage_law
-from theory.numerics import stream
+from theory.composition import coverage_law
 
 TINY = {
     "width": 16, "layers": 2, "heads": 2, "feed_forward": 24, "base_rows": 40, "base_steps": 6, "base_batch": 16,
@@ -38,9 +38,9 @@ def tiny(**changes: Any) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def records() -> list[Record]:
-    """Every cell of the tiny grid, with a method of the user's own."""
-    return [live("word_problems", cell.but(user_method=OWN)) for cell in experiment.cells(tiny())]
+def record() -> Record:
+    """A tiny world, with a method of the user's own."""
+    return live("word_problems", experiment.cells(tiny())[0].but(user_method=OWN))
 
 
 # ------------------------------------------------------------ the task
@@ -114,7 +114,7 @@ def test_rows_say_what_the_problem_says():
 @given(st.integers(0, 10**6))
 def test_names_numbers_and_templates_of_the_test_are_in_no_training_text(seed):
     world = task.World(seed)
-    shown = [p.sentences for p in world.pretraining(True, 25)]
+    shown = [p.sentences for p in world.pretraining(25)]
     for sequences in experiment.EXPERTS["mixed"]:
         shown += [p.sentences for p in world.lesson(sequences, 25, "x", 1.0)]
     names, starts, templates = set(), set(), set()
@@ -160,15 +160,27 @@ def used(words):
 def test_base_meets_the_new_skills_only_in_questions_that_need_none():
     world = task.World(5)
     new = {w for s in task.NEW for w in task.SKILLS[s].verbs}
-    for composed in (True, False):
-        most = 0
-        for part in world.pretraining(composed, 60):
-            for words, _ in read_back(part.sentences):
-                if new & set(words):
-                    assert words[-2 if words[-2] == "said" else -3] in ("said", "at_first")
-                elif "?" in words:
-                    most = max(most, words[: words.index("?")].count(".") - 1)
-        assert most == (2 if composed else 1)
+    lengths = set()
+    for part in world.pretraining(60):
+        for words, _ in read_back(part.sentences):
+            if new & set(words):
+                assert words[-2 if words[-2] == "said" else -3] in ("said", "at_first")
+            elif "?" in words:
+                lengths.add(words[: words.index("?")].count(".") - 1)
+    assert lengths == {1, 2, 3}
+
+
+def test_experts_see_their_skill_alone_and_beside_known_clauses_and_only_some_see_both():
+    new = {name: {tuple(s for s in sequence if s in task.NEW) for lesson in lessons for sequence in lesson}
+           for name, lessons in experiment.EXPERTS.items()}  # fmt: skip
+    a, b = {("add",)}, {("box",)}
+    assert new == {"A": a, "B": b, "joint": a | b, "mixed": {*a, *b, ("add", "box"), ("box", "add")}}
+    beside = task.beside("add", 2)
+    assert sorted(beside) == sorted((*task.pairs(("add",), task.KNOWN), *task.pairs(task.KNOWN, ("add",))))
+    assert experiment.EXPERTS["A"] == [[("add",)], beside]
+    assert len(set(task.beside("box", 3))) == 12
+    # no expert is shown what is asked of three clauses
+    assert max(len(s) for lessons in experiment.EXPERTS.values() for lesson in lessons for s in lesson) == 2
 
 
 def test_lures_have_the_frame_of_one_skill_and_a_verb_of_the_other():
@@ -207,25 +219,24 @@ def test_bad_requests_are_refused(arguments, message):
 
 
 @pytest.mark.parametrize("profile", ["smoke", "cpu", "gpu"])
-def test_the_two_groups_are_compared_world_by_world(profile: str) -> None:
-    grid = experiment.cells(config("word_problems", profile))
-    assert min(c.seed for c in grid) >= 100  # seeds below 100 were used for calibration
-    seeds = {g: {c.seed for c in grid if getattr(c, "group", None) == g} for g in ("composed", "single", "live")}
-    assert seeds["composed"] >= seeds["single"] > set()
-    assert profile != "cpu" or len(seeds["live"]) >= 2
+def test_worlds_are_fresh_and_every_method_that_needs_no_general_adapters_is_asked(profile: str) -> None:
+    found = config("word_problems", profile)
+    grid = experiment.cells(found)
+    seeds = {c.seed for c in grid}
+    assert len(seeds) == len(grid) == found.worlds
+    assert not seeds & {*range(100), *range(100, 106), *range(200, 203), *range(400, 406)}  # calibrated on, or judged
+    if profile != "smoke":
+        asked = {m for m in METHODS if "general" not in asks(m) and m not in ("sum", "random", "cat")}
+        assert asked <= set(found.methods)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"methods": ("summ",)}, "method: expected one of"),
+        ({"methods": ("arrow_top1_subtract",)}, "methods: expected none that needs general adapters"),
         ({"questions": 0}, "questions: expected greater than or equal to 1, got 0"),
-        ({"experts": ("A", "joint")}, "experts: expected A and B among them"),
-        ({"groups": [{"name": "a", "composed": True, "worlds": 1}]}, r"expected the key groups\.0\.first_seed"),
-        (
-            {"groups": [{"name": "a", "composed": 1, "worlds": 1, "first_seed": 0}]},
-            "composed: expected a valid boolean",
-        ),
+        ({"worlds": 1.5}, "worlds: expected a valid integer"),
     ],
 )
 def test_bad_settings_are_refused(changes: dict[str, object], message: str) -> None:
@@ -236,79 +247,68 @@ def test_bad_settings_are_refused(changes: dict[str, object], message: str) -> N
 # ------------------------------------------------------------ a world
 
 
-def test_every_condition_is_scored_in_every_cell(records: list[Record]) -> None:
-    for record in records:
-        scores = record.metrics.scores
-        assert set(scores) == {"base", *experiment.EXPERTS, "sum", "random_first", "mean", "ties", "arrow_top1", "own"}
-        for counts in scores.values():
-            assert set(counts) >= set(task.CELLS) | {"worked_A", "worked_AB", "bare", "lure_A_verb"}
-            assert all(0 <= k <= n for k, n in counts.values())
-            assert all(counts[c].asked == TINY["questions"] for c in task.CELLS)
-        # a lure is right by its frame or answered by its verb, never both
-        assert all(c[f"lure_{s}_clear"].right + c[f"lure_{s}_verb"].right <= c[f"lure_{s}_clear"].asked
-                   for c in scores.values() for s in "AB")  # fmt: skip
+def test_every_condition_is_scored_in_every_cell(record: Record) -> None:
+    scores, asked = record.metrics.scores, TINY["questions"]
+    whole = {"base", *experiment.EXPERTS, "sum", "random_first"}
+    assert set(scores) == {*whole, *TINY["methods"], "own"}
+    for name, counts in scores.items():
+        assert all(0 <= k <= n for k, n in counts.values())
+        cells = task.CELLS if name in whole else experiment.REUSE
+        assert all(counts[c].asked == asked for c in cells)
+        for order in experiment.BOTH:  # kinds of answers exclude one another
+            assert sum(counts[f"{order}{kind}"].right for kind in figures.KINDS) <= asked
+    # a lure is right by its frame or answered by its verb, never both
+    for counts in (scores[n] for n in whole):
+        for lure in ("lure_A", "lure_B"):
+            assert counts[f"{lure}_clear"].right + counts[f"{lure}_verb"].right <= counts[f"{lure}_clear"].asked
+    assert set(record.metrics.chains) == whole
 
 
-def test_predictions_are_read_off_the_single_experts(records: list[Record]) -> None:
-    for record in records:
-        scores, predicted = record.metrics.scores, record.metrics.predicted
-        for cell, (one, two) in {"AB": ("A_known", "known_B"), "BA": ("B_known", "known_A")}.items():
-            shares = scores[cell[0]][one].rate, scores[cell[1]][two].rate
-            low = coverage_law(float(record.cell.composed), *shares, 100).low
-            assert predicted.coverage_law.value[cell].low == low
-            alone = [scores[e][cell].rate for e in ("base", "A", "B")]
-            assert max(alone) <= predicted.oracle.value[cell] <= sum(alone)
-        for chain in record.metrics.chains.values():
-            assert seal(chain.predicted.value).sha256 == chain.predicted.sha256
-            for steps in chain.predicted.value.values():
-                law = chain_of_thought(steps.s1.rate, steps.s2.rate)
-                assert (steps.lower, steps.independent) == (law.lower, law.independent)
+def test_what_is_foretold_is_read_off_the_single_experts_and_sealed_before_any_merge(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    events: list[str] = []
+    ask = experiment.WorldRun.ask
+
+    def heard(self: Any, name: str, model: Any, cells: Any) -> Any:
+        events.append(name)
+        return ask(self, name, model, cells)
+
+    monkeypatch.setattr(experiment.WorldRun, "ask", heard)
+    with sealing(None) as sealed:
+        monkeypatch.setattr(experiment, "seal", lambda name, value: (events.append("sealed"), seal(name, value))[1])
+        metrics = experiment.run(experiment.cells(tiny(methods=("mean",)))[0], "cpu")
+    assert events == ["base", *experiment.EXPERTS, "sealed", "sealed", "sum", "random_first", "mean"]
+    check(sealed.text, as_json(metrics), "here")
+    for order, (one, two) in {"AB": ("A_known", "known_B"), "BA": ("B_known", "known_A")}.items():
+        shares = metrics.scores[order[0]][one].rate, metrics.scores[order[1]][two].rate
+        assert metrics.predicted.coverage_law[order].low == coverage_law(1.0, *shares, 100).low
+        alone = [metrics.scores[e][order].right for e in ("base", "A", "B")]
+        assert max(alone) <= metrics.predicted.oracle[order].right <= sum(alone)
 
 
-def test_predictions_are_judged_and_a_wrong_outcome_is_violated(records: list[Record]) -> None:
-    found = verdicts("word_problems", tiny(), records)
+def test_kinds_of_answers_are_told_apart() -> None:
+    """Planted answers: both clauses, the first alone, the second alone, the start, and what is no number."""
+    asked = task.World(0).problems([("add", "box"), ("box", "add")], 20, "test", "x")
+    second = [p.numbers[0] + p.numbers[2] - p.numbers[1] for p in asked]  # no digit is carried, so that order is none
+    planted = {"": [p.numbers[2] for p in asked], "first": [p.numbers[1] for p in asked], "second": second,
+               "neither": [p.numbers[0] for p in asked]}  # fmt: skip
+    for kind, numbers in planted.items():
+        written = np.array([task.tokens(task.digits(n)) for n in numbers])
+        found = experiment.kinds(asked, written)
+        assert {k: c.right for k, c in found.items()} == {k: 20 * (k == kind) for k in ("first", "second", "neither")}
+    words = np.array([task.tokens(["apples", "."])] * 20)
+    assert all(count.right == 0 for count in experiment.kinds(asked, words).values())
+
+
+def test_predictions_are_judged_and_a_wrong_outcome_is_violated(record: Record) -> None:
+    found = verdicts("word_problems", tiny(), [record])
     assert all(verdict == "holds" for kind, verdict in found.values() if kind == "exact")
-    wanted = ("law.AB", "oracle.BA", "joint.AB", "chain.BA", "worked.AB", "retained.A", "spread", "lure.B", "mixed")
-    assert {f"single.{w}" for w in wanted} | {"composed.composes", "coverage.AB"} <= set(found)
-    assert {kind for kind, _ in found.values()} == {"exact", "hypothesis", "control"}
     # an untrained base knows nothing, and the judge says so
-    assert found["composed.bare"][1] != "holds"
-    wrong = spoilt(records[0], "chains", "sum", "predicted", "value", "AB", "lower", to=1.5)
-    assert verdicts("word_problems", tiny(), [wrong, *records[1:]])["composed.chain.lower"][1] == "violated"
-
-
-def test_good_worlds_pass_and_bad_ones_do_not(records: list[Record]) -> None:
-    """Ten planted worlds in which everything comes out as predicted, and ten in which the sum does the opposite."""
-    ten = tiny(groups=[{"name": "composed", "composed": True, "worlds": 10, "first_seed": 0}])
-
-    def worlds(right: bool) -> dict[str, tuple[str, str]]:
-        found, rng = [], stream(0, "planted")
-        for seed in range(10):
-            metrics: Any = as_json(records[0].metrics)
-            for name, counts in metrics["scores"].items():
-                for cell, (_, asked) in counts.items():
-                    good = not (name == "random_first" or cell.endswith("_verb"))
-                    good = good == (right or name != "sum")
-                    one = int(rng.integers(2))  # worlds that agree to the last question would tell the judge little
-                    counts[cell] = Count(asked - one if good else one, asked)
-            for cell in ("AB", "BA"):
-                metrics["predicted"]["coverage_law"]["value"][cell]["low"] = 1.0
-                metrics["predicted"]["oracle"]["value"][cell] = 0.0
-            found.append(live("word_problems", records[0].cell.but(seed=seed), metrics))
-        return verdicts("word_problems", ten, found)
-
-    good, bad = worlds(True), worlds(False)
-    for name in ("law.AB", "oracle.AB", "joint.AB", "retained.A", "lure.A", "learnt.A", "random", "mixed"):
-        assert good[f"composed.{name}"][1] == "holds", name
-    for name in ("law.AB", "oracle.AB", "joint.AB", "retained.A", "lure.A"):
-        assert bad[f"composed.{name}"][1] == "violated", name
-
-
-def test_live_worlds_only_carry_what_is_exact(records: list[Record]) -> None:
-    group = {"name": "live", "composed": True, "worlds": 1, "first_seed": 200}
-    tiny_world = live("word_problems", records[0].cell.but(group="live"), records[0].metrics)
-    found = verdicts("word_problems", tiny(groups=[group]), [tiny_world])
-    assert {kind for kind, _ in found.values()} == {"exact"}
+    assert found["bare"][1] != "holds"
+    wrong = spoilt(record, "chains", "sum", "AB", "first", to=[24, 24])
+    wrong = spoilt(wrong, "chains", "sum", "AB", "second", to=[24, 24])
+    assert verdicts("word_problems", tiny(), [wrong])["chain.bound"][1] == "violated"
 
 
 # ------------------------------------------------------------ asking
@@ -356,10 +356,9 @@ def test_the_longest_problem_fits():
 # ------------------------------------------------------------ figures
 
 
-def test_figures_show_what_was_predicted(records: list[Record]) -> None:
-    drawn = figures.hops_figure(records, [])
+def test_figures_show_what_was_predicted(record: Record) -> None:
+    drawn = figures.hops_figure([record], [])
     assert drawn is not None
     lines = {line.get_gid(): line for axis in drawn.axes for line in axis.lines if line.get_gid()}
-    composed = next(r for r in records if r.cell.group == "composed")
-    height = float(np.asarray(lines["oracle.composed.AB"].get_ydata())[0])
-    assert height == pytest.approx(composed.metrics.predicted.oracle.value["AB"], rel=1e-12)
+    height = float(np.asarray(lines["oracle.AB"].get_ydata())[0])
+    assert height == pytest.approx(record.metrics.predicted.oracle["AB"].rate, rel=1e-12)

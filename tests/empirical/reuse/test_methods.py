@@ -10,7 +10,7 @@ import torch
 from empirical.__main__ import main
 from empirical.engine import catalogue
 from empirical.reuse.__main__ import table
-from empirical.reuse.methods import FORMER, METHODS, Options, asks, check_method, merged, reused
+from empirical.reuse.methods import METHODS, Options, asks, check_method, merged, reused
 from empirical.reuse.options import GIVEN
 from empirical.tasks.sentences import Sentences
 from empirical.training.bases import dense, linear_modules, updated
@@ -80,11 +80,9 @@ def test_rows_name_claims_and_say_what_they_need():
     assert asks("sum@0.3") == frozenset()
 
 
-def test_records_of_former_names_mean_the_forms_on_factors(base):
-    assert FORMER == {"ties": "ties_factors", "dare_linear": "dare_factors", "dare_ties": "dare_ties_factors"}
-    assert set(FORMER.values()) <= set(METHODS)
+def test_the_forms_on_updates_and_on_factors_are_two(base):
     adapters = [adapter(base, 1), adapter(base, 2)]
-    found, former = (merged(n, adapters, base, Options(density=0.5)) for n in ("ties", FORMER["ties"]))
+    found, former = (merged(n, adapters, base, Options(density=0.5)) for n in ("ties", "ties_factors"))
     assert max(np.abs(dense(found[n]) - dense(former[n])).max() for n in found) > 0.1
 
 
