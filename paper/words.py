@@ -210,9 +210,16 @@ def came_out(rows: Sequence[Row]) -> list[Phrase]:
     return parts
 
 
+def undeclared(rows: Sequence[Row]) -> list[Row]:
+    """Those that could be refuted and were not declared before the run."""
+    return [r for r in rows if r["kind"] in INFORMATIVE and not r["declared"]]
+
+
 def tally(rows: Sequence[Row]) -> Phrase:
     """One clause, by kind: how the hypotheses and ceilings came out that were declared before their run."""
     parts = came_out(judge.informative(rows))
+    if late := undeclared(rows):
+        parts.append((len(late), " not declared before the run and not counted"))
     return joined(parts, "; ") if parts else "theorems about the very numbers and controls alone"
 
 
@@ -235,4 +242,6 @@ def methods(rows: Sequence[Row]) -> Phrase:
 
 def subset(rows: Sequence[Row]) -> Phrase:
     """One clause about chosen rows, by kind: how they came out; controls and theorems apart from what is counted."""
-    return joined(came_out(rows), "; ")
+    rest = [r for r in rows if r["kind"] not in INFORMATIVE]
+    late = [(part, " (not declared before the run)") for part in came_out(undeclared(rows))]
+    return joined([*came_out(judge.informative(rows)), *late, *came_out(rest)], "; ")

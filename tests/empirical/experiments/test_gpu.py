@@ -18,7 +18,7 @@ NAMES = catalogue.names()
 @pytest.mark.parametrize("name", NAMES)
 def test_the_profile_is_planned_and_can_be_declared(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     declare = catalogue.load(name).declare
-    assert declare is None or len(declare(catalogue.settings(name, "gpu")))
+    assert len(declare(catalogue.settings(name, "gpu")))
     with accelerator():
         assert run([name], "gpu", dry_run=True) == 0
     assert f"{len(catalogue.cells(name, 'gpu'))}" in capsys.readouterr().out
