@@ -1,8 +1,9 @@
 """What `word_problems` declares: claims, kinds, margins, and for each what would refute it.
 
 No theorem of the registry covers these models: numbers are written in digits, several layers are adapted, and the
-second hop is a rule, not a table. Where a law of a claim is used here, it is a hypothesis that it carries over; only the
-bound on chains, which follows from counting, is exact.
+second hop is a rule, not a table. Where a law of a claim is used here, it is a hypothesis that it carries over; the
+bound on chains alone is exact, since it follows from counting. What is predicted was set on one calibration world (seed
+1); deviations of the alternatives are what worlds of the former set showed, rounded up.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ CONTROLS = {"bare": 0.9, "known": 0.8, "composes": 0.6, "learnt": 0.6, "mixed": 
 NOTHING = 0.1
 #: half-width for equality of rates
 MARGIN = 0.10
-#: by how much a sum falls short of the law, and of each expert, at least
-SHORT, LOST = 0.2, 0.2
+#: by how much a sum falls short of the law, passes oracle routing, and loses of each skill, at least; and what one more
+#: clause costs it
+SHORT, BEYOND, LOST, CLAUSE = 0.2, 0.05, 0.2, 0.15
 ORDERS = {"AB": "A then B", "BA": "B then A"}
 #: step of the scale of differences of shares
 SHARE = 0.01
@@ -46,9 +48,10 @@ def both(condition: str) -> Measure:
     return of(condition, *ORDERS)
 
 
-def reached(condition: str, order: str) -> Measure:
-    """Worked steps of a condition that end right."""
-    return measured(f"{condition}, worked, {order}", lambda m: m.chains[condition][order].reached)
+def reached(condition: str) -> Measure:
+    """Worked steps of a condition that end right, in both orders."""
+    return measured(f"{condition}, worked, both orders",
+                    lambda m: Count.total(chain.reached for chain in m.chains[condition].values()))  # fmt: skip
 
 
 def declare(settings: Settings) -> Predictions:
@@ -98,15 +101,19 @@ def direct(said: Predictions) -> None:
         said.hypothesis(f"law.{order}", "coverage_law", says, of=predicted - of("sum", order), at_least=SHORT,
                         unless=unless, about="sum")  # fmt: skip
         oracle = measured(f"sealed oracle.{order}", lambda m, order=order: m.predicted.oracle[order])
-        says = f"{words}: the sum answers more than oracle routing to the base or one expert"
-        unless = Alternative("no more: an expert by itself does as well", -0.05, 0.04)
-        said.hypothesis(f"oracle.{order}", "hard_routing", says, of=of("sum", order) - oracle, above=0.0,
+        says = f"{words}: the sum answers {BEYOND} or more above oracle routing to the base or one expert"
+        unless = Alternative("no more", 0.0, 0.03)
+        said.hypothesis(f"oracle.{order}", "hard_routing", says, of=of("sum", order) - oracle, at_least=BEYOND,
                         unless=unless, about="sum")  # fmt: skip
-    for skill in ("A", "B"):
-        says = f"the sum loses {LOST} or more of what expert {skill} answers by itself"
-        unless = Alternative("it keeps nearly all", 0.03, 0.08)
-        said.hypothesis(f"lost.{skill}", "interference", says, of=of(skill, skill) - of("sum", skill), at_least=LOST,
-                        unless=unless, about="sum")  # fmt: skip
+    alone = measured("A, A and B, B", lambda m: Count.total([m.scores["A"]["A"], m.scores["B"]["B"]]))
+    says = f"the sum loses {LOST} or more of what the experts answer of their own skills"
+    unless = Alternative("it keeps nearly all", 0.05, 0.08)
+    said.hypothesis("lost", "interference", says, of=alone - of("sum", "A", "B"), at_least=LOST, unless=unless,
+                    about="sum")  # fmt: skip
+    says = f"one adapter for the lessons of both, none of which has both skills, answers {LOST} or more above the sum"
+    unless = Alternative("no more than the sum", 0.0, 0.15)
+    said.hypothesis("joint", "coverage_law", says, of=both("joint") - both("sum"), at_least=LOST, unless=unless,
+                    about="joint")  # fmt: skip
 
 
 def methods(said: Predictions, settings: Settings) -> None:
@@ -120,18 +127,20 @@ def methods(said: Predictions, settings: Settings) -> None:
 
 def lengths(said: Predictions) -> None:
     """From easy to hard: each further clause costs."""
-    one, two, three = (of("sum", *cells) for cells in (("A", "B"), ("AB", "BA"), ("long",)))
-    unless = Alternative("no fewer", -0.05, 0.06)
-    says = "the sum answers fewer problems of two new clauses than of one"
-    said.hypothesis("length.two", "interference", says, of=one - two, above=0.0, unless=unless, about="sum",
-                    family="length")  # fmt: skip
-    says = "the sum answers fewer problems of three new clauses than of two"
-    said.hypothesis("length.three", "interference", says, of=two - three, above=0.0, unless=unless, about="sum",
-                    family="length")  # fmt: skip
+    family = "length"
+    says = f"the sum answers {CLAUSE} fewer problems of two new clauses than of one"
+    unless = Alternative("no fewer", 0.0, 0.08)
+    said.hypothesis("length.two", "interference", says, of=of("sum", "A", "B") - both("sum"), at_least=CLAUSE,
+                    unless=unless, about="sum", family=family)  # fmt: skip
+    for model in ("joint", "mixed"):
+        says = f"{model}: {LOST} fewer problems of three new clauses, which it was not shown, than of two"
+        unless = Alternative("length costs nothing", 0.0, 0.12)
+        said.hypothesis(f"length.{model}", "coverage_law", says, of=both(model) - of(model, "long"), at_least=LOST,
+                        unless=unless, about=model, family=family)  # fmt: skip
 
 
 def worked(said: Predictions) -> None:
-    """Worked steps, of the sum."""
+    """Worked steps: a bound, independent steps, and whether they help."""
     models, rounding = ("base", "A", "B", "joint", "mixed", "sum", "random_first"), float(4 * np.finfo(np.float64).eps)
 
     def beyond(m: World) -> float:
@@ -141,28 +150,33 @@ def worked(said: Predictions) -> None:
     says = "worked steps end right in at least s₁ + s₂ - 1, in every model and order"
     bound = measured("worked steps that end right minus s1 + s2 - 1, least over models and orders", beyond)
     said.exact("chain.bound", "chain_of_thought", says, of=bound, at_least=0.0, within=rounding)
-    for order, words in ORDERS.items():
+    for model in ("joint", "mixed"):
 
-        def product(m: World, order: str = order) -> float:
-            chain = m.chains["sum"][order]
-            return chain_of_thought(chain.first.rate, chain.second.rate).independent
+        def product(m: World, model: str = model) -> float:
+            chains = m.chains[model].values()
+            return sum(chain_of_thought(c.first.rate, c.second.rate).independent for c in chains) / len(chains)
 
-        says = f"{words}, worked: s₁ s₂ of the sum"
+        says = f"{model}, worked, both orders: s₁ s₂"
         unless = Alternative("steps fail together: .25 above", 0.25, 0.1)
-        said.hypothesis(f"chain.{order}", "chain_of_thought", says, of=reached("sum", order),
-                        equal=measured(f"sum, worked, {order}, s1 times s2", product), within=MARGIN, unless=unless,
-                        about="sum")  # fmt: skip
-        says = f"{words}: worked steps of the sum end right more often than its direct answers"
-        unless = Alternative("less often", -0.15, 0.12)
-        said.hypothesis(f"worked.{order}", "chain_of_thought", says, of=reached("sum", order) - of("sum", order),
-                        above=0.0, unless=unless, about="sum")  # fmt: skip
+        steps = measured(f"{model}, worked, s1 times s2, mean over orders", product)
+        said.hypothesis(f"chain.{model}", "chain_of_thought", says, of=reached(model), equal=steps, within=MARGIN,
+                        unless=unless, about=model)  # fmt: skip
+    says = "worked steps do not help the sum: they end right no more often than its direct answers are, give or take .1"
+    unless = Alternative("they help by a third", 0.33, 0.15)
+    said.hypothesis("worked", "chain_of_thought", says, of=reached("sum") - both("sum"), at_most=MARGIN, unless=unless,
+                    about="sum")  # fmt: skip
 
 
 def lures(said: Predictions) -> None:
     """Clauses with a verb of the other skill."""
     for skill in ("A", "B"):
-        says = f"clauses of {skill} with a verb of the other: the sum goes by the frame more often than by the verb"
-        unless = Alternative("by the verb", -0.25, 0.2)
-        frame, verb = of("sum", f"lure_{skill}_clear"), of("sum", f"lure_{skill}_verb")
-        said.hypothesis(f"lure.{skill}", "interference", says, of=frame - verb, above=0.0, unless=unless, about="sum",
+        says = f"expert {skill} goes by the frame of a clause, not by its verb, in more than a third of lures"
+        unless = Alternative("in one of ten", 0.1, 0.1)
+        clear = measured(f"{skill}, lure_{skill}_clear, share", lambda m, s=skill: m.scores[s][f"lure_{s}_clear"].rate)
+        said.hypothesis(f"lure.{skill}", "interference", says, of=clear, at_least=1 / 3, unless=unless, about=skill,
                         family="lures")  # fmt: skip
+    frame, verb = (of("sum", *(f"lure_{skill}_{kind}" for skill in ("A", "B"))) for kind in ("clear", "verb"))
+    says = "the sum goes by the frame more often than by the verb"
+    unless = Alternative("by the verb", -0.2, 0.15)
+    said.hypothesis("lure.sum", "interference", says, of=frame - verb, above=0.0, unless=unless, about="sum",
+                    family="lures")  # fmt: skip

@@ -33,16 +33,17 @@ from empirical.reuse.own import trial
 from empirical.tasks.sentences import Batch, Part, Ragged
 from empirical.tasks.word_problems import (
     CELLS,
+    KNOWN,
     LARGEST,
     SKILLS,
     STEP,
     WORDS,
     Problem,
     World,
-    beside,
     by_verb,
     digits,
     direct,
+    pairs,
     tokens,
     worked,
 )
@@ -53,8 +54,8 @@ from theory.composition import coverage_law
 from theory.numerics import require
 
 Lessons = list[list[tuple[str, ...]]]
-A: Lessons = [[("add",)], beside("add", 2)]
-B: Lessons = [[("box",)], beside("box", 2)]
+A: Lessons = [[("add",)], pairs(("add",), KNOWN), pairs(KNOWN, ("add",))]
+B: Lessons = [[("box",)], pairs(("box",), KNOWN), pairs(KNOWN, ("box",))]
 #: what each expert is taught, in equal parts: sequences of skills
 EXPERTS: dict[str, Lessons] = {
     "A": A,
@@ -87,15 +88,8 @@ def cells(settings: Settings) -> list[Cell]:
 def seconds(cell: WorldCell) -> float:
     """A guess of the seconds that a cell takes on one core, from its sizes."""
     size = cell.layers * cell.width / (4 * 64)
-    rows = (
-        cell.base_steps * cell.base_batch + sum(map(length, EXPERTS.values())) * cell.adapter_steps * cell.adapter_batch
-    )
+    rows = cell.base_steps * cell.base_batch + len(EXPERTS) * cell.adapter_steps * cell.adapter_batch
     return 4 + size * (rows * 8e-4 + (30 + len(cell.methods)) * cell.questions * 5e-3)
-
-
-def length(lessons: Lessons) -> float:
-    """How much longer an adapter of both skills is taught than one of a single skill."""
-    return 1.0 if len(lessons) <= 2 else 1.5
 
 
 def run(cell: WorldCell, device: str) -> Measured:
@@ -192,10 +186,10 @@ class WorldRun:
         ]
 
     def job(self, name: str, replay: Sequence[Part]) -> Job:
-        """One expert: its lessons are half of every batch, the base's own mixture the other half."""
-        cell = self.cell
-        parts = [*self.lessons(name, 0.5), *(Part(p.sentences, 0.5 * p.weight) for p in replay)]
-        plan = Schedule(round(cell.adapter_steps * length(EXPERTS[name])), cell.adapter_batch, cell.rate)
+        """One expert: a share of every batch are its lessons, the rest is the base's own mixture."""
+        cell, rest = self.cell, 1.0 - self.cell.lessons
+        parts = [*self.lessons(name, cell.lessons), *(Part(p.sentences, rest * p.weight) for p in replay)]
+        plan = Schedule(cell.adapter_steps, cell.adapter_batch, cell.rate)
         return Job(name, parts, AdapterShape(cell.rank, 2 * cell.rank), plan, self.seed)
 
     # ------------------------------------------------------------ scores

@@ -26,6 +26,8 @@ class WorldSettings(Table):
     adapter_rows: int
     adapter_steps: int
     adapter_batch: int
+    #: share of every batch; the rest rehearses what the base knows
+    lessons: float
     rank: int
     rate: float
     density: float
