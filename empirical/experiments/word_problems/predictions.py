@@ -48,6 +48,21 @@ def both(condition: str) -> Measure:
     return of(condition, *ORDERS)
 
 
+def law(order: str) -> Measure:
+    """The product that the experts foretell alone."""
+    return measured(f"sealed coverage_law.{order}", lambda m: m.predicted.coverage_law[order].low)
+
+
+def oracle(order: str) -> Measure:
+    """What the base or one expert answers."""
+    return measured(f"sealed oracle.{order}", lambda m: m.predicted.oracle[order])
+
+
+def by_frame(skill: str) -> Measure:
+    """Share of the lures of a skill that its expert reads by their frame."""
+    return measured(f"{skill}, lure_{skill}_clear, share", lambda m: m.scores[skill][f"lure_{skill}_clear"].rate)
+
+
 def reached(condition: str) -> Measure:
     """Worked steps of a condition that end right, in both orders."""
     return measured(f"{condition}, worked, both orders",
@@ -95,15 +110,13 @@ def controls(said: Predictions) -> None:
 def direct(said: Predictions) -> None:
     """Both skills in one text, the number at once."""
     for order, words in ORDERS.items():
-        predicted = measured(f"sealed coverage_law.{order}", lambda m, order=order: m.predicted.coverage_law[order].low)
         says = f"{words}: the sum stays {SHORT} or more below λ p₂, read off each expert beside the base's own skills"
         unless = Alternative("what the law says", 0.0, 0.12)
-        said.hypothesis(f"law.{order}", "coverage_law", says, of=predicted - of("sum", order), at_least=SHORT,
+        said.hypothesis(f"law.{order}", "coverage_law", says, of=law(order) - of("sum", order), at_least=SHORT,
                         unless=unless, about="sum")  # fmt: skip
-        oracle = measured(f"sealed oracle.{order}", lambda m, order=order: m.predicted.oracle[order])
         says = f"{words}: the sum answers {BEYOND} or more above oracle routing to the base or one expert"
         unless = Alternative("no more", 0.0, 0.03)
-        said.hypothesis(f"oracle.{order}", "hard_routing", says, of=of("sum", order) - oracle, at_least=BEYOND,
+        said.hypothesis(f"oracle.{order}", "hard_routing", says, of=of("sum", order) - oracle(order), at_least=BEYOND,
                         unless=unless, about="sum")  # fmt: skip
     alone = measured("A, A and B, B", lambda m: Count.total([m.scores["A"]["A"], m.scores["B"]["B"]]))
     says = f"the sum loses {LOST} or more of what the experts answer of their own skills"
@@ -172,9 +185,8 @@ def lures(said: Predictions) -> None:
     for skill in ("A", "B"):
         says = f"expert {skill} goes by the frame of a clause, not by its verb, in more than a third of lures"
         unless = Alternative("in one of ten", 0.1, 0.1)
-        clear = measured(f"{skill}, lure_{skill}_clear, share", lambda m, s=skill: m.scores[s][f"lure_{s}_clear"].rate)
-        said.hypothesis(f"lure.{skill}", "interference", says, of=clear, at_least=1 / 3, unless=unless, about=skill,
-                        family="lures")  # fmt: skip
+        said.hypothesis(f"lure.{skill}", "interference", says, of=by_frame(skill), at_least=1 / 3, unless=unless,
+                        about=skill, family="lures")  # fmt: skip
     frame, verb = (of("sum", *(f"lure_{skill}_{kind}" for skill in ("A", "B"))) for kind in ("clear", "verb"))
     says = "the sum goes by the frame more often than by the verb"
     unless = Alternative("by the verb", -0.2, 0.15)

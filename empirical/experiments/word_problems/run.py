@@ -23,7 +23,7 @@ from torch import nn
 
 from empirical.engine.experiment import Experiment, Kind
 from empirical.engine.sealed import seal
-from empirical.engine.settings import Cell, Count
+from empirical.engine.settings import Count
 from empirical.experiments.word_problems.predictions import declare
 from empirical.experiments.word_problems.tables import Chain, Foretold, Law, Settings, WorldCell, asked
 from empirical.experiments.word_problems.tables import World as Measured
@@ -73,7 +73,7 @@ POSITIONS = 80
 FEW = 32
 
 
-def cells(settings: Settings) -> list[Cell]:
+def cells(settings: Settings) -> list[WorldCell]:
     """One cell a world.
 
     Raises:
@@ -134,8 +134,11 @@ def write_on(model: Any, prompts: Ragged, count: int) -> np.ndarray:
 def kinds(asked: Sequence[Problem], written: np.ndarray) -> dict[str, Count]:
     """Wrong answers (n, 2) to problems of two clauses, by what was done: the first alone, the second alone, neither."""
     alone = [SKILLS[p.clauses[1].skill].apply(p.numbers[0], p.clauses[1].digit) for p in asked]
-    numbers = {"first": [p.numbers[1] for p in asked], "second": alone, "neither": [p.numbers[0] for p in asked]}
-    said = [int(f"{WORDS[a]}{WORDS[b]}") if (WORDS[a] + WORDS[b]).isdigit() else -1 for a, b in written]
+    numbers: dict[str, list[int | None]] = {
+        "first": [p.numbers[1] for p in asked], "second": alone, "neither": [p.numbers[0] for p in asked],
+    }  # fmt: skip
+    texts = ["".join(WORDS[token] for token in answer) for answer in written]
+    said = [int(text) if text.isdigit() else -1 for text in texts]
     return {kind: Count.of(np.array(said) == np.array([-2 if n is None else n for n in found]))
             for kind, found in numbers.items()}  # fmt: skip
 

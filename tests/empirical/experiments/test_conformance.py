@@ -151,12 +151,11 @@ def test_every_exact_prediction_holds_and_some_wrong_number_violates_it(
     name: str, committed: dict[str, list[Record]]
 ) -> None:
     experiment, settings = catalogue.load(name), catalogue.settings(name, "cpu")
-    declared = [p for p in (experiment.declare or (lambda _: ()))(settings) if p.kind == "exact"]
+    declared = [p for p in experiment.declare(settings) if p.kind == "exact"]
 
     def exact(record: Record) -> dict[str, str]:
-        seen = observe(declared, [record]) if experiment.declare else experiment.observed(settings, [record])
-        kept = [s for s in seen if s.prediction.kind == "exact" and s.outcomes]
-        return {s.prediction.id: judge_exact(s).verdict for s in kept}
+        seen = [s for s in observe(declared, [record]) if s.outcomes]
+        return {s.prediction.id: judge_exact(s).verdict for s in seen}
 
     alike = {str(r.cell.but(seed=0).identity()): r for r in committed[name]}
     safe: set[str] = set()

@@ -24,10 +24,11 @@ from empirical.training.bases import BaseShape, scratch_base
 from tests.empirical.experiments.live import live, spoilt, verdicts
 from theory.composition import coverage_law
 
+METHODS_ASKED = ("mean", "ties", "arrow_top1")
 TINY = {
     "width": 16, "layers": 2, "heads": 2, "feed_forward": 24, "base_rows": 40, "base_steps": 6, "base_batch": 16,
     "adapter_rows": 30, "adapter_steps": 2, "adapter_batch": 8, "rank": 2, "questions": 24,
-    "methods": ("mean", "ties", "arrow_top1"),
+    "methods": METHODS_ASKED,
 }  # fmt: skip
 OWN = UserMethod(reference="examples/my_merge.py:merge", sha256="0" * 64)
 
@@ -250,7 +251,7 @@ def test_bad_settings_are_refused(changes: dict[str, object], message: str) -> N
 def test_every_condition_is_scored_in_every_cell(record: Record) -> None:
     scores, asked = record.metrics.scores, TINY["questions"]
     whole = {"base", *experiment.EXPERTS, "sum", "random_first"}
-    assert set(scores) == {*whole, *TINY["methods"], "own"}
+    assert set(scores) == {*whole, *METHODS_ASKED, "own"}
     for name, counts in scores.items():
         assert all(0 <= k <= n for k, n in counts.values())
         cells = task.CELLS if name in whole else experiment.REUSE
@@ -279,7 +280,8 @@ def test_what_is_foretold_is_read_off_the_single_experts_and_sealed_before_any_m
         monkeypatch.setattr(experiment, "seal", lambda name, value: (events.append("sealed"), seal(name, value))[1])
         metrics = experiment.run(experiment.cells(tiny(methods=("mean",)))[0], "cpu")
     assert events == ["base", *experiment.EXPERTS, "sealed", "sealed", "sum", "random_first", "mean"]
-    check(sealed.text, as_json(metrics), "here")
+    written: Any = as_json(metrics)
+    check(sealed.text, written, "here")
     for order, (one, two) in {"AB": ("A_known", "known_B"), "BA": ("B_known", "known_A")}.items():
         shares = metrics.scores[order[0]][one].rate, metrics.scores[order[1]][two].rate
         assert metrics.predicted.coverage_law[order].low == coverage_law(1.0, *shares, 100).low
