@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from empirical.adapters import advice
 from empirical.adapters import answer as answers
 from empirical.adapters.answer import answer, share
 from empirical.adapters.audit import audit
@@ -16,6 +17,7 @@ from empirical.adapters.files import read_adapter
 from empirical.adapters.page import as_html
 from empirical.adapters.report import Answered, AuditReport, Probes
 from empirical.cli import main
+from empirical.engine import catalogue
 from theory.claims import load
 from theory.merging import dilution_limit
 
@@ -184,3 +186,10 @@ def test_the_answer_stands_first_and_its_reasons_where_they_are_asked_for(
     for text in filter(None, report["answer"].values()):
         assert " ".join(text.split()[:3]) in " ".join(plain.split())
         assert as_html(audit(folders)).count(text.replace("'", "&#x27;")) == 1
+
+
+def test_the_errors_that_advice_names_are_those_that_were_measured() -> None:
+    rows = {r["id"]: r for r in catalogue.judge_all(["audit_outcomes"], "cpu")}
+    for forecast, told in advice.ORDERED.items():
+        found = [rows[f"{group}.rank.kept.sum.{forecast}"]["mean"] for group in ("scratch", "pretrained")]
+        assert told == pytest.approx(found, abs=0.005), forecast
