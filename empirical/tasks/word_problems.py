@@ -307,9 +307,9 @@ class World:
         ]
 
     def lesson(self, sequences: Sequence[Sequence[str]], count: int, stream_name: str, weight: float) -> list[Part]:
-        """Problems with these skills, direct and worked in equal parts."""
+        """Problems with these skills, two thirds of them direct and one worked."""
         shown = self.problems(sequences, count, "train", stream_name)
-        return [Part(direct(shown), weight / 2), Part(worked(shown), weight / 2)]
+        return [Part(direct(shown), 2 * weight / 3), Part(worked(shown), weight / 3)]
 
 
 def pairs(first: Sequence[str], second: Sequence[str]) -> list[tuple[str, ...]]:

@@ -26,7 +26,7 @@ NOTHING = 0.1
 MARGIN = 0.10
 #: by how much a sum falls short of the law, passes oracle routing, and loses of each skill, at least; and what one more
 #: clause costs it
-SHORT, BEYOND, LOST, CLAUSE = 0.2, 0.05, 0.2, 0.15
+SHORT, BEYOND, LOST, CLAUSE = 0.1, 0.05, 0.2, 0.05
 ORDERS = {"AB": "A then B", "BA": "B then A"}
 #: step of the scale of differences of shares
 SHARE = 0.01
@@ -111,7 +111,7 @@ def direct(said: Predictions) -> None:
     """Both skills in one text, the number at once."""
     for order, words in ORDERS.items():
         says = f"{words}: the sum stays {SHORT} or more below λ p₂, read off each expert beside the base's own skills"
-        unless = Alternative("what the law says", 0.0, 0.12)
+        unless = Alternative("what the law says, or a little more", -0.03, 0.08)
         said.hypothesis(f"law.{order}", "coverage_law", says, of=law(order) - of("sum", order), at_least=SHORT,
                         unless=unless, about="sum")  # fmt: skip
         says = f"{words}: the sum answers {BEYOND} or more above oracle routing to the base or one expert"
@@ -142,7 +142,7 @@ def lengths(said: Predictions) -> None:
     """From easy to hard: each further clause costs."""
     family = "length"
     says = f"the sum answers {CLAUSE} fewer problems of two new clauses than of one"
-    unless = Alternative("no fewer", 0.0, 0.08)
+    unless = Alternative("a little more of two", -0.05, 0.07)
     said.hypothesis("length.two", "interference", says, of=of("sum", "A", "B") - both("sum"), at_least=CLAUSE,
                     unless=unless, about="sum", family=family)  # fmt: skip
     for model in ("joint", "mixed"):

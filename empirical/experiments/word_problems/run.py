@@ -88,7 +88,7 @@ def cells(settings: Settings) -> list[WorldCell]:
 def seconds(cell: WorldCell) -> float:
     """A guess of the seconds that a cell takes on one core, from its sizes."""
     size = cell.layers * cell.width / (4 * 64)
-    rows = cell.base_steps * cell.base_batch + len(EXPERTS) * cell.adapter_steps * cell.adapter_batch
+    rows = cell.base_steps * cell.base_batch + 2 * (cell.adapter_steps + cell.both_steps) * cell.adapter_batch
     return 4 + size * (rows * 8e-4 + (30 + len(cell.methods)) * cell.questions * 5e-3)
 
 
@@ -192,7 +192,8 @@ class WorldRun:
         """One expert: a share of every batch are its lessons, the rest is the base's own mixture."""
         cell, rest = self.cell, 1.0 - self.cell.lessons
         parts = [*self.lessons(name, cell.lessons), *(Part(p.sentences, rest * p.weight) for p in replay)]
-        plan = Schedule(cell.adapter_steps, cell.adapter_batch, cell.rate)
+        steps = cell.adapter_steps if name in ("A", "B") else cell.both_steps
+        plan = Schedule(steps, cell.adapter_batch, cell.rate)
         return Job(name, parts, AdapterShape(cell.rank, 2 * cell.rank), plan, self.seed)
 
     # ------------------------------------------------------------ scores

@@ -25,6 +25,8 @@ class WorldSettings(Table):
     base_rate: float
     adapter_rows: int
     adapter_steps: int
+    #: of the adapters that see both skills
+    both_steps: int
     adapter_batch: int
     #: share of every batch; the rest rehearses what the base knows
     lessons: float

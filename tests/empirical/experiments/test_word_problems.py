@@ -27,7 +27,7 @@ from theory.composition import coverage_law
 METHODS_ASKED = ("mean", "ties", "arrow_top1")
 TINY = {
     "width": 16, "layers": 2, "heads": 2, "feed_forward": 24, "base_rows": 40, "base_steps": 6, "base_batch": 16,
-    "adapter_rows": 30, "adapter_steps": 2, "adapter_batch": 8, "rank": 2, "questions": 24,
+    "adapter_rows": 30, "adapter_steps": 2, "both_steps": 2, "adapter_batch": 8, "rank": 2, "questions": 24,
     "methods": METHODS_ASKED,
 }  # fmt: skip
 OWN = UserMethod(reference="examples/my_merge.py:merge", sha256="0" * 64)
