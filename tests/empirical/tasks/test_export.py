@@ -7,6 +7,7 @@ import pytest
 
 from empirical.__main__ import main
 from empirical.tasks import export as data
+from empirical.tasks.word_problems import CELLS
 
 SMALL = {"train": 12, "test": 6}
 
@@ -92,7 +93,9 @@ def test_the_card_in_the_documents_is_that_of_the_tasks():
 def test_command_writes_data_and_card(tmp_path, capsys):
     arguments = ["data", "--task", "word_problems", "--train", "2", "--test", "1", "--out", str(tmp_path / "d")]
     assert main([*arguments, "--card", str(tmp_path / "card.md")]) == 0
-    assert "train.jsonl: 22 examples" in capsys.readouterr().out
+    kinds = sum(not lure for _, lure in CELLS.values())  # lures are for tests alone
+    assert f"train.jsonl: {2 * kinds} examples" in capsys.readouterr().out
+    assert len((tmp_path / "d" / "word_problems" / "train.jsonl").read_text(encoding="utf-8").splitlines()) == 2 * kinds
     assert (tmp_path / "card.md").read_text(encoding="utf-8") == data.card()
 
 
