@@ -33,9 +33,7 @@ def continual_figure(records: Records, rows: Rows) -> Figure | None:
     last.axhline(bridge_blind_ceiling(cell.bridges, cell.values), color="black", ls="--", lw=0.9)
     draw.share_axis(left, "share right at the end")
     draw.panel_title(left, "Tasks and base" + draw.tally(rows, "sd.", "c.", "mean", "sum.", kind="hypothesis"))
-    draw.panel_title(
-        last, "New person × changed second hop" + draw.tally(rows, claim="coverage_law", kind="hypothesis")
-    )
+    draw.panel_title(last, "New × changed" + draw.tally(rows, claim="coverage_law", kind="hypothesis"))
     handles = [
         *(draw.mean_mark(f"task {i + 1}", *look) for i, look in enumerate(TASKS)),
         draw.mean_mark("facts of the base", RED, "v"), draw.mean_mark("covered bridges", BLUE),
