@@ -16,7 +16,7 @@ from empirical.engine.catalogue import load
 from empirical.engine.judge import Row
 from empirical.engine.spread import Spread
 from empirical.engine.spread import table as split
-from empirical.engine.ways import Way, of
+from empirical.engine.ways import SHARES, Way, of
 from empirical.ladder import checks_of, experiments_of
 from paper import words
 from paper.evidence import RUNGS, Evidence, Run, commit
@@ -35,10 +35,27 @@ MARKS = {"yes": ("●", "yes"), "part": ("◐", "in part"), "no": ("○", "not c
 # ---------------------------------------------------------------- methods
 
 
-def methods(evidence: Evidence) -> dict[str, list[Way]]:
-    """Experiment -> its methods, asked three ways; of the experiments that compare any."""
-    found = {run.experiment: of(run.experiment, run.records) for run in evidence.first_runs}
-    return {name: ways for name, ways in found.items() if ways}
+class Compared(NamedTuple):
+    """Methods of an experiment on the same experts."""
+
+    experts: str
+    #: the shares of :data:`~empirical.engine.ways.SHARES` that were asked of any
+    shares: list[str]
+    ways: list[Way]
+
+
+def methods(evidence: Evidence) -> dict[str, list[Compared]]:
+    """Experiment -> its methods, asked three ways, by experts; of the experiments that compare any."""
+    found = {run.experiment: _compared(of(run.experiment, run.records)) for run in evidence.first_runs}
+    return {name: tables for name, tables in found.items() if tables}
+
+
+def _compared(ways: Sequence[Way]) -> list[Compared]:
+    found: dict[str, list[Way]] = {}
+    for way in ways:
+        found.setdefault(f"{way.group}; {way.on}", []).append(way)
+    return [Compared(experts, [s for s in SHARES if any(getattr(w, s) for w in mine)], mine)
+            for experts, mine in found.items()]  # fmt: skip
 
 
 def spread(run: Run) -> list[Spread]:

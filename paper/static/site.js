@@ -99,6 +99,19 @@ for (const node of document.querySelectorAll("#graph a")) {
   }
 }
 
+// ---------------------------------------------------------------- methods: the table of one set of experts at a time
+
+const experts = document.querySelector("#experts select");
+if (experts) {
+  const choose = () => {
+    for (const table of document.querySelectorAll(".ways")) table.hidden = table.id !== experts.value;
+  };
+  const size = (option) => document.getElementById(option.value).querySelectorAll("tbody tr").length;
+  experts.value = [...experts.options].reduce((a, b) => (size(b) > size(a) ? b : a)).value;
+  experts.addEventListener("change", choose);
+  choose();
+}
+
 // ---------------------------------------------------------------- tables whose heads sort
 
 for (const table of document.querySelectorAll("table.sortable")) {

@@ -332,6 +332,16 @@ def test_the_page_in_a_browser(tab: Any, built: Path, made: Evidence) -> None:
         drawn.nth(i).locator("svg.main-svg .scatterlayer .trace").first.wait_for(state="attached")
     assert look.width() <= wide
 
+    compared = tables.methods(made)["one_layer"]
+    chosen, last = tab.locator(".ways:visible"), compared[-1]
+    assert chosen.count() == 1 < len(compared)
+    tab.locator("#experts select").select_option(index=len(compared) - 1)
+    assert chosen.locator("h3").inner_text() == f"one_layer: {last.experts}"
+    chosen.get_by_role("button", name="two hops, uncovered").click()
+    shares = [float(cell.get_attribute("data-value")) for cell in chosen.locator("tbody tr td:nth-child(4)").all()]
+    assert shares == sorted((round(w.uncovered.mean, 6) for w in last.ways), reverse=True)
+    assert look.width() <= wide
+
     claim = tab.locator("#claim-layer_order")
     assert not claim.evaluate("e => e.open")
     tab.locator("#node-layer_order").click()
