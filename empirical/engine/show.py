@@ -123,14 +123,15 @@ def print_ways(console: Console, rows: Sequence[Way]) -> None:
     table = Table(title=f"{rows[0].experiment}: methods of reuse; mean share over worlds, and its 95 % interval",
                   title_justify="left", show_edge=False, pad_edge=False)  # fmt: skip
     for column in ("worlds", "experts", "method", "first hops kept", "second hops kept", "two hops, covered",
-                   "two hops, uncovered", "covered, of both kept", "limited by", "CPU s"):  # fmt: skip
+                   "two hops, uncovered", "covered, of both kept", "limited by", "examples", "CPU s"):  # fmt: skip
         table.add_column(column, overflow="fold")
     for row in rows:
         shares = [_share(s) for s in (row.first, row.second, row.covered, row.uncovered, row.survivors)]
         worlds = f"{row.group}: {row.worlds}" if row.group else str(row.worlds)
         method = f"[bold]> {row.method}[/]" if row.own else row.method
+        seen = "?" if row.examples is None else str(row.examples or "-")
         spent = "-" if row.seconds is None else f"{row.seconds:.2g}"
-        table.add_row(worlds, row.on, method, *shares, ", ".join(row.limit) or "-", spent)
+        table.add_row(worlds, row.on, method, *shares, ", ".join(row.limit) or "-", seen, spent)
     console.print(table)
 
 

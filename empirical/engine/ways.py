@@ -33,6 +33,8 @@ class Asked:
         covered, uncovered: two-hop questions answered, by whether the base composes over the bridge.
         survivors: those of `covered` whose two hops are answered one by one.
         seconds: of the processor, for the merge alone.
+        adapters: how many are reused.
+        few: examples that a method which is not data-free may see of each adapter's task, and of the task to be solved.
     """
 
     method: str
@@ -44,6 +46,8 @@ class Asked:
     uncovered: Count | None = None
     survivors: Count | None = None
     seconds: float | None = None
+    adapters: int = 2
+    few: int = 0
 
 
 class Share(NamedTuple):
@@ -71,6 +75,8 @@ class Way(NamedTuple):
     limit: tuple[str, ...]
     #: of the processor, for one merge
     seconds: float | None
+    #: that it saw, and so is not data-free; None of one's own
+    examples: int | None
 
     @property
     def own(self) -> bool:
@@ -86,11 +92,16 @@ def table(experiment: str, asked: Iterable[Asked]) -> list[Way]:
     found: dict[tuple[str, str, str], list[Asked]] = {}
     for one in asked:
         found.setdefault((one.group, one.on, one.method), []).append(one)
+    from empirical.reuse.methods import METHODS
+
     rows = []
     for (group, on, method), worlds in found.items():
         shares: dict[str, Any] = {name: _share([getattr(w, name) for w in worlds]) for name in SHARES}
         seconds = _mean([w.seconds for w in worlds if w.seconds is not None])
-        rows.append(Way(experiment, group, on, method, len(worlds), limit=_limit(method), seconds=seconds, **shares))
+        row = METHODS.get(method.partition("@")[0])
+        examples = None if method == OWN else row.examples(worlds[0].adapters, worlds[0].few) if row else 0
+        rows.append(Way(experiment, group, on, method, len(worlds), limit=row.limit if row else (), seconds=seconds,
+                        examples=examples, **shares))  # fmt: skip
     return rows
 
 
@@ -112,10 +123,3 @@ def _share(counts: Sequence[Count | None]) -> Share | None:
 
 def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
-
-
-def _limit(method: str) -> tuple[str, ...]:
-    from empirical.reuse.methods import METHODS
-
-    row = METHODS.get(method.partition("@")[0])
-    return () if row is None else row.limit

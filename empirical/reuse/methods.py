@@ -62,10 +62,9 @@ class Method:
         """What it asks for."""
         return needs(self.run)
 
-    @property
-    def data_free(self) -> bool:
-        """Whether it sees no example of any task."""
-        return not self.needs & {"probes", "data"}
+    def examples(self, adapters: int, few: int) -> int:
+        """How many it is shown, where `few` are given of each adapter's task and of the task to be solved."""
+        return few * (adapters * ("probes" in self.needs) + ("data" in self.needs))
 
 
 _ADDITIVE = ("additive_limit",)

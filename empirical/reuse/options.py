@@ -49,11 +49,6 @@ class Options:
         require(self.rank is None or integer(self.rank, "rank", 1) > 0, "rank", "a rank", self.rank)
         require(self.temperature > 0.0, "temperature", "a positive number", self.temperature)
 
-    def examples(self, wanted: frozenset[str]) -> int:
-        """How many examples a method that asks for these things is shown."""
-        probes = sum(len(p.tokens) for p in self.probes) if "probes" in wanted else 0
-        return probes + (len(self.data.tokens) if self.data is not None and "data" in wanted else 0)
-
 
 #: what a method can ask for: the updates of the adapters, the base that they adapt, and the options
 GIVEN = ("updates", "base", *(field.name for field in fields(Options)))

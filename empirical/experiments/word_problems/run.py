@@ -25,7 +25,7 @@ from empirical.engine.experiment import Experiment, Kind
 from empirical.engine.sealed import seal
 from empirical.engine.settings import Count
 from empirical.experiments.word_problems.predictions import declare
-from empirical.experiments.word_problems.tables import Chain, Foretold, Law, Settings, WorldCell, asked
+from empirical.experiments.word_problems.tables import FEW, Chain, Foretold, Law, Settings, WorldCell, asked
 from empirical.experiments.word_problems.tables import World as Measured
 from empirical.reuse.methods import Options as ReuseOptions
 from empirical.reuse.methods import asks, oracle_right, random_like, reused, weighted_sum
@@ -69,8 +69,6 @@ BOTH = {"AB": ("A_known", "known_B"), "BA": ("B_known", "known_A")}
 REUSE = ("A", "B", "AB", "BA", "long")
 #: more digits are not written, whatever the model does
 POSITIONS = 80
-#: examples for a method that is not data-free, of every expert's lessons or of problems with both skills
-FEW = 32
 
 
 def cells(settings: Settings) -> list[WorldCell]:

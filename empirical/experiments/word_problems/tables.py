@@ -82,6 +82,8 @@ class World(Table):
     chains: dict[str, dict[str, Chain]]
 
 
+#: examples for a method that is not data-free, of every expert's lessons and of problems with both skills
+FEW = 32
 #: conditions that are no reuse of both experts
 ALONE = ("base", "A", "B", "random_first")
 
@@ -92,4 +94,4 @@ def asked(records: Sequence[Record[Any, Any]]) -> Iterator[Asked]:
         for method, cells in record.metrics.scores.items():
             if method not in ALONE:
                 both = Count.total([cells["AB"], cells["BA"]])
-                yield Asked(method, "A, B", "two skills", first=cells["A"], second=cells["B"], covered=both)
+                yield Asked(method, "A, B", "two skills", first=cells["A"], second=cells["B"], covered=both, few=FEW)

@@ -29,6 +29,8 @@ def test_worlds_of_a_method_stand_in_one_row() -> None:
     assert not summed.own
     assert (own.own, own.limit, own.seconds) == (True, (), None)
     assert (other.group, other.worlds, other.covered) == ("h", 1, None)
+    needy, free = table("toy", [Asked(m, "a, b, c", "g", adapters=3, few=5) for m in ("regmean", "mean")])
+    assert (needy.examples, free.examples, summed.examples, own.examples) == (15, 0, 0, None)
     text = io.StringIO()
     print_ways(Console(file=text, width=200), rows)
     lines = [line for line in text.getvalue().splitlines() if "a, b" in line]
