@@ -59,8 +59,8 @@ site: $(STAMP) coq ## build/site/index.html, the same material as one page; veri
 	@$(BIN)/python -m paper.site
 
 # one BLAS thread for NumPy, which is fastest for narrow factors; torch, and so peft, keeps all of its threads
-outside: $(STAMP) ## what others have published against what is said here (MERGING=checkout of r-three/realistic-adaptive-merging)
-	@$(if $(MERGING),MERGING=$(MERGING)) PYTHONPATH=. $(BIN)/python tools/outside.py
+outside: $(STAMP) ## what others have published or released against what is said here (MERGING= LTE= KNOTS= CORE_SPACE=checkouts)
+	@$(foreach v,MERGING LTE KNOTS CORE_SPACE,$(if $($v),$v=$($v))) PYTHONPATH=. $(BIN)/python tools/outside.py
 
 bench: $(STAMP) ## the kernels against peft's dense path, the chains against one SVD, in one run
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest bench -s --benchmark-only --benchmark-columns=min,median,rounds
