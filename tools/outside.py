@@ -159,10 +159,10 @@ def merged_ranks(code: Any, mode: str, heads: int, r: int, rounds: int, d: int =
     import torch
 
     draw = torch.Generator().manual_seed(0)
-    plain = torch.nn.Sequential(torch.nn.Linear(d, d, bias=False)).double()
+    plain: Any = torch.nn.Sequential(torch.nn.Linear(d, d, bias=False)).double()
     start = plain[0].weight.detach().clone()
     model = code.prepare_model_for_lte(plain, code.LTEConfig.default(lora_r=r, lora_alpha=r, num_heads=heads))
-    layer = model[0]
+    layer: Any = model[0]
     inputs, goal = (torch.randn(n, d, dtype=torch.float64, generator=draw) for n in (32 * heads, d))
     for _ in range(rounds):
         optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=2e-2)
@@ -203,7 +203,7 @@ def model(updates: Updates | None = None) -> nn.Module:
 
 def weights(layers: nn.Module) -> dict[str, Array]:
     """What :func:`model` took."""
-    return {name: layer.weight.data.double().numpy() for name, layer in layers.named_children()}
+    return {name.removesuffix(".weight"): held.double().numpy() for name, held in layers.state_dict().items()}
 
 
 def apart(theirs: Mapping[str, Array], ours: Updates) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from empirical.reuse import spectral
+from empirical.reuse.linear import in_factors
 from empirical.training.bases import Updates, dense
 from theory.numerics import Array, stream
 from theory.provenance import ROOT
@@ -145,7 +146,7 @@ def merges(outside: Any, wrong: str = "", times: float = 1.0, more: int = 0) -> 
 
     def merge(given: Sequence[Updates], space: str, method: str, **settings: Any) -> dict[str, Array]:
         kind = " ".join([space, method, *map(str, settings.values())])
-        columns = sum(dict(a)["wide"].columns for a in given)  # type: ignore[union-attr]
+        columns = sum(in_factors(a["wide"]).columns for a in given)
         entries = columns * (columns if space == "core" else 24)
         density = outside.kept(settings.get("topK", 100), entries) + more * (kind == wrong) / entries
         found = {
