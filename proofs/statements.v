@@ -606,6 +606,10 @@ Check @routing.gated_merge_limit.
 Print Assumptions routing.gated_merge_limit.
 
 (* gated_merge *)
+Check @routing.gated_merge_groups.
+Print Assumptions routing.gated_merge_groups.
+
+(* gated_merge *)
 Check @routing.gated_merge_bridge.
 Print Assumptions routing.gated_merge_bridge.
 

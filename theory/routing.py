@@ -3,7 +3,8 @@
 Glossary: a two-hop query has a bridge ``p``, one of ``n``, known to the first adapter alone, and a table ``q`` from
 bridges to ``m`` values, known to the second adapter alone; p and q are uniform and independent, q i.i.d. over bridges.
 ``maxload(n, m)``: the expected number of balls in the fullest of m bins after n balls, the count of the most frequent
-value of q. *Gates* weigh experts anew at every context, ``sum_k g_k U_k``: an instance-wise adapter.
+value of q. *Gates* weigh experts anew at every context, ``sum_k g_k U_k``: an instance-wise adapter (iLoRA,
+arXiv 2408.10159).
 """
 
 from __future__ import annotations

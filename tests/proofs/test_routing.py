@@ -199,6 +199,48 @@ def test_gates_by_the_prompt_stay_additive(n: int, m: int) -> None:
     assert seen > n * m ** (n - 1)  # better than chance
 
 
+def answered(n: int, m: int, logits: Callable[..., list[Fraction]]) -> int:
+    """How many (table, bridge) pairs are right, strictly."""
+    found = 0
+    for q in tables(n, m):
+        for y in range(n):
+            line = logits(y, q)
+            found += all(line[z] < line[q[y]] for z in range(m) if z != q[y])
+    return found
+
+
+@pytest.mark.theorem("gated_merge_groups")
+@pytest.mark.example("gated_merge_sign_needed")
+@pytest.mark.parametrize(("n", "m"), [(2, 2), (3, 2), (2, 3)])
+def test_gates_by_the_group_stay_additive_within_it(n: int, m: int) -> None:
+    most, seen = additive_optimum(n, m) * n * m**n, 0
+    for seed in range(12):
+        rng = stream(seed, "group")
+        # base, first hops and the experts of other groups, which the gates move from bridge to bridge
+        known = [[Fraction(int(rng.integers(0, 3)) * y * z) for z in range(m)] for y in range(n)]
+        others = [Fraction(int(x)) for x in rng.integers(-1, 2, m)]
+        mine, theirs = ([Fraction(int(x), 2) for x in rng.integers(1, 4, n)] for _ in range(2))
+        best = {q: [Fraction(3 * sum(v == z for v in q) - n * z) for z in range(m)] for q in tables(n, m)}
+
+        def logits(y: int, q: tuple[int, ...]) -> list[Fraction]:
+            return [known[y][z] + theirs[y] * others[z] + mine[y] * best[q][z] for z in range(m)]  # noqa: B023
+
+        found = answered(n, m, logits)
+        assert found <= most
+        seen = max(seen, found)
+    assert seen > n * m ** (n - 1)  # better than chance
+
+
+def test_a_gate_of_both_signs_escapes() -> None:
+    def logits(y: int, q: tuple[int, ...]) -> list[Fraction]:
+        alike = q[0] == q[1]
+        second = [(q[0] == z) if alike else 3 * (q[0] == z) - 3 * (q[1] == z) for z in range(3)]
+        return [Fraction(2 * y * (z == 0) + (1 - 2 * y) * second[z]) for z in range(3)]
+
+    assert additive_optimum(2, 3) * 18 == 15
+    assert answered(2, 3, logits) == 16
+
+
 @pytest.mark.theorem("gated_merge_bridge")
 @pytest.mark.parametrize(("n", "m"), [(2, 2), (3, 2), (2, 3)])
 def test_gates_that_point_at_the_bridge_answer_everything(n: int, m: int) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from theory.additive import additive_optimum
 from theory.checks import (
     Code,
     Figure,
@@ -205,6 +206,12 @@ def gated_merge_symbolic(code: Code) -> None:
         return share * off[0] + (1 - share) * off[1]
 
     expect(sympy.expand(spread(V) - spread(mean) - sum(x**2 for x in V - mean)) == 0, "the mean gates are not best")
+    # dividing by a gate leaves the order of logits as it is if the gate is positive, and not otherwise
+    gap = sympy.Symbol("x", real=True)
+    for gate, fits in ((sympy.Symbol("t", positive=True), True), (sympy.Symbol("t", real=True), False)):
+        expect(
+            (sympy.sign(gate * gap) == sympy.sign(gap)) == fits, f"order of logits under a gate: {gate.assumptions0}"
+        )
     # the code at whole numbers: the squared error is a quotient of whole numbers
     rng = stream(2, "gates")
     for experts, contexts in ((1, 1), (2, 1), (2, 3), (3, 2)):
@@ -256,6 +263,26 @@ def _gated_body(error: Callable[..., float]) -> float:
     return worst[0]
 
 
+def _group_body(gates: Callable[[Array], Array]) -> float:
+    """Groups of few bridges, tables listed: the best of many first hops and offsets is the additive optimum."""
+    best = Fraction(0)
+    for n, m in ((2, 2), (3, 2), (2, 3)):
+        truths = np.array(list(product(range(m), repeat=n)))
+        offsets = np.array([(0, *rest) for rest in product(range(-3, 4), repeat=m - 1)])
+        for given in ((1.0,) * n, tuple(range(1, n + 1)), tuple(range(n, 0, -1))):
+            most = 0
+            for first in product((0, 2), repeat=n * m):
+                logits = np.reshape(first, (n, 1, m)) + gates(np.array(given))[:, None, None] * offsets
+                strict = np.sort(logits, axis=-1)
+                answers = np.where(strict[..., -1] > strict[..., -2], logits.argmax(axis=-1), -1)
+                most = max(most, int((truths[:, :, None] == answers).sum(axis=1).max(axis=1).sum()))
+            share = Fraction(most, n * m**n)
+            expect(share <= additive_optimum(n, m), f"a group of {n} bridges, {m} values, gates {given}: {share}")
+            best = max(best, share)
+    expect(best == additive_optimum(2, 2), f"the optimum is not reached: {best}")
+    return float(best)
+
+
 @check("gated_merge")
 def gated_merge_numeric() -> Figure:
     """Drawn experts and gates against dense sums, the mean gates best, zero where one weight serves, mutants."""
@@ -266,6 +293,8 @@ def gated_merge_numeric() -> Figure:
         "the first context alone": lambda u, g, w: gated_merge_error(u, g[:1], w),
     }.items():
         expect_mutant_rejected(_gated_body, mutant, what)
+    _group_body(lambda g: g)
+    expect_mutant_rejected(_group_body, lambda g: g * (-1.0) ** np.arange(len(g)), "gates of both signs")
     equal = [LowRank(np.ones((2, 1)), np.ones((1, 3))) for _ in range(2)]
     moving = np.array([[0.25, 0.75], [0.5, 0.5], [0.75, 0.25]])
     expect(gated_merge_error(equal, moving, [0.5, 0.5]) == 0.0, "equal experts: gates move and their sum does not")
