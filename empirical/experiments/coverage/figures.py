@@ -228,13 +228,17 @@ KINDS = {
 }  # fmt: skip
 
 
+#: beside plain sums, of all that the table has
+SHOWN = ("joint", "everything", "mean:all", "ties:all", "knots:all", "tsv:all", "lora_soups:all", "arrow_top1:all",
+         "knots:placed")  # fmt: skip
+
+
 def answers_figure(records: Records, rows: Rows) -> Figure | None:
     """What is answered instead, over covered and uncovered bridges, and what layer of an adapter costs first hops."""
     worlds = draw.in_groups(records, "headline")
     if not worlds:
         return None
-    together = ("joint", "everything")
-    conditions = [c for c in worlds[0].metrics.scores if c in together or (":" in c and not c.startswith("random"))]
+    conditions = [c for c in worlds[0].metrics.scores if c in SHOWN or c.startswith("sum:")]
     figure, axes = draw.new_panels(3, 1, (9.6, 3.9), width_ratios=[5, 5, 3])
     for axis, cell, title in zip(axes[0], (COVERED, UNCOVERED), ("Covered bridges", "Uncovered bridges"), strict=False):
         for x, condition in enumerate(conditions):

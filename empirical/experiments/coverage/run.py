@@ -335,8 +335,9 @@ class WorldRun:
             found[person] = kinds, forced
         kinds, forced = found["new"]
         questions["new_changed_any"] = Answered.of(kinds, forced, new.changed)  # i.i.d., repeats of the old included
-        unseen = new.changed & new.covered & new.differs & ~self.shown
-        questions["new_changed_unseen"] = Answered.of(kinds, forced, unseen)
+        unseen = new.changed & new.differs & ~self.shown
+        questions["new_changed_unseen"] = Answered.of(kinds, forced, unseen & new.covered)
+        questions["new_changed_unseen_uncovered"] = Answered.of(kinds, forced, unseen & ~new.covered)
         # first_hops and second_hops list all (x, R1) and all (y, R2) in order, changed relations first
         first = hops["first_new"].reshape(-1, w.shape.first_relations)
         second = np.hstack([hops[h].reshape(w.shape.bridges, -1) for h in ("second_changed", "second_unchanged")])

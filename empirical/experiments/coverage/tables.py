@@ -294,17 +294,23 @@ TOGETHER = ("joint", "joint_bridge", "direct")
 
 
 def asked(records: Sequence[Record[Any, Any]]) -> Iterator[Asked]:
-    """What each method made of each pair of experts in each world, all sets of experts together."""
+    """What each method made of each pair of experts in each world, all sets of experts together.
+
+    Of a library, whose third expert was shown the answers of some people, the others are asked.
+    """
     for record in records:
         if not isinstance(record.cell, WorldCell):
             continue
         for condition, cells in record.metrics.scores.items():
             method, _, on = condition.partition(":")
             if (on and method != "random_first") or method in TOGETHER:
+                unseen = on == "library"
                 yield Asked(
                     method, on or "one adapter", f"{record.cell.group}, c = {record.cell.coverage:g}",
-                    first=cells["first_new"], second=cells["second_changed"], covered=cells["new_changed_covered"],
-                    uncovered=cells["new_changed_uncovered"], survivors=cells["new_changed_covered_survivors"],
+                    first=cells["first_new"], second=cells["second_changed"],
+                    covered=cells["new_changed_unseen" if unseen else "new_changed_covered"],
+                    uncovered=cells["new_changed_unseen_uncovered" if unseen else "new_changed_uncovered"],
+                    survivors=None if unseen else cells["new_changed_covered_survivors"],
                     seconds=(record.metrics.merging or {}).get(condition),
                 )  # fmt: skip
 

@@ -265,25 +265,26 @@ def test_the_mixed_derivative_is_that_of_the_logits() -> None:
         assert np.allclose(mixed(s, t), expected, rtol=0, atol=1e-3 * size)
 
 
-def made_up(cell: WorldCell, uncovered: float) -> Record:
-    """A world of the profile cpu in which one method answers this share of the questions over uncovered bridges."""
-    other = catalogue.settings("coverage", "cpu")
-    counts = {"new_changed_uncovered": Count(9, 190), "new_changed_uncovered_forced": Count(9, 190)}
-    planted = dict.fromkeys(counts, Count(round(190 * uncovered), 190))
-    conditions = ("sum:all", "sum:placed", "sum:rows", *(f"{m}:all" for m in other.methods), "knots:placed", "joint",
-                  "everything")  # fmt: skip
-    scores = {c: planted if c == "knots:all" else counts for c in conditions}
+@pytest.mark.parametrize(
+    ("family", "planted", "cells"),
+    [
+        ("uncovered", "knots:all", ("new_changed_uncovered_forced",)),
+        ("library", "knots:library", ("new_changed_unseen_forced", "new_changed_unseen_uncovered_forced")),
+    ],
+)
+def test_a_method_that_answers_half_is_not_diluted_by_others(family: str, planted: str, cells: tuple[str, ...]) -> None:
+    said = [p for p in declare(catalogue.settings("coverage", "cpu")) if p.id.startswith(f"headline.{family}.")]
+    assert len({p.about for p in said}) > 30
+    scores = {p.about: dict.fromkeys(cells, Count(95 if p.about == planted else 9, 190)) for p in said}
+    measured = Measured.model_construct(scores=scores)
     raw: Any = {}
-    return Record("coverage", "cpu", cell, Measured.model_construct(scores=scores), 1.0, "", None, False, raw)
-
-
-def test_a_method_that_answers_half_of_the_uncovered_bridges_is_not_diluted_by_others() -> None:
-    said = [p for p in declare(catalogue.settings("coverage", "cpu")) if p.id.startswith("headline.uncovered.")]
-    assert len({p.about for p in said}) > 5
-    worlds = [c for c in catalogue.cells("coverage", "cpu") if isinstance(c, WorldCell) and c.group == "headline"]
-    records = [made_up(cell, 0.5) for cell in worlds]
+    records: list[Record] = [
+        Record("coverage", "cpu", cell, measured, 1.0, "", None, False, raw)
+        for cell in catalogue.cells("coverage", "cpu")
+        if isinstance(cell, WorldCell) and cell.group == "headline"
+    ]
     for p, verdict in zip(said, judge(observe(said, records)), strict=True):
-        assert verdict.verdict == ("violated" if p.about == "knots:all" else "holds"), p.id
+        assert verdict.verdict == ("violated" if p.about == planted else "holds"), p.id
 
 
 def test_where_nothing_is_covered_nothing_is_asked_and_no_law_is_foretold(records: list[Record]) -> None:
