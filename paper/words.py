@@ -184,6 +184,22 @@ def outcome(row: Row) -> Phrase:
     return "predicted ", predicted(row), ", measured ", measured(row), " in ", worlds, " worlds: ", verdict
 
 
+def by_reason(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Explanation -> the rows that it explains."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["explained"]:
+            found.setdefault(row["explained"], []).append(row)
+    return found
+
+
+def alone(rows: Sequence[Row]) -> Phrase:
+    """One clause about several undecided predictions: means, and how many would be decided if asked alone."""
+    means = [Number(f(rate(r["mean"]) for r in rows), 2) for f in (min, max)]
+    worlds, decided = len(rates(rows[0])), sum(r["alone"] == "holds" for r in rows)
+    return "measured ", means[0], " to ", means[1], " in ", worlds, " worlds; asked alone ", decided, " would hold"
+
+
 def counts(rows: Sequence[Row]) -> dict[str, int]:
     """Verdict -> how many rows have it."""
     return {v: sum(r["verdict"] == v for r in rows) for v in VERDICTS}

@@ -171,7 +171,7 @@ class Theorems:
 
 
 def explanations(name: str) -> dict[str, str]:
-    """Prediction id -> why it was violated or undecided, from ``explained.toml`` of the experiment; else empty."""
+    """Id or family of predictions -> why they were violated or undecided, from ``explained.toml``; else empty."""
     path = folders()[name] / "explained.toml"
     return tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
@@ -234,8 +234,8 @@ def _judge(
     except ValueError as error:
         raise RecordError(f"{results / name / profile}: {error} ({CURE})") from error
     return [
-        as_row(s, verdict, name, explained.get(s.prediction.id), devices, declared.get(s.prediction.group),
-               noticed.get(s.prediction.id))
+        as_row(s, verdict, name, explained.get(s.prediction.id, explained.get(s.prediction.family)), devices,
+               declared.get(s.prediction.group), noticed.get(s.prediction.id))
         # those whose worlds are not all there count in their family
         for s, verdict in zip(seen, judge(seen), strict=True)
         if s.outcomes or s.prediction.group in declared

@@ -205,7 +205,7 @@ def as_row(
         "power": power,
         "declared": declared,
         "predicted_hash": hashlib.sha256(canonical(fixed).encode()).hexdigest()[:16],
-        "explained": explained,
+        "explained": None if verdict.verdict == "holds" else explained,
         "says": p.says,
         "devices": devices,
     }

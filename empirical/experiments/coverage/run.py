@@ -29,6 +29,7 @@ from empirical.engine.sealed import seal
 from empirical.engine.settings import Cell, Count
 from empirical.experiments.coverage.predictions import declare
 from empirical.experiments.coverage.tables import (
+    FEW,
     PLACEMENTS,
     Additive,
     Alignment,
@@ -95,8 +96,6 @@ PAIRS = {
 }
 #: two hops and an expert for the direct relation of other people: what a library holds beside the hops themselves
 LIBRARY = (*PAIRS["all"], "direct_others")
-#: examples of each kind that a method which is not data-free is shown
-FEW = 16
 EXPERTS = (
     *dict.fromkeys(e for pair in PAIRS.values() for e in pair),
     "joint",

@@ -289,6 +289,8 @@ class Measured(Table):
         return Answered.total(experts.scores[condition].questions[cell] for experts in self.sets)
 
 
+#: examples of each kind that a method which is not data-free is shown
+FEW = 16
 #: conditions of the table of methods that merge nothing: both hops at once by one adapter
 TOGETHER = ("joint", "joint_bridge", "direct")
 
@@ -311,7 +313,7 @@ def asked(records: Sequence[Record[Any, Any]]) -> Iterator[Asked]:
                     covered=cells["new_changed_unseen" if unseen else "new_changed_covered"],
                     uncovered=cells["new_changed_unseen_uncovered" if unseen else "new_changed_uncovered"],
                     survivors=None if unseen else cells["new_changed_covered_survivors"],
-                    seconds=(record.metrics.merging or {}).get(condition),
+                    seconds=(record.metrics.merging or {}).get(condition), adapters=3 if unseen else 2, few=FEW,
                 )  # fmt: skip
 
 

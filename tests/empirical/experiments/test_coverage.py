@@ -14,6 +14,7 @@ from empirical.experiments.coverage import run as coverage
 from empirical.experiments.coverage.predictions import declare
 from empirical.experiments.coverage.tables import (
     COMPOSING,
+    FEW,
     PLACEMENTS,
     Answered,
     Measured,
@@ -162,7 +163,7 @@ def test_the_third_of_a_library_is_taught_other_people_than_are_asked() -> None:
     assert set(taught.sentences.tokens[:, 0]) == set(people[run.shown])
     unseen = run.new.changed & run.new.covered & run.new.differs & ~run.shown
     assert not set(people[unseen]) & set(taught.sentences.tokens[:, 0])
-    assert experts.few("first_all").tokens.shape[0] == min(coverage.FEW, len(run.first.tokens))
+    assert experts.few("first_all").tokens.shape[0] == min(FEW, len(run.first.tokens))
     assert set(map(tuple, experts.few("two hops").tokens)) <= set(map(tuple, taught.sentences.tokens))
     assert set(map(tuple, experts.few("second_late").tokens)) <= set(map(tuple, run.second.tokens))
 
