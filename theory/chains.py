@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from theory.lowrank import LowRank
+from theory.lowrank import LowRank, frobenius
 from theory.numerics import EPS, Array, rank_tolerance, require, stream
 
 
@@ -162,7 +162,7 @@ def adapt(weights: Sequence[Array], target: Array, r: int, names: Sequence[str],
             rows = _divide(rows, factor)
     wanted = target - (found.left[:, kept:] * found.values[kept:]) @ found.right[kept:]
     layers = [w + u.dense() for w, u in zip(weights, adapters, strict=True)]
-    off = float(np.linalg.norm(product(layers) - wanted))
+    off = frobenius(product(layers) - wanted)
     allowed = rounding(layers) + found.tolerance
     scale = spectral(target) + float(found.values.max())  # at least the norm of the frozen product
     condition, name = min(conditions, key=itemgetter(0), default=(1.0, names[0]))
@@ -174,7 +174,7 @@ def adapt(weights: Sequence[Array], target: Array, r: int, names: Sequence[str],
 
 def _stretch(a: Array) -> float:
     """Spectral norm from below, within a tenth, by a power method: for large matrices far cheaper than an SVD."""
-    unit, directions = a / (np.linalg.norm(a) or 1.0), stream(0, "stretch").standard_normal((a.shape[1], 8))
+    unit, directions = a / (frobenius(a) or 1.0), stream(0, "stretch").standard_normal((a.shape[1], 8))
     for _ in range(4):
         directions = unit.T @ (unit @ directions)
     return spectral(a @ np.linalg.qr(directions)[0])

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from theory.chains import Gap, adapt, check_chain, gap, spectral
-from theory.lowrank import LowRank
+from theory.lowrank import LowRank, column_norms, frobenius
 from theory.numerics import Array, integer, matrix, rank_tolerance, real, require, vector
 
 ReluLayer: TypeAlias = tuple[ArrayLike, ArrayLike]
@@ -139,11 +139,11 @@ def relu_adapters(frozen: Sequence[ReluLayer], target: Sequence[ReluLayer], r: i
         for w, update in zip(chain[:-1], found.adapters[:-1], strict=True):
             adapted = w + update.dense()
             prefix = adapted @ prefix
-            wanted = bound * np.linalg.norm(prefix, axis=1)  # |row . x| <= ||row|| ||x||, attained on the ball
+            wanted = bound * column_norms(prefix.T)  # |row . x| <= ||row|| ||x||, attained on the ball
             biases.append(wanted - adapted @ offset)
             offset = wanted
         biases.append(b_bar - (chain[-1] + found.adapters[-1].dense()) @ offset)
-        bound = (spectral(w_bar) + found.floor + found.tolerance) * bound + float(np.linalg.norm(b_bar))
+        bound = (spectral(w_bar) + found.floor + found.tolerance) * bound + frobenius(b_bar)
     return ReluAdapters(adapters, biases)
 
 
@@ -180,7 +180,7 @@ def relu_error_bound(frozen: Sequence[ReluLayer], target: Sequence[ReluLayer], r
     for (found, depth), (_, w_bar, b_bar) in zip(_relu_gaps(frozen, target), _blocks(frozen, target), strict=True):
         s, stretch = found.floor(rank * depth), spectral(w_bar)
         error = (stretch + s) * error + s * size
-        size = stretch * size + float(np.linalg.norm(b_bar))
+        size = stretch * size + frobenius(b_bar)
     return error
 
 
@@ -479,8 +479,8 @@ def _preimage(w: Array, b: Array, name: str, space: str) -> Array:
     left, values, right = np.linalg.svd(w, full_matrices=False)
     rank = int(np.count_nonzero(values > rank_tolerance(w.shape, float(values[0]))))
     y: Array = right[:rank].T @ ((left.T @ b)[:rank] / values[:rank])
-    off = float(np.linalg.norm(w @ y - b))
-    allowed = rank_tolerance(w.shape, float(values[0] * np.linalg.norm(y) + np.linalg.norm(b)))
+    off = frobenius(w @ y - b)
+    allowed = rank_tolerance(w.shape, float(values[0]) * frobenius(y) + frobenius(b))
     require(off <= allowed, name, f"a bias in {space}", f"distance {off:.3g}")
     return y
 

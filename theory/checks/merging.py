@@ -769,7 +769,7 @@ def interference_numeric() -> Figure:
     damage = LowRank(np.array([[-1.0], [1.0]]) / math.sqrt(2.0), np.eye(8)[:1])
     own = LowRank(np.array([[1.0], [0.0]]), np.eye(8)[1:2])
     tight = math.sqrt(2.0)  # the margin that this damage undoes exactly
-    # the damage is rounded up by in + 2 and k + 4 units of eps, 16 here
+    # the damage is rounded up by in, in + 2 and k + 4 units of eps, 24 here
     for factor, want in ((1 - 8 * EPS, False), (1.0, False), (1 + 32 * EPS, True)):
         got = surviving_facts([own, damage], np.eye(8)[:, :1], np.array([tight * factor]), [0])
         expect(got == [want], f"margin {factor} of the damage: survives {got}")
