@@ -108,8 +108,9 @@ def adapt(weights: Sequence[Array], target: Array, r: int, names: Sequence[str],
     C_l F_l Q_{l-1}^+``: then S_l U_l Q_{l-1} = E_l, and the products telescope. Any parts do in exact arithmetic; these
     keep the updates small.
 
-    Columns: C_l spans directions of what is left that S_l^+ stretches hardly more than the least, so that a direction which many layers
-    write at great cost waits for a layer near the output. Equal costs go to the leading terms of the SVD.
+    Columns: C_l spans directions of what is left that S_l^+ stretches hardly more than the least, so that a direction
+    which many layers write at great cost waits for a layer near the output. Equal costs go to the leading terms of the
+    SVD.
 
     Rows: ``C_1 (F_1 + Z F_2) + (C_2 - C_1 Z) F_2`` is the same E for every Z. The adapted product is non-singular if
     ``D_1 + Z D_2`` is, where ``D_1 = I + F_1 X``, ``D_2 = F_2 X`` and ``X = (W_l Q_{l-1})^+ S_l^+ C_1``. With polar
