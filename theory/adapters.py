@@ -8,6 +8,7 @@ next number of a format.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -75,7 +76,9 @@ def adapter_scale(alpha: float, r: int, rslora: bool = False) -> float:
     strength, rank = real(alpha, "alpha"), integer(r, "r", 1)
     if not rslora:
         return quotient(strength, rank)
-    return strength / math.sqrt(rank) if rank < 2**1000 else quotient(strength, math.isqrt(rank))
+    with suppress(OverflowError):
+        return strength / math.sqrt(rank)
+    return quotient(strength, math.isqrt(rank))
 
 
 def first_update(

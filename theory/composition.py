@@ -169,18 +169,16 @@ def bridge_room(changes: ArrayLike, key: ArrayLike, logits: ArrayLike, right: in
     require(base.size == m, "logits", f"length {m}", base.size)
     z = integer(right, "right", 0)
     require(z < m, "right", f"an index below {m}", z)
-    # powers of two out of everything, so that nothing leaves the range of floats before the end
-    above, wide = exponent(rows), exponent(feature)
-    both = max(above + wide, exponent(base)) if base.any() else above + wide
-    normals = np.ldexp(rows[z], -above) - np.ldexp(np.delete(rows, z, axis=0), -above)  # (m - 1) x in
-    reading, given = np.ldexp(feature, above - both), np.ldexp(base, -both)
-    given = given[z] - np.delete(given, z)
-    # each lead is a sum of size + 1 products of rounded differences, each norm a root of as many squares
-    leads = normals @ reading + given
-    leads = leads - (size + 4) * EPS * (np.abs(normals) @ np.abs(reading) + np.abs(given))
-    lengths = column_norms(normals.T) * (1.0 + (size + 4) * EPS)
+    # the room does not change with the size of both: products and squares of small changes stay in range
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        rooms = np.ldexp(np.where(leads > 0, leads / lengths * (1.0 - 2.0 * EPS), 0.0), both - above)
+        rows, base = (np.ldexp(x, -exponent(rows)) for x in (rows, base))
+        normals = rows[z] - np.delete(rows, z, axis=0)  # (m - 1) x in
+        leads = normals @ feature + (base[z] - np.delete(base, z))
+        # each lead is a sum of size + 1 products of rounded differences, each norm a root of as many squares
+        terms = np.abs(normals) @ np.abs(feature) + np.abs(base[z] - np.delete(base, z))
+        leads = leads - (size + 4) * EPS * terms
+        lengths = column_norms(normals.T) * (1.0 + (size + 4) * EPS)
+        rooms = np.where(leads > 0, leads / lengths * (1.0 - 2.0 * EPS), 0.0)
     return float(rooms.min())
 
 

@@ -762,6 +762,9 @@ def interference_numeric() -> Figure:
         far = interference_bound([witness], size * right[:, 0])[0] / size
         expect_close(far, attained, 64 * EPS * attained, f"a key of size {size}")
     expect(interference_bound([LowRank(np.zeros((2, 0)), np.zeros((0, 8)))], away) == [0.0], "rank 0")
+    cancelling = LowRank([[1.0]], [[1e16, 1.0, -1e16]])  # A k is 1, in floats 0 or 1
+    expect(interference_bound([cancelling], np.ones(3))[0] >= 1.0, "what cancels is not counted")
+    expect(interference_bound([LowRank([[1e-200]], [[1e-200]])], [1.0])[0] > 0, "damage below the range of floats")
     # facts that must survive do survive the real sum, and the condition is attained: two logits, opposite changes
     keys = conditioned(rng, 8, 4, 10.0)
     expect_mutant_rejected(_survival_body, lambda *a: [True] * len(surviving_facts(*a)), "everything survives")
