@@ -8,6 +8,7 @@ next number of a format.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -15,10 +16,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from theory.lowrank import LowRank
-from theory.numerics import EPS, Array, integer, matrix, one_of, real, require, vector
+from theory.numerics import EPS, Array, exponent, integer, matrix, one_of, quotient, real, require, vector
 
 #: unit roundoff by format, round to nearest
 UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+
+#: arguments below 2^this have products of four whose squares are in the range of floats
+_MOST_EXPONENT = 64
 
 
 def parameter_count(m: int, n: int, r: int) -> int:
@@ -70,7 +74,11 @@ def adapter_scale(alpha: float, r: int, rslora: bool = False) -> float:
     Source: [H]; peft's ``use_rslora``.
     """
     strength, rank = real(alpha, "alpha"), integer(r, "r", 1)
-    return strength / math.sqrt(rank) if rslora else strength / rank
+    if not rslora:
+        return quotient(strength, rank)
+    with suppress(OverflowError):
+        return strength / math.sqrt(rank)
+    return quotient(strength, math.isqrt(rank))
 
 
 def first_update(
@@ -247,7 +255,8 @@ def likely_rounding_bound(
         failure: probability in (0, 1).
 
     Returns:
-        non-negative bounds of shape (m,) or (m, K), nowhere above :func:`merge_rounding_bound`.
+        non-negative bounds of shape (m,) or (m, K), nowhere above :func:`merge_rounding_bound`, and that bound itself
+        where squares might leave the range of floats (largest entries of an argument beyond 1e-19 to 1e19).
 
     Raises:
         ValueError: as :func:`merge_rounding_bound`, or failure outside (0, 1).
@@ -261,6 +270,8 @@ def likely_rounding_bound(
     layer = _layer(W, update, x, dtype, bias)
     weight, inputs, offset, u, v = layer
     n, r, s = weight.shape[1], update.columns, update.scale
+    if any(abs(exponent(a)) > _MOST_EXPONENT for a in (weight, inputs, offset, update.B, update.A, np.array(s))):
+        return certain
     change = s * (update.B @ update.A)
     merged, low, squares = weight + change, update.A @ inputs, inputs**2
     base, added = weight @ inputs, s * (update.B @ low)
@@ -275,7 +286,7 @@ def likely_rounding_bound(
     inside = (
         inside + s * s * (n + 1) * (update.B**2 @ size[2] ** 2) + (r + 1) * (s * (np.abs(update.B) @ np.abs(low))) ** 2
     )
-    spread = math.sqrt(2.0 * (math.log(2.0 * whole.size) - math.log(chance)))
+    spread = math.sqrt(2.0 * (math.log(2.0 * max(whole.size, 1)) - math.log(chance)))
     likely = spread * np.sqrt(u * u * stored + v * v * inside)
     # (1 + v)^a (1 + u)^b - 1 - a v - b u <= t^2 exp(t) / 2 at t = a v + b u
     second = [t * t * math.exp(t) / 2.0 for t in ((n + 1) * v + 3 * u, (n + r) * v + 4 * u, (n + r) * v + 5 * u)]
@@ -283,7 +294,7 @@ def likely_rounding_bound(
     likely = likely + 2.0 * second[0] * (size[1] + np.abs(offset)) + (second[1] + second[2]) * side
     likely = likely * (1.0 + (2 * n + 2 * r + 32) * EPS)
     bound: Array = np.minimum(certain, likely if np.ndim(x) > 1 else likely[:, 0])
-    return bound
+    return np.where(certain < 2.0 ** (-4 * _MOST_EXPONENT), certain, bound)
 
 
 class _Layer(NamedTuple):

@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from theory.branching import Pattern, no_better
 from theory.facts import counting_threshold
 from theory.lowrank import LowRank
-from theory.numerics import EPS, Array, integer, matrix, numbers_of, real, require, vector
+from theory.numerics import EPS, Array, integer, matrix, numbers_of, real, require, rounded_up, vector
 
 _MOST_PATTERNS = 20_000
 _MOST_STATES = 200_000
@@ -295,7 +295,8 @@ def additive_ceiling(n: int, m: int, weights: ArrayLike | None = None, distinct:
     two = plain and values == 2
     found = _two_values_above(size) if two else _tangent(size, _log_moments(size, values, law, distinct))[0]
     if plain:
-        found = min(found, 0.75 + 0.25 / values if size == 2 else (2.0 + 1.0 / values) / 3.0)
+        sharp = Fraction(3 * values + 1, 4 * values) if size == 2 else Fraction(2 * values + 1, 3 * values)
+        found = min(found, rounded_up(sharp))
     return min(1.0, found)
 
 

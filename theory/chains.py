@@ -7,13 +7,15 @@ matrices). Layers are listed input first, so the product of ``[W_1, ..., W_L]`` 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import lru_cache
 from itertools import accumulate
 from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
 
-from theory.lowrank import LowRank
+from theory.lowrank import LowRank, column_norms, frobenius
 from theory.numerics import EPS, Array, rank_tolerance, require, stream
 
 
@@ -24,6 +26,8 @@ class Gap(NamedTuple):
     values: Array
     right: Array
     tolerance: float
+    #: norm of the target and norm of the gap: at least the norm of the frozen product
+    scale: float
 
     @property
     def rank(self) -> int:
@@ -78,9 +82,9 @@ def rounding(weights: Sequence[Array]) -> float:
     Multiplying layer l onto the product Q of those below is off by ``rank_tolerance(.., ||W_l|| ||Q||)``, which the
     product S of those above stretches by at most ||S||. These are norms of products: far below a product of norms.
     """
-    below = [_stretch(q) for q in accumulate(weights[:-1], lambda q, w: w @ q)]
-    above = [1.0, *(_stretch(s) for s in accumulate(weights[:1:-1], lambda s, w: s @ w))][::-1]
-    total = sum(s * _stretch(w) * q for s, w, q in zip(above, weights[1:], below, strict=True)) if below else 0.0
+    below = [stretch(q) for q in accumulate(weights[:-1], lambda q, w: w @ q)]
+    above = [1.0, *(stretch(s) for s in accumulate(weights[:1:-1], lambda s, w: s @ w))][::-1]
+    total = sum(s * stretch(w) * q for s, w, q in zip(above, weights[1:], below, strict=True)) if below else 0.0
     return rank_tolerance((largest_size(weights),), total)
 
 
@@ -91,9 +95,9 @@ def gap(weights: Sequence[Array], target: Array, uncertain: float = 0.0) -> Gap:
     `uncertain`.
     """
     left, values, right = np.linalg.svd(target - product(weights), full_matrices=False)
-    own = rank_tolerance((largest_size(weights),), spectral(target) + float(values[0]))
-    tolerance = own + rounding(weights) + uncertain
-    return Gap(left, np.where(values > tolerance, values, 0.0), right, tolerance)
+    scale = stretch(target) + float(values[0])
+    tolerance = rank_tolerance((largest_size(weights),), scale) + rounding(weights) + uncertain
+    return Gap(left, np.where(values > tolerance, values, 0.0), right, tolerance, scale)
 
 
 def adapt(weights: Sequence[Array], target: Array, r: int, names: Sequence[str], uncertain: float = 0.0) -> Adapted:
@@ -104,8 +108,9 @@ def adapt(weights: Sequence[Array], target: Array, r: int, names: Sequence[str],
     C_l F_l Q_{l-1}^+``: then S_l U_l Q_{l-1} = E_l, and the products telescope. Any parts do in exact arithmetic; these
     keep the updates small.
 
-    Columns: C_l spans the directions of what is left that S_l^+ stretches least, so that a direction which many layers
-    write at great cost waits for a layer near the output. Equal costs go to the leading terms of the SVD.
+    Columns: C_l spans directions of what is left that S_l^+ stretches hardly more than the least, so that a direction
+    which many layers write at great cost waits for a layer near the output. Equal costs go to the leading terms of the
+    SVD.
 
     Rows: ``C_1 (F_1 + Z F_2) + (C_2 - C_1 Z) F_2`` is the same E for every Z. The adapted product is non-singular if
     ``D_1 + Z D_2`` is, where ``D_1 = I + F_1 X``, ``D_2 = F_2 X`` and ``X = (W_l Q_{l-1})^+ S_l^+ C_1``. With polar
@@ -135,7 +140,7 @@ def adapt(weights: Sequence[Array], target: Array, r: int, names: Sequence[str],
     share = 1.0 / (1.0 + values / values[0]) if kept else values
     columns, rows = found.left[:, :kept] * share, (values / share)[:, None] * found.right[:kept]
     above = _above(weights) if kept else []
-    conditions = [(_regularity(factor), name) for (_, factor), name in zip(above, names[:0:-1], strict=False)]
+    conditions = [(regular, name) for (_, _, regular), name in zip(above, names[:0:-1], strict=False)]
     basis = np.eye(target.shape[1])
     adapters = []
     for i, w in enumerate(weights):
@@ -146,7 +151,7 @@ def adapt(weights: Sequence[Array], target: Array, r: int, names: Sequence[str],
             continue
         b, a, through = _reach(columns, above[: depth - 1 - i]), rows, w @ basis
         if take < left:
-            turn = np.linalg.svd(b, full_matrices=False)[2][::-1]
+            turn = _least_stretched_first(b, take)
             columns, rows = columns @ turn.T, turn @ rows
             a, rows = rows[:take], rows[take:]
             b = _reach(columns[:, :take], above[: depth - 1 - i])  # turning what was stretched would cancel
@@ -159,25 +164,34 @@ def adapt(weights: Sequence[Array], target: Array, r: int, names: Sequence[str],
         if take < left:
             basis, factor = np.linalg.qr(through + b @ a)
             conditions.append((_regularity(factor), names[i]))
-            rows = _divide(rows, factor)
+            rows = _divide(rows, factor, conditions[-1][0])
     wanted = target - (found.left[:, kept:] * found.values[kept:]) @ found.right[kept:]
     layers = [w + u.dense() for w, u in zip(weights, adapters, strict=True)]
-    off = float(np.linalg.norm(product(layers) - wanted))
+    off = frobenius(product(layers) - wanted)
     allowed = rounding(layers) + found.tolerance
-    scale = spectral(target) + float(found.values.max())  # at least the norm of the frozen product
     condition, name = min(conditions, key=itemgetter(0), default=(1.0, names[0]))
     got = f"one of reciprocal condition {condition:.1g} and a product off by {off:.1g} where rounding is {allowed:.1g}"
     cure = "put another layer in its place, or shorten the chain"
-    require(not kept or off <= allowed <= scale / 10, name, "a layer regular to working precision", f"{got}: {cure}")
+    require(
+        not kept or off <= allowed <= found.scale / 10, name, "a layer regular to working precision", f"{got}: {cure}"
+    )
     return Adapted(adapters, found.floor(r * depth), off + allowed)
 
 
-def _stretch(a: Array) -> float:
-    """Spectral norm from below, within a tenth, by a power method: for large matrices far cheaper than an SVD."""
-    unit, directions = a / (np.linalg.norm(a) or 1.0), stream(0, "stretch").standard_normal((a.shape[1], 8))
-    for _ in range(4):
+def stretch(a: Array) -> float:
+    """Spectral norm from below, within a tenth, by a power method: far cheaper than an SVD."""
+    largest = float(np.abs(a).max())
+    if not largest:
+        return 0.0
+    unit, directions = a / largest, _directions(a.shape[1])
+    for _ in range(5):
         directions = unit.T @ (unit @ directions)
-    return spectral(a @ np.linalg.qr(directions)[0])
+    return largest * float((column_norms(unit @ directions) / column_norms(directions)).max())
+
+
+@lru_cache(maxsize=64)
+def _directions(size: int) -> Array:
+    return stream(0, "stretch").standard_normal((size, 8))
 
 
 def _regularity(factor: Array) -> float:
@@ -187,42 +201,61 @@ def _regularity(factor: Array) -> float:
     return float(dtrcon(factor)[0]) if factor.shape[0] == factor.shape[1] else 0.0
 
 
-def _above(weights: Sequence[Array]) -> list[tuple[Array, Array]]:
-    """For the layers from the last down to the second: (O, R) with ``S_l = R_L^T ... R_{l+1}^T O^T``, O orthonormal."""
+class _Layer(NamedTuple):
+    """``S_l = R_L^T ... R_{l+1}^T O^T``, O orthonormal: what is above layer l; the regularity of its R_{l+1}."""
+
+    basis: Array
+    factor: Array
+    regularity: float
+
+
+def _above(weights: Sequence[Array]) -> list[_Layer]:
+    """For the layers from the last down to the second."""
     basis, found = np.eye(weights[-1].shape[0]), []
     for w in weights[:0:-1]:
         basis, factor = np.linalg.qr((basis.T @ w).T)
-        found.append((basis, factor))
+        found.append(_Layer(basis, factor, _regularity(factor)))
     return found
 
 
-def _reach(columns: Array, above: Sequence[tuple[Array, Array]]) -> Array:
+def _reach(columns: Array, above: Sequence[_Layer]) -> Array:
     """S^+ columns, for the layers of `above`."""
     reach = columns.T
-    for _, factor in above:
-        reach = _divide(reach, factor)
-    return above[-1][0] @ reach.T if above else columns
+    for layer in above:
+        reach = _divide(reach, layer.factor, layer.regularity)
+    return above[-1].basis @ reach.T if above else columns
 
 
-def _divide(rows: Array, factor: Array) -> Array:
+def _divide(rows: Array, factor: Array, regularity: float) -> Array:
     """X with ``X factor = rows`` for a triangular factor; least squares where that is singular."""
-    from scipy.linalg import solve_triangular
+    from scipy.linalg.lapack import dtrtrs
 
-    if _regularity(factor) > EPS:
-        solved: Array = solve_triangular(factor, rows.T, trans="T", check_finite=False).T
-        return solved
+    if regularity > EPS:
+        return np.asarray(dtrtrs(factor, rows.T, trans=1)[0].T)
     return np.asarray(np.linalg.lstsq(factor.T, rows.T, rcond=None)[0].T, dtype=np.float64)
 
 
 def _solve(a: Array, b: Array) -> Array:
-    """Least-squares solution, of least norm where `a` has no full column rank."""
-    from scipy.linalg import solve_triangular
-
-    basis, factor = np.linalg.qr(a)
-    if _regularity(factor) > EPS:
-        solved: Array = solve_triangular(factor, basis.T @ b, check_finite=False)
-        return solved
+    """The solution; by least squares where `a` is singular or not square."""
+    if a.shape[0] == a.shape[1]:
+        with suppress(np.linalg.LinAlgError):
+            return np.asarray(np.linalg.solve(a, b), dtype=np.float64)
     return np.asarray(np.linalg.lstsq(a, b, rcond=None)[0], dtype=np.float64)
+
+
+def _least_stretched_first(a: Array, count: int) -> Array:
+    """Orthonormal rows; no `count` directions are stretched much less by `a` than the first so many.
+
+    By QR with column pivoting, whose last columns are nearly combinations of those before.
+    """
+    from scipy.linalg import qr
+
+    factor, order = qr(a, mode="r", pivoting=True, check_finite=False)
+    rest = a.shape[1] - count
+    directions = np.vstack([-np.linalg.solve(factor[:rest, :rest], factor[:rest, rest:]), np.eye(count)])
+    turn = np.empty((a.shape[1], a.shape[1]))
+    turn[:, order] = np.linalg.qr(directions, mode="complete")[0].T
+    return turn
 
 
 def _orthogonal(a: Array) -> Array:

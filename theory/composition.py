@@ -15,7 +15,19 @@ from numpy.typing import ArrayLike
 
 from theory.facts import counting_bound
 from theory.lowrank import column_norms
-from theory.numerics import EPS, Array, integer, matrix, quotient, rank_tolerance, real, require, rounded, vector
+from theory.numerics import (
+    EPS,
+    Array,
+    exponent,
+    integer,
+    matrix,
+    quotient,
+    rank_tolerance,
+    real,
+    require,
+    rounded,
+    vector,
+)
 
 # ---- bridge_alignment ----
 
@@ -157,13 +169,15 @@ def bridge_room(changes: ArrayLike, key: ArrayLike, logits: ArrayLike, right: in
     require(base.size == m, "logits", f"length {m}", base.size)
     z = integer(right, "right", 0)
     require(z < m, "right", f"an index below {m}", z)
-    normals = rows[z] - np.delete(rows, z, axis=0)  # (m - 1) x in
-    leads = normals @ feature + (base[z] - np.delete(base, z))
-    # each lead is a sum of size + 1 products of rounded differences, each norm a root of as many squares
-    terms = np.abs(normals) @ np.abs(feature) + np.abs(base[z] - np.delete(base, z))
-    leads = leads - (size + 4) * EPS * terms
-    lengths = column_norms(normals.T) * (1.0 + (size + 4) * EPS)
+    # the room does not change with the size of both: products and squares of small changes stay in range
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        rows, base = (np.ldexp(x, -exponent(rows)) for x in (rows, base))
+        normals = rows[z] - np.delete(rows, z, axis=0)  # (m - 1) x in
+        leads = normals @ feature + (base[z] - np.delete(base, z))
+        # each lead is a sum of size + 1 products of rounded differences, each norm a root of as many squares
+        terms = np.abs(normals) @ np.abs(feature) + np.abs(base[z] - np.delete(base, z))
+        leads = leads - (size + 4) * EPS * terms
+        lengths = column_norms(normals.T) * (1.0 + (size + 4) * EPS)
         rooms = np.where(leads > 0, leads / lengths * (1.0 - 2.0 * EPS), 0.0)
     return float(rooms.min())
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from theory.lowrank import LowRank
+from theory.lowrank import LowRank, column_norms, frobenius
 from theory.numerics import EPS, Array, above, integer, matrix, quotient, rank_tolerance, real, require
 
 
@@ -54,15 +54,15 @@ def least_rank(K: ArrayLike, D: LowRank | ArrayLike) -> LeastRank:
     d, uncertain = (D.apply(k), D.tolerance()) if isinstance(D, LowRank) else (matrix(D, "D"), 0.0)
     uncertain *= math.sqrt(k.shape[1])
     require(d.shape[1] == k.shape[1], "D", f"{k.shape[1]} columns, one per key", f"{d.shape[1]} columns")
-    norms = np.linalg.norm(k, axis=0)
+    norms = column_norms(k)
     live = norms > 0
     unit_d = d / np.where(live, norms, 1.0)
     rank, left, weight, right = _thin_svd(unit_d, uncertain)
     key_rank, key_left, key_values, key_right = _thin_svd(k[:, live] / norms[live])
     condition = float(key_values[0] / key_values[-1]) if key_rank else 1.0
     inside = unit_d[:, live]
-    outside = float(np.linalg.norm(inside - (inside @ key_right.T) @ key_right))
-    allowed = rank_tolerance((*k.shape, *d.shape), condition * float(np.linalg.norm(inside))) + uncertain
+    outside = frobenius(inside - (inside @ key_right.T) @ key_right)
+    allowed = rank_tolerance((*k.shape, *d.shape), condition * frobenius(inside)) + uncertain
     if d[:, ~live].any() or outside > allowed:
         return LeastRank(False, rank, None)
     # D K^+ = P S (Q^T K^+) with the thin SVD D = P S Q^T, so that the factors have rank D columns
@@ -205,7 +205,7 @@ def counting_bound(log_hypotheses: float, n: int, m: int) -> float:
         return chance  # the mean of the binomial, without rounding
     tails = _log_binomial_tails(count, values)
     mean = float(np.exp(np.minimum(log_g + tails, 0.0)).sum()) / count
-    return min(1.0, max(chance, mean * (1.0 + 2 * (count + 2) * EPS)))
+    return min(1.0, max(chance, mean * (1.0 + 2 * (count + 2) * EPS), math.ulp(0.0)))
 
 
 def counting_threshold(log_hypotheses: float, n: int, m: int, level: float = 0.01) -> int:

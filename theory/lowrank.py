@@ -91,9 +91,12 @@ class LowRank:
         used = (b_norm > 0) & (a_norm > 0)
         root_b, root_a = np.sqrt(np.where(used, b_norm, 1.0)), np.sqrt(np.where(used, a_norm, 1.0))
         root = math.sqrt(abs(self.scale))
-        left = np.where(used, root_a / root_b * math.copysign(root, self.scale), 0.0)
-        right = np.where(used, root_b / root_a * root, 0.0)
-        return left, right, float(np.linalg.norm(b_norm * left)), float(np.linalg.norm(a_norm * right))
+        with np.errstate(over="ignore", invalid="ignore"):
+            left = np.where(used, root_a / root_b * math.copysign(root, self.scale), 0.0)
+            right = np.where(used, root_b / root_a * root, 0.0)
+            sizes = frobenius(b_norm * left), frobenius(a_norm * right)
+        require(math.isfinite(sum(sizes)), "B", "factors and a scale that can be balanced within floats", self.scale)
+        return left, right, *sizes
 
     def core(self) -> Core:
         """Two thin QR decompositions of the balanced factors."""
@@ -142,7 +145,7 @@ class LowRank:
             return 0.0
         if kind == "spectral":
             return float(values[0])
-        return float(column_norms(values[:, None])[0]) if kind == "frobenius" else float(values.sum())
+        return frobenius(values) if kind == "frobenius" else float(values.sum())
 
     def truncate(self, r: int) -> LowRank:
         """Best approximation of rank at most `r` in every unitarily invariant norm (Eckart-Young); scale 1.
@@ -195,6 +198,7 @@ class LowRank:
         require(len(weights) == len(updates), "weights", f"{len(updates)} weights", len(weights))
         _same_shape(updates)
         factors = [real(w, "weights") * u.scale for u, w in zip(updates, weights, strict=True)]
+        require(all(map(math.isfinite, factors)), "weights", "finite products with the scales", factors)
         return LowRank._trusted(
             np.hstack([f * u.B for u, f in zip(updates, factors, strict=True)]),
             np.vstack([u.A for u in updates]),
@@ -239,6 +243,11 @@ def column_norms(columns: Array) -> Array:
     return norms
 
 
+def frobenius(a: Array) -> float:
+    """Frobenius norm of a matrix, Euclidean of a vector; squares neither overflow nor underflow."""
+    return float(column_norms(a.reshape(-1, 1))[0])
+
+
 #: squared condition number up to which two Cholesky passes give an orthonormal factor to rounding
 _CHOLESKY_LIMIT = 1e10
 
@@ -253,7 +262,8 @@ def _thin_qr(columns: Array, scales: Array) -> tuple[Array, Array, Array]:
     """
     rows, width = columns.shape
     if 0 < 4 * width <= rows:
-        gram = columns.T @ columns
+        with np.errstate(over="ignore", invalid="ignore"):
+            gram = columns.T @ columns
         norms = np.sqrt(np.diag(gram))
         if np.all((norms > 1e-140) & (norms < 1e140)):
             gram /= norms[:, None] * norms
@@ -288,7 +298,8 @@ def triangle(gram: Array) -> Array | None:
 def _triangle(columns: Array) -> Array:
     """R with ``R^T R == columns^T columns``: by Cholesky where columns are tall and well apart, else by Householder."""
     rows, width = columns.shape
-    found = triangle(columns.T @ columns) if 0 < 4 * width <= rows else None
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = triangle(columns.T @ columns) if 0 < 4 * width <= rows else None
     return np.asarray(np.linalg.qr(columns, mode="r")) if found is None else found
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from theory.lowrank import LowRank, column_norms
-from theory.numerics import EPS, Array, above, below, exact, integer, matrix, one_of, real, require, vector
+from theory.numerics import EPS, Array, above, below, exact, exponent, integer, matrix, one_of, real, require, vector
 
 
 class MergedRank(NamedTuple):
@@ -204,6 +204,7 @@ def best_weights(leads: Sequence[Sequence[float | Fraction]] | Array) -> BestWei
 
     Source: claim optimal_weights (ours; minimax theorem and linear programming standard).
     """
+    require(all(map(np.iterable, leads)), "leads", "pairs x adapters", "single numbers")
     rows = [[exact(x, "leads") for x in row] for row in leads]
     lengths = sorted({len(row) for row in rows})
     require(len(lengths) == 1 and lengths[0] > 0, "leads", "rows of one length, at least one entry", lengths)
@@ -301,7 +302,8 @@ def interference_bound(updates: Sequence[LowRank], key: ArrayLike) -> list[float
         key: vector of length in.
 
     Returns:
-        one non-negative float per update, rounded up; 0.0 exactly where A_j k = 0.
+        one non-negative float per update, rounded up: by what A_j k may be off where its terms cancel, so that it is
+        0.0 where no term is there.
 
     Raises:
         ValueError: key is not a vector of that length.
@@ -312,14 +314,26 @@ def interference_bound(updates: Sequence[LowRank], key: ArrayLike) -> list[float
 
 
 def _damage(updates: Sequence[LowRank], keys: Array, name: str) -> Array:
-    """``s_j ||B_j||_2 ||A_j k||_2`` for every update (rows) and key (columns)."""
+    """``s_j ||B_j||_2 ||A_j k||_2`` for every update (rows) and key (columns), rounded up.
+
+    Scaled by powers of two to entries of at most 1, which changes no digit, so that nothing leaves the range of floats
+    on the way.
+    """
+    key_exponents = np.array([exponent(k) for k in keys.T], dtype=np.int64)
+    unit_keys = np.ldexp(keys, -key_exponents)
     rows = []
     for u in updates:
         require(u.shape[1] == len(keys), name, f"length {u.shape[1]}", len(keys))
-        spectral = float(np.linalg.norm(u.B, 2)) if u.B.size else 0.0
-        # a norm, two products and their sums, each rounded
+        exponents = [exponent(x) for x in (u.B, u.A, np.array(u.scale))]
+        left, reading, scale = (np.ldexp(x, -e) for x, e in zip((u.B, u.A, np.array(u.scale)), exponents, strict=True))
+        spectral = float(np.linalg.norm(left, 2)) if left.size else 0.0
+        # what A k is off by where its terms cancel; a norm, two products and their sums, each rounded
+        off = u.shape[1] * EPS * (np.abs(reading) @ np.abs(unit_keys))
         room = 1.0 + (max(*u.shape, u.columns) + 2) * EPS
-        rows.append(abs(u.scale) * spectral * column_norms(u.A @ keys) * room)
+        found = abs(scale) * spectral * column_norms(np.abs(reading @ unit_keys) + off) * room
+        with np.errstate(over="ignore"):
+            damage = np.ldexp(found, sum(exponents) + key_exponents)
+        rows.append(np.where(found > 0, np.maximum(damage, math.ulp(0.0)), 0.0))
     return np.array(rows).reshape(len(updates), keys.shape[1])
 
 

@@ -15,8 +15,8 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from theory.chains import Gap, adapt, check_chain, gap, spectral
-from theory.lowrank import LowRank
+from theory.chains import Gap, adapt, check_chain, gap, spectral, stretch
+from theory.lowrank import LowRank, column_norms, frobenius
 from theory.numerics import Array, integer, matrix, rank_tolerance, real, require, vector
 
 ReluLayer: TypeAlias = tuple[ArrayLike, ArrayLike]
@@ -139,11 +139,11 @@ def relu_adapters(frozen: Sequence[ReluLayer], target: Sequence[ReluLayer], r: i
         for w, update in zip(chain[:-1], found.adapters[:-1], strict=True):
             adapted = w + update.dense()
             prefix = adapted @ prefix
-            wanted = bound * np.linalg.norm(prefix, axis=1)  # |row . x| <= ||row|| ||x||, attained on the ball
+            wanted = bound * column_norms(prefix.T)  # |row . x| <= ||row|| ||x||, attained on the ball
             biases.append(wanted - adapted @ offset)
             offset = wanted
         biases.append(b_bar - (chain[-1] + found.adapters[-1].dense()) @ offset)
-        bound = (spectral(w_bar) + found.floor + found.tolerance) * bound + float(np.linalg.norm(b_bar))
+        bound = (spectral(w_bar) + found.floor + found.tolerance) * bound + frobenius(b_bar)
     return ReluAdapters(adapters, biases)
 
 
@@ -178,9 +178,9 @@ def relu_error_bound(frozen: Sequence[ReluLayer], target: Sequence[ReluLayer], r
     rank, size = integer(r, "r", 0), _radius(radius)
     error = 0.0
     for (found, depth), (_, w_bar, b_bar) in zip(_relu_gaps(frozen, target), _blocks(frozen, target), strict=True):
-        s, stretch = found.floor(rank * depth), spectral(w_bar)
-        error = (stretch + s) * error + s * size
-        size = stretch * size + float(np.linalg.norm(b_bar))
+        s, norm = found.floor(rank * depth), spectral(w_bar)
+        error = (norm + s) * error + s * size
+        size = norm * size + frobenius(b_bar)
     return error
 
 
@@ -384,7 +384,11 @@ class _Chain(NamedTuple):
 
 
 def _adapt(chain: _Chain, r: int, names: list[str]) -> list[LowRank]:
-    return adapt(chain.pair, chain.target, r, names, chain.uncertain).adapters
+    """To the target as it was computed; where a singular matrix prevents that, up to what is certain of it."""
+    try:
+        return adapt(chain.pair, chain.target, r, names).adapters
+    except ValueError:
+        return adapt(chain.pair, chain.target, r, names, chain.uncertain).adapters
 
 
 def _plus(w: Array, update: LowRank, name: str) -> Array:
@@ -426,52 +430,49 @@ _KINDS = ("Wq", "Wk", "Wv", "Wo")
 
 def _output_chain(frozen: _Net, target: _Net) -> _Chain:
     out, w2 = target.out, target.blocks[-1].w2
-    return _Chain([frozen.blocks[-1].w2, frozen.out], out @ w2, _GROWTH * len(w2) * spectral(out) * spectral(w2))
+    return _Chain([frozen.blocks[-1].w2, frozen.out], out @ w2, _GROWTH * len(w2) * stretch(out) * stretch(w2))
 
 
 def _head_chains(frozen: _Net, target: _Net) -> list[list[tuple[_Chain, _Chain]]]:
     """[block][head]: (Wq, Wk^T with its calibrated target), (Wv, Wo with its calibrated target).
 
-    A product with an inverse is known within g cond(W) times the product of the norms, g = 4 eps D, each further
-    factor adds g; to first order these add up to `uncertain`.
+    A quotient by W is known within 2 g cond(W) times its norm, g = 4 eps D, each further factor adds g; to first order
+    these add up to `uncertain`.
     """
     require(target.out.shape == frozen.out.shape, "target.Wout", f"shape {frozen.out.shape}", target.out.shape)
     depth, size = len(frozen.blocks), frozen.out.shape[1]
     require(len(target.blocks) == depth, "target.blocks", f"{depth} blocks, as frozen has", len(target.blocks))
     g = _GROWTH * size
-    calibration, calibration_error = np.eye(size), 0.0  # the error is relative to `calibration_norm`
-    calibration_norm = 1.0
+    calibration, calibration_error, calibration_norm = np.eye(size), 0.0, 1.0  # the error is relative to the norm
     result = []
     for at, (have, want) in enumerate(zip(frozen.blocks, target.blocks, strict=True)):
         count, got = len(have.heads), len(want.heads)
         require(got == count, f"target.blocks[{at}].heads", f"{count} heads, as the frozen block has", got)
-        inverse, condition = _inverse(have.w1, f"frozen.blocks[{at}].W1")
-        lift, lift_norm = inverse @ want.w1, spectral(inverse) * spectral(want.w1)
+        lift, lift_error = _quotient(have.w1, want.w1, f"frozen.blocks[{at}].W1")
+        lift_norm = stretch(lift)
         heads = []
         for (wq, wk, wv, wo), (tq, tk, tv, to) in zip(have.heads, want.heads, strict=True):
-            norms = calibration_norm**2 * spectral(tk) * spectral(tq)
+            norms = calibration_norm**2 * stretch(tk) * stretch(tq)
             scores = _Chain(
                 [wq, wk.T], (tk @ calibration).T @ (tq @ calibration), (2 * calibration_error + 3 * g) * norms
             )
-            norms = lift_norm * spectral(to) * spectral(tv) * calibration_norm
-            values = _Chain(
-                [wv, wo], lift @ to @ (tv @ calibration), (g * condition + calibration_error + 4 * g) * norms
-            )
+            norms = lift_norm * stretch(to) * stretch(tv) * calibration_norm
+            values = _Chain([wv, wo], lift @ to @ (tv @ calibration), (lift_error + calibration_error + 4 * g) * norms)
             heads.append((scores, values))
         result.append(heads)
         if at < depth - 1:
-            inverse, condition = _inverse(have.w2, f"frozen.blocks[{at}].W2")
-            calibration, calibration_error = want.w2 @ inverse, g * (condition + 1)
-            calibration_norm = spectral(want.w2) * spectral(inverse)
+            turned, calibration_error = _quotient(have.w2.T, want.w2.T, f"frozen.blocks[{at}].W2")
+            calibration, calibration_norm = turned.T, stretch(turned)
     return result
 
 
-def _inverse(w: Array, name: str) -> tuple[Array, float]:
-    """(inverse, condition number)."""
+def _quotient(w: Array, b: Array, name: str) -> tuple[Array, float]:
+    """(W^-1 b, most by which it is off relative to its norm)."""
     left, values, right = np.linalg.svd(w)
     got = int(np.count_nonzero(values > rank_tolerance(w.shape, float(values[0]))))
     require(got == w.shape[0], name, f"an invertible layer (rank {w.shape[0]})", f"rank {got}")
-    return (right.T / values) @ left.T, float(values[0] / values[-1])
+    found: Array = (right.T / values) @ (left.T @ b)
+    return found, 2 * _GROWTH * len(w) * float(values[0] / values[-1])
 
 
 def _preimage(w: Array, b: Array, name: str, space: str) -> Array:
@@ -479,8 +480,8 @@ def _preimage(w: Array, b: Array, name: str, space: str) -> Array:
     left, values, right = np.linalg.svd(w, full_matrices=False)
     rank = int(np.count_nonzero(values > rank_tolerance(w.shape, float(values[0]))))
     y: Array = right[:rank].T @ ((left.T @ b)[:rank] / values[:rank])
-    off = float(np.linalg.norm(w @ y - b))
-    allowed = rank_tolerance(w.shape, float(values[0] * np.linalg.norm(y) + np.linalg.norm(b)))
+    off = frobenius(w @ y - b)
+    allowed = rank_tolerance(w.shape, float(values[0]) * frobenius(y) + frobenius(b))
     require(off <= allowed, name, f"a bias in {space}", f"distance {off:.3g}")
     return y
 

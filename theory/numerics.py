@@ -35,7 +35,8 @@ def numbers_of(value: ArrayLike, name: str, expected: str) -> Array:
     except (TypeError, ValueError, OverflowError) as error:  # ragged lists, objects
         raise ValueError(f"{name}: expected {expected}, got {type(value).__name__}") from error
     require(array.dtype.kind in "biuf", name, expected, f"dtype {array.dtype}")
-    return array.astype(np.float64)
+    with np.errstate(over="ignore"):  # a wider format; what it cannot hold is infinite and refused as that
+        return array.astype(np.float64)
 
 
 def matrix(value: ArrayLike, name: str) -> Array:
@@ -109,7 +110,7 @@ def _beside(value: Any, name: str, towards: float) -> Fraction:
 
 def quotient(value: float, count: int) -> float:
     """``value / count`` for a count of any size, also beyond the range of floats; rounded once."""
-    return float(Fraction(value) / count)
+    return rounded(Fraction(value) / count)
 
 
 def rounded(value: Fraction) -> float:
@@ -118,6 +119,17 @@ def rounded(value: Fraction) -> float:
         return float(value)
     except OverflowError:
         return math.inf if value > 0 else -math.inf
+
+
+def rounded_up(value: Fraction) -> float:
+    """The least float that is not below `value`, for what a ceiling may not fall below."""
+    nearest = rounded(value)
+    return nearest if nearest >= value else math.nextafter(nearest, math.inf)
+
+
+def exponent(a: Array) -> int:
+    """The least e with all entries below 2^e in absolute value; 0 where all are zero."""
+    return int(np.frexp(np.abs(a).max(initial=0.0))[1])
 
 
 def one_of(value: Any, name: str, allowed: Sequence[str]) -> str:

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from theory.lowrank import LowRank
-from theory.numerics import Array, integer, matrix, require, vector
+from theory.lowrank import LowRank, frobenius
+from theory.numerics import Array, integer, matrix, quotient, require, vector
 
 Complex = NDArray[np.complex128]
 
@@ -123,7 +123,7 @@ def oracle_ceiling(n: int, m: int, bystanders: int = 0) -> float:
     Source: claim hard_routing (ours).
     """
     blind = bridge_blind_ceiling(n, m)
-    return min(1.0, (1 + integer(bystanders, "bystanders", 0)) / m + blind)
+    return min(1.0, quotient(1 + integer(bystanders, "bystanders", 0), m) + blind)
 
 
 def bridge_blind_ceiling(n: int, m: int) -> float:
@@ -176,7 +176,7 @@ def gated_merge_error(updates: Sequence[LowRank], gates: ArrayLike, weights: Arr
             merged = LowRank.combine(updates, mix.tolist())
             norm = merged.norm("frobenius")
             norms.append(norm if norm > merged.tolerance() else 0.0)
-        return float(np.linalg.norm(np.sqrt(counts) * norms))
+        return frobenius(np.sqrt(counts) * norms)
 
     error, wanted = size(chosen - rows), size(rows)
     return error / wanted if wanted else (math.inf if error else 0.0)

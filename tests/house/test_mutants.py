@@ -1,6 +1,8 @@
 """The mutants of the project's own code: what is changed, what notices, and whose turn it is after a change."""
 
 import ast
+import importlib
+import linecache
 import shutil
 import subprocess
 import sys
@@ -96,6 +98,7 @@ def test_mutants_survive_a_weak_check_and_not_a_strong_one(
     listed.write_text('[[mutant]]\nfunction = "planted_bound:helped"\nreason = "?"\nchanges = '
                       '["3 + 0 -> 3", "3 + 0 -> 0", "gone -> away"]\n', encoding="utf-8")  # fmt: skip
     monkeypatch.setattr(mutants, "EQUIVALENT", listed)
+    monkeypatch.setattr(mutants, "cache_folder", lambda: tmp_path)
     monkeypatch.setattr(mutants, "find", lambda *_: [m for m in expected if m.function == "helped"])
     assert mutants.run({"planted": claim}) == 1
     lines = [line for line in capsys.readouterr().out.splitlines() if "planted_bound" in line]
@@ -104,8 +107,58 @@ def test_mutants_survive_a_weak_check_and_not_a_strong_one(
     assert [line.partition(": ")[2] for line in lines[1:-1]] == (
         ["planted_bound:helped line 10: constant: 4 -> 5 in return n if n > 4 else 3 + 0"] if check == "weak" else []
     )
+    with monkeypatch.context() as patch:
+        patch.setattr(mutants, "judge", None)
+        assert mutants.run({"planted": claim}, budget=0.0) == 1, "all verdicts are there"
+    again = [line for line in capsys.readouterr().out.splitlines() if "planted_bound" in line]
+    assert again == lines
+    (tmp_path / "mutants.jsonl").write_text('["cut short"', encoding="utf-8")
     assert mutants.run({"planted": claim}, budget=0.0) == 1
-    assert "0 of 4 mutants tried, 1 left" in capsys.readouterr().out
+    assert "0 of 4 mutants tried (0 before), 1 left" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("old", "new", "stand"), [
+    ("# nothing", "#", {"one", "two"}),
+    ("TABLE = [1, 2]", "TABLE = [7, 2]", set()),
+    ("return n + 1", "return 1 + n", {"two"}),
+    ("n == 1", "1 == n", {"two"}),
+    ("return n * 2", "return 2 * n", {"one"}),
+])  # fmt: skip
+def test_a_verdict_stands_until_something_that_its_checks_run_through_changes(
+    old: str, new: str, stand: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = """
+from theory.checks import check, expect
+TABLE = [1, 2]
+def one(n):
+    return n + 1
+def two(n):
+    return n * 2
+def helped(n):
+    return n == 1
+@check("planted")
+def first():
+    expect(helped(one(0)), "off")
+@check("planted")
+def second():
+    expect(two(TABLE[1]) == 4, "off")
+# nothing
+"""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    claim = Claim("planted", "merging", "t", "theorem", (), (), "ours", code=("planted_two:one", "planted_two:two"),
+                  symbolic=(), numeric=("planted_two:first", "planted_two:second"))  # fmt: skip
+
+    def keys(source: str) -> dict[str, str]:
+        (tmp_path / "planted_two.py").write_text(source, encoding="utf-8")
+        monkeypatch.delitem(sys.modules, "planted_two", raising=False)
+        linecache.checkcache()
+        monkeypatch.setattr(mutants, "_modules", lambda _: [importlib.import_module("planted_two")])
+        return {m.key: m.function for m in mutants.find({"planted": claim}) if m.kind == "value"}
+
+    before = keys(text)
+    assert set(before.values()) == {"one", "two"}
+    after = keys(text.replace(old, new))
+    assert {name for key, name in before.items() if key in after} == stand
 
 
 def test_the_listed_equivalents_give_reasons() -> None:

@@ -8,6 +8,7 @@ import pytest
 from theory.networks import (
     Block,
     TransformerWeights,
+    adapted_transformer,
     relu_adapters,
     relu_error_bound,
     relu_forward,
@@ -98,3 +99,19 @@ def test_errors_name_the_layer() -> None:
     odd = TransformerWeights([Block([(eye, np.diag([3.0, 2.0]), eye, eye)], eye, zero, eye, zero)], eye)
     with pytest.raises(ValueError, match=r"^frozen\.blocks\[0\]\.heads\[0\] Wk: expected a layer regular"):
         transformer_adapters(frozen, odd, 1)
+
+
+@pytest.mark.parametrize(("condition", "wanted", "rank"), [(1e5, 0.5, 1), (1e8, 1e-7, 0)])
+def test_a_small_gap_beside_an_ill_conditioned_quotient_is_closed(condition: float, wanted: float, rank: int) -> None:
+    """Also where the a priori bound on what the calibration rounds says that it may be noise."""
+    eye, zero = np.eye(2), np.zeros(2)
+    w2 = np.diag([1.0, 1.0 / condition])
+    plain = Block([(eye, eye, eye, eye)], eye, zero, w2, zero)
+    turned = Block([(np.array([[1.0, wanted], [0.0, 1.0]]), eye, eye, eye)], eye, zero, eye, zero)
+    frozen = TransformerWeights([plain, Block([(eye, eye, eye, eye)], eye, zero, eye, zero)], eye)
+    target = TransformerWeights([plain, turned], eye)
+    assert transformer_rank(frozen, target) == rank
+    made = adapted_transformer(frozen, transformer_adapters(frozen, target, 1))
+    (query, key, *_), (ask, hold, *_) = made.blocks[1].heads[0], turned.heads[0]
+    product = np.asarray(hold).T @ np.asarray(ask)
+    assert np.abs(np.asarray(key).T @ np.asarray(query) - product).max() <= 1e-3 * wanted

@@ -10,7 +10,7 @@ import pytest
 from mpmath import mp, mpf
 
 from theory.adapters import merge_rounding_bound
-from theory.additive import additive_ceiling, affine_ceiling
+from theory.additive import additive_ceiling, additive_optimum, affine_ceiling
 from theory.composition import bridge_room, few_writings_ceiling
 from theory.facts import capacity_ceiling, counting_bound, margin_rank_floor, random_code_eps
 from theory.lowrank import LowRank
@@ -71,6 +71,9 @@ def _ceilings() -> Iterator[tuple[str, float, Fraction]]:
             first = 1 + (Fraction(math.comb(n, 2) * math.comb(m + 1, 2), m**2))  # k = 2 at j = 1
             yield f"affine {n} {m}", affine_ceiling(n, m, n + 1), Fraction(1)
             assert additive_ceiling(n, m) <= min(1.0, float(first / n)) + 1e-12
+    for n in (2, 3):
+        for m in (*range(2, 40), 10**400):
+            yield f"additive {n} {m}", additive_ceiling(n, m), additive_optimum(n, m)
     for n, r, failure in ((2, 1, 1.0), (1000, 64, 0.01), (50257, 768, 1e-9)):
         square = _rational((4 * mp.log(n) - 2 * mp.log(mpf(failure))) / r)
         yield f"codes {n} {r}", float(Fraction(random_code_eps(n, r, failure)) ** 2 / square), 1 - Fraction(1, 10**15)
@@ -90,7 +93,7 @@ def _ceilings() -> Iterator[tuple[str, float, Fraction]]:
 def test_ceilings_are_never_below_their_exact_value() -> None:
     with mp.workdps(60):
         found = list(_ceilings())
-    assert len(found) > 90
+    assert len(found) > 160
     wrong = [name for name, bound, exact in found if Fraction(bound) < exact]
     assert not wrong
     assert all(Fraction(bound) <= exact * (1 + Fraction(1, 10**11)) + Fraction(1, 10**12) for _, bound, exact in found)

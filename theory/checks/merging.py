@@ -762,6 +762,9 @@ def interference_numeric() -> Figure:
         far = interference_bound([witness], size * right[:, 0])[0] / size
         expect_close(far, attained, 64 * EPS * attained, f"a key of size {size}")
     expect(interference_bound([LowRank(np.zeros((2, 0)), np.zeros((0, 8)))], away) == [0.0], "rank 0")
+    cancelling = LowRank([[1.0]], [[1e16, 1.0, -1e16]])  # A k is 1, in floats 0 or 1
+    expect(interference_bound([cancelling], np.ones(3))[0] >= 1.0, "what cancels is not counted")
+    expect(interference_bound([LowRank([[1e-200]], [[1e-200]])], [1.0])[0] > 0, "damage below the range of floats")
     # facts that must survive do survive the real sum, and the condition is attained: two logits, opposite changes
     keys = conditioned(rng, 8, 4, 10.0)
     expect_mutant_rejected(_survival_body, lambda *a: [True] * len(surviving_facts(*a)), "everything survives")
@@ -769,7 +772,7 @@ def interference_numeric() -> Figure:
     damage = LowRank(np.array([[-1.0], [1.0]]) / math.sqrt(2.0), np.eye(8)[:1])
     own = LowRank(np.array([[1.0], [0.0]]), np.eye(8)[1:2])
     tight = math.sqrt(2.0)  # the margin that this damage undoes exactly
-    # the damage is rounded up by in + 2 and k + 4 units of eps, 16 here
+    # the damage is rounded up by in, in + 2 and k + 4 units of eps, 24 here
     for factor, want in ((1 - 8 * EPS, False), (1.0, False), (1 + 32 * EPS, True)):
         got = surviving_facts([own, damage], np.eye(8)[:, :1], np.array([tight * factor]), [0])
         expect(got == [want], f"margin {factor} of the damage: survives {got}")

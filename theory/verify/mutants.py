@@ -6,6 +6,8 @@ function fails. Each mutant lives in a forked process of its own, so nothing on 
 
 A change that makes no difference anywhere is listed in ``equivalent.toml`` with the reason; an entry that a check
 contradicts, or that no place of the code answers to any more, is counted as left.
+
+All of them take hours, so verdicts are kept: one holds until something that its checks run through is changed.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import functools
 import hashlib
 import importlib
 import inspect
+import json
 import math
 import multiprocessing
 import os
@@ -32,7 +35,7 @@ from typing import Any
 
 from theory import checks
 from theory.claims import Claim, RegistryError, resolve
-from theory.provenance import commit
+from theory.provenance import cache_folder, commit
 from theory.verify.mutations import changed, leaves, operations_for, replaced, sites
 
 #: a mutant with which a check takes so much more processor time than without, and five times its own, is killed
@@ -61,11 +64,19 @@ class Mutant:
     limits: tuple[float, ...] = ()
     #: of a value: (path into the returned value, operation); of the code: (index of the site,)
     site: tuple[Any, ...] = ()
+    #: all code that its checks run through: what a verdict rests on
+    code: str = ""
 
     @property
     def place(self) -> str:
         """``module:function``."""
         return f"{self.module}:{self.function}"
+
+    @property
+    def key(self) -> str:
+        """The same for as long as a verdict holds."""
+        text = f"{self.place} {self.what} {self.site} {sorted(self.checks)} {self.code}"
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def __str__(self) -> str:
         return f"{self.place} line {self.line}: {self.kind}: {self.what}"
@@ -113,6 +124,10 @@ def _modules(claims: Mapping[str, Claim]) -> list[ModuleType]:
     return [importlib.import_module(name) for name in names]
 
 
+def _checking() -> list[ModuleType]:
+    return [module for name, module in sys.modules.items() if name.startswith(checks.__name__)]
+
+
 @functools.cache
 def _source(module: ModuleType) -> str:
     return inspect.getsource(module)
@@ -126,6 +141,27 @@ def _definition(module: ModuleType, function: FunctionType) -> ast.FunctionDef |
             if first == function.__code__.co_firstlineno:
                 return node
     return None
+
+
+@functools.cache
+def _outline(module: ModuleType) -> str:
+    """What a module holds beside its functions: constants, classes."""
+    body = ast.parse(_source(module)).body
+    return "\n".join(ast.unparse(node) for node in body if not isinstance(node, (ast.FunctionDef, ast.ImportFrom)))
+
+
+def _texts(modules: Sequence[ModuleType]) -> Callable[[frozenset[str]], str]:
+    """A digest of the text of functions, "module:name", and of the modules around them."""
+    functions = {f"{module.__name__}:{name}": function for module in modules for name, function in _functions(module)}
+
+    @functools.cache
+    def digest(places: frozenset[str]) -> str:
+        around = sorted({place.partition(":")[0] for place in places})
+        texts = [inspect.getsource(functions[place]) for place in sorted(places)]
+        texts += [_outline(importlib.import_module(name)) for name in around]
+        return hashlib.sha256("\n".join(texts).encode()).hexdigest()
+
+    return digest
 
 
 def _owner(reference: str) -> tuple[Any, str]:
@@ -195,14 +231,14 @@ def survey(claims: Mapping[str, Claim], jobs: int | None = None) -> Survey:
         if not isinstance(getattr(owner, name), FunctionType):
             got = type(getattr(owner, name)).__name__
             raise RegistryError(f"{reference}: expected a function, got {got}")
-    names = {
-        (function.__code__.co_filename, function.__code__.co_firstlineno): f"{module.__name__}:{name}"
-        for module in _modules(claims)
-        for name, function in _functions(module)
-    }
     every = list(dict.fromkeys(r for c in claims.values() for r in c.checks))
     for check in every:
         resolve(check)
+    names = {
+        (function.__code__.co_filename, function.__code__.co_firstlineno): f"{module.__name__}:{name}"
+        for module in (*_modules(claims), *_checking())
+        for name, function in _functions(module)
+    }
     whole = Survey(returned={reference: {} for reference in code})
     with _FORK.Pool(jobs, maxtasksperchild=1) as pool:  # a process each: what one has cached, another would not reach
         for found in pool.imap(functools.partial(_survey_one, names=names, code=code), every, chunksize=1):
@@ -226,6 +262,7 @@ def find(claims: Mapping[str, Claim], jobs: int | None = None) -> list[Mutant]:
         for reference in claim.code:
             users.setdefault(reference, []).append(claim.id)
     named = {reference.partition(":")[0] for reference in users}
+    digest = _texts([*_modules(claims), *_checking()])
     mutants = []
     for module in _modules(claims):
         for name, function in _functions(module):
@@ -241,8 +278,9 @@ def find(claims: Mapping[str, Claim], jobs: int | None = None) -> list[Mutant]:
                     mutants.append(Mutant(module.__name__, name, line, what, "unseen", tuple(owners), ()))
                 continue
             limits = tuple(PATIENCE_SECONDS + 5.0 * known.seconds[r] for r in judges)
+            code = digest(frozenset().union(*(known.reached[r] for r in judges)))
             make = functools.partial(
-                Mutant, module.__name__, name, claims=tuple(owners), checks=tuple(judges), limits=limits
+                Mutant, module.__name__, name, claims=tuple(owners), checks=tuple(judges), limits=limits, code=code
             )
             if place in users and not known.returned[place]:
                 mutants.append(make(line=line, what="returns nothing that a check looks at", kind="unseen"))
@@ -326,6 +364,17 @@ def judge(mutant: Mutant) -> tuple[str, str]:
 # ---- reporting ----
 
 
+def verdicts() -> dict[str, tuple[str, str]]:
+    """What earlier runs found, by :attr:`Mutant.key`; a last line that was cut short is left out."""
+    path = _kept()
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+    return {key: (outcome, by) for key, outcome, by in (json.loads(line) for line in lines if line.endswith("]\n"))}
+
+
+def _kept() -> Path:
+    return cache_folder() / "mutants.jsonl"
+
+
 def equivalent() -> dict[tuple[str, str], str]:
     """(place, change) -> why it makes no difference."""
     raw = tomllib.loads(EQUIVALENT.read_text(encoding="utf-8"))
@@ -344,7 +393,8 @@ def run(
 ) -> int:  # fmt: skip
     """Judge the mutants that concern the claims `only`, of these kinds (all by default), print those left and a table.
 
-    With `budget`, as many as are begun in so many minutes, in an order that changes with the commit. 0 if none is left.
+    With `budget`, as many as are begun in so many minutes, in an order that changes with the commit. A verdict of an
+    earlier run that still holds is taken from there. 0 if none is left.
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -368,12 +418,19 @@ def run(
     counts: dict[str, dict[str, int]] = {}
     left = stale
 
+    kept = verdicts()
+
     def outcome_of(mutant: Mutant) -> tuple[str, str] | None:
         late = budget is not None and time.monotonic() - started > 60 * budget
-        return None if late else judge(mutant)
+        return kept.get(mutant.key) or (None if late else judge(mutant))
 
-    tried = 0
-    with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool, Progress(console=console, transient=True) as bar:
+    tried = before = 0
+    _kept().parent.mkdir(parents=True, exist_ok=True)
+    with (
+        ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool,
+        Progress(console=console, transient=True) as bar,
+        _kept().open("a", encoding="utf-8") as record,
+    ):
         task = bar.add_task("mutants", total=len(mutants))
         for mutant, found in zip(mutants, pool.map(outcome_of, mutants), strict=True):
             bar.advance(task)
@@ -381,6 +438,9 @@ def run(
                 continue
             outcome, by = found
             tried += 1
+            before += mutant.key in kept
+            if mutant.key not in kept and outcome != "broken":
+                print(json.dumps((mutant.key, outcome, by)), file=record, flush=True)
             listed = (mutant.place, mutant.what) in known
             if listed and outcome == "survived":
                 outcome = "equivalent"
@@ -399,5 +459,5 @@ def run(
     console.print(table)
     for line in left:
         console.print(line, markup=False, soft_wrap=True)
-    console.print(f"{tried} of {len(mutants)} mutants tried, {len(left)} left")
+    console.print(f"{tried} of {len(mutants)} mutants tried ({before} before), {len(left)} left")
     return 1 if left else 0
