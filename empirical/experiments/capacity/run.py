@@ -41,8 +41,7 @@ MATRIX = "down_proj"
 
 def cells(settings: Settings) -> list[WorldCell]:
     """One cell a world."""
-    seeds = range(settings.first_seed, settings.first_seed + settings.worlds)
-    return [WorldCell.of(settings, seed=seed) for seed in seeds]
+    return [WorldCell.of(settings, seed=seed) for seed in settings.seeds]
 
 
 def run_world(cell: WorldCell, device: str) -> Measured:
