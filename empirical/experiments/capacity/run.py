@@ -154,7 +154,7 @@ def seconds(cell: WorldCell) -> float:
     return cell.base_steps * cell.base_batch * 1e-4 + adapters * cell.steps * cell.batch * 6e-5
 
 
-WORLD = Kind(run_world, seconds)
+WORLD = Kind(run_world, seconds, stores=True)
 
 experiment = Experiment(
     purpose="How many facts an adapter recalls: by its rank, its layers and the bits of its numbers",

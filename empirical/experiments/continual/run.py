@@ -273,7 +273,7 @@ def seconds(cell: WorldCell) -> float:
     return cell.base_steps * cell.base_batch * 2e-4 + len(cell.methods) * 4 * cell.steps * (4e-3 + 6e-5 * cell.batch)
 
 
-WORLD = Kind(run_world, seconds)
+WORLD = Kind(run_world, seconds, stores=True)
 
 experiment = Experiment(
     purpose="Tasks in sequence: what adapters that go on, are merged, directed or routed keep of earlier tasks",

@@ -169,7 +169,7 @@ def seconds(cell: WorldCell) -> float:
     return cell.base_steps * cell.base_batch * 2e-4 + (4 * cell.steps + 3 * cell.one_steps) * (4e-3 + 6e-5 * cell.batch)
 
 
-WORLD = Kind(run_world, seconds)
+WORLD = Kind(run_world, seconds, stores=True)
 
 experiment = Experiment(
     purpose="Recycling: what probing recovers of adapters, and one adapter that is taught what was recovered",

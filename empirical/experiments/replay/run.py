@@ -83,7 +83,7 @@ def seconds(cell: WorldCell) -> float:
     return cell.base_steps * cell.base_batch * 2e-4 + steps * cell.batch * 1.2e-4
 
 
-WORLD = Kind(run_world, seconds)
+WORLD = Kind(run_world, seconds, stores=True)
 
 experiment = Experiment(
     purpose="Replay: what is kept of old facts, by share, steps and buffer",

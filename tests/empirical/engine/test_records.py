@@ -9,6 +9,7 @@ import pytest
 from empirical.engine import catalogue as engine
 from empirical.engine import log
 from empirical.engine.judge import informative
+from empirical.engine.pool import work
 from empirical.engine.records import PREDICTIONS, RESULTS, canonical, cell_hash, files, read, short_hash, write_json
 from empirical.ladder import experiments_of
 from theory.claims import load
@@ -128,7 +129,9 @@ def test_a_small_cell_comes_back_when_it_is_run_again(name: str) -> None:
     record = min(records, key=lambda r: r.seconds)
     worlds = [r.raw["metrics"] for r in records if r.cell.but(seed=0) == record.cell.but(seed=0)]
     assert len(worlds) >= 2
-    again = engine.load(name).run(record.cell, "cpu")
+    outcome = work(name, record.cell.identity(), "cpu")  # what the same code trained for it before is loaded
+    assert outcome.error is None
+    again = outcome.metrics
     assert leaves(again)
     assert moved(record["metrics"], again, worlds) == []
     # and a number that is off by more than the worlds differ would be noticed, wherever it stands
