@@ -16,6 +16,7 @@ from empirical.engine.predictions import Measure, Predictions, measure
 from empirical.engine.records import PREDICTIONS, RESULTS, canonical, files, short_hash, write_json
 from empirical.engine.settings import Cell, Count, Table
 from tests.empirical.conftest import ROOT
+from tests.empirical.judged import records
 from theory.provenance import git
 
 COMMITTED = sorted((p.parent.parent.name, p.parent.name) for p in RESULTS.glob(f"*/*/{PREDICTIONS}"))
@@ -53,7 +54,7 @@ def test_records_were_made_under_a_declaration_that_was_committed_before(name: s
     if (git("rev-parse", "--is-shallow-repository") or "").strip() == "true":
         pytest.skip("a shallow clone has no history")
     there = (RESULTS / name / profile).relative_to(ROOT).as_posix()
-    pairs = {(r.commit, r.raw["declaration"]) for r in catalogue.records(name, profile)}
+    pairs = {(r.commit, r.raw["declaration"]) for r in records(name, profile)}
     for commit, declared in pairs:
         text = git("show", f"{commit}:{there}/{PREDICTIONS}")
         assert text is not None, f"{commit} is not in the history, or declares nothing"
