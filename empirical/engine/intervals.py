@@ -26,8 +26,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -52,13 +52,13 @@ class Alternative:
     """A plausible outcome that would refute a prediction.
 
     Args:
-        says: the outcome in words.
+        says: the outcome in words, which do not tell two alternatives apart.
         mean: over worlds.
         deviation: between worlds.
         asked: questions per world, for rates; None for worlds that are plain numbers (then they are normal).
     """
 
-    says: str
+    says: str = field(compare=False)
     mean: float
     deviation: float
     asked: int | None = None
@@ -262,13 +262,14 @@ def many_rates(right: np.ndarray, asked: int, values: Sequence[float]) -> tuple[
     return means[profile.argmax(axis=1)], np.array(each)
 
 
+@cache
 def power(
     alternative: Alternative, relation: str, target: float, margin: float, worlds: int, error: float,
     step: float | None = None,
 ) -> float:  # fmt: skip
     """Probability that `worlds` worlds of the alternative refute the prediction at an error rate of `error`.
 
-    Simulated: `TRIALS` runs, the same at every call.
+    Simulated: `TRIALS` runs, the same at every call, hence made once.
     """
     drawn = alternative.draw(worlds, TRIALS)
     edges = (target - margin, target + margin)

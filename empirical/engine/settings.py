@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
@@ -75,19 +75,35 @@ class Cell(Table):
         return self.model_dump(mode="json", exclude_none=True)
 
 
+class WholeWorld(Cell):
+    """A world, all of which is run in one cell."""
+
+    kind: Literal["world"] = "world"
+
+
 def group_of(cell: Cell) -> str:
     """The group of worlds that a cell belongs to: its field `group`, "" where it has none."""
     return str(getattr(cell, "group", ""))
 
 
-class Group(Table):
+class Worlds(Table):
+    """How many worlds, and the seed of the first."""
+
+    worlds: int
+    first_seed: int
+
+    @property
+    def seeds(self) -> range:
+        """The seed of each world."""
+        return range(self.first_seed, self.first_seed + self.worlds)
+
+
+class Group(Worlds):
     """A group of worlds in the settings; any further key changes a setting of its worlds."""
 
     model_config = ConfigDict(extra="allow")
 
     name: str
-    worlds: int
-    first_seed: int
 
     @property
     def changes(self) -> dict[str, JsonValue]:

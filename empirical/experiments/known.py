@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from empirical.engine.settings import Table
+from empirical.engine.settings import Count, Table
 from empirical.tasks.sentences import Batch, Part, Sentences
 from empirical.tasks.two_hop import World, WorldShape
 from empirical.training.adapter import Schedule, answer_logits, pretrain
@@ -85,3 +85,35 @@ def right(model: Any, sentences: Sentences) -> np.ndarray:
     """Which last answers the model gives, by the largest logit over the whole vocabulary (n,)."""
     given: np.ndarray = margins(ask(model, sentences), sentences) > 0
     return given
+
+
+class FourTasks:
+    """A base that composes two hops, and four tasks for adapters on it.
+
+    Attributes:
+        tasks: first hops of either half of the new persons, each before one of two relations' changed second hops.
+        old: facts that the base knows and no task changes.
+        hops: two-hop questions of new persons through changed facts, over covered bridges and over uncovered ones.
+    """
+
+    def __init__(self, settings: KnownSettings, seed: int, device: str) -> None:
+        self.world = w = known_world(settings, seed)
+        self.base = trained_base(settings, w, w.pretraining(documents=500), device)
+        half = len(w.new) // 2
+        changed = w.second_hops("new", changed=True)
+        relation = np.arange(len(changed.tokens)) % settings.changed_relations  # all (y, R2) in order
+        self.tasks = (
+            w.first_hops(w.new[:half]), changed.take(relation == 0),
+            w.first_hops(w.new[half:]), changed.take(relation == 1),
+        )  # fmt: skip
+        self.old, q = w.replay(spare=changed), w.queries(w.new)
+        self.hops = tuple(w.direct(q.take(q.changed & q.differs & covered)) for covered in (q.covered, ~q.covered))
+
+    def known(self) -> Count:
+        """Old facts that the base answers."""
+        return Count.of(right(self.base, self.old))
+
+    def composes(self) -> Count:
+        """Two hops of held-out old persons over covered bridges that the base answers."""
+        q = self.world.queries(self.world.held_out)
+        return Count.of(right(self.base, self.world.direct(q.take(q.covered), "old")))

@@ -1,13 +1,13 @@
 """What the tests here share: adapters on disk, made by peft itself, and a toy experiment for the engines."""
 
 import contextlib
-import importlib.util
+import importlib
+import io
 import json
 import os
 import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,11 @@ from typing import Any
 import pytest
 import torch
 
+import empirical.experiments
+from empirical.__main__ import main
+from empirical.engine import run
+from empirical.engine.pool import Outcome, work
 from empirical.engine.records import files
-from empirical.engine.settings import read
 
 #: architecture -> (classes of configuration and model, sizes), beside those of the shipped checks
 _TEXT = {"vocab_size": 61, "initializer_range": 0.2}
@@ -163,6 +166,35 @@ experiment = Experiment(
 ROOT = Path(__file__).resolve().parents[2]
 
 
+class InTurn:
+    """An engine without processes: cells run in this one, one after the other."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self.waiting: list[tuple[int, Any]] = []
+
+    def slots(self, device: str) -> int:
+        return self.workers
+
+    def submit(self, ticket: int, *cell: Any) -> None:
+        self.waiting.append((ticket, cell))
+
+    def wait(self) -> list[tuple[int, Outcome | None]]:
+        ticket, cell = self.waiting.pop(0)
+        return [(ticket, work(*cell))]
+
+    def close(self) -> None:
+        pass
+
+
+def _forget_planted() -> None:
+    """Modules of experiments that were planted, whose folders are gone or hold another one by now."""
+    for name in [m for m in sys.modules if m.startswith(("empirical.experiments.toy", "empirical.experiments.other"))]:
+        del sys.modules[name]
+        vars(empirical.experiments).pop(name.split(".")[2], None)
+    importlib.invalidate_caches()
+
+
 class Toy:
     """The toy experiment in a folder of its own, found through LORA_LIMITS_EXPERIMENTS, and drivers that run it."""
 
@@ -187,29 +219,43 @@ class Toy:
         fresh.write_text(str(seconds), encoding="utf-8")
         fresh.replace(self.folder / "pause")  # at once: a cell may be reading it
 
-    def declare(self, results: Path | None = None) -> None:
-        """Write down what all experiments here predict under their present settings."""
-        from empirical.engine.declaration import declare
+    def ask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """What ``python -m empirical`` says in this process, in which its cells run too."""
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            patch.setattr(sys, "dont_write_bytecode", True)  # of a file that changes within a second
+            patch.setattr(empirical.experiments, "__path__", [*empirical.experiments.__path__, str(self.folder)])
+            patch.setattr(run, "Local", InTurn)
+            _forget_planted()
+            try:
+                code = main(list(arguments))
+            except SystemExit as end:  # of a command line that cannot be read
+                code = int(end.code or 0)
+            _forget_planted()
+        return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
+    def declare(self, results: Path | None = None) -> None:
+        """Write down what all experiments here predict under their present settings; where they are broken nothing."""
         for source in self.folder.glob("*/run.py"):
-            spec = importlib.util.spec_from_file_location(f"planted_{source.parent.name}", source)
-            assert spec is not None
-            assert spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-            tables = tomllib.loads(source.with_name("settings.toml").read_text(encoding="utf-8"))
-            settings = read(module.Settings, {**tables["common"], **tables["cpu"]}, "toy")
-            declare(module.experiment, settings, source.parent.name, "cpu", results or self.results)
+            given = ("--experiment", source.parent.name, "--profile", "cpu")
+            self.ask("declare", *given, "--results", str(results or self.results))
+
+    def _prepare(self, arguments: Iterable[str], results: Path | None) -> list[str]:
+        """Declare what a driver is to run; its arguments."""
+        if "--dry-run" not in arguments:
+            self.declare(results)
+        given = ["--experiment", "toy", "--profile", "cpu", "--workers", "2", "--results", str(results or self.results)]
+        return ["run", *given, *arguments]
+
+    def here(self, *arguments: str, results: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """A driver in this process, in which its cells run too: for all but what processes do to one another."""
+        return self.ask(*self._prepare(arguments, results))
 
     def start(self, *arguments: str, results: Path | None = None, **options: Any) -> subprocess.Popen[str]:
         """A driver with two workers, not waited for, after what it is to run was declared."""
-        if "--dry-run" not in arguments:
-            with contextlib.suppress(ValueError):  # the driver says it
-                self.declare(results)
-        given = ["--experiment", "toy", "--profile", "cpu", "--workers", "2", "--results", str(results or self.results)]
         environment = os.environ | {"LORA_LIMITS_EXPERIMENTS": str(self.folder), "COLUMNS": "200"}
         return subprocess.Popen(
-            [sys.executable, "-m", "empirical", "run", *given, *arguments],
+            [sys.executable, "-m", "empirical", *self._prepare(arguments, results)],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT, **options,
         )  # fmt: skip
 
@@ -239,9 +285,10 @@ class Toy:
 
     def at_work(self) -> dict[str, int]:
         """Marks of the cells that started and did not end -> pid of the worker."""
-        started = {p.name: p.read_text(encoding="utf-8").split() for p in (self.folder / "marks").iterdir()}
+        started = list((self.folder / "marks").iterdir())
         ended = {p.name for p in (self.folder / "ends").iterdir()}
-        return {name: int(text[0]) for name, text in started.items() if text and name not in ended}
+        written = {p.name: p.read_text(encoding="utf-8").split() for p in started if p.name not in ended}
+        return {name: int(text[0]) for name, text in written.items() if text}
 
     def forget(self) -> None:
         """Remove all marks."""
@@ -263,7 +310,7 @@ class Toy:
         end = time.monotonic() + seconds
         while not (found := condition()):
             assert time.monotonic() < end, f"waited {seconds:g} s for nothing"
-            time.sleep(0.002)
+            time.sleep(0.01)
         return found
 
 

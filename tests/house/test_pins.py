@@ -11,6 +11,7 @@ from typing import Any
 
 from empirical.engine import catalogue as engine
 from empirical.engine.records import RESULTS
+from tests.empirical.judged import rows
 from theory.verify.formal import parse
 
 PINS = Path(__file__).with_name("pins.json")
@@ -28,10 +29,10 @@ def found() -> dict[str, dict[str, int | str]]:
         name, profile = folder.parent.name, folder.name
         store = engine.store_for(name, profile)
         names = sorted(p.stem for p in map(store.path, engine.cells(name, profile)) if p.exists())
-        rows = engine.judge_all([name], profile)
-        verdicts = sorted((r["id"], r["claim"], r["verdict"], r["predicted"], r["mean"], r["interval"]) for r in rows)
+        judged = rows(name, profile)
+        verdicts = sorted((r["id"], r["claim"], r["verdict"], r["predicted"], r["mean"], r["interval"]) for r in judged)
         pins[f"{name}/{profile}"] = {
-            "records": len(names), "names": digest(names), "verdicts": len(rows), "judged": digest(verdicts),
+            "records": len(names), "names": digest(names), "verdicts": len(judged), "judged": digest(verdicts),
         }  # fmt: skip
     printed = dict(parse(STATEMENTS.read_text(encoding="utf-8")))
     pins["theorems"] = {"count": len(printed), "printed": digest(sorted((k, list(v)) for k, v in printed.items()))}

@@ -300,8 +300,8 @@ def _shown(cell: PoolSettings) -> int:
     return len(names(cell)) * cell.steps * cell.batch
 
 
-SCRATCH = Kind(run_scratch, lambda c: 5 + c.base_steps * c.base_batch * 2e-4 + _shown(c) * 2e-4)
-PRETRAINED = Kind(run_pretrained, lambda c: 30 + _shown(c) * 2e-2)
+SCRATCH = Kind(run_scratch, lambda c: 5 + c.base_steps * c.base_batch * 2e-4 + _shown(c) * 2e-4, stores=True)
+PRETRAINED = Kind(run_pretrained, lambda c: 30 + _shown(c) * 2e-2, stores=True)
 
 experiment = Experiment(
     purpose="The audit, scored: what it says of a merge beforehand, and what the merge then keeps",

@@ -41,8 +41,7 @@ MATRIX = "down_proj"
 
 def cells(settings: Settings) -> list[WorldCell]:
     """One cell a world."""
-    seeds = range(settings.first_seed, settings.first_seed + settings.worlds)
-    return [WorldCell.of(settings, seed=seed) for seed in seeds]
+    return [WorldCell.of(settings, seed=seed) for seed in settings.seeds]
 
 
 def run_world(cell: WorldCell, device: str) -> Measured:
@@ -155,7 +154,7 @@ def seconds(cell: WorldCell) -> float:
     return cell.base_steps * cell.base_batch * 1e-4 + adapters * cell.steps * cell.batch * 6e-5
 
 
-WORLD = Kind(run_world, seconds)
+WORLD = Kind(run_world, seconds, stores=True)
 
 experiment = Experiment(
     purpose="How many facts an adapter recalls: by its rank, its layers and the bits of its numbers",

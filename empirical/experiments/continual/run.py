@@ -22,14 +22,13 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 
 from empirical.engine.experiment import Experiment, Kind
 from empirical.engine.settings import Count
 from empirical.experiments.continual.predictions import declare
 from empirical.experiments.continual.tables import Learnt, Measured, Settings, WorldCell
-from empirical.experiments.known import known_world, right, trained_base
+from empirical.experiments.known import FourTasks, right
 from empirical.reuse.methods import weighted_sum
 from empirical.tasks.sentences import Part, Sentences
 from empirical.training.adapter import AdapterShape, Job, Schedule, Trained
@@ -47,35 +46,21 @@ def cells(settings: Settings) -> list[WorldCell]:
     """One cell a world. Raises ValueError for a method that is not known."""
     for method in settings.methods:
         one_of(method, "methods", tuple(METHODS))
-    seeds = range(settings.first_seed, settings.first_seed + settings.worlds)
-    return [WorldCell.of(settings, seed=seed) for seed in seeds]
+    return [WorldCell.of(settings, seed=seed) for seed in settings.seeds]
 
 
 def run_world(cell: WorldCell, device: str) -> Measured:
     """Every method on one base. Raises TrainingDiverged where a loss was not finite."""
     run = WorldRun(cell, device)
-    w, old = run.world, run.world.queries(run.world.held_out)
-    composes = right(run.base, w.direct(old.take(old.covered), "old"))
-    known = Count.of(right(run.base, run.old))
-    return Measured(base=known, composes=Count.of(composes), methods={m: run.learn(m) for m in cell.methods})
+    return Measured(base=run.known(), composes=run.composes(), methods={m: run.learn(m) for m in cell.methods})
 
 
-class WorldRun:
+class WorldRun(FourTasks):
     """A base and the tasks that are learnt on it, one after the other."""
 
     def __init__(self, cell: WorldCell, device: str) -> None:
-        self.cell, self.world = cell, known_world(cell, cell.seed)
-        w = self.world
-        self.base = trained_base(cell, w, w.pretraining(documents=500), device)
-        half = len(w.new) // 2
-        changed = w.second_hops("new", changed=True)
-        relation = np.arange(len(changed.tokens)) % cell.changed_relations  # all (y, R2) in order
-        self.tasks = [
-            w.first_hops(w.new[:half]), changed.take(relation == 0),
-            w.first_hops(w.new[half:]), changed.take(relation == 1),
-        ]  # fmt: skip
-        self.old = w.replay(spare=changed)
-        self.questions = w.queries(w.new)
+        super().__init__(cell, cell.seed, device)
+        self.cell = cell
 
     def job(self, name: str, tasks: Sequence[Sentences], rank: int | None = None, shape: Form | None = None) -> Job:
         """The training of an adapter on some tasks; half of every batch rehearses facts of the base."""
@@ -105,11 +90,10 @@ class WorldRun:
                 switched.append(self.asked(before, self.tasks[number - 1]))
             final = after
             learnt.append(self.asked(final, self.tasks[number]))
-        q, direct = self.questions, self.world.direct
-        of = [direct(q.take(q.changed & q.differs & covered)) for covered in (q.covered, ~q.covered)]
+        covered, uncovered = (self.asked(final, hops) for hops in self.hops)
         return Learnt(
             learnt=tuple(learnt), switched=tuple(switched), kept=tuple(self.asked(final, t) for t in self.tasks),
-            base=self.asked(final, self.old), covered=self.asked(final, of[0]), uncovered=self.asked(final, of[1]),
+            base=self.asked(final, self.old), covered=covered, uncovered=uncovered,
             rank=max(u.rank() for u in final.values() if isinstance(u, LowRank)),
         )  # fmt: skip
 
@@ -289,7 +273,7 @@ def seconds(cell: WorldCell) -> float:
     return cell.base_steps * cell.base_batch * 2e-4 + len(cell.methods) * 4 * cell.steps * (4e-3 + 6e-5 * cell.batch)
 
 
-WORLD = Kind(run_world, seconds)
+WORLD = Kind(run_world, seconds, stores=True)
 
 experiment = Experiment(
     purpose="Tasks in sequence: what adapters that go on, are merged, directed or routed keep of earlier tasks",

@@ -47,8 +47,7 @@ def cells(settings: Settings) -> list[WorldCell]:
     require(settings.experts % 2 == 0, "experts", "an even number", settings.experts)
     for number in settings.groups:
         require(settings.bridges % number == 0, "groups", f"divisors of {settings.bridges} bridges", number)
-    seeds = range(settings.first_seed, settings.first_seed + settings.worlds)
-    return [WorldCell.of(settings, seed=seed) for seed in seeds]
+    return [WorldCell.of(settings, seed=seed) for seed in settings.seeds]
 
 
 class Experts(NamedTuple):

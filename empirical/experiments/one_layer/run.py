@@ -132,7 +132,7 @@ def cells(settings: Settings) -> list[Cell]:
     for base, writing in settings.bases:
         one_of(f"{base} {writing}", "bases", ("constructed closed", "constructed trained", "scratch trained"))
     grid: list[Cell] = []
-    for seed in range(settings.first_seed, settings.first_seed + settings.worlds):
+    for seed in settings.seeds:
         grid.append(SurvivalCell.of(settings.survival, seed=seed))
         grid += [TwoHopCell.of(settings.two_hop, seed=seed, base=b, writing=w) for b, w in settings.bases]
         grid += [TailCell.of(settings.tail, seed=seed), AdversaryCell.of(settings.adversary, seed=seed)]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from empirical.engine.records import Record
-from empirical.engine.settings import Cell, Count, Table
+from empirical.engine.settings import Cell, Count, Table, Worlds
 from empirical.engine.ways import OWN, Asked
 from empirical.experiments.one_matrix import MatrixSettings
 
@@ -64,11 +64,9 @@ class AdversarySettings(Table):
     tables: int
 
 
-class Settings(Table):
+class Settings(Worlds):
     """Of a profile; `bases` are pairs of a base and a way of writing adapters."""
 
-    worlds: int
-    first_seed: int
     bases: tuple[tuple[str, str], ...]
     survival: SurvivalSettings
     two_hop: TwoHopSettings

@@ -23,7 +23,7 @@ from torch import nn
 from empirical.engine.experiment import Experiment, Kind
 from empirical.engine.intervals import Alternative, Outcome
 from empirical.engine.predictions import Measure, Predictions, measure
-from empirical.engine.settings import Cell, Count, Table
+from empirical.engine.settings import Cell, Count, Table, Worlds
 from empirical.training.adapter import Schedule
 from empirical.training.readout import Readout, fit, orthonormal
 from theory.approximation import decay_spectrum, floor_error
@@ -90,11 +90,9 @@ class MemorySettings(Table):
     start: float
 
 
-class Settings(Table):
+class Settings(Worlds):
     """Of a profile."""
 
-    worlds: int
-    first_seed: int
     squared: SquaredSettings
     answers: AnswersSettings
     memory: MemorySettings
@@ -134,7 +132,7 @@ def cells(settings: Settings) -> list[Cell]:
     require(max(squared.ranks) >= squared.rank, "ranks", f"one from {squared.rank} on", max(squared.ranks))
     code_rank(settings.answers)
     grid: list[Cell] = []
-    for seed in range(settings.first_seed, settings.first_seed + settings.worlds):
+    for seed in settings.seeds:
         grid += [SquaredCell.of(squared, seed=seed), AnswersCell.of(settings.answers, seed=seed)]
         grid += [MemoryCell(seed=seed, group="", d=d, start=memory.start) for d in memory.sizes]
     for seed in range(settings.first_seed, settings.first_seed + memory.worlds):

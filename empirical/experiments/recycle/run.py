@@ -23,7 +23,7 @@ import torch
 from empirical.engine.experiment import Experiment, Kind
 from empirical.engine.sealed import seal
 from empirical.engine.settings import Count
-from empirical.experiments.known import ask, known_world, right, trained_base
+from empirical.experiments.known import FourTasks, ask, right
 from empirical.experiments.recycle.predictions import DISTILLED, EXPERTS, declare
 from empirical.experiments.recycle.tables import Learnt, Measured, Probed, Settings, WorldCell
 from empirical.reuse.methods import weighted_sum
@@ -39,8 +39,7 @@ SCALE = 2
 
 def cells(settings: Settings) -> list[WorldCell]:
     """One cell a world."""
-    seeds = range(settings.first_seed, settings.first_seed + settings.worlds)
-    return [WorldCell.of(settings, seed=seed) for seed in seeds]
+    return [WorldCell.of(settings, seed=seed) for seed in settings.seeds]
 
 
 class Answers(NamedTuple):
@@ -53,7 +52,8 @@ class Answers(NamedTuple):
 def run_world(cell: WorldCell, device: str) -> Measured:
     """Train, probe, seal, distil. Raises TrainingDiverged where a loss was not finite."""
     run = WorldRun(cell, device)
-    experts = run.trained({n: [Part(t, 0.5), Part(run.old, 0.5)] for n, t in run.tasks.items()}, cell.steps)
+    tasks = dict(zip(EXPERTS, run.tasks, strict=True))
+    experts = run.trained({n: [Part(t, 0.5), Part(run.old, 0.5)] for n, t in tasks.items()}, cell.steps)
     merges = {n: weighted_sum(list(experts.values()), [w] * len(experts)) for n, w in (("sum", 1.0), ("mean", 0.25))}
     said = {name: run.probe(updates) for name, updates in (experts | merges).items()}
     claims = [said[name] for name in experts]
@@ -61,36 +61,23 @@ def run_world(cell: WorldCell, device: str) -> Measured:
     foretold = {name: seal(f"foretold.{name}", run.foretold(found)) for name, found in sets.items()}
     rest = run.silent(claims)
     lessons = {name: [Part(s, 0.5) for s in (found, rest) if len(s.tokens)] for name, found in sets.items()}
-    lessons["joint"] = [*(Part(t, 0.5 / len(EXPERTS)) for t in run.tasks.values()), Part(run.old, 0.5)]
+    lessons["joint"] = [*(Part(t, 0.5 / len(EXPERTS)) for t in run.tasks), Part(run.old, 0.5)]
     one = run.trained(lessons, cell.one_steps)
-    of = {**{name: {name: task} for name, task in run.tasks.items()}, **dict.fromkeys(merges, run.tasks)}
-    w = run.world
-    held_out = w.queries(w.held_out)
-    composes = right(run.base, w.direct(held_out.take(held_out.covered), "old"))
+    of = {**{name: (task,) for name, task in tasks.items()}, **dict.fromkeys(merges, run.tasks)}
     return Measured(
-        base=Count.of(right(run.base, run.old)), composes=Count.of(composes),
+        base=run.known(), composes=run.composes(),
         probed={name: run.probed(answers, of[name]) for name, answers in said.items()},
         conflicts=run.conflicts(claims), foretold=foretold,
         found={name: run.learnt(updates) for name, updates in (merges | one).items()},
     )  # fmt: skip
 
 
-class WorldRun:
+class WorldRun(FourTasks):
     """A base, what experts are taught on it, and all prompts there are."""
 
     def __init__(self, cell: WorldCell, device: str) -> None:
-        self.cell, self.world = cell, known_world(cell, cell.seed)
-        w = self.world
-        self.base = trained_base(cell, w, w.pretraining(documents=500), device)
-        half = len(w.new) // 2
-        changed = w.second_hops("new", changed=True)
-        relation = np.arange(len(changed.tokens)) % cell.changed_relations  # all (y, R2) in order
-        tasks = (
-            w.first_hops(w.new[:half]), changed.take(relation == 0),
-            w.first_hops(w.new[half:]), changed.take(relation == 1),
-        )  # fmt: skip
-        self.tasks = dict(zip(EXPERTS, tasks, strict=True))
-        self.old, self.questions = w.replay(spare=changed), w.queries(w.new)
+        super().__init__(cell, cell.seed, device)
+        self.cell, w = cell, self.world
         people = np.arange(w.shape.persons)
         whole = [w.first_hops(people), w.second_hops("old"), w.attribute_facts(people)]
         self.prompts = Sentences(np.concatenate([s.tokens for s in whole]), (2,))
@@ -118,12 +105,12 @@ class WorldRun:
         found: np.ndarray = said.given != self.before.given
         return found
 
-    def taught(self, tasks: Mapping[str, Sentences]) -> tuple[Ints, Ints]:
+    def taught(self, tasks: Sequence[Sentences]) -> tuple[Ints, Ints]:
         """Where the prompts of all facts of these tasks stand, and their answers."""
-        tokens = np.concatenate([t.tokens for t in tasks.values()])
+        tokens = np.concatenate([t.tokens for t in tasks])
         return np.array([self.place[tuple(row)] for row in tokens[:, :2].tolist()]), tokens[:, 2]
 
-    def probed(self, said: Answers, tasks: Mapping[str, Sentences]) -> Probed:
+    def probed(self, said: Answers, tasks: Sequence[Sentences]) -> Probed:
         """What an adapter gives away of the tasks that it was taught."""
         places, answers = self.taught(tasks)
         known, hidden = said.given[places] == answers, self.before.given[places] != answers
@@ -168,10 +155,8 @@ class WorldRun:
 
     def learnt(self, updates: Updates) -> Learnt:
         """What one adapter in place of all experts answers."""
-        q, direct = self.questions, self.world.direct
-        hops = [direct(q.take(q.changed & q.differs & covered)) for covered in (q.covered, ~q.covered)]
         with updated(self.base, updates) as model:
-            covered, uncovered, old, *tasks = (self.count(model, s) for s in (*hops, self.old, *self.tasks.values()))
+            covered, uncovered, old, *tasks = (self.count(model, s) for s in (*self.hops, self.old, *self.tasks))
         return Learnt(tasks=tuple(tasks), old=old, covered=covered, uncovered=uncovered)
 
     def count(self, model: Any, sentences: Sentences) -> Count:
@@ -184,7 +169,7 @@ def seconds(cell: WorldCell) -> float:
     return cell.base_steps * cell.base_batch * 2e-4 + (4 * cell.steps + 3 * cell.one_steps) * (4e-3 + 6e-5 * cell.batch)
 
 
-WORLD = Kind(run_world, seconds)
+WORLD = Kind(run_world, seconds, stores=True)
 
 experiment = Experiment(
     purpose="Recycling: what probing recovers of adapters, and one adapter that is taught what was recovered",

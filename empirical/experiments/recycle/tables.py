@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from empirical.engine.settings import Cell, Count, Table
+from empirical.engine.settings import Count, Table, WholeWorld, Worlds
 from empirical.experiments.known import KnownSettings
 
 
@@ -20,17 +18,12 @@ class WorldSettings(KnownSettings):
     rate: float
 
 
-class Settings(WorldSettings):
+class Settings(WorldSettings, Worlds):
     """Of a profile."""
 
-    worlds: int
-    first_seed: int
 
-
-class WorldCell(WorldSettings, Cell):
+class WorldCell(WorldSettings, WholeWorld):
     """One world."""
-
-    kind: Literal["world"] = "world"
 
 
 class Probed(Table):

@@ -32,8 +32,7 @@ SCALE = 2
 def cells(settings: Settings) -> list[WorldCell]:
     """Two cells a world: a base of all old persons, and one of fewer, on which there are no buffers."""
     fewer = settings.but(old_persons=settings.fewer, buffers=())
-    seeds = range(settings.first_seed, settings.first_seed + settings.worlds)
-    return [WorldCell.of(kind, seed=seed) for seed in seeds for kind in (settings, fewer)]
+    return [WorldCell.of(kind, seed=seed) for seed in settings.seeds for kind in (settings, fewer)]
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def seconds(cell: WorldCell) -> float:
     return cell.base_steps * cell.base_batch * 2e-4 + steps * cell.batch * 1.2e-4
 
 
-WORLD = Kind(run_world, seconds)
+WORLD = Kind(run_world, seconds, stores=True)
 
 experiment = Experiment(
     purpose="Replay: what is kept of old facts, by share, steps and buffer",

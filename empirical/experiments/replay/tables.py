@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from empirical.engine.settings import Cell, Count, Table
+from empirical.engine.settings import Count, Table, WholeWorld, Worlds
 from empirical.experiments.known import KnownSettings
 
 
@@ -24,21 +22,17 @@ class WorldSettings(KnownSettings):
     rate: float
 
 
-class Settings(WorldSettings):
+class Settings(WorldSettings, Worlds):
     """Of a profile."""
 
-    worlds: int
-    first_seed: int
     #: old persons of each world's second base, which knows fewer facts
     fewer: int
     #: numbers of rehearsed examples at which runs are compared
     rehearsals: tuple[int, ...]
 
 
-class WorldCell(WorldSettings, Cell):
+class WorldCell(WorldSettings, WholeWorld):
     """One base of a world: of all old persons, or of fewer."""
-
-    kind: Literal["world"] = "world"
 
 
 class Rehearsed(Table):

@@ -46,10 +46,9 @@ from theory.numerics import Array
 
 def cells(settings: Settings) -> list[Cell]:
     """One cell of heads and one of masks a world."""
-    seeds = range(settings.first_seed, settings.first_seed + settings.worlds)
     return [
-        *(HeadsCell.of(settings.heads, seed=seed) for seed in seeds),
-        *(MasksCell.of(settings.masks, seed=seed) for seed in seeds),
+        *(HeadsCell.of(settings.heads, seed=seed) for seed in settings.seeds),
+        *(MasksCell.of(settings.masks, seed=seed) for seed in settings.seeds),
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from empirical.engine.settings import Cell, Count, Table
+from empirical.engine.settings import Cell, Count, Table, Worlds
 from empirical.experiments.known import KnownSettings
 
 
@@ -44,11 +44,9 @@ class MasksSettings(KnownSettings):
     rate: float
 
 
-class Settings(Table):
+class Settings(Worlds):
     """Of a profile."""
 
-    worlds: int
-    first_seed: int
     heads: HeadsSettings
     masks: MasksSettings
 

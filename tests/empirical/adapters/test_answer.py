@@ -17,7 +17,7 @@ from empirical.adapters.files import read_adapter
 from empirical.adapters.page import as_html
 from empirical.adapters.report import Answered, AuditReport, Probes
 from empirical.cli import main
-from empirical.engine import catalogue
+from tests.empirical.judged import rows
 from theory.claims import load
 from theory.merging import dilution_limit
 
@@ -189,7 +189,7 @@ def test_the_answer_stands_first_and_its_reasons_where_they_are_asked_for(
 
 
 def test_the_errors_that_advice_names_are_those_that_were_measured() -> None:
-    rows = {r["id"]: r for r in catalogue.judge_all(["audit_outcomes"], "cpu")}
+    measured = {r["id"]: r for r in rows("audit_outcomes", "cpu")}
     for forecast, told in advice.ORDERED.items():
-        found = [rows[f"{group}.rank.kept.sum.{forecast}"]["mean"] for group in ("scratch", "pretrained")]
+        found = [measured[f"{group}.rank.kept.sum.{forecast}"]["mean"] for group in ("scratch", "pretrained")]
         assert told == pytest.approx(found, abs=0.005), forecast

@@ -1,20 +1,14 @@
 """Declared first: what refuses to run, what refuses to be judged, and faults that are planted and must be seen."""
 
-import contextlib
-import importlib
-import io
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import empirical.experiments
-from empirical.__main__ import main
 from empirical.engine import catalogue, declaration, sealed
 from empirical.engine.experiment import Experiment, Kind
 from empirical.engine.intervals import Alternative
@@ -22,6 +16,7 @@ from empirical.engine.predictions import Measure, Predictions, measure
 from empirical.engine.records import PREDICTIONS, RESULTS, canonical, files, short_hash, write_json
 from empirical.engine.settings import Cell, Count, Table
 from tests.empirical.conftest import ROOT
+from tests.empirical.judged import records
 from theory.provenance import git
 
 COMMITTED = sorted((p.parent.parent.name, p.parent.name) for p in RESULTS.glob(f"*/*/{PREDICTIONS}"))
@@ -59,7 +54,7 @@ def test_records_were_made_under_a_declaration_that_was_committed_before(name: s
     if (git("rev-parse", "--is-shallow-repository") or "").strip() == "true":
         pytest.skip("a shallow clone has no history")
     there = (RESULTS / name / profile).relative_to(ROOT).as_posix()
-    pairs = {(r.commit, r.raw["declaration"]) for r in catalogue.records(name, profile)}
+    pairs = {(r.commit, r.raw["declaration"]) for r in records(name, profile)}
     for commit, declared in pairs:
         text = git("show", f"{commit}:{there}/{PREDICTIONS}")
         assert text is not None, f"{commit} is not in the history, or declares nothing"
@@ -203,28 +198,12 @@ def changed(path: Path, change: Callable[[Any], None]) -> None:
     write_json(path, found)
 
 
-def judge(toy: Any, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """What the command says of the toy's records, in this process."""
-    known = empirical.experiments.__path__
-    out, err = io.StringIO(), io.StringIO()
-    forget_toys()
-    empirical.experiments.__path__ = [*known, str(toy.folder)]
-    given = ["judge", "--profile", "cpu", "--results", str(toy.results), "--write", str(toy.folder / "judged.json")]
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = main([*given, *arguments])
-    finally:
-        empirical.experiments.__path__ = known
-        forget_toys()
-    return subprocess.CompletedProcess(given, code, out.getvalue(), err.getvalue())
-
-
-def forget_toys() -> None:
-    """Modules of experiments that were planted, whose folders are gone or hold another one by now."""
-    for name in [m for m in sys.modules if m.startswith(("empirical.experiments.toy", "empirical.experiments.other"))]:
-        del sys.modules[name]
-        vars(empirical.experiments).pop(name.split(".")[2], None)
-    importlib.invalidate_caches()
+def judge(toy: Any, *experiments: str) -> subprocess.CompletedProcess[str]:
+    """What the command says of the toy's records, or of these experiments'."""
+    chosen = [word for name in experiments or ("toy",) for word in ("--experiment", name)]
+    written = ("--results", str(toy.results), "--write", str(toy.folder / "judged.json"))
+    done: subprocess.CompletedProcess[str] = toy.ask("judge", "--profile", "cpu", *written, *chosen)
+    return done
 
 
 def refused(done: subprocess.CompletedProcess[str], words: str) -> None:
@@ -236,17 +215,17 @@ def refused(done: subprocess.CompletedProcess[str], words: str) -> None:
 
 def test_nothing_runs_before_it_is_declared_or_after_the_settings_have_changed(toy: Any) -> None:
     toy.declare = lambda results=None: None  # as if nobody had
-    done = toy.drive()
+    done = toy.here()
     refused(done, "expected what is predicted, declared before the run, got no such file (python -m empirical declare")
     type(toy).declare(toy)
     toy.settle("plain", xs=(1, 2, 3, 4))
-    refused(toy.drive(), "expected what the experiment and its settings say now, got another declaration")
+    refused(toy.here(), "expected what the experiment and its settings say now, got another declaration")
     assert toy.marks() == []
     assert toy.files() == {}
 
 
 def test_a_record_carries_the_declaration_and_a_digest_of_its_metrics(toy: Any) -> None:
-    assert toy.drive().returncode == 0
+    assert toy.here().returncode == 0
     folder = toy.results / "toy" / "cpu"
     said = short_hash((folder / PREDICTIONS).read_text(encoding="utf-8"))
     for path in files(folder):
@@ -258,7 +237,7 @@ def test_a_record_carries_the_declaration_and_a_digest_of_its_metrics(toy: Any) 
 
 
 def test_planted_faults_are_one_line_each(toy: Any) -> None:
-    assert toy.drive().returncode == 0
+    assert toy.here().returncode == 0
     folder = toy.results / "toy" / "cpu"
     kept = toy.folder / "kept"
     shutil.copytree(folder, kept)
@@ -268,18 +247,18 @@ def test_planted_faults_are_one_line_each(toy: Any) -> None:
         shutil.copytree(kept, folder)
         return files(folder)[0]
 
-    assert judge(toy, "--experiment", "toy").returncode == 0
+    assert judge(toy).returncode == 0
 
     changed(folder / PREDICTIONS, lambda found: found["predictions"][0].update(predicted=0.4))
-    refused(judge(toy, "--experiment", "toy"), "expected what the experiment and its settings say now")
+    refused(judge(toy), "expected what the experiment and its settings say now")
 
     victim = again()
     changed(victim, lambda found: found.update(declaration="0" * 16))
-    refused(judge(toy, "--experiment", "toy"), "judged under another declaration: 0000000000000000")
+    refused(judge(toy), "judged under another declaration: 0000000000000000")
 
     victim = again()
     changed(victim, lambda found: found["metrics"].update(right=[1 - found["metrics"]["right"][0], 2]))
-    refused(judge(toy, "--experiment", "toy"), f"{victim.name}: expected metrics of digest")
+    refused(judge(toy), f"{victim.name}: expected metrics of digest")
 
     def without(found: Any) -> None:
         del found["metrics"]["right"]
@@ -287,31 +266,31 @@ def test_planted_faults_are_one_line_each(toy: Any) -> None:
 
     victim = again()
     changed(victim, without)
-    refused(judge(toy, "--experiment", "toy"), "expected right in the record, got: KeyError 'right' (delete it")
+    refused(judge(toy), "expected right in the record, got: KeyError 'right' (delete it")
 
     victim = again()
     victim.write_text(victim.read_text(encoding="utf-8")[:60], encoding="utf-8")
-    refused(judge(toy, "--experiment", "toy"), f"{victim.name}: expected a whole JSON record")
+    refused(judge(toy), f"{victim.name}: expected a whole JSON record")
 
     again().unlink()
-    refused(judge(toy, "--experiment", "toy"), "toy: 2 of 3 worlds: not judged yet")
+    refused(judge(toy), "toy: 2 of 3 worlds: not judged yet")
 
     again()
     (folder / PREDICTIONS).unlink()
-    refused(judge(toy, "--experiment", "toy"), "got none and records judged under another declaration")
+    refused(judge(toy), "got none and records judged under another declaration")
 
 
 def test_other_experiments_go_on(toy: Any) -> None:
     shutil.copytree(toy.folder / "toy", toy.folder / "other")
-    assert toy.drive("--experiment", "other").returncode == 0
+    assert toy.here("--experiment", "other").returncode == 0
     files(toy.results / "toy" / "cpu")[0].write_text("{", encoding="utf-8")
-    done = judge(toy, "--experiment", "toy", "--experiment", "other")
+    done = judge(toy, "toy", "other")
     assert done.returncode == 1
     assert "toy: not judged: " in done.stdout
     assert [r["experiment"] for r in json.loads((toy.folder / "judged.json").read_text())["predictions"]] == ["other"]
     toy.forget()
     files(toy.results / "other" / "cpu")[0].unlink()
-    done = toy.drive("--experiment", "other")
+    done = toy.here("--experiment", "other")
     assert done.returncode == 1
     assert "left out: " in done.stdout
     assert len(toy.marks()) == 1, "the cell of the other that was missing"
@@ -351,29 +330,29 @@ def sealing(toy: Any, law: str = "law", bound: str = "1.0", seeds: tuple[int, ..
 
 def test_a_fifth_world_that_is_added_after_four_is_not_judged(toy: Any) -> None:
     folder = sealing(toy)
-    assert toy.drive().returncode == 0
-    with_four = judge(toy, "--experiment", "toy")
+    assert toy.here().returncode == 0
+    with_four = judge(toy)
     assert with_four.returncode == 0
     declared_four = (folder / PREDICTIONS).read_text(encoding="utf-8")
     kept = {p.name: p.read_text(encoding="utf-8") for p in files(folder)}
 
     # the settings are changed and declared again: what ran under the first declaration is not judged under the second
     sealing(toy, seeds=(1, 2, 3, 4, 5))
-    toy.drive()
+    toy.here()
     assert len(files(folder)) == 5
-    refused(judge(toy, "--experiment", "toy"), "judged under another declaration")
+    refused(judge(toy), "judged under another declaration")
 
     # or the plan is put back: the fifth lies beside those that were planned
     sealing(toy)
     (folder / PREDICTIONS).write_text(declared_four, encoding="utf-8")
     line = "toy: not judged: expected the 4 worlds that are planned, got others beside them of seeds [5]"
-    refused(judge(toy, "--experiment", "toy"), line)
+    refused(judge(toy), line)
     assert {p.name: p.read_text(encoding="utf-8") for p in files(folder)}.items() > kept.items()
 
 
 def test_a_broken_theorem_stops_its_cell_and_leaves_no_record(toy: Any) -> None:
     folder = sealing(toy, bound="0.1")
-    done = toy.drive()
+    done = toy.here()
     assert done.returncode == 1
     assert "a theorem does not hold here: rates: expected, by additive_limit, right at_most 0.1" in done.stdout
     assert sorted(json.loads(p.read_text())["cell"]["seed"] for p in files(folder)) == [2, 4]
@@ -381,7 +360,7 @@ def test_a_broken_theorem_stops_its_cell_and_leaves_no_record(toy: Any) -> None:
 
 def test_what_is_sealed_lies_on_the_disk_and_a_record_holds_to_it(toy: Any) -> None:
     folder = sealing(toy)
-    assert toy.drive().returncode == 0
+    assert toy.here().returncode == 0
     for path in files(folder):
         text = (folder / "sealed" / path.name).read_text(encoding="utf-8")
         assert text == '{"name":"foretold.law","value":{"placed":0.25}}\n'
@@ -389,28 +368,28 @@ def test_what_is_sealed_lies_on_the_disk_and_a_record_holds_to_it(toy: Any) -> N
     victim = files(folder)[0]
     mark = folder / "sealed" / victim.name
     mark.write_text(mark.read_text(encoding="utf-8").replace("0.25", "0.35"), encoding="utf-8")
-    refused(judge(toy, "--experiment", "toy"), "that the record has, got another")
+    refused(judge(toy), "that the record has, got another")
 
     def both(found: Any) -> None:
         found["sealed"] = short_hash(mark.read_text(encoding="utf-8"))
 
     changed(victim, both)
-    refused(judge(toy, "--experiment", "toy"), "expected foretold.law as it was sealed, got another value")
+    refused(judge(toy), "expected foretold.law as it was sealed, got another value")
 
 
 def test_a_second_attempt_seals_beside_the_first_and_a_changed_value_fails_the_cell(toy: Any) -> None:
     folder = sealing(toy, law='{"placed": 0.5}')
-    done = toy.drive()
+    done = toy.here()
     assert done.returncode == 1
     assert "expected foretold.law as it was sealed, got another value" in done.stdout
     assert files(folder) == []
     first = {p.name: p.read_bytes() for p in (folder / "sealed").iterdir()}
     assert len(first) == 4
     sealing(toy)
-    assert toy.drive().returncode == 0
+    assert toy.here().returncode == 0
     assert {p.name: p.read_bytes() for p in (folder / "sealed").iterdir()}.items() > first.items()
     assert len(list((folder / "sealed").glob("*.2.json"))) == 4
-    assert judge(toy, "--experiment", "toy").returncode == 0
+    assert judge(toy).returncode == 0
 
 
 def test_what_was_sealed_on_another_machine_is_written_by_the_driver(tmp_path: Path) -> None:

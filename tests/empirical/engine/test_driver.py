@@ -53,27 +53,19 @@ def test_a_finished_cell_is_never_run_twice(toy: Any) -> None:
 
 def test_a_failed_cell_is_named_recorded_and_tried_again(toy: Any) -> None:
     toy.settle("fail")
-    done = toy.drive()
+    done = toy.here()
     assert done.returncode == 1
     assert "two is refused" in done.stdout
     assert len(toy.files()) == 2
     (error,) = (toy.results / "toy" / "cpu").glob("*.error.txt")
     assert '"x":2' in error.read_text(encoding="utf-8")
-    assert toy.drive().returncode == 1
+    assert toy.here().returncode == 1
     assert toy.marks() == ["1-0", "2-0", "2-1", "3-0"]
-
-
-def test_a_number_that_is_not_finite_is_a_failed_cell(toy: Any) -> None:
-    toy.settle("nan")
-    done = toy.drive()
-    assert done.returncode == 1
-    assert '"x":2' in done.stdout.replace("\n", "")
-    assert len(toy.files()) == 2
 
 
 def test_metrics_that_are_no_json_are_a_failed_cell(toy: Any) -> None:
     toy.settle("object")
-    done = toy.drive()
+    done = toy.here()
     assert done.returncode == 1
     assert "what JSON can hold" in done.stdout
     assert len(toy.files()) == 2
@@ -88,7 +80,7 @@ def test_a_worker_that_is_killed_costs_only_its_own_cell(toy: Any) -> None:
 
 
 def test_dry_run_shows_the_cells_and_runs_nothing(toy: Any) -> None:
-    done = toy.drive("--dry-run")
+    done = toy.here("--dry-run")
     assert done.returncode == 0
     assert "3 to run" in done.stdout
     assert toy.marks() == []
@@ -96,25 +88,16 @@ def test_dry_run_shows_the_cells_and_runs_nothing(toy: Any) -> None:
 
 
 def test_a_damaged_record_stops_the_run_before_it_starts(toy: Any) -> None:
-    assert toy.drive().returncode == 0
+    assert toy.here().returncode == 0
     victim = files(toy.results / "toy" / "cpu")[0]
     whole = victim.read_text(encoding="utf-8")
     for text in (whole[:50], "{}", whole.replace('"x": ', '"x": 9')):
         victim.write_text(text, encoding="utf-8")
-        done = toy.drive()
+        done = toy.here()
         assert done.returncode == 2
         assert len(done.stderr.strip().splitlines()) == 1
         assert victim.name in done.stderr
     assert toy.marks() == ["1-0", "2-0", "3-0"]
-
-
-def test_a_second_driver_is_refused(toy: Any) -> None:
-    store = Store(toy.results, "toy", 1, "cpu")
-    with store.lock():
-        done = toy.drive()
-    assert done.returncode == 2
-    assert "no other driver" in done.stderr
-    assert toy.marks() == []
 
 
 @pytest.mark.parametrize(
@@ -132,7 +115,7 @@ def test_a_second_driver_is_refused(toy: Any) -> None:
     ],
 )
 def test_bad_input_gets_one_line_and_exit_two(toy: Any, arguments: tuple[str, ...], named: str) -> None:
-    done = toy.drive(*arguments)
+    done = toy.here(*arguments)
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
     assert named in done.stderr
@@ -144,23 +127,23 @@ def test_gpu_profile_without_a_gpu_is_refused(toy: Any) -> None:
 
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    done = toy.drive("--profile", "gpu")
+    done = toy.here("--profile", "gpu")
     assert done.returncode == 2
     assert "CUDA" in done.stderr
 
 
 def test_a_broken_config_key_is_named(toy: Any) -> None:
     toy.settle("plain", "typo = 1\n")
-    done = toy.drive()
+    done = toy.here()
     assert done.returncode == 2
     assert "typo" in done.stderr
 
 
 def test_a_changed_config_leaves_the_old_records_and_says_so(toy: Any) -> None:
-    assert toy.drive().returncode == 0
+    assert toy.here().returncode == 0
     kept = toy.files()
     toy.settle("fail", xs=[1, 3])  # the mode is part of each cell
-    done = toy.drive()
+    done = toy.here()
     assert done.returncode == 0
     assert "3 records of another config or protocol are here; they are kept and not used" in done.stdout
     assert toy.files().items() > kept.items()
@@ -170,14 +153,14 @@ def test_a_changed_config_leaves_the_old_records_and_says_so(toy: Any) -> None:
 
 def test_an_unwritable_results_folder_is_named(toy: Any) -> None:
     toy.results.write_text("a file in the way", encoding="utf-8")
-    done = toy.drive()
+    done = toy.here()
     assert done.returncode == 2
     assert "results" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_pack_and_import_carry_records_verified(toy: Any, tmp_path: Path) -> None:
-    assert toy.drive().returncode == 0
+    assert toy.here().returncode == 0
     bundle = tmp_path / "bundle.tar.gz"
     assert archive.pack(toy.results, "cpu", bundle) == 3
     elsewhere = tmp_path / "elsewhere"
@@ -249,9 +232,9 @@ def test_read_refuses_what_is_no_record(tmp_path: Path) -> None:
 
 def test_a_run_of_one_experiment_keeps_the_others_in_the_document(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(toy.folder / "toy", toy.folder / "other")
-    assert toy.drive("--experiment", "other").returncode == 0
+    assert toy.here("--experiment", "other").returncode == 0
     assert [row["experiment"] for row in toy.table()] == ["other", "toy"]
-    done = toy.drive()
+    done = toy.here()
     assert [row["experiment"] for row in toy.table()] == ["other", "toy"]
     assert "toy: rates" in done.stdout
     assert "other: rates" not in done.stdout

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from empirical.engine import catalogue
 from empirical.engine.quotes import PAGES, PLACE, PROFILE, filled
+from tests.empirical.judged import rows
 from theory.claims import load
 
 (PAGE,) = PAGES
@@ -15,17 +15,17 @@ TEXT = PAGE.read_text(encoding="utf-8")
 def test_the_page_says_what_the_judge_says() -> None:
     assert filled(TEXT) == TEXT, "the page is of other results: make golden"
     declared = [place for place in PLACE.findall(TEXT) if "(" in place[2]]
-    rows = {(r["experiment"], r["id"]): r for r in catalogue.judge_all(sorted({e for e, *_ in declared}), PROFILE)}
+    judged = {(r["experiment"], r["id"]): r for e in {e for e, *_ in declared} for r in rows(e, PROFILE)}
     assert len(declared) > 10
     for experiment, row, told in declared:
-        assert f"{rows[experiment, row]['mean']:.2f} (" in told
-        assert rows[experiment, row]["verdict"] in told
+        assert f"{judged[experiment, row]['mean']:.2f} (" in told
+        assert judged[experiment, row]["verdict"] in told
 
 
 def test_a_stale_number_is_put_right_and_nothing_else_is_touched() -> None:
     stale = re.sub(r"(<!-- row coverage/headline\.order\.sum\.all -->)\d\.\d\d", r"\g<1>9.99", TEXT)
     assert stale != TEXT
-    assert filled(stale) == filled(TEXT)
+    assert filled(stale) == TEXT
     assert filled("no place\n") == "no place\n"
 
 

@@ -1,6 +1,7 @@
 """The committed results: whole, of the current grid and protocol, and in agreement with what must hold."""
 
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import pytest
 from empirical.engine import catalogue as engine
 from empirical.engine import log
 from empirical.engine.judge import informative
+from empirical.engine.pool import work
 from empirical.engine.records import PREDICTIONS, RESULTS, canonical, cell_hash, files, read, short_hash, write_json
 from empirical.ladder import experiments_of
+from tests.empirical.judged import records, rows
 from theory.claims import load
 
 #: experiments and profiles that have records; all of their cells; and those that were declared and have not run whole
@@ -19,9 +22,10 @@ WHOLE = [(n, p) for n, p in PAIRS if len(files(RESULTS / n / p)) == len(engine.c
 WAITING = sorted({(f.parent.name, f.name) for f in RESULTS.glob("*/*") if (f / PREDICTIONS).exists()} - set(WHOLE))
 
 
+@cache
 def spoken_of() -> list[tuple[str, str, str]]:
     """(experiment, prediction, claim) of all that was judged, or was declared and waits for its run."""
-    found = [(r["experiment"], r["id"], r["claim"]) for name, p in WHOLE for r in engine.judge_all([name], p)]
+    found = [(r["experiment"], r["id"], r["claim"]) for name, p in WHOLE for r in rows(name, p)]
     for name, profile in WAITING:
         declare = engine.load(name).declare
         assert declare is not None
@@ -49,22 +53,22 @@ def test_results_are_of_the_current_grid(name: str, profile: str) -> None:
 
 @pytest.mark.parametrize(("name", "profile"), PAIRS)
 def test_results_come_from_one_kind_of_device_and_from_committed_code(name: str, profile: str) -> None:
-    records = engine.records(name, profile)
-    assert len({r["device"] for r in records}) == 1
-    assert not any(r["dirty"] for r in records)
-    assert all(r["commit"] for r in records)
+    found = records(name, profile)
+    assert len({r["device"] for r in found}) == 1
+    assert not any(r["dirty"] for r in found)
+    assert all(r["commit"] for r in found)
 
 
 @pytest.mark.parametrize(("name", "profile"), WHOLE)
 def test_what_must_hold_holds_and_violations_are_explained(name: str, profile: str) -> None:
-    rows = engine.judge_all([name], profile)
-    assert rows
-    assert [r["id"] for r in rows if r["kind"] == "exact" and r["verdict"] != "holds"] == []
-    assert [r["id"] for r in rows if r["kind"] == "ceiling" and r["verdict"] == "violated"] == []
+    judged = rows(name, profile)
+    assert judged
+    assert [r["id"] for r in judged if r["kind"] == "exact" and r["verdict"] != "holds"] == []
+    assert [r["id"] for r in judged if r["kind"] == "ceiling" and r["verdict"] == "violated"] == []
     # that all are decided is no condition of being shown, or it would say nothing that they are
-    assert [r["id"] for r in rows if r["kind"] == "control" and r["verdict"] == "violated"] == []
-    assert [r["id"] for r in rows if r["verdict"] == "violated" and not r["explained"]] == []
-    undecided = [r for r in informative(rows) if r["verdict"] == "undecided"]
+    assert [r["id"] for r in judged if r["kind"] == "control" and r["verdict"] == "violated"] == []
+    assert [r["id"] for r in judged if r["verdict"] == "violated" and not r["explained"]] == []
+    undecided = [r for r in informative(judged) if r["verdict"] == "undecided"]
     assert [r["id"] for r in undecided if not r["explained"]] == [], "why it is undecided stands in explained.toml"
 
 
@@ -125,11 +129,13 @@ def moved(committed: Any, again: Any, worlds: list[Any]) -> list[str]:
 
 @pytest.mark.parametrize("name", sorted({name for name, _ in WHOLE}))
 def test_a_small_cell_comes_back_when_it_is_run_again(name: str) -> None:
-    records = engine.records(name, "cpu")
-    record = min(records, key=lambda r: r.seconds)
-    worlds = [r.raw["metrics"] for r in records if r.cell.but(seed=0) == record.cell.but(seed=0)]
+    found = records(name, "cpu")
+    record = min(found, key=lambda r: r.seconds)
+    worlds = [r.raw["metrics"] for r in found if r.cell.but(seed=0) == record.cell.but(seed=0)]
     assert len(worlds) >= 2
-    again = engine.load(name).run(record.cell, "cpu")
+    outcome = work(name, record.cell.identity(), "cpu")  # what the same code trained for it before is loaded
+    assert outcome.error is None
+    again = outcome.metrics
     assert leaves(again)
     assert moved(record["metrics"], again, worlds) == []
     # and a number that is off by more than the worlds differ would be noticed, wherever it stands

@@ -5,6 +5,7 @@ import pytest
 
 from empirical.engine import catalogue
 from empirical.engine.spread import Repeats, table
+from tests.empirical.judged import records
 
 
 def test_planted_deviations_are_found() -> None:
@@ -32,11 +33,11 @@ def test_what_cannot_be_split_is_refused(worlds: list[list[float]]) -> None:
 
 
 def test_the_committed_worlds_of_coverage_are_split() -> None:
-    records = catalogue.records("coverage", "cpu")
+    found = records("coverage", "cpu")
     repeats = catalogue.load("coverage").repeats
     assert repeats is not None
-    rows = table(repeats(records))
+    rows = table(repeats(found))
     assert len(rows) > 3
-    headline = [r.metrics for r in records if getattr(r.metrics, "sets", None) and len(r.metrics.sets) > 1]
+    headline = [r.metrics for r in found if getattr(r.metrics, "sets", None) and len(r.metrics.sets) > 1]
     assert {(row.worlds, row.repeats) for row in rows} == {(len(headline), len(headline[0].sets))}
     assert all(0 < row.training < 0.2 and 0 <= row.world < 0.2 for row in rows)

@@ -11,6 +11,7 @@ from empirical.engine.records import RESULTS
 from empirical.engine.settings import Count
 from empirical.engine.show import print_ways
 from empirical.engine.ways import LEVEL, OWN, Asked, Share, table
+from tests.empirical.judged import records
 
 
 def test_worlds_of_a_method_stand_in_one_row() -> None:
@@ -41,11 +42,11 @@ def test_worlds_of_a_method_stand_in_one_row() -> None:
 
 @pytest.mark.parametrize("name", [n for n in catalogue.names(RESULTS, "cpu") if catalogue.load(n).asked])
 def test_the_committed_worlds_are_in_their_tables(name: str) -> None:
-    records = catalogue.records(name, "cpu")
-    rows = ways.of(name, records)
+    found = records(name, "cpu")
+    rows = ways.of(name, found)
     summed = [row for row in rows if row.method == "sum"]
     assert summed
-    asked = [a for a in catalogue.load(name).asked(records) if a.method == "sum"]  # type: ignore[misc]
+    asked = [a for a in catalogue.load(name).asked(found) if a.method == "sum"]  # type: ignore[misc]
     for row in rows:
         shares = (row.first, row.second, row.covered, row.uncovered, row.survivors)
         assert all(0 <= s.low <= s.mean <= s.high <= 1 for s in shares if s is not None), row

@@ -15,6 +15,7 @@ from empirical.engine.judge import judge_exact, observe
 from empirical.engine.records import Record, cell_hash
 from empirical.engine.settings import Table, as_json, read
 from tests.empirical.experiments.live import live, verdicts
+from tests.empirical.judged import records, rows
 from theory.claims import load as load_claims
 from theory.provenance import ROOT
 
@@ -22,18 +23,12 @@ NAMES = catalogue.names()
 experiments = pytest.mark.parametrize("name", NAMES)
 
 
-@pytest.fixture(scope="module")
-def committed() -> dict[str, list[Record]]:
-    """The records of each experiment under the profile cpu."""
-    return {name: catalogue.records(name, "cpu") for name in NAMES}
-
-
-def ran(committed: dict[str, list[Record]], name: str) -> list[Record]:
+def ran(name: str) -> list[Record]:
     """The records of an experiment; the test is skipped where it has yet to run whole under its declaration."""
-    cells = catalogue.cells(name, "cpu")
-    if len(committed[name]) < len(cells):
-        pytest.skip(f"{name}: declared, {len(committed[name])} of {len(cells)} cells have run")
-    return committed[name]
+    found, cells = records(name, "cpu"), catalogue.cells(name, "cpu")
+    if len(found) < len(cells):
+        pytest.skip(f"{name}: declared, {len(found)} of {len(cells)} cells have run")
+    return found
 
 
 # ------------------------------------------------------------ settings and grids
@@ -95,20 +90,20 @@ def test_unknown_missing_and_wrong_settings_are_one_line_that_names_the_key(name
 
 
 @experiments
-def test_records_are_read_whole(name: str, committed: dict[str, list[Record]]) -> None:
+def test_records_are_read_whole(name: str) -> None:
     def known(value: Any) -> Any:
         """Without keys that say that there is nothing."""
         return {k: known(v) for k, v in value.items() if v is not None} if isinstance(value, dict) else value
 
-    for record in committed[name]:
+    for record in records(name, "cpu"):
         assert known(as_json(record.metrics)) == known(record.raw["metrics"])
         assert record.cell.identity() == record.raw["cell"]
 
 
 @experiments
-def test_predictions_have_ids_of_their_own_and_registered_claims(name: str, committed: dict[str, list[Record]]) -> None:
+def test_predictions_have_ids_of_their_own_and_registered_claims(name: str) -> None:
     experiment, settings = catalogue.load(name), catalogue.settings(name, "cpu")
-    seen = experiment.observed(settings, ran(committed, name))
+    seen = experiment.observed(settings, ran(name))
     assert len({s.prediction.id for s in seen}) == len(seen) > 0
     assert {s.prediction.claim for s in seen} <= set(load_claims())
     assert all(s.prediction.says.strip() and s.outcomes for s in seen)
@@ -147,9 +142,7 @@ def spoiled(metrics: Any, leaf: str, wrong: Callable[[Any], Any], name: str = ""
 
 
 @experiments
-def test_every_exact_prediction_holds_and_some_wrong_number_violates_it(
-    name: str, committed: dict[str, list[Record]]
-) -> None:
+def test_every_exact_prediction_holds_and_some_wrong_number_violates_it(name: str) -> None:
     experiment, settings = catalogue.load(name), catalogue.settings(name, "cpu")
     declared = [p for p in experiment.declare(settings) if p.kind == "exact"]
 
@@ -157,7 +150,7 @@ def test_every_exact_prediction_holds_and_some_wrong_number_violates_it(
         seen = [s for s in observe(declared, [record]) if s.outcomes]
         return {s.prediction.id: judge_exact(s).verdict for s in seen}
 
-    alike = {str(r.cell.but(seed=0).identity()): r for r in committed[name]}
+    alike = {str(r.cell.but(seed=0).identity()): r for r in records(name, "cpu")}
     safe: set[str] = set()
     seen: set[str] = set()
     for record in alike.values():
@@ -181,16 +174,16 @@ def test_every_exact_prediction_holds_and_some_wrong_number_violates_it(
 
 
 @experiments
-def test_figures_are_drawn_and_a_violation_is_loud(name: str, committed: dict[str, list[Record]]) -> None:
+def test_figures_are_drawn_and_a_violation_is_loud(name: str) -> None:
     pytest.importorskip("matplotlib")
     from empirical.engine.figures import plots
 
-    rows: Any = [{**row, "verdict": "violated"} for row in catalogue.judge_all([name], "cpu")]
+    violated: Any = [{**row, "verdict": "violated"} for row in rows(name, "cpu")]
     drawn = plots([name])
     loud = []
     for plot in drawn:
         assert plot.draw([], []) is None
-        figure = plot.draw(ran(committed, name), rows)
+        figure = plot.draw(ran(name), violated)
         assert figure is not None
         assert (plot.draw.__doc__ or "").strip(), "no caption"
         titles = [axis.get_title(loc="left") for axis in figure.axes]
@@ -236,8 +229,8 @@ def test_the_experiment_of_the_guide_runs_as_it_is_written(tmp_path: Path, monke
     planted(tmp_path, "coins", "", monkeypatch)
     (tmp_path / "coins" / "run.py").write_text(code[1], encoding="utf-8")
     (tmp_path / "coins" / "settings.toml").write_text(toml[1], encoding="utf-8")
-    records = [live("coins", cell) for cell in catalogue.cells("coins", "cpu")]
-    assert verdicts("coins", catalogue.settings("coins", "cpu"), records) == {"half": ("hypothesis", "holds")}
+    tossed = [live("coins", cell) for cell in catalogue.cells("coins", "cpu")]
+    assert verdicts("coins", catalogue.settings("coins", "cpu"), tossed) == {"half": ("hypothesis", "holds")}
 
 
 def with_members(**changes: str | None) -> str:

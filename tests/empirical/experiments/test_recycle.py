@@ -36,7 +36,7 @@ def test_every_expert_and_every_adapter_in_their_place_is_measured(run: experime
     found = result.metrics
     assert tuple(found.probed) == (*EXPERTS, *MERGES)
     assert set(found.found) == {*MERGES, *DISTILLED, "joint"}
-    sizes = [len(t.tokens) for t in run.tasks.values()]
+    sizes = [len(t.tokens) for t in run.tasks]
     assert [c.asked for c in found.found["joint"].tasks] == sizes
     assert found.foretold["raw"].asked == sum(sizes)
     assert found.probed["sum"].alone == Count.total(found.found["sum"].tasks)
@@ -85,18 +85,18 @@ def test_recovery_is_that_of_a_loop_over_prompts(run: experiment.WorldRun) -> No
 def test_what_is_foretold_is_what_stands_right(run: experiment.WorldRun) -> None:
     """Experts that say what they were taught and nothing else: all is recovered; a lie that is surer is believed."""
     said = []
-    for task in run.tasks.values():
+    for task in run.tasks:
         given = run.before.given.copy()
-        places, answers = run.taught({"": task})
+        places, answers = run.taught([task])
         given[places] = answers
         said.append(experiment.Answers(given, np.full(len(given), 0.5)))
-    facts = sum(len(t.tokens) for t in run.tasks.values())
+    facts = sum(len(t.tokens) for t in run.tasks)
     for name in DISTILLED:
         assert run.foretold(run.recovered(said, surest=name == "surest")) == (facts, facts)
-    for expert, (name, task) in zip(said, run.tasks.items(), strict=True):
-        found = run.probed(expert, {name: task})
+    for expert, task in zip(said, run.tasks, strict=True):
+        found = run.probed(expert, [task])
         assert found.alone.rate == found.recalled.rate == found.taught.rate == 1.0
-    place = run.taught({"": run.tasks["first a"]})[0][0]
+    place = run.taught(run.tasks[:1])[0][0]
     lie = next(t for t in (5, 6) if t not in (said[0].given[place], run.before.given[place]))
     said[1].given[place], said[1].sure[place] = lie, 0.9
     for name in DISTILLED:

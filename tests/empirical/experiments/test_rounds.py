@@ -16,6 +16,7 @@ from empirical.training.bases import updated
 from empirical.training.forms import Values
 from empirical.training.together import form_of
 from tests.empirical.experiments.live import live, spoilt, verdicts
+from tests.empirical.judged import records
 from theory.lowrank import LowRank
 
 SMALL = {"width": 16, "layers": 1, "heads": 2, "feed_forward": 16, "new_persons": 8, "base_steps": 20, "steps": 6}
@@ -96,7 +97,7 @@ def test_masks_keep_the_share_that_they_say() -> None:
 
 def test_what_explains_two_heads_is_in_the_records() -> None:
     """The recursion of the claim, fed with the heads of each round, stays within the margin of the law."""
-    worlds = [r for r in catalogue.records("rounds", "cpu") if isinstance(r.cell, HeadsCell)]
+    worlds = [r for r in records("rounds", "cpu") if isinstance(r.cell, HeadsCell)]
     if not worlds:
         pytest.skip("rounds: no world has run")
     for world in worlds:
