@@ -85,15 +85,16 @@ class MergedModule:
     Attributes:
         r: rank that was written; `ranks`: sum of the ranks of the parts.
         truncation: Frobenius norm of what was cut off (0 where nothing was).
-        rounding: measured Frobenius norm of what storing in the output format changed; `bound`: what it can be.
-        norm: of the wanted sum.
+        rounding: measured Frobenius norm of what storing in the output format changed; `bound`: what it can be, 0 where
+            every number of the factors fits.
+        norm: of the wanted sum; None where nothing was lost, so that nothing is relative to it.
         rank: of what was written, without the padding.
     """
 
     name: str
     r: int
     ranks: int
-    norm: float
+    norm: float | None
     truncation: float
     rounding: float
     bound: float
@@ -104,7 +105,8 @@ class MergedModule:
 class MergeReport:
     """What :func:`merge` did.
 
-    Errors are relative to the Frobenius norm of the wanted sum over all modules; None of a sum that is zero.
+    Errors are relative to the Frobenius norm of the wanted sum over the modules whose norm is known, all that lost
+    something among them; None of a sum that is zero.
     """
 
     output: str
@@ -210,11 +212,11 @@ def merge(
     written: list[MergedModule] = []
 
     def report() -> MergeReport:
-        whole = math.hypot(*(m.norm for m in written))
+        norms = [m.norm for m in written]
         return MergeReport(
             target.name, [a.name for a in adapters], work.weights, how.method, how.dtype, written,
-            _relative([m.truncation for m in written], whole), _relative([m.rounding for m in written], whole),
-            _relative([m.bound for m in written], whole), notes,
+            _relative([m.truncation for m in written], norms), _relative([m.rounding for m in written], norms),
+            _relative([m.bound for m in written], norms), notes,
         )  # fmt: skip
 
     with workers() as each, Draft(target) as draft:
@@ -242,8 +244,11 @@ def merge(
     return made
 
 
-def _relative(parts: Sequence[float], whole: float) -> float | None:
-    return math.hypot(*parts) / whole if whole else None
+def _relative(parts: Sequence[float], norms: Sequence[float | None]) -> float | None:
+    whole = math.hypot(*(n for n in norms if n is not None))
+    if not whole:
+        return 0.0 if None in norms else None
+    return math.hypot(*parts) / whole
 
 
 def shown(share: float | None, digits: int = 2) -> str:
@@ -329,9 +334,11 @@ def merge_module(
                 parts.append((b, a, weight * adapter.modules[name].scale))
     stack = _stacked(parts, dtype)
     if rank is None and stack is not None and _independent(stack):
-        norm = _product_norm(stack.left, stack.right)
-        require(0.0 < norm < math.inf, f"{name}: weights", "a sum that float64 can hold", f"one of norm {norm:g}")
-        return _store(stack, name, Facts(ranks, norm, 0.0, stack.rank), dtype), shape
+        most = float(stack.sizes[0] @ stack.sizes[1])
+        require(
+            0.0 < most * most < math.inf, f"{name}: weights", "a sum that float64 can hold", f"one of size {most:g}"
+        )
+        return _store(stack, name, Facts(ranks, None, 0.0, stack.rank), dtype), shape
     if not parts:
         nothing = _factors(torch.zeros(shape.out, 1), torch.zeros(1, shape.inner))
         return _store(nothing, name, Facts(ranks, 0.0, 0.0, 0), dtype), shape
@@ -351,10 +358,10 @@ def merge_module(
 
 
 class Facts(NamedTuple):
-    """What is known of a module's sum: ranks of the parts, norm, what was cut off, rank of the rest."""
+    """What is known of a module's sum: ranks of the parts, norm if computed, what was cut off, rank of the rest."""
 
     ranks: int
-    norm: float
+    norm: float | None
     lost: float
     rank: int
 
@@ -366,7 +373,7 @@ class Stack(NamedTuple):
         B, A: what lies side by side in the two factors, as stored.
         on_b, on_a: numbers that multiply the columns of B and the rows of A: powers of two on B.
         formats: in which the two products are exact, but for weights that are no power of two.
-        left, right: Gram matrices of the columns and rows that result.
+        sizes: norms of the columns of B and the rows of A that result, to six digits.
     """
 
     B: Sequence[torch.Tensor]
@@ -374,18 +381,22 @@ class Stack(NamedTuple):
     on_b: Array
     on_a: Array
     formats: tuple[torch.dtype, torch.dtype]
-    left: Array
-    right: Array
+    sizes: tuple[Array, Array]
 
     @property
     def rank(self) -> int:
         """Columns of B."""
         return len(self.on_b)
 
+    def grams(self) -> tuple[Array, Array]:
+        """Inner products of the columns of B and of the rows of A that result: most of the work, where asked for."""
+        left, right = _gram(self.B, 1), _gram(self.A, 0)
+        return left * np.outer(self.on_b, self.on_b), right * np.outer(self.on_a, self.on_a)
+
 
 def _factors(b: torch.Tensor, a: torch.Tensor) -> Stack:
     ones = np.ones(b.shape[1])
-    return Stack([b], [a], ones, ones, (b.dtype, a.dtype), gram([b], 1), gram([a], 0))
+    return Stack([b], [a], ones, ones, (b.dtype, a.dtype), (_sizes([b], 1), _sizes([a], 0)))
 
 
 #: sizes whose squares stay in the range of single precision, with room for a sum
@@ -401,10 +412,33 @@ def _quick(tensors: Sequence[torch.Tensor], dim: int) -> torch.dtype:
     return torch.float32 if large and all(t.dtype != torch.float64 for t in tensors) else torch.float64
 
 
+def _in_range(squares: Array) -> bool:
+    low, high = _RANGE
+    return bool(np.all((squares > low) & (squares < high)))
+
+
 def _gram(tensors: Sequence[torch.Tensor], dim: int) -> Array:
     found = gram(tensors, dim, _quick(tensors, dim))
-    low, high = _RANGE
-    return found if np.all((np.diag(found) > low) & (np.diag(found) < high)) else gram(tensors, dim)
+    return found if _in_range(np.diag(found)) else gram(tensors, dim)
+
+
+#: entries that are taken at a time where every one is touched more than once: they stay in the cache of a core
+BLOCK = 1 << 16
+
+
+def _pieces(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    return torch.split(tensor, max(1, BLOCK // tensor.shape[1]))
+
+
+def _sizes(tensors: Sequence[torch.Tensor], dim: int) -> Array:
+    """Norms of all columns (`dim` 1) or rows (`dim` 0), to six digits."""
+    if all(t.dtype != torch.float64 for t in tensors):
+        sums = [[x.float().square().sum(1 - dim).double() for x in _pieces(t)] for t in tensors]
+        squares = torch.cat([sum(x, torch.zeros(())) if dim else torch.cat(x) for x in sums]).numpy()
+        if _in_range(squares):
+            return np.asarray(np.sqrt(squares))
+    doubles = [t.double().numpy() for t in tensors]
+    return np.concatenate([column_norms(x if dim else x.T) for x in doubles])
 
 
 def _stacked(parts: Sequence[tuple[torch.Tensor, torch.Tensor, float]], dtype: str) -> Stack | None:
@@ -417,50 +451,59 @@ def _stacked(parts: Sequence[tuple[torch.Tensor, torch.Tensor, float]], dtype: s
         return None
     b, a = [p[0] for p in parts], [p[1] for p in parts]
     wide = dtype == "float64" or any(x.dtype == torch.float64 for x in (*b, *a))
-    left, right = _gram(b, 1), _gram(a, 0)
+    sizes = _sizes(b, 1), _sizes(a, 0)
     counts = [x.shape[1] for x in b]
     fractions, powers = (np.repeat(x, counts) for x in np.frexp([strength for _, _, strength in parts]))
-    sizes = np.sqrt(np.diag(left)), np.sqrt(np.diag(right))
     used = (sizes[0] > 0) & (sizes[1] > 0)
     if not used.any():
         return None
     if not used.all():
         kept = torch.from_numpy(used)
         b, a = [torch.cat(b, 1)[:, kept]], [torch.cat(a)[kept]]
-        left, right = left[used][:, used], right[used][:, used]
         fractions, powers, sizes = fractions[used], powers[used], (sizes[0][used], sizes[1][used])
     shift = np.round((np.log2(sizes[1] / sizes[0]) + powers) / 2)
     on_b, on_a = np.exp2(shift), fractions * np.exp2(powers - shift)
     form = torch.float64 if wide else torch.float32
     formats = (form, form if np.all(np.abs(fractions) == 0.5) else torch.float64)
-    return Stack(b, a, on_b, on_a, formats, left * np.outer(on_b, on_b), right * np.outer(on_a, on_a))
+    return Stack(b, a, on_b, on_a, formats, (sizes[0] * on_b, sizes[1] * np.abs(on_a)))
 
 
 #: least eigenvalue of a matrix of cosines above which columns are independent beyond doubt: what rounding does to it
 #: stays below, r sqrt(n) u in float32 and, where all errors conspire, r n u in float64 (r <= 2^9, n <= 2^18 entries)
 _INDEPENDENT = {torch.float32: 2e-2, torch.float64: 1e-6}
+#: share of every column's square that some of the rows must hold to speak for all: what they say is not rounding
+_SPEAK = 1e-4
 
 
 def _independent(stack: Stack) -> bool:
     """Whether both factors have full rank for certain; False also where that takes a closer look."""
-    return _full_rank(stack.B, 1, stack.left) and _full_rank(stack.A, 0, stack.right)
+    on_b, on_a = stack.sizes[0] / stack.on_b, stack.sizes[1] / np.abs(stack.on_a)
+    return _full_rank(stack.B, 1, on_b) and _full_rank(stack.A, 0, on_a)
 
 
-def _full_rank(tensors: Sequence[torch.Tensor], dim: int, found: Array) -> bool:
-    """`found`: the inner products by :func:`_gram`, of these columns or of multiples of them."""
-    if len(found) > tensors[0].shape[1 - dim]:
+def _full_rank(tensors: Sequence[torch.Tensor], dim: int, sizes: Array) -> bool:
+    """Columns (`dim` 1) or rows (`dim` 0) of these norms are independent already if a part of their entries is."""
+    if len(sizes) > tensors[0].shape[1 - dim]:
         return False
-    quick = _quick(tensors, dim)
-    return _apart(found, quick) or (quick == torch.float32 and _apart(gram(tensors, dim), torch.float64))
+    for dtype in dict.fromkeys((_quick(tensors, dim), torch.float64)):
+        found: Array = np.zeros((len(sizes), len(sizes)))
+        for block in blocks(tensors, dim, max(2 * len(sizes), 256)):
+            x = block.to(dtype).numpy()
+            found += x.T @ x if dim else x @ x.T
+            if np.all(np.diag(found) > _SPEAK * sizes**2) and _apart(found, dtype):
+                return True
+    return False
 
 
 def _apart(found: Array, dtype: torch.dtype) -> bool:
+    from scipy.linalg import LinAlgError, cholesky
+
     size = np.sqrt(np.diag(found))
-    if not np.all((size > 0) & np.isfinite(size)):
-        return False
+    cosines = (found / size / size[:, None]).astype(str(dtype).removeprefix("torch."))
+    cosines.flat[:: len(found) + 1] -= _INDEPENDENT[dtype]
     try:
-        np.linalg.cholesky(found / size / size[:, None] - _INDEPENDENT[dtype] * np.eye(len(found)))
-    except np.linalg.LinAlgError:
+        cholesky(cosines, overwrite_a=True, check_finite=False)
+    except LinAlgError:
         return False
     return True
 
@@ -474,18 +517,23 @@ def _rounded(
     tensors: Sequence[torch.Tensor], dim: int, numbers: Array, form: torch.dtype, output: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Tensors side by side times `numbers`, in the format of the output; and before that, if it changed anything."""
+    limits, size = torch.finfo(output), np.abs(numbers)
+    # a power of two moves the exponent and nothing else, unless what results is too small for that
+    moved = bool(np.all((np.frexp(size)[0] == 0.5) & (size >= limits.smallest_normal) & (size <= limits.max)))
+    moved = moved and all(t.dtype == output for t in tensors)
     factors = torch.from_numpy(numbers).to(form)
     factors = factors if dim else factors[:, None]
     shape = (tensors[0].shape[0], len(numbers)) if dim else (len(numbers), tensors[0].shape[1])
     stored, same = torch.empty(shape, dtype=output), True
-    start = 0
-    for block in blocks(tensors, dim):
-        exact = block.to(form).mul_(factors) if block.dtype != form else block * factors
-        rounded = exact.to(output)
-        size = block.shape[1 - dim]
-        stored.narrow(1 - dim, start, size).copy_(rounded)
-        start += size
-        same = same and torch.equal(rounded.to(form), exact)
+    counts = [t.shape[dim] for t in tensors]
+    by = factors.to(output if moved else form)
+    for each in zip(tensors, stored.split(counts, dim), by.split(counts), strict=True):
+        for x, y, f in zip(*(_pieces(t.expand_as(each[0])) for t in each), strict=True):
+            if moved and float(torch.mul(x, f, out=y).abs().min()) >= limits.smallest_normal:
+                continue
+            exact = x * f.to(form)
+            y.copy_(exact)
+            same = same and np.array_equal(y.to(form).numpy(), exact.numpy())
     return stored, None if same else torch.cat(list(tensors), dim).to(form) * factors
 
 
@@ -493,19 +541,26 @@ def _store(stack: Stack, name: str, facts: Facts, dtype: str) -> Stored:
     (b_form, a_form), output = stack.formats, OUTPUT[dtype]
     as_b, b = _rounded(stack.B, 1, stack.on_b, b_form, output)
     as_a, a = _rounded(stack.A, 0, stack.on_a, a_form, output)
-    finite = all(x is None or bool(torch.isfinite(y).all()) for x, y in ((b, as_b), (a, as_a)))
+    largest = torch.finfo(output).max
+    finite = all(
+        x.max() < largest or bool(torch.isfinite(y).all()) for x, y in zip(stack.sizes, (as_b, as_a), strict=True)
+    )
     require(finite, f"{name}: dtype", "a format with room for the factors", f"{dtype}, which overflows")
-    rounding = 0.0
+    made = MergedModule(name, stack.rank, facts.ranks, facts.norm, facts.lost, 0.0, 0.0, facts.rank)
+    if b is None and a is None:
+        return Stored(as_a, as_b, made, Exact(as_b, as_a))
+    left, right = stack.grams()
     # B' A' - B A = (B' - B) A' + B (A' - A), small factors that lose nothing to cancellation
     if b is not None and a is not None:
-        left = gram([as_b.to(b.dtype) - b, b], 1)
-        rounding = _product_norm(left, gram([as_a.to(a.dtype), as_a.to(a.dtype) - a], 0))
+        off = _gram([as_b.to(b.dtype) - b, b], 1), _gram([as_a.to(a.dtype), as_a.to(a.dtype) - a], 0)
     elif b is not None:
-        rounding = _product_norm(gram([as_b.to(b.dtype) - b], 1), stack.right)
-    elif a is not None:
-        rounding = _product_norm(stack.left, gram([as_a.to(a.dtype) - a], 0))
-    bound = storage_bound(as_b, as_a, dtype, (np.sqrt(np.diag(stack.left)), np.sqrt(np.diag(stack.right))))
-    made = MergedModule(name, stack.rank, facts.ranks, facts.norm, facts.lost, rounding, bound, facts.rank)
+        off = _gram([as_b.to(b.dtype) - b], 1), right
+    else:
+        assert a is not None
+        off = left, _gram([as_a.to(a.dtype) - a], 0)
+    norm = _product_norm(left, right) if facts.norm is None else facts.norm
+    bound = storage_bound(as_b, as_a, dtype, stack.sizes)
+    made = replace(made, norm=norm, rounding=_product_norm(*off), bound=bound)
     return Stored(as_a, as_b, made, Exact(as_b if b is None else b, as_a if a is None else a))
 
 

@@ -97,6 +97,7 @@ def test_a_sum_of_nothing_is_nothing_and_one_too_large_or_small_is_refused(save_
         (1e300, "float64", "weights"),
         (1e-300, "float32", "weights"),
         (1e90, "float32", "dt"),
+        (2.0**255, "float32", "dt"),
     ):
         with pytest.raises(ValueError, match=f"q_proj: {named}.*: expected a"):
             merge([a, b], [weight, weight], tmp_path / "c", Written(dtype=dtype))
@@ -105,7 +106,44 @@ def test_a_sum_of_nothing_is_nothing_and_one_too_large_or_small_is_refused(save_
 def test_power_of_two_weights_are_bit_exact(save_adapter: Save, tmp_path: Path) -> None:
     a, b = save_adapter("a", seed=1), save_adapter("b", seed=2)
     made = merge([a, b], [0.5, 2.0], tmp_path / "c")  # scales are 8 / 4
-    assert made.rounding == 0.0
+    assert (made.rounding, made.bound, {m.norm for m in made.modules}) == (0.0, 0.0, {None})
+
+
+def test_errors_are_relative_to_the_modules_that_have_some(save_adapter: Save, tmp_path: Path) -> None:
+    how = {"targets": ["q_proj", "v_proj"], "alpha_pattern": {"v_proj": 3}, "dtype": torch.bfloat16}
+    folders = [save_adapter(f"a{i}", seed=i, **how) for i in range(2)]
+    made = merge(folders, None, tmp_path / "c", Written(dtype="bfloat16"))
+    parts = [read_adapter(f) for f in folders]
+    norms = []
+    for m in made.modules:
+        assert (m.norm is None) == (m.rounding == 0.0) == (m.bound == 0.0) == ("q_proj" in m.name)
+        if m.norm is not None:
+            norms.append(float(np.linalg.norm(sum(p.update(m.name).dense() for p in parts))))
+            assert m.norm == pytest.approx(norms[-1], rel=1e-6)
+    assert made.rounding == pytest.approx(math.hypot(*(m.rounding for m in made.modules)) / math.hypot(*norms), 1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_a_power_of_two_is_exact_unless_an_entry_is_too_small_for_it(dtype: torch.dtype) -> None:
+    from empirical.adapters.merge import _rounded
+
+    small = torch.finfo(dtype).smallest_normal
+    x = torch.randn(9, 4, generator=torch.Generator().manual_seed(0)).to(dtype)
+    for entry, power, exact in ((0.0, -2, True), (3 * small, -1, True), (3 * small, -4, True), (1.5 * small, 3, True)):
+        x[5, 2] = entry
+        for tensors, dim in (([x, x], 1), ([x.T.contiguous(), x.T.contiguous()], 0)):
+            numbers = np.exp2(np.full(8, power))
+            stored, before = _rounded(tensors, dim, numbers, torch.float64, dtype)
+            assert (before is None) == exact
+            assert torch.equal(stored.double(), torch.cat(tensors, dim).double() * 2.0**power)
+    x[5, 2] = torch.nextafter(
+        torch.tensor(small, dtype=dtype), torch.tensor(1.0, dtype=dtype)
+    )  # its last bit falls out
+    stored, before = _rounded([x], 1, np.full(4, 0.5), torch.float64, dtype)
+    assert before is not None
+    off = (stored.double() - before).abs()
+    assert torch.equal(off > 0, (x == x[5, 2]))
+    assert torch.equal(before, x.double() / 2)
 
 
 def test_best_rank_loses_the_tail(save_adapter: Save, tmp_path: Path) -> None:
@@ -252,14 +290,14 @@ def test_factors_are_balanced_and_float16_loses_little(size: float, save_adapter
 
 
 def test_a_rank_is_doubted_before_it_is_believed() -> None:
-    from empirical.adapters.merge import _full_rank, _gram
+    from empirical.adapters.merge import _full_rank, _sizes
 
     draw = torch.Generator().manual_seed(0)
     for rows, width in ((40, 6), (20000, 64)):
         columns = torch.randn(rows, width, generator=draw)
 
         def believed(x: torch.Tensor) -> bool:
-            return _full_rank([x], 1, _gram([x], 1))
+            return _full_rank([x], 1, _sizes([x], 1))
 
         assert believed(columns)
         columns[:, 1] = columns[:, 0] * 3
@@ -269,8 +307,12 @@ def test_a_rank_is_doubted_before_it_is_believed() -> None:
         assert not believed(columns)
         columns[:, 1] += 1e-1 * torch.randn(rows, generator=draw)  # too close for float32, not for float64
         assert believed(columns)
+    columns = torch.randn(4000, 4, generator=draw)
+    columns[:, 1] = columns[:, 0]
+    columns[:1000] = torch.randn(1000, 4, generator=draw) * 1e-5  # independent, and next to nothing
+    assert not believed(columns)
     wide = [torch.randn(3, 5, generator=draw)]
-    assert not _full_rank(wide, 1, _gram(wide, 1))
+    assert not _full_rank(wide, 1, _sizes(wide, 1))
 
 
 def test_modules_that_are_missing_in_the_file_stay_out(save_adapter: Save, tiny_base: Base, tmp_path: Path) -> None:
