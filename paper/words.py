@@ -239,18 +239,18 @@ def tally(rows: Sequence[Row]) -> Phrase:
     return joined(parts, "; ") if parts else "theorems about the very numbers and controls alone"
 
 
-#: more names than these are counted where a sentence holds for them
+#: more names than these are counted where the sentence is not violated for them
 NAMED = 8
 
 
 def methods(rows: Sequence[Row]) -> Phrase:
-    """One clause: for which methods a sentence holds that the rows say of one method each; where it holds for many, for
-    how many of all."""
+    """One clause: for which methods a sentence holds that the rows say of one method each; for how many of all, where
+    they are many and it is not violated for them."""
     found = judge.by_method(rows)
     count = sum(map(len, found.values()))
 
     def told(verdict: str, names: Sequence[str]) -> Phrase:
-        many = verdict == "holds" and len(names) > NAMED
+        many = verdict != "violated" and len(names) > NAMED
         return f"{len(names)} of {count} ways" if many else joined(map(Code, names))
 
     return joined([(SAID[v], " ", told(v, names)) for v, names in found.items() if names], "; ")

@@ -131,14 +131,15 @@ def test_a_number_is_set_in_both(value: float | Fraction, tex: str, html: str) -
     assert render.html(value) == html
 
 
-def test_many_ways_for_which_a_sentence_holds_are_counted_and_no_other_is() -> None:
-    def said(holds: int, violated: int) -> str:
-        verdicts = [*["holds"] * holds, *["violated"] * violated]
+def test_many_ways_are_counted_and_those_that_violate_a_sentence_are_named() -> None:
+    def said(holds: int, violated: int, undecided: int = 0) -> str:
+        verdicts = [*["holds"] * holds, *["violated"] * violated, *["undecided"] * undecided]
         rows: Any = [{"verdict": verdict, "about": f"w{i}"} for i, verdict in enumerate(verdicts)]
         return re.sub("<[^>]*>", "", render.html(words.methods(rows)))
 
     assert said(2, 1) == "holds for w0, w1; is violated by w2"
     assert said(9, 2) == "holds for 9 of 11 ways; is violated by w9, w10"
+    assert said(1, 0, 9) == "holds for w0; is undecided for 9 of 10 ways"
     assert said(0, 9) == "is violated by w0, w1, w2, w3, w4, w5, w6, w7, w8"
 
 
