@@ -111,7 +111,7 @@ def test_mutants_survive_a_weak_check_and_not_a_strong_one(
         patch.setattr(mutants, "judge", None)
         assert mutants.run({"planted": claim}, budget=0.0) == 1, "all verdicts are there"
     again = [line for line in capsys.readouterr().out.splitlines() if "planted_bound" in line]
-    assert again == lines
+    assert sorted(again) == sorted(lines)  # the order of a budget changes with the commit
     (tmp_path / "mutants.jsonl").write_text('["cut short"', encoding="utf-8")
     assert mutants.run({"planted": claim}, budget=0.0) == 1
     assert "0 of 4 mutants tried (0 before), 1 left" in capsys.readouterr().out
