@@ -53,7 +53,8 @@ def test_ceiling_is_a_share_above_guessing(n: int, m: int) -> None:
     found = additive_ceiling(n, m)
     assert 1 / m <= found <= 1.0
     if n == 2:
-        assert found == 0.75 + 0.25 / m or m == 1
+        exact = Fraction(3, 4) + Fraction(1, 4 * m)
+        assert Fraction(np.nextafter(found, 0.0)) < exact <= Fraction(found)  # the least float that is not below
     assert type(additive_threshold(n, m)) is int
     assert 1 <= additive_threshold(n, m) <= n + 1
 
