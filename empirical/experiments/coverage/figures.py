@@ -61,7 +61,7 @@ def coverage_figure(records: Records, rows: Rows) -> Figure | None:
             sealed = {c: [_law(r, pair) for r in mine if r.cell.coverage == c] for c in shown}
             laws = {c: [law for law in found if law] for c, found in sealed.items()}
             low = [draw.mean_rate([law.covered if covered else law.low for law in laws[c]]) for c in shown]
-            margin = LAW[pair]
+            margin = LAW.get(pair, 0.0)  # a pair of which only the direction is said has none
             guessed = [draw.mean_rate([law.high for law in laws[c]]) for c in shown]
             ends = np.array([np.subtract(low, margin), np.add(low, margin)] if covered else [low, guessed])
             affine = [
