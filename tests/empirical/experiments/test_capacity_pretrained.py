@@ -92,10 +92,8 @@ def test_an_adapter_below_its_floor_stops_the_run(settings: Settings, result: Re
 
 
 def test_a_rank_by_hand_that_is_no_better_than_training_is_seen(settings: Settings, result: Record) -> None:
-    trained = result.raw["metrics"]["ranks"]["2"]["recalled"]
-    worlds = [spoilt(result, "circle", "32", "recalled", to=trained)] * 3
-    for i, world in enumerate(worlds):
-        worlds[i] = live("capacity_pretrained", world.cell.but(seed=i), world.metrics)
+    spoiled = spoilt(result, "circle", "32", "recalled", to=list(result.metrics.ranks["2"].recalled))
+    worlds = [live("capacity_pretrained", spoiled.cell.but(seed=seed), spoiled.metrics) for seed in range(3)]
     found = verdicts("capacity_pretrained", settings, worlds)
     assert found["hand"] == ("hypothesis", "violated")
 
