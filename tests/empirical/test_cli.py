@@ -2,12 +2,9 @@
 
 import json
 import os
-import resource
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ import pytest
 import empirical.__main__
 import empirical.cli
 from empirical.cli import main
+from tests.empirical.conftest import files_of_at_most
 from theory.claims import load
 from theory.console import guarded, install_hint
 
@@ -164,18 +162,6 @@ def test_an_import_of_our_own_that_fails_is_no_missing_package() -> None:
 
     with pytest.raises(ModuleNotFoundError):
         guarded("lora-limits", "audit", act)
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """As on a disk that is full: larger ones are refused when they are written."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_what_the_operating_system_refuses_is_one_line_and_nothing_else(
