@@ -233,12 +233,16 @@ class Toy:
         fresh.write_text(str(seconds), encoding="utf-8")
         fresh.replace(self.folder / "pause")  # at once: a cell may be reading it
 
+    def show(self, patch: pytest.MonkeyPatch) -> None:
+        """Let this process find the experiments here."""
+        patch.setattr(empirical.experiments, "__path__", [*empirical.experiments.__path__, str(self.folder)])
+
     def ask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """What ``python -m empirical`` says in this process, in which its cells run too."""
         out, err = io.StringIO(), io.StringIO()
         with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             patch.setattr(sys, "dont_write_bytecode", True)  # of a file that changes within a second
-            patch.setattr(empirical.experiments, "__path__", [*empirical.experiments.__path__, str(self.folder)])
+            self.show(patch)
             patch.setattr(run, "Local", InTurn)
             _forget_planted()
             try:

@@ -36,18 +36,6 @@ def test_a_declaration_is_made_without_results_and_is_the_committed_bytes(
     assert made.read_bytes() == (RESULTS / name / profile / PREDICTIONS).read_bytes()
 
 
-@pytest.mark.parametrize("name", catalogue.names())
-def test_what_is_declared_names_nothing_of_the_machine_and_only_whole_words(name: str) -> None:
-    experiment, settings = catalogue.load(name), catalogue.settings(name, "cpu")
-    found = declaration.declaration(experiment, settings, name, "cpu")
-    assert canonical(found) == canonical(declaration.declaration(experiment, settings, name, "cpu"))
-    assert " object at " not in canonical(found)
-    for entry in found["predictions"]:
-        assert entry["of"].strip()
-        assert entry["worlds"] == experiment.planned(settings)[entry["group"]]
-        assert (entry["alternative"] is not None) == (entry["kind"] in ("ceiling", "hypothesis"))
-
-
 @pytest.mark.parametrize(("name", "profile"), COMMITTED)
 def test_records_were_made_under_a_declaration_that_was_committed_before(name: str, profile: str) -> None:
     """The file at the commit of each record has the hash that the record carries."""

@@ -399,9 +399,7 @@ def test_memory_is_read_from_the_machine() -> None:
 def test_fewer_processes_where_memory_is_short_unless_asked_for(
     toy: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import empirical.experiments
-
-    monkeypatch.setattr(empirical.experiments, "__path__", [*empirical.experiments.__path__, str(toy.folder)])
+    toy.show(monkeypatch)
     monkeypatch.setattr(estimate, "available_memory", lambda: 2**30)
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     assert run.run(["toy"], "cpu", results=toy.results, dry_run=True) == 0
@@ -445,9 +443,7 @@ def effort(toy: Any, count: int) -> int:
 
 
 def test_a_record_costs_no_more_among_many(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import empirical.experiments
-
-    monkeypatch.setattr(empirical.experiments, "__path__", [*empirical.experiments.__path__, str(toy.folder)])
+    toy.show(monkeypatch)
     effort(toy, 2)  # loads what is loaded once in a process
     one, two, four = (effort(toy, n) for n in (100, 200, 400))
     few, many = (two - one) / 100, (four - two) / 200  # what is done once for all is in both
@@ -455,9 +451,7 @@ def test_a_record_costs_no_more_among_many(toy: Any, monkeypatch: pytest.MonkeyP
 
 
 def test_what_is_stored_is_said_before_a_run(toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import empirical.experiments
-
-    monkeypatch.setattr(empirical.experiments, "__path__", [*empirical.experiments.__path__, str(toy.folder)])
+    toy.show(monkeypatch)
     monkeypatch.setattr(pool, "cache_folder", lambda: tmp_path / "cache")
     toy.settle("plain", xs=(1, 2))
     source = (toy.folder / "toy" / "run.py").read_text(encoding="utf-8")
