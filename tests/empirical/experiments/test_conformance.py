@@ -142,10 +142,11 @@ def test_every_exact_prediction_holds_and_some_wrong_number_violates_it(name: st
         metrics: Any = record.raw["metrics"]
         names: set[str] = set()
         changed(metrics, lambda path, _, names=names: names.add(leaf(path)))
-        for one, wrong in product(sorted(names), WRONG):
+        # everything at once first, which is quick; what holds of numbers that are wrong together, one name at a time
+        for some, wrong in product([names, *({name} for name in sorted(names))], WRONG):
             if set(untouched) <= seen:
                 break
-            spoiled = changed(metrics, lambda path, x, one=one, wrong=wrong: wrong(x) if leaf(path) == one else x)
+            spoiled = changed(metrics, lambda path, x, some=some, wrong=wrong: wrong(x) if leaf(path) in some else x)
             raw: Any = {**record.raw, "metrics": spoiled}
             try:
                 found = exact(experiment.record(record.cell, raw), seen)
