@@ -123,6 +123,18 @@ def leaf(path: tuple[Any, ...]) -> str:
     return next(step for step in reversed(path) if isinstance(step, str))
 
 
+def names_of(metrics: Any) -> set[str]:
+    """Names under which numbers stand."""
+    found: set[str] = set()
+    changed(metrics, lambda path, _: found.add(leaf(path)))
+    return found
+
+
+def spoiled(metrics: Any, names: set[str], wrong: Callable[[Any], Any]) -> Any:
+    """The metrics with every number of these names wrong."""
+    return changed(metrics, lambda path, x: wrong(x) if leaf(path) in names else x)
+
+
 @experiments
 def test_every_exact_prediction_holds_and_some_wrong_number_violates_it(name: str) -> None:
     experiment, settings = catalogue.load(name), catalogue.settings(name, "cpu")
@@ -140,14 +152,12 @@ def test_every_exact_prediction_holds_and_some_wrong_number_violates_it(name: st
         assert set(untouched.values()) <= {"holds"}
         safe |= set(untouched)
         metrics: Any = record.raw["metrics"]
-        names: set[str] = set()
-        changed(metrics, lambda path, _, names=names: names.add(leaf(path)))
+        names = names_of(metrics)
         # everything at once first, which is quick; what holds of numbers that are wrong together, one name at a time
         for some, wrong in product([names, *({name} for name in sorted(names))], WRONG):
             if set(untouched) <= seen:
                 break
-            spoiled = changed(metrics, lambda path, x, some=some, wrong=wrong: wrong(x) if leaf(path) in some else x)
-            raw: Any = {**record.raw, "metrics": spoiled}
+            raw: Any = {**record.raw, "metrics": spoiled(metrics, some, wrong)}
             try:
                 found = exact(experiment.record(record.cell, raw), seen)
             except (ValueError, ZeroDivisionError, OverflowError):
