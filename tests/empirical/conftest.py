@@ -1,6 +1,7 @@
 """What the tests here share: adapters on disk, made by peft itself, and a toy experiment for the engines."""
 
 import contextlib
+import copy
 import importlib
 import io
 import json
@@ -47,6 +48,17 @@ TINY: dict[str, tuple[str, str, dict[str, object]]] = {
          "max_source_positions": 20, "max_target_positions": 20, "pad_token_id": 0, "bos_token_id": 1,
          "eos_token_id": 2, "decoder_start_token_id": 1, "suppress_tokens": None, "begin_suppress_tokens": None},
     ),
+    "long text": (
+        "LongformerConfig", "LongformerForMaskedLM",
+        {**_TEXT, **_FOUR, "max_position_embeddings": 64, "attention_window": 4},
+    ),
+    "films": ("VideoMAEConfig", "VideoMAEForVideoClassification", {**_FOUR, **_IMAGE, "num_frames": 4}),
+    "images to text": (
+        "VisionEncoderDecoderConfig", "VisionEncoderDecoderModel",
+        {"encoder": {"model_type": "vit", **_FOUR, **_IMAGE},
+         "decoder": {"model_type": "gpt2", **_NONE, "vocab_size": 61, "n_embd": 32, "n_layer": 1, "n_head": 4,
+                     "n_positions": 32, "is_decoder": True, "add_cross_attention": True}},
+    ),
     "masked images": (
         "ViTMAEConfig", "ViTMAEForPreTraining",
         {**_FOUR, **_IMAGE, "decoder_num_hidden_layers": 1, "decoder_hidden_size": 16, "decoder_num_attention_heads": 2,
@@ -78,7 +90,7 @@ def tiny_base() -> Callable[..., Any]:
         if architecture not in TINY:
             return small_base(architecture, dtype, tied)
         settings, model, sizes = TINY[architecture]
-        config = getattr(transformers, settings)(**sizes, tie_word_embeddings=tied)
+        config = getattr(transformers, settings)(**copy.deepcopy(sizes), tie_word_embeddings=tied)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return getattr(transformers, model)(config).to(dtype).eval().requires_grad_(False)
