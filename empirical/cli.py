@@ -274,17 +274,19 @@ ACTIONS = {"audit": _audit, "merge": _merge, "fold": _fold, "export": _export, "
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit status."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # on the way out, what is half written is dropped
     given = sys.argv[1:] if arguments is None else arguments
     # with a blank before it, a negative number is no option to argparse, in whatever form it is written
     options = _parser().parse_args([f" {a}" if _NEGATIVE.fullmatch(a) else a for a in given])
     if getattr(options, "weights", None) is not None:
         options.weights = [w for part in options.weights for w in part]
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # on the way out, what is half written is dropped
     try:
         return guarded("lora-limits", options.command, lambda: ACTIONS[options.command](options))
     except Exception:  # a fault of ours: Python's own status, 1, would say that a merge failed
         traceback.print_exc()
         return 70
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 if __name__ == "__main__":

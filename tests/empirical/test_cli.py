@@ -233,9 +233,8 @@ def test_what_ends_a_merge_in_the_middle_leaves_nothing_and_is_no_failed_merge(
         found = main(["merge", a, "-o", str(tmp_path / "c")])
     except SystemExit as stop:
         found = int(stop.code or 0)
-    finally:
-        signal.signal(signal.SIGTERM, before)
     assert found == status
+    assert signal.getsignal(signal.SIGTERM) == before
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
     captured = capsys.readouterr()
     assert captured.out == ""
