@@ -656,7 +656,7 @@ def _modules(
     told = told if bare is None else [f"{bare.place}.{bare.parameter}"]
 
     def said(pattern: Mapping[str, Any], default: Any) -> Any:
-        found = (get_pattern_key(pattern.keys(), name) for name in told)
+        found = (get_pattern_key(list(pattern), name) for name in told)
         return next((pattern[key] for key in found if key in pattern), default)
 
     try:
