@@ -107,7 +107,9 @@ def test_products_in_range_whose_factors_are_not(powers: tuple[int, int, int]) -
     for of_x in (2.0**-990, 1.0, 2.0**990):
         if abs(math.log2(whole) + math.log2(of_x)) < 1000:
             assert large.apply(of_x * x) / whole / of_x == pytest.approx(plain.apply(x), rel=1e-12, abs=1e-12)
-            assert large.inner(LowRank(of_x * other.B, other.A, 0.5)) / whole / of_x == pytest.approx(plain.inner(other))
+            assert large.inner(LowRank(of_x * other.B, other.A, 0.5)) / whole / of_x == pytest.approx(
+                plain.inner(other)
+            )
             if of_x * of_scale in (2.0**-990, 1.0, 2.0**990, 0.0):
                 weighted = LowRank.combine([large, other], [of_x, 0.0]).inner(other)
                 assert weighted / whole / of_x == pytest.approx(plain.inner(other))
