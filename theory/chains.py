@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
 from itertools import accumulate
-from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -104,15 +103,15 @@ def adapt(weights: Sequence[Array], target: Array, r: int, names: Sequence[str],
     """Adapters of rank at most r, one per layer, whose product comes within sigma_{rL+1} of `target`.
 
     With S_l the product of the layers above l and Q_l that of the adapted layers up to l, layer l takes a part
-    ``E_l = C_l F_l`` of rank at most r of what is left of ``E = LR_{rL}(target - product) = C F``, namely ``U_l = S_l^+
-    C_l F_l Q_{l-1}^+``: then S_l U_l Q_{l-1} = E_l, and the products telescope. Any parts do in exact arithmetic; these
-    keep the updates small.
+    ``E_l = C_l F_l`` of rank at most r of what is left of ``E = LR_{rL}(target - product) = C F``, namely ``U_l = B_l
+    F_l Q_{l-1}^+`` with ``S_l B_l = C_l``: then S_l U_l Q_{l-1} = E_l, and the products telescope. Any parts do in exact
+    arithmetic; these keep the updates small.
 
-    Columns: directions that S_l stretches much are those whose images S_l^+ stretches hardly more than the least. A
-    direction which many layers write at great cost waits for a layer near the output.
+    Columns: B_l are directions that S_l stretches much, so no other C_l costs much less. A direction which many layers
+    write at great cost waits for a layer near the output.
 
     Rows: ``C_1 (F_1 + Z F_2) + (C_2 - C_1 Z) F_2`` is the same E for every Z. The adapted product is non-singular if
-    ``D_1 + Z D_2`` is, where ``D_1 = I + F_1 X``, ``D_2 = F_2 X`` and ``X = (W_l Q_{l-1})^+ S_l^+ C_1``. With polar
+    ``D_1 + Z D_2`` is, where ``D_1 = I + F_1 X``, ``D_2 = F_2 X`` and ``X = (W_l Q_{l-1})^+ B_1``. With polar
     decompositions ``D_i = V_i H_i`` the choice ``Z = V_1 V_2^T`` makes it V_1 (H_1 + H_2), singular only if some x is
     mapped to 0 by both: then the target itself is singular, and the rows that are left do not see what was lost.
 
@@ -171,14 +170,12 @@ def adapt(weights: Sequence[Array], target: Array, r: int, names: Sequence[str],
     allowed = rounding(layers, *partial) + found.tolerance
     if not kept or off <= allowed <= found.scale / 10:
         return Adapted(adapters, found.floor(r * depth), off + allowed)
-    conditions = [*zip(_regularities(weights), names[:0:-1], strict=True), *zip(regularity, names, strict=False)]
-    condition, name = min(conditions, key=itemgetter(0), default=(1.0, names[0]))
+    frozen = min(zip(_regularities(weights), names[:0:-1], strict=True), default=(1.0, names[0]))
+    # what a singular layer asks of one below makes that irregular too
+    condition, name = frozen if frozen[0] <= EPS else min([frozen, *zip(regularity, names, strict=False)])
     got = f"one of reciprocal condition {condition:.1g} and a product off by {off:.1g} where rounding is {allowed:.1g}"
     cure = "put another layer in its place, or shorten the chain"
-    require(
-        not kept or off <= allowed <= found.scale / 10, name, "a layer regular to working precision", f"{got}: {cure}"
-    )
-    return Adapted(adapters, found.floor(r * depth), off + allowed)
+    raise ValueError(f"{name}: expected a layer regular to working precision, got {got}: {cure}")
 
 
 def stretch(a: Array) -> float:
@@ -261,7 +258,9 @@ def _cheapest(above: Array, columns: Array, outside: Array, count: int) -> tuple
     seen = np.linalg.qr(above.T @ outside)[0]
 
     def inside(x: Array) -> Array:
-        return np.asarray(x - seen @ (seen.T @ x))
+        for _ in range(2):  # the second takes what the first leaves by rounding where nearly all cancels
+            x = x - seen @ (seen.T @ x)
+        return x
 
     image = columns.T @ (above @ inside(_directions(above.shape[1], count)))
     written = inside(np.linalg.qr(above.T @ (columns @ image))[0])
