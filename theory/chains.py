@@ -104,8 +104,8 @@ def adapt(weights: Sequence[Array], target: Array, r: int, names: Sequence[str],
 
     With S_l the product of the layers above l and Q_l that of the adapted layers up to l, layer l takes a part
     ``E_l = C_l F_l`` of rank at most r of what is left of ``E = LR_{rL}(target - product) = C F``, namely ``U_l = B_l
-    F_l Q_{l-1}^+`` with ``S_l B_l = C_l``: then S_l U_l Q_{l-1} = E_l, and the products telescope. Any parts do in exact
-    arithmetic; these keep the updates small.
+    F_l Q_{l-1}^+`` with ``S_l B_l = C_l``: then S_l U_l Q_{l-1} = E_l, and the products telescope. In exact
+    arithmetic any parts do; these keep the updates small.
 
     Columns: B_l are directions that S_l stretches much, so no other C_l costs much less. A direction which many layers
     write at great cost waits for a layer near the output.
@@ -124,8 +124,8 @@ def adapt(weights: Sequence[Array], target: Array, r: int, names: Sequence[str],
     Accuracy. Little more is left than what storing the adapted layers in float64 does. With every entry rounded alone,
     evenly within half an eps, the product moves by ``eps / sqrt(12) sqrt(sum_l s_l^T W_l^2 q_l)`` in root mean square,
     s_l the squared lengths of the columns of S_l, q_l of the rows of Q_{l-1}, and squared entries of the adapted W_l:
-    2e-9 for eight layers of 128 x 128 as torch makes them, whose product is 4e-9 off. Refining the factors cannot get
-    below it.
+    2e-9 for eight layers of 128 x 128 as torch makes them, whose product is 7e-9 off, since the factors are rounded
+    too. Refining them cannot get below it.
 
     Raises:
         ValueError: the product is off by more than that, or not one of its digits is certain. Names the layer that is
