@@ -397,7 +397,7 @@ def _exact_affine(n: int, m: int, d: int) -> Fraction:
     def reached(k: int) -> Fraction:
         patterns = sum(math.comb(k, i) * pairs**i for i in range(min(k, d) + 1))
         moment = math.comb(n, k) * min(Fraction(1), Fraction(patterns, m**k))
-        j = bisect_right(range(n), math.floor(moment), lo=k, key=lambda x: math.comb(x, k)) - 1
+        j = bisect_right(range(n), int(moment), lo=k, key=lambda x: math.comb(x, k)) - 1
         return j + (moment - math.comb(j, k)) / math.comb(j, k - 1)
 
     return min(map(reached, range(1, n + 1))) / n
