@@ -78,11 +78,13 @@ lint: dist ## ruff, mypy, and what the wheel holds
 package: dist ## the wheel in empty environments outside the checkout: what works, what is said where something is absent
 	@$(BIN)/python tools/try_wheel.py build/dist/*.whl
 
-golden: $(STAMP) ## write statements.v, what Coq prints for it, for definitions and Examples, and the tables in README and docs; review the difference
+golden: $(STAMP) ## write statements.v, what Coq prints for it, for definitions and Examples, and the tables in README, docs, bench and LOG.md; review the difference
 	@$(BIN)/python -m theory statements --write
 	@$(BIN)/python -m empirical.engine.summary --write
 	@$(BIN)/python -m empirical.engine.quotes --write
 	@$(BIN)/python -m empirical.reuse --write
+	@$(BIN)/python -m empirical log
+	@$(BIN)/python bench/scaling.py --write
 
 setup: $(STAMP) coq ## only the set-up
 

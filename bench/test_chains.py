@@ -4,10 +4,11 @@ A construction cannot do without the SVD of the gap, which tells its rank and th
 are given as multiples of that, in processor time. Nothing here runs under ``make test``.
 
 Beside the public code of Zeng & Lee (UW-Madison-Lee-Lab/Expressive_Power_of_LoRA at eaeb7d3, in float64, processor time
-of one thread, same weights, November 2026): linear chains of 2 layers take 1.8 to 2.2 times as long (width 64 and 256),
-of 4 layers 2.6 to 3.5 times (width 16 to 128), transformers of width 16 to 64 with 2 or 3 blocks 1.3 to 1.8 times. The
-error is 2e3 to 1e8 times smaller on Gaussian chains and those that torch draws, and smaller on each of 20 transformers,
-up to 800 times; orthogonal layers are a tie at rounding, 2e-14 for 7e-15. At 8 layers of width 128 theirs has no digit.
+of one thread, same weights, November 2026): linear chains of 2 layers take 1.6 to 2.3 times as long (width 64 and 256),
+of 4 layers 1.8 to 2.9 times (width 64 and 128) and 4 times at width 16, where both take about a millisecond. The error
+is 2e2 to 1e8 times smaller on Gaussian chains and those that torch draws; orthogonal layers are a tie at rounding. At 8
+layers of width 128 theirs has no digit. Transformers of width 16 to 64 with 2 or 3 blocks took 1.3 to 1.8 times as
+long, smaller errors on each of 20, before chains became what they are, which takes a seventh less.
 """
 
 import math

@@ -6,7 +6,9 @@ import argparse
 import json
 import os
 import re
+import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,7 +16,7 @@ from theory import __version__
 from theory.console import OneLine, guarded
 
 #: what argparse would take for an option where it stands after one
-_NEGATIVE = re.compile(r"-(\d|\.\d).*")
+_NEGATIVE = re.compile(r"-(\d|\.\d|inf|nan).*")
 
 
 class _Version(argparse.Action):
@@ -277,7 +279,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args([f" {a}" if _NEGATIVE.fullmatch(a) else a for a in given])
     if getattr(options, "weights", None) is not None:
         options.weights = [w for part in options.weights for w in part]
-    return guarded("lora-limits", options.command, lambda: ACTIONS[options.command](options))
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # on the way out, what is half written is dropped
+    try:
+        return guarded("lora-limits", options.command, lambda: ACTIONS[options.command](options))
+    except Exception:  # a fault of ours: Python's own status, 1, would say that a merge failed
+        traceback.print_exc()
+        return 70
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 if __name__ == "__main__":

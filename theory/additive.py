@@ -606,11 +606,10 @@ def affine_ceiling(n: int, m: int, d: int) -> float:
         patterns[i:] = np.logaddexp(
             patterns[i:], factorial[i:] - factorial[i] - factorial[: size + 1 - i] + i * log_pairs
         )
-    # log factorials and products err by a few eps of their size, the sum by eps of its logarithm a term
-    rounding = EPS * (16.0 * factorial[size] + 4.0 * numbers * log_pairs + (numbers + 4) * (1.0 + patterns))
-    share = np.minimum(patterns + rounding - k * log_values * (1.0 - 2.0 * EPS), 0.0)
-    choose = factorial[size] - factorial - factorial[::-1] + 16.0 * EPS * factorial[size]
-    return min(1.0, moment_ceiling(share + choose))
+    share = np.minimum(patterns - k * log_values, 0.0)
+    # log factorials err by a few eps of their size, each addend of the sum by eps of k ln m where share is below 0
+    rounding = (numbers + 16) * EPS * (factorial[size] + k * log_values)
+    return min(1.0, moment_ceiling(share + factorial[size] - factorial - factorial[::-1] + rounding))
 
 
 def factor_numbers(m: int, r: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable
 from fractions import Fraction
@@ -15,16 +14,18 @@ from theory.numerics import Array
 Pattern = tuple[int, ...]
 
 
-def no_better(n: int, m: int, known: int, decide: Callable[[Array], bool | None] | None = None) -> bool:
+def no_better(n: int, m: int, known: int, decide: Callable[[Array], bool] | None = None) -> bool:
     """Whether no first logits agree with all tables more than `known` times in sum; False also where that is undecided.
+
+    n and m are at least 2.
 
     Generic a reaches exactly one pattern per vector of counts, and any reachable set lies in such a one, so the search
     chooses one for each. Two patterns g, h reached by the same a need b_h - b_g to grow strictly along g(y) -> h(y):
     that graph has no cycle (necessary, not sufficient). A branch closes when the best agreement of its remaining
     patterns with each table sums to no more than `known`, or when its choices beat their rivals for no real a, which
-    `decide` certifies.
+    `decide` certifies (False: it cannot).
     """
-    judge = _has_weights if decide is None else decide
+    excluded = _infeasible if decide is None else decide
     every = list(product(range(m), repeat=n))
     onehot = np.zeros((len(every), n, m), dtype=np.int64)
     for i, g in enumerate(every):
@@ -32,7 +33,7 @@ def no_better(n: int, m: int, known: int, decide: Callable[[Array], bool | None]
     by_counts: dict[Pattern, list[int]] = defaultdict(list)
     for i, g in enumerate(every):
         by_counts[tuple(sorted(g))].append(i)
-    kept = [i for i, g in enumerate(every) if _canonical(g, n, m)]
+    kept = [i for i, g in enumerate(every) if _canonical(g, n)]
     groups = {i: k for k, members in enumerate(by_counts.values()) for i in members}
     group = np.array([groups[i] for i in kept])
     agree = np.array([[sum(map(int.__eq__, every[i], q)) for q in every] for i in kept], dtype=np.int16)
@@ -47,7 +48,7 @@ def no_better(n: int, m: int, known: int, decide: Callable[[Array], bool | None]
             return
         if number.max() == 1:
             rivals = [onehot[kept[i]] - onehot[j] for i in allowed for j in members[group[i]] if j != kept[i]]
-            decided = decided and judge(np.array(rivals).reshape(len(rivals), -1)) is False
+            decided = decided and excluded(np.array(rivals).reshape(len(rivals), -1))
             return
         branch = np.where(number > 1, number, len(every)).argmin()
         for i in allowed[group[allowed] == branch]:
@@ -61,18 +62,14 @@ def _total(agree: np.ndarray, allowed: np.ndarray) -> int:
     return int(agree[allowed].max(axis=0).sum(dtype=np.int64))
 
 
-def _canonical(g: Pattern, n: int, m: int) -> bool:
+def _canonical(g: Pattern, n: int) -> bool:
     """False for patterns that a relabelling avoids: sort the bridges by a(., 0) - a(., 1), then the values >= 2.
 
     With that order of bridges no pattern has value 1 before value 0; with values 2..m-1 sorted by a(0, .) - a(1, .)
-    no pattern has g(0) > g(1) >= 2. (Sorting all m values and then the bridges >= 2 is the same with roles changed.)
+    no pattern has g(0) > g(1) >= 2.
     """
-    if n >= m:
-        first_one = g.index(1) if 1 in g else n
-        return 0 not in g[first_one:] and not g[0] > g[1] >= 2
-    tail = g[2:]
-    first_one = tail.index(1) if 1 in tail else len(tail)
-    return 0 not in tail[first_one:] and g[0] <= g[1]
+    first_one = g.index(1) if 1 in g else n
+    return 0 not in g[first_one:] and not g[0] > g[1] >= 2
 
 
 def _acyclic(g: Pattern, h: Pattern, m: int) -> bool:
@@ -87,25 +84,21 @@ def _acyclic(g: Pattern, h: Pattern, m: int) -> bool:
     return True
 
 
-def _has_weights(rows: Array) -> bool | None:
-    """Whether some real a has ``rows @ a > 0``; True and False are certified in whole numbers, else None.
+def _infeasible(rows: Array) -> bool:
+    """Whether it is certified that no real a has ``rows @ a > 0``.
 
-    The certificates come from a linear program in floats and are checked exactly: a vector of whole numbers, or a
-    non-negative combination of the rows that is zero (Farkas).
+    The certificate is a non-negative combination of the rows that is zero (Farkas): a vertex found by a linear program
+    in floats, as multiples of its least weight, checked in whole numbers.
     """
     from scipy.optimize import linprog
 
     count, size = rows.shape
-    # maximise t subject to rows @ a >= t, t <= 1
-    system = np.hstack([-rows, np.ones((count, 1))])
-    result = linprog(np.append(np.zeros(size), -1.0), A_ub=system, b_ub=np.zeros(count),
-                     bounds=[(None, None)] * size + [(None, 1.0)], method="highs")  # fmt: skip
-    if result.x is None:
-        return None
-    if any((rows @ np.rint(result.x[:size] * 2.0**k).astype(np.int64) > 0).all() for k in range(12)):
-        return True
-    ratios = [Fraction(-x).limit_denominator(1000) for x in result.ineqlin.marginals]
-    common = math.lcm(*(x.denominator for x in ratios))
-    multipliers = np.array([int(x * common) for x in ratios], dtype=np.int64)
-    proved = bool((multipliers >= 0).all() and multipliers.any() and not (multipliers @ rows).any())
-    return False if proved else None
+    found = linprog(
+        np.zeros(count), A_eq=np.vstack([rows.T, np.ones(count)]), b_eq=np.append(np.zeros(size), 1.0), method="highs"
+    ).x
+    if found is None:
+        return False
+    weights = [Fraction(x) for x in found.tolist()]
+    least = min(x for x in weights if x > 0)
+    multiples = np.array([round(x / least) for x in weights], dtype=object)
+    return bool((multiples >= 0).all() and not (multiples @ rows).any())

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
 from itertools import accumulate
-from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from theory.lowrank import LowRank, column_norms, frobenius
+from theory.lowrank import LowRank, frobenius
 from theory.numerics import EPS, Array, rank_tolerance, require, stream
 
 
@@ -28,6 +28,8 @@ class Gap(NamedTuple):
     tolerance: float
     #: norm of the target and norm of the gap: at least the norm of the frozen product
     scale: float
+    #: products of the frozen layers above each but the last
+    above: list[Array]
 
     @property
     def rank(self) -> int:
@@ -59,14 +61,6 @@ def largest_size(weights: Sequence[Array]) -> int:
     return max(int(size) for w in weights for size in w.shape)
 
 
-def product(weights: Sequence[Array]) -> Array:
-    """``weights[-1] @ ... @ weights[0]``."""
-    result = weights[0]
-    for w in weights[1:]:
-        result = w @ result
-    return result
-
-
 def check_chain(weights: Sequence[Array], names: Sequence[str]) -> None:
     """Neighbouring layers must fit and no size may be 0; the error names the layer."""
     for i, w in enumerate(weights):
@@ -76,16 +70,20 @@ def check_chain(weights: Sequence[Array], names: Sequence[str]) -> None:
             require(w.shape[1] == rows, names[i], f"{rows} columns, as the layer below has rows", w.shape[1])
 
 
-def rounding(weights: Sequence[Array]) -> float:
-    """Most by which float64 moves :func:`product`, in spectral norm and to first order in eps.
+def _partial(weights: Sequence[Array]) -> tuple[list[Array], list[Array]]:
+    """``Q_1, .., Q_L`` with ``Q_l = W_l ... W_1``, and ``S_1, .., S_{L-1}`` with ``S_l = W_L ... W_{l+1}``."""
+    above = list(accumulate(weights[:0:-1], lambda s, w: s @ w))
+    return list(accumulate(weights, lambda q, w: w @ q)), above[::-1]
+
+
+def rounding(weights: Sequence[Array], below: Sequence[Array], above: Sequence[Array]) -> float:
+    """Most by which float64 moves the product of a chain, in spectral norm and to first order in eps.
 
     Multiplying layer l onto the product Q of those below is off by ``rank_tolerance(.., ||W_l|| ||Q||)``, which the
     product S of those above stretches by at most ||S||. These are norms of products: far below a product of norms.
     """
-    below = [stretch(q) for q in accumulate(weights[:-1], lambda q, w: w @ q)]
-    above = [1.0, *(stretch(s) for s in accumulate(weights[:1:-1], lambda s, w: s @ w))][::-1]
-    total = sum(s * stretch(w) * q for s, w, q in zip(above, weights[1:], below, strict=True)) if below else 0.0
-    return rank_tolerance((largest_size(weights),), total)
+    norms = zip([*map(stretch, above[1:]), 1.0], map(stretch, weights[1:]), map(stretch, below[:-1]), strict=False)
+    return rank_tolerance((largest_size(weights),), sum(s * w * q for s, w, q in norms))
 
 
 def gap(weights: Sequence[Array], target: Array, uncertain: float = 0.0) -> Gap:
@@ -94,31 +92,31 @@ def gap(weights: Sequence[Array], target: Array, uncertain: float = 0.0) -> Gap:
     The tolerance is the sum of :func:`rounding` of the product, of that of the difference and its SVD, and of
     `uncertain`.
     """
-    left, values, right = np.linalg.svd(target - product(weights), full_matrices=False)
+    below, above = _partial(weights)
+    left, values, right = np.linalg.svd(target - below[-1], full_matrices=False)
     scale = stretch(target) + float(values[0])
-    tolerance = rank_tolerance((largest_size(weights),), scale) + rounding(weights) + uncertain
-    return Gap(left, np.where(values > tolerance, values, 0.0), right, tolerance, scale)
+    tolerance = rank_tolerance((largest_size(weights),), scale) + rounding(weights, below, above) + uncertain
+    return Gap(left, np.where(values > tolerance, values, 0.0), right, tolerance, scale, above)
 
 
 def adapt(weights: Sequence[Array], target: Array, r: int, names: Sequence[str], uncertain: float = 0.0) -> Adapted:
     """Adapters of rank at most r, one per layer, whose product comes within sigma_{rL+1} of `target`.
 
     With S_l the product of the layers above l and Q_l that of the adapted layers up to l, layer l takes a part
-    ``E_l = C_l F_l`` of rank at most r of what is left of ``E = LR_{rL}(target - product) = C F``, namely ``U_l = S_l^+
-    C_l F_l Q_{l-1}^+``: then S_l U_l Q_{l-1} = E_l, and the products telescope. Any parts do in exact arithmetic; these
-    keep the updates small.
+    ``E_l = C_l F_l`` of rank at most r of what is left of ``E = LR_{rL}(target - product) = C F``, namely ``U_l = B_l
+    F_l Q_{l-1}^+`` with ``S_l B_l = C_l``: then S_l U_l Q_{l-1} = E_l, and the products telescope. In exact
+    arithmetic any parts do; these keep the updates small.
 
-    Columns: C_l spans directions of what is left that S_l^+ stretches hardly more than the least, so that a direction
-    which many layers write at great cost waits for a layer near the output. Equal costs go to the leading terms of the
-    SVD.
+    Columns: B_l are directions that S_l stretches much, so no other C_l costs much less. A direction which many layers
+    write at great cost waits for a layer near the output.
 
     Rows: ``C_1 (F_1 + Z F_2) + (C_2 - C_1 Z) F_2`` is the same E for every Z. The adapted product is non-singular if
-    ``D_1 + Z D_2`` is, where ``D_1 = I + F_1 X``, ``D_2 = F_2 X`` and ``X = (W_l Q_{l-1})^+ S_l^+ C_1``. With polar
+    ``D_1 + Z D_2`` is, where ``D_1 = I + F_1 X``, ``D_2 = F_2 X`` and ``X = (W_l Q_{l-1})^+ B_1``. With polar
     decompositions ``D_i = V_i H_i`` the choice ``Z = V_1 V_2^T`` makes it V_1 (H_1 + H_2), singular only if some x is
     mapped to 0 by both: then the target itself is singular, and the rows that are left do not see what was lost.
 
-    Neither S_l nor Q_l is inverted as a whole: both are kept as an orthonormal basis times triangular factors, one per
-    layer, each as well conditioned as its layer.
+    S_l is not inverted at all: what a layer is to write before it is known at the layer below, and goes through the
+    layer between. Nor is Q_l as a whole, only each adapted layer, as well conditioned as it is.
 
     Acceptance. The product of the adapted layers is formed once and compared with what it should be. A difference that
     :func:`rounding` of this product and the tolerance of the gap explain is accepted; the three add up to `tolerance`.
@@ -126,8 +124,8 @@ def adapt(weights: Sequence[Array], target: Array, r: int, names: Sequence[str],
     Accuracy. Little more is left than what storing the adapted layers in float64 does. With every entry rounded alone,
     evenly within half an eps, the product moves by ``eps / sqrt(12) sqrt(sum_l s_l^T W_l^2 q_l)`` in root mean square,
     s_l the squared lengths of the columns of S_l, q_l of the rows of Q_{l-1}, and squared entries of the adapted W_l:
-    2e-9 for eight layers of 128 x 128 as torch makes them, whose product is 4e-9 off. Refining the factors cannot get
-    below it.
+    2e-9 for eight layers of 128 x 128 as torch makes them, whose product is 7e-9 off, since the factors are rounded
+    too. Refining them cannot get below it.
 
     Raises:
         ValueError: the product is off by more than that, or not one of its digits is certain. Names the layer that is
@@ -136,46 +134,48 @@ def adapt(weights: Sequence[Array], target: Array, r: int, names: Sequence[str],
     depth = len(weights)
     found = gap(weights, target, uncertain)
     kept = min(found.rank, r * depth)
-    values = found.values[:kept]
-    share = 1.0 / (1.0 + values / values[0]) if kept else values
-    columns, rows = found.left[:, :kept] * share, (values / share)[:, None] * found.right[:kept]
-    above = _above(weights) if kept else []
-    conditions = [(regular, name) for (_, _, regular), name in zip(above, names[:0:-1], strict=False)]
-    basis = np.eye(target.shape[1])
-    adapters = []
+    columns, rows = found.left[:, :kept], found.values[:kept, None] * found.right[:kept]
+    outside = _complement(columns)
+    carried = np.zeros((weights[0].shape[0], kept))
+    basis = None
+    adapters, regularity = [], []
     for i, w in enumerate(weights):
         left = columns.shape[1]
         take = -(-left // (depth - i))
         if not left:
             adapters.append(LowRank(np.zeros((w.shape[0], 0)), np.zeros((0, w.shape[1]))))
             continue
-        b, a, through = _reach(columns, above[: depth - 1 - i]), rows, w @ basis
+        # C = columns + S_l carried
+        if i < depth - 1:
+            turn, written = _cheapest(found.above[i], columns, outside, take)
+            columns, carried, rows = columns @ turn.T, carried @ turn.T, turn @ rows
+        else:
+            written = columns
+        b, a, rows = written + carried[:, :take], rows[:take], rows[take:]
+        through = w if basis is None else w @ basis
         if take < left:
-            turn = _least_stretched_first(b, take)
-            columns, rows = columns @ turn.T, turn @ rows
-            a, rows = rows[:take], rows[take:]
-            b = _reach(columns[:, :take], above[: depth - 1 - i])  # turning what was stretched would cancel
             x = _solve(through, b)
             mix = _orthogonal(np.eye(take) + a @ x) @ _orthogonal(rows @ x).T
-            a, columns = a + mix @ rows, columns[:, take:] - columns[:, :take] @ mix
-        else:
-            columns = columns[:, left:]
-        adapters.append(LowRank(b, a @ basis.T))
+            a, carried = a + mix @ rows, weights[i + 1] @ (carried[:, take:] - b @ mix)
+        outside, columns = np.hstack([outside, columns[:, :take]]), columns[:, take:]
+        adapters.append(LowRank._trusted(b, a if basis is None else a @ basis.T))
         if take < left:
-            basis, factor = np.linalg.qr(through + b @ a)
-            conditions.append((_regularity(factor), names[i]))
-            rows = _divide(rows, factor, conditions[-1][0])
+            adapted = _factored(through + b @ a)
+            regularity.append(adapted.regularity)
+            basis, rows = adapted.basis, _divide(rows, adapted)
     wanted = target - (found.left[:, kept:] * found.values[kept:]) @ found.right[kept:]
     layers = [w + u.dense() for w, u in zip(weights, adapters, strict=True)]
-    off = frobenius(product(layers) - wanted)
-    allowed = rounding(layers) + found.tolerance
-    condition, name = min(conditions, key=itemgetter(0), default=(1.0, names[0]))
+    partial = _partial(layers)
+    off = frobenius(partial[0][-1] - wanted)
+    allowed = rounding(layers, *partial) + found.tolerance
+    if not kept or off <= allowed <= found.scale / 10:
+        return Adapted(adapters, found.floor(r * depth), off + allowed)
+    frozen = min(zip(_regularities(weights), names[:0:-1], strict=True), default=(1.0, names[0]))
+    # what a singular layer asks of one below makes that irregular too
+    condition, name = frozen if frozen[0] <= EPS else min([frozen, *zip(regularity, names, strict=False)])
     got = f"one of reciprocal condition {condition:.1g} and a product off by {off:.1g} where rounding is {allowed:.1g}"
     cure = "put another layer in its place, or shorten the chain"
-    require(
-        not kept or off <= allowed <= found.scale / 10, name, "a layer regular to working precision", f"{got}: {cure}"
-    )
-    return Adapted(adapters, found.floor(r * depth), off + allowed)
+    raise ValueError(f"{name}: expected a layer regular to working precision, got {got}: {cure}")
 
 
 def stretch(a: Array) -> float:
@@ -183,56 +183,56 @@ def stretch(a: Array) -> float:
     largest = float(np.abs(a).max())
     if not largest:
         return 0.0
-    unit, directions = a / largest, _directions(a.shape[1])
-    for _ in range(5):
+    unit, directions = a / largest, _directions(a.shape[1], 4)
+    for _ in range(3):
         directions = unit.T @ (unit @ directions)
-    return largest * float((column_norms(unit @ directions) / column_norms(directions)).max())
+    return largest * float((np.linalg.norm(unit @ directions, axis=0) / np.linalg.norm(directions, axis=0)).max())
 
 
 @lru_cache(maxsize=64)
-def _directions(size: int) -> Array:
-    return stream(0, "stretch").standard_normal((size, 8))
+def _directions(size: int, count: int) -> Array:
+    return stream(0, "stretch").standard_normal((size, count))
 
 
-def _regularity(factor: Array) -> float:
-    """Reciprocal condition number of a triangular matrix in the 1-norm, estimated by LAPACK; 0.0 if not square."""
-    from scipy.linalg.lapack import dtrcon
+class _Factored(NamedTuple):
+    """``basis @ factor``: the identity (None) and the matrix itself, or orthonormal and a triangle."""
 
-    return float(dtrcon(factor)[0]) if factor.shape[0] == factor.shape[1] else 0.0
-
-
-class _Layer(NamedTuple):
-    """``S_l = R_L^T ... R_{l+1}^T O^T``, O orthonormal: what is above layer l; the regularity of its R_{l+1}."""
-
-    basis: Array
+    basis: Array | None
     factor: Array
+    #: of the factor, where it is square
+    lu: Array | None
+    pivots: NDArray[np.int32] | None
+    #: reciprocal condition number of the factor in the 1-norm, estimated by LAPACK; 0.0 if it is not square
     regularity: float
 
 
-def _above(weights: Sequence[Array]) -> list[_Layer]:
-    """For the layers from the last down to the second."""
-    basis, found = np.eye(weights[-1].shape[0]), []
+def _factored(a: Array) -> _Factored:
+    from scipy.linalg.lapack import dgecon, dgetrf
+
+    basis, factor = (None, a) if a.shape[0] == a.shape[1] else np.linalg.qr(a)
+    if factor.shape[0] != factor.shape[1]:
+        return _Factored(basis, factor, None, None, 0.0)
+    lu, pivots, _ = dgetrf(factor)
+    return _Factored(basis, factor, lu, pivots, float(dgecon(lu, np.abs(factor).sum(axis=0).max())[0]))
+
+
+def _regularities(weights: Sequence[Array]) -> list[float]:
+    """Of the layers from the last down to the second, each seen through those above it."""
+    basis, found = None, []
     for w in weights[:0:-1]:
-        basis, factor = np.linalg.qr((basis.T @ w).T)
-        found.append(_Layer(basis, factor, _regularity(factor)))
+        seen = _factored(w.T if basis is None else w.T @ basis)
+        basis = seen.basis
+        found.append(seen.regularity)
     return found
 
 
-def _reach(columns: Array, above: Sequence[_Layer]) -> Array:
-    """S^+ columns, for the layers of `above`."""
-    reach = columns.T
-    for layer in above:
-        reach = _divide(reach, layer.factor, layer.regularity)
-    return above[-1].basis @ reach.T if above else columns
+def _divide(rows: Array, by: _Factored) -> Array:
+    """X with ``X factor = rows``; least squares where that is singular."""
+    from scipy.linalg.lapack import dgetrs
 
-
-def _divide(rows: Array, factor: Array, regularity: float) -> Array:
-    """X with ``X factor = rows`` for a triangular factor; least squares where that is singular."""
-    from scipy.linalg.lapack import dtrtrs
-
-    if regularity > EPS:
-        return np.asarray(dtrtrs(factor, rows.T, trans=1)[0].T)
-    return np.asarray(np.linalg.lstsq(factor.T, rows.T, rcond=None)[0].T, dtype=np.float64)
+    if by.regularity > EPS:
+        return np.asarray(dgetrs(by.lu, by.pivots, rows.T, trans=1)[0].T)
+    return np.asarray(np.linalg.lstsq(by.factor.T, rows.T, rcond=None)[0].T, dtype=np.float64)
 
 
 def _solve(a: Array, b: Array) -> Array:
@@ -243,19 +243,29 @@ def _solve(a: Array, b: Array) -> Array:
     return np.asarray(np.linalg.lstsq(a, b, rcond=None)[0], dtype=np.float64)
 
 
-def _least_stretched_first(a: Array, count: int) -> Array:
-    """Orthonormal rows; no `count` directions are stretched much less by `a` than the first so many.
+def _complement(columns: Array) -> Array:
+    """Orthonormal columns that complete the given ones."""
+    size, count = columns.shape
+    return np.zeros((size, 0)) if count == size else np.linalg.qr(columns, mode="complete")[0][:, count:]
 
-    By QR with column pivoting, whose last columns are nearly combinations of those before.
+
+def _cheapest(above: Array, columns: Array, outside: Array, count: int) -> tuple[Array, Array]:
+    """Orthonormal rows `turn`, and what `above` turns into ``columns @ turn[:count].T``.
+
+    What is written are directions that `above` stretches much, by a step of a power method, less what it would turn
+    into `outside`, in the basis in which their images are orthonormal.
     """
-    from scipy.linalg import qr
+    seen = np.linalg.qr(above.T @ outside)[0]
 
-    factor, order = qr(a, mode="r", pivoting=True, check_finite=False)
-    rest = a.shape[1] - count
-    directions = np.vstack([-np.linalg.solve(factor[:rest, :rest], factor[:rest, rest:]), np.eye(count)])
-    turn = np.empty((a.shape[1], a.shape[1]))
-    turn[:, order] = np.linalg.qr(directions, mode="complete")[0].T
-    return turn
+    def inside(x: Array) -> Array:
+        for _ in range(2):  # the second takes what the first leaves by rounding where nearly all cancels
+            x = x - seen @ (seen.T @ x)
+        return x
+
+    image = columns.T @ (above @ inside(_directions(above.shape[1], count)))
+    written = inside(np.linalg.qr(above.T @ (columns @ image))[0])
+    turn, factor = np.linalg.qr(columns.T @ (above @ written), mode="complete")
+    return turn.T, _solve(factor[:count].T, written.T).T
 
 
 def _orthogonal(a: Array) -> Array:

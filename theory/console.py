@@ -67,6 +67,10 @@ def guarded(program: str, command: str, act: Callable[[], int]) -> int:
     except BrokenPipeError:  # whoever read the output has seen enough
         _mute()
         return 2
+    except (MemoryError, RuntimeError) as error:  # torch has no kind of its own for memory
+        if not isinstance(error, MemoryError) and "allocate memory" not in str(error):
+            raise
+        said = f"{command}: the operating system says: no memory left"
     except OSError as error:
         try:
             sys.stdout.flush()

@@ -69,7 +69,8 @@ class LowRank:
 
     def dense(self) -> Array:
         """The out x in matrix itself."""
-        return self.scale * (self.B @ self.A)
+        b, a, scale = self._factors()
+        return scale * (b @ a)
 
     def apply(self, x: ArrayLike) -> Array:
         """``scale * B @ (A @ x)`` for a vector (in,) or columns (in, N)."""
@@ -78,7 +79,21 @@ class LowRank:
         require(columns.shape[0] == self.shape[1], "x", f"{self.shape[1]} rows", f"{columns.shape[0]} rows")
         if self.columns >= min(self.shape):  # no larger than its factors, and what cancels between them does so once
             return self.dense() @ columns
-        return self.scale * (self.B @ (self.A @ columns))
+        b, a, scale = self._factors(np.abs(columns).max(axis=0, initial=0.0))
+        return scale * (b @ (a @ columns))
+
+    def _factors(self, *others: ArrayLike) -> tuple[Array, Array, float]:
+        """B, A and scale, to be multiplied with `others`.
+
+        Where one of all these is so large or so small that they might leave the range of floats on the way, columns of
+        B and rows of A of equal sizes, the scale in both: what these leave it with, the product leaves it with.
+        """
+        largest_b, largest_a = np.abs(self.B).max(axis=0, initial=0.0), np.abs(self.A).max(axis=1, initial=0.0)
+        if all(_mild(sizes) for sizes in (largest_b, largest_a, abs(self.scale), *others)):
+            return self.B, self.A, self.scale
+        size = np.sqrt(largest_b) * np.sqrt(largest_a) * math.sqrt(abs(self.scale))
+        b, a = (np.where(largest > 0, largest, 1.0) for largest in (largest_b, largest_a))
+        return self.B / b * np.copysign(size, self.scale), self.A / a[:, None] * size[:, None], 1.0
 
     def _balance(self) -> tuple[Array, Array, float, float]:
         """Column scales of B and row scales of A that balance them, and the Frobenius norms that they then have.
@@ -167,7 +182,8 @@ class LowRank:
     def inner(self, other: LowRank) -> float:
         """Frobenius inner product ``trace(self^T other)``, in factor space."""
         _same_shape([self, other])
-        return float(self.scale * other.scale * np.sum((self.B.T @ other.B) * (self.A @ other.A.T)))
+        (b, a, scale), (other_b, other_a, other_scale) = self._factors(), other._factors()
+        return float(scale * other_scale * np.sum((b.T @ other_b) * (a @ other_a.T)))
 
     def row_basis(self) -> Array:
         """Orthonormal rows (rank x in) spanning the row space: the directions of keys that it reads."""
@@ -197,11 +213,13 @@ class LowRank:
         require(len(updates) > 0, "updates", "at least one update", "none")
         require(len(weights) == len(updates), "weights", f"{len(updates)} weights", len(weights))
         _same_shape(updates)
-        factors = [real(w, "weights") * u.scale for u, w in zip(updates, weights, strict=True)]
-        require(all(map(math.isfinite, factors)), "weights", "finite products with the scales", factors)
+        numbers = [real(w, "weights") for w in weights]
+        products = [w * u.scale for u, w in zip(updates, numbers, strict=True)]
+        require(all(map(math.isfinite, products)), "weights", "finite products with the scales", products)
+        factors = [u._factors(abs(w)) for u, w in zip(updates, numbers, strict=True)]
         return LowRank._trusted(
-            np.hstack([f * u.B for u, f in zip(updates, factors, strict=True)]),
-            np.vstack([u.A for u in updates]),
+            np.hstack([w * scale * b for (b, _, scale), w in zip(factors, numbers, strict=True)]),
+            np.vstack([a for _, a, _ in factors]),
         )
 
     @staticmethod
@@ -227,6 +245,16 @@ class LowRank:
         a.setflags(write=False)
         made.B, made.A, made.scale = b, a, 1.0
         return made
+
+
+#: sizes of which half a dozen multiply well within the range of floats
+_MILD = 1e50
+
+
+def _mild(sizes: ArrayLike) -> bool:
+    """Whether all of them but zeros are far from the ends of the range of floats."""
+    given = np.asarray(sizes)
+    return bool(((given == 0) | ((given > 1.0 / _MILD) & (given < _MILD))).all())
 
 
 def _same_shape(updates: Sequence[LowRank]) -> None:

@@ -126,10 +126,10 @@ def audit(
     Source: claims merge_rank, eckart_young, factor_average, dilution, optimal_weights, interference, additive_limit.
     """
     settings = settings or Settings()
-    adapters = read_all(paths, same_base)
-    chosen = check_weights(weights, len(adapters))
     require(probe is None or base is not None, "probe", "a base to ask (--base)", "none")
-    known = BaseWeights.of(base, adapters, probe is not None)
+    known = BaseWeights.of(base, probe is not None)
+    adapters = read_all(paths, same_base, known.known)
+    chosen = check_weights(weights, len(adapters))
     names = sorted(module_names(adapters), key=natural)
     rank = settings.rank or max(m.r for a in adapters for m in a.modules.values())
     measure = _Measure(adapters, chosen, replace(settings, rank=rank), known, _plans(adapters, names, known, settings))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ import torch
 from torch import nn
 
 from empirical.adapters.checkpoint import PLAIN, Checkpoint
-from empirical.adapters.files import Adapter, settle
+from empirical.adapters.files import Adapter
 from empirical.adapters.names import PREFIX, skeleton
 from empirical.training.bases import load_base, no_bars
+from theory.numerics import require
 
 #: in place of a folder or hub id: the model that the optional package brings
 PACKAGED = "packaged"
@@ -55,16 +57,6 @@ def load_model(base: Any) -> Any:
         raise ValueError(f"base: expected a model folder or hub id, got {got}") from error
 
 
-def check_shapes(adapters: Sequence[Adapter], model: Any) -> None:
-    """Every adapted module exists in the base and has the size of its factors; names become those of the base.
-
-    Raises:
-        ValueError: naming the module.
-    """
-    for adapter in adapters:
-        settle(adapter, model)
-
-
 def owns(model: Any, adapter: Adapter, key: str) -> bool:
     """Whether a weight that peft saved along is the model's own."""
     parameter = model.state_dict().get(key.removeprefix(PREFIX).replace(".base_layer.", "."))
@@ -78,8 +70,10 @@ class BaseWeights:
     def __init__(self, model: Any = None, checkpoint: Checkpoint | None = None, skeleton: Any = None) -> None:
         self.model = model
         self.checkpoint = checkpoint
-        known = model if model is not None else skeleton
-        self.modules = {} if known is None else {n: m for n, m in known.named_modules() if hasattr(m, "weight")}
+        #: the loaded model, else its skeleton; None of no base
+        self.known = model if model is not None else skeleton
+        named = () if self.known is None else self.known.named_modules()
+        self.modules = {n: m for n, m in named if hasattr(m, "weight")}
         self.names = sorted(self.modules)
         self.keys: dict[str, str] = {}
         if checkpoint is not None:
@@ -87,28 +81,30 @@ class BaseWeights:
             self.keys = {parameter: key for key, (parameter, pattern) in places if pattern is None}
 
     @classmethod
-    def of(cls, base: Any, adapters: Sequence[Adapter], loaded: bool) -> BaseWeights:
-        """Without loading the model where its files are safetensors; names and sizes are checked in any case.
+    def of(cls, base: Any, loaded: bool) -> BaseWeights:
+        """Without loading the model where its files are safetensors.
 
         Args:
             base: as :func:`load_model` takes it, or None.
-            adapters: whose modules are wanted; their names become those of the base.
             loaded: load the model in any case.
         """
         if base is None:
             return cls()
         if not loaded and isinstance(base, (str, os.PathLike)) and any(Path(base).glob("*.safetensors")):
-            model = skeleton(base)
-            check_shapes(adapters, model)
-            return cls(checkpoint=Checkpoint(Path(base)), skeleton=model)
-        model = load_model(base)
-        check_shapes(adapters, model)
-        return cls(model)
+            return cls(checkpoint=Checkpoint(Path(base)), skeleton=skeleton(base))
+        return cls(load_model(base))
 
     def norm(self, module: str) -> float | None:
-        """Frobenius norm of a module's weight; None without one in plain numbers (quantised, fused, no base)."""
-        if self.checkpoint is not None:
-            key = self.keys.get(module + ".weight")
-            return None if key is None else self.checkpoint.norm(key)
+        """Frobenius norm of a module's weight; None without one in plain numbers (quantised, fused, no base).
+
+        Raises:
+            ValueError: the files hold another shape than the configuration tells, or numbers that are not finite.
+        """
         weight = getattr(self.modules.get(module), "weight", None)
-        return float(weight.detach().double().norm()) if weight is not None and weight.dtype in PLAIN else None
+        key = self.keys.get(module + ".weight")
+        if self.checkpoint is not None:
+            size = None if key is None or weight is None else self.checkpoint.norm(key, tuple(weight.shape))
+        else:
+            size = float(weight.detach().double().norm()) if weight is not None and weight.dtype in PLAIN else None
+        require(size is None or math.isfinite(size), f"base: {module}", "finite weights", "nan or inf")
+        return size

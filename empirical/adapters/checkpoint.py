@@ -66,14 +66,20 @@ class Checkpoint:
         prefix, known = getattr(model, "base_model_prefix", ""), model.state_dict()
         return {key: rename_source_key(key, renamings, converters, prefix, known) for key in self.place}
 
-    def norm(self, key: str) -> float | None:
-        """Frobenius norm of a tensor; None of one that is no plain floating-point weight."""
+    def norm(self, key: str, shape: tuple[int, ...] | None = None) -> float | None:
+        """Frobenius norm of a tensor of this shape; None of one that is no plain floating-point weight.
+
+        Raises:
+            ValueError: it has another shape.
+        """
         from safetensors import safe_open
 
         with safe_open(str(self.place[key]), framework="pt", device="cpu") as handle:
             tensor = handle.get_tensor(key)
         if self.quantised is not None or tensor.dtype not in PLAIN:
             return None
+        found = tuple(tensor.shape)
+        require(shape in (None, found), f"base: {key}", f"the shape {shape} that the configuration tells", found)
         return float(tensor.float().norm())
 
 

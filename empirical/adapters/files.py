@@ -128,6 +128,10 @@ NEUTRAL: dict[str, _Allowed] = {
     "corda_config": _ANY,  # the same: the initialisations that change the base are refused by init_lora_weights
     "lora_ga_config": _ANY,
     "runtime_config": _ANY,
+    "merge_weights": _SWITCH,  # of peft 0.2: whether the base holds the update while it answers
+    "lora_dtype": _TEXT,  # of ms-swift: the format it was trained in, and rates of learning
+    "lorap_lr_ratio": _ANY,
+    "lorap_emb_lr": _ANY,
 }
 #: fields that other tools write as null where peft's default is meant
 _DEFAULTED = (
@@ -163,7 +167,8 @@ def _no_twins(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
 def _read_config(path: Path, name: str) -> dict[str, JsonValue]:
     try:
         require(path.stat().st_size <= _CONFIG_LIMIT, name, f"{CONFIG} of at most 4 MiB", "a larger one")
-        raw: dict[str, JsonValue] = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_no_twins)
+        text = path.read_text(encoding="utf-8-sig")  # editors put a mark before it
+        raw: dict[str, JsonValue] = json.loads(text, object_pairs_hook=_no_twins)
     except (OSError, ValueError, RecursionError) as error:  # no JSON, no text, a number of ten thousand digits
         raise ValueError(f"{name}: expected readable JSON in {CONFIG}, got {brief(error)}") from error
     require(isinstance(raw, dict), name, f"an object in {CONFIG}", type(raw).__name__)
@@ -346,7 +351,8 @@ def locate(where: str | os.PathLike[str]) -> Path:
 
 def adapters_below(folder: Path) -> list[Path]:
     """Folders inside, at most two deep, that hold an adapter."""
-    found = {p.parent for depth in ("*", "*/*") for p in folder.glob(f"{depth}/{CONFIG}")}
+    # what is hidden was put there by a tool: copies of an editor, drafts
+    found = {p.parent for depth in ("[!.]*", "[!.]*/[!.]*") for p in folder.glob(f"{depth}/{CONFIG}")}
     return sorted(found, key=lambda p: natural(str(p)))
 
 
@@ -398,10 +404,17 @@ def _tell_apart(adapters: Sequence[Adapter], given: Sequence[str | os.PathLike[s
         adapter.name = f"{short}#{final[: i + 1].count(final[i])}" if twice else final[i]
 
 
+def _beside(folder: Path) -> str:
+    """What lies in a folder, for the line that says what does not."""
+    names = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
+    shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    return f"; it holds {shown}" if names else "; it is empty"
+
+
 def _header(path: Path, name: str) -> tuple[dict[str, Entry], dict[str, torch.Tensor]]:
     """What the file holds, by key; for a pickle also the tensors, which were all read."""
     safe, pickle = path / SAFE, path / PICKLE
-    require(safe.is_file() or pickle.is_file(), name, f"{SAFE} or {PICKLE}", "neither")
+    require(safe.is_file() or pickle.is_file(), name, f"{SAFE} or {PICKLE}", f"neither{_beside(path)}")
     if safe.is_file():
         from safetensors import SafetensorError, safe_open
 
@@ -448,7 +461,8 @@ def read_adapter(where: str | os.PathLike[str]) -> Adapter:
     if not (path / CONFIG).is_file():
         below = [str(p.relative_to(path)) for p in adapters_below(path)]
         shown = ", ".join(below[:6]) + (f" and {len(below) - 6} more" if len(below) > 6 else "")
-        require(False, name, f"{CONFIG} in the folder", f"none; adapters lie below it: {shown}" if below else "none")
+        got = f"none; adapters lie below it: {shown}" if below else f"none{_beside(path)}"
+        require(False, name, f"{CONFIG} in the folder", got)
     raw = _read_config(path / CONFIG, name)
     check_config(raw, name)
     header, loaded = _header(path, name)
@@ -556,10 +570,13 @@ def _describe(adapter: Adapter, keys: Mapping[str, str], model: torch.nn.Module 
     from peft.utils.constants import INCLUDE_LINEAR_LAYERS_SHORTHAND
 
     pairs: dict[str, dict[str, str]] = {}
+    told: dict[str, dict[str, None]] = {}
     for key, old in keys.items():
-        found = factor(key)
+        found, stored = factor(key), factor(adapter._factors[old])
         assert found is not None
+        assert stored is not None
         pairs.setdefault(found.module, {})[found.factor] = adapter._factors[old]
+        told[found.module] = dict.fromkeys((found.module, stored.module, stored.said))
     targets = adapter.config.target_modules
     if isinstance(targets, str) and targets.lower() == INCLUDE_LINEAR_LAYERS_SHORTHAND:
         # peft puts the names in its place when it sees the model; they are those in the file
@@ -568,7 +585,7 @@ def _describe(adapter: Adapter, keys: Mapping[str, str], model: torch.nn.Module 
     met = bool(bare) or not adapter.config.target_parameters
     require(met, f"{adapter.name}: target_parameters", "factors for at least one of them", "none in the file")
     for module, found_keys in pairs.items():
-        for m in _modules(adapter, module, found_keys, bare.get(module)):
+        for m in _modules(adapter, module, found_keys, bare.get(module), list(told[module])):
             adapter.modules[m.name] = m
 
 
@@ -611,7 +628,10 @@ def _bare(adapter: Adapter, pairs: Iterable[str], model: torch.nn.Module | None)
     return found
 
 
-def _modules(adapter: Adapter, module: str, keys: Mapping[str, str], bare: _Bare | None) -> list[Module]:
+def _modules(
+    adapter: Adapter, module: str, keys: Mapping[str, str], bare: _Bare | None, told: list[str]
+) -> list[Module]:
+    """`told`: what the module is called here and was called in training; the configuration may mean any of these."""
     from peft.tuners.tuners_utils import check_target_module_exists
     from peft.utils.other import get_pattern_key
 
@@ -633,11 +653,15 @@ def _modules(adapter: Adapter, module: str, keys: Mapping[str, str], bare: _Bare
     (rows, inner), (out, columns) = header[pair[0]][0], header[pair[1]][0]
     require(rows == columns, where, f"B with {rows} columns, as A has rows", f"{columns} columns")
     config = adapter.config
-    told = module if bare is None else f"{bare.place}.{bare.parameter}"
+    told = told if bare is None else [f"{bare.place}.{bare.parameter}"]
+
+    def said(pattern: Mapping[str, Any], default: Any) -> Any:
+        found = (get_pattern_key(list(pattern), name) for name in told)
+        return next((pattern[key] for key in found if key in pattern), default)
+
     try:
-        wanted = config.rank_pattern.get(get_pattern_key(config.rank_pattern.keys(), told), config.r)
-        alpha = config.alpha_pattern.get(get_pattern_key(config.alpha_pattern.keys(), told), config.lora_alpha)
-        targeted = bare is not None or check_target_module_exists(config, module)
+        wanted, alpha = said(config.rank_pattern, config.r), said(config.alpha_pattern, config.lora_alpha)
+        targeted = bare is not None or any(check_target_module_exists(config, name) for name in told)
     except (re.error, TypeError, ValueError) as error:
         raise ValueError(f"{adapter.name}: expected patterns that peft can match, got {brief(error)}") from error
     require(

@@ -281,6 +281,8 @@ class _Work:
         self.dtypes.add(_FLOATS[form])
         if pattern is not None:
             return self._converted(key, target, tensor, form)
+        wanted, found = tuple(self.model.get_parameter(parameter).shape), tuple(tensor.shape)
+        require(found == wanted, f"base: {key}", f"the shape {wanted} that the configuration tells", found)
         made = tensor.to(_wide(tensor.dtype, form))
         made = made.clone() if made is tensor else made
         for name in target.modules:

@@ -311,7 +311,7 @@ class Noise(TorchFunctionMode):
             return out
         size = out.abs()
         if name in _SUMS:
-            first = args[0] if isinstance(args[0], torch.Tensor) else args[1]
+            first = next(x for a in args for x in (a if isinstance(a, (tuple, list)) else [a]) if torch.is_tensor(x))
             row = size.square().mean(-1, keepdim=True).sqrt()
             size = torch.maximum(size, row).mul_(math.sqrt(max(first.shape[-1] if first.dim() else 1, 1)))
         size.clamp_(max=torch.finfo(out.dtype).max)  # a mask of -inf stays what it is

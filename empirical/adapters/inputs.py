@@ -27,10 +27,12 @@ def _tokens(model: Any, draw: torch.Generator) -> torch.Tensor:
 
 
 def _pixels(model: Any, draw: torch.Generator) -> torch.Tensor:
-    config = getattr(model.config, "vision_config", None) or model.config
+    own = model.config
+    config = getattr(own, "vision_config", None) or getattr(own, "encoder", None) or own
     size = getattr(config, "image_size", 224)
     high, wide = (size, size) if isinstance(size, int) else size
-    return torch.randn(1, getattr(config, "num_channels", 3), high, wide, generator=draw)
+    frames = [config.num_frames] if getattr(config, "num_frames", None) else []  # of a film
+    return torch.randn(1, *frames, getattr(config, "num_channels", 3), high, wide, generator=draw)
 
 
 def _features(model: Any, draw: torch.Generator) -> torch.Tensor:

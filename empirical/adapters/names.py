@@ -26,6 +26,8 @@ WRAPPERS = ("_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_orig_mod", "
 CARRIERS = ("model", "language_model", "text_model")
 _PART = r"[A-Za-z0-9_\-]+"
 _NAME = rf"{_PART}(?:\.{_PART})*"
+#: a wrapper, and the dot that parts it from what it wraps
+_WRAPPER = re.compile(rf"(?<![A-Za-z0-9_\-])(?:{'|'.join(WRAPPERS)})\.")
 #: peft's prefix after whatever holds the model there, each part perhaps in a DataParallel; or that alone
 _OUTSIDE = re.compile(r"^(?:(?:.*\.)?base_model(?:\.module)*\.model\.)?(?:module\.)*")
 _FACTOR = re.compile(
@@ -37,31 +39,32 @@ _FACTOR = re.compile(
 class Factor(NamedTuple):
     """A key of an adapter's file, read: the module, which factor ("A", "embedding_B", ...), the key as peft saves it.
 
-    `label` is the adapter's name where the key holds one.
+    `label` is the adapter's name where the key holds one; `said` the module's name with its wrappers.
     """
 
     module: str
     factor: str
     label: str | None
     key: str
+    said: str
 
 
 def module_name(name: str) -> str:
     """Without the prefix of peft and what stands before it, and without wrappers."""
-    bare = ".".join(p for p in name.split(".") if p not in WRAPPERS)
-    return _OUTSIDE.sub("", bare)
+    return _OUTSIDE.sub("", _WRAPPER.sub("", name))
 
 
 def factor(key: str) -> Factor | None:
     """What a key names; None where it names no factor of LoRA."""
-    found = _FACTOR.fullmatch(key)
+    found = _FACTOR.fullmatch(_WRAPPER.sub("", key))  # FSDP wraps the factors as well
     if found is None:
         return None
     module = module_name(found["module"])
     if not module:
         return None
     kind = found["linear"] or found["embedding"]
-    return Factor(module, kind, found["one"] or found["two"], factor_key(module, kind))
+    said = _OUTSIDE.sub("", key.partition(".lora_")[0])
+    return Factor(module, kind, found["one"] or found["two"], factor_key(module, kind), said)
 
 
 def factor_key(module: str, kind: str) -> str:

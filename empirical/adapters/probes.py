@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +13,10 @@ import numpy as np
 import torch
 
 from empirical.adapters.base import PACKAGED, owns, quiet
+from empirical.adapters.checkpoint import brief
 from empirical.adapters.files import Adapter
 from empirical.adapters.identity import with_parts
+from empirical.adapters.inputs import vocabulary
 from empirical.adapters.report import Advised, Answered, Probe, Probes
 from empirical.training.bases import load_tokenizer, lora_layers
 from theory.merging import best_weights, dilution_limit, interference_bound
@@ -61,6 +64,9 @@ def ask(
     they answer.
     """
     questions = read_probes(path)
+    said = type(model).__name__
+    fits = model.can_generate() and not model.config.is_encoder_decoder
+    require(fits, "probe", "a base that says what follows a text (a causal language model)", said)
     try:
         with quiet():
             tokenizer = load_tokenizer(None if str(base) == PACKAGED else str(base))
@@ -86,16 +92,22 @@ def ask(
             for name, strength in zip(names, strengths, strict=True):
                 if name in scale:
                     layer.scaling[name] = scale[name] * strength
-        with torch.no_grad():
-            found: torch.Tensor = wrapped(input_ids=tokens).logits[0, -1].double()
+        try:
+            with torch.no_grad():
+                found: torch.Tensor = wrapped(input_ids=tokens).logits[0, -1].double()
+        except (RuntimeError, IndexError, ValueError, TypeError) as error:  # longer than its positions, say
+            raise ValueError(f"probe: expected prompts that the base can be run on, got {brief(error)}") from error
+        require(bool(torch.isfinite(found).all()), "probe", "finite logits", "nan or inf")
         return found
 
     wrapped.base_model.set_adapter(names)
-    count = len(adapters)
+    count, known = len(adapters), vocabulary(model)
     single = [[1.0 if i == j else 0.0 for j in range(count)] for i in range(count)]
     lines, asked, leads = [], [], []
     for prompt, answer in questions:
         tokens, token = _encode(tokenizer, prompt, answer)
+        most = max(token, int(tokens.max()))
+        require(most < known, "probe", f"a tokenizer of the base's {known} tokens", f"token {most} in {prompt!r}")
         plain = logits(tokens, [0.0] * count)
         alone = [logits(tokens, s) for s in single]
         margins = [_margin(x, token) for x in alone]
@@ -183,15 +195,22 @@ def _disturbance(adapters: Sequence[Adapter], owner: int, other: int, keys: Mapp
 def _encode(tokenizer: Any, prompt: str, answer: str) -> tuple[torch.Tensor, int]:
     """Tokens of the prompt, and the one that follows them where the answer is written behind it.
 
+    A blank that is a token of its own, as before a number, belongs to the prompt. None is put before or after
+    characters of scripts that are written without.
+
     Raises:
         ValueError: the last token of the prompt changes when the answer follows, so no token begins the answer; the
             one that does stands for all that the tokenizer does not know.
     """
-    joint = prompt + (answer if answer[:1].isspace() or prompt[-1:].isspace() else " " + answer)
+    ends = prompt[-1:] + answer[:1]
+    apart = any(c.isspace() or unicodedata.east_asian_width(c) in "WF" for c in ends)
+    joint = prompt + ("" if apart else " ") + answer
     # a blank at the end of a prompt belongs to the token of the answer
     ids, whole = (list(tokenizer(text)["input_ids"]) for text in (prompt.rstrip(" "), joint))
     while ids and whole and ids[-1] == whole[-1] and ids[-1] in tokenizer.all_special_ids:
         ids, whole = ids[:-1], whole[:-1]  # an end of text that the tokenizer appends
+    while whole[: len(ids)] == ids and len(ids) < len(whole) and not tokenizer.decode(whole[len(ids)]).strip():
+        ids.append(whole[len(ids)])
     apart = 0 < len(ids) < len(whole) and whole[: len(ids)] == ids
     expected = "an answer that begins with a token of its own (end the prompt at a word or a line)"
     require(apart, "probe", expected, repr((prompt, answer)))

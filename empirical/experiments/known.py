@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from empirical.engine.settings import Count, Table
-from empirical.tasks.sentences import Batch, Part, Sentences
+from empirical.tasks.sentences import Batch, Ints, Part, Sentences
 from empirical.tasks.two_hop import World, WorldShape
 from empirical.training.adapter import Schedule, answer_logits, pretrain
 from empirical.training.bases import BaseShape, scratch_base
@@ -73,12 +73,16 @@ def ask(model: Any, sentences: Sentences) -> Array:
 
 def margins(logits: Array, sentences: Sentences) -> Array:
     """By how much the right last answer leads all other tokens (n,); positive where it is given."""
-    answers = sentences.tokens[:, sentences.answers[-1]]
+    return lead(logits, sentences.tokens[:, sentences.answers[-1]])
+
+
+def lead(logits: Array, answers: Ints) -> Array:
+    """By how much the logits of the right answers (n,) lead all others (n, values); positive where they are given."""
     rows = np.arange(len(answers))
     rest = logits.copy()
     rest[rows, answers] = -np.inf
-    lead: Array = logits[rows, answers] - rest.max(axis=1)
-    return lead
+    found: Array = logits[rows, answers] - rest.max(axis=1)
+    return found
 
 
 def right(model: Any, sentences: Sentences) -> np.ndarray:

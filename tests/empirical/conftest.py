@@ -1,14 +1,17 @@
 """What the tests here share: adapters on disk, made by peft itself, and a toy experiment for the engines."""
 
 import contextlib
+import copy
 import importlib
 import io
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +48,17 @@ TINY: dict[str, tuple[str, str, dict[str, object]]] = {
          "max_source_positions": 20, "max_target_positions": 20, "pad_token_id": 0, "bos_token_id": 1,
          "eos_token_id": 2, "decoder_start_token_id": 1, "suppress_tokens": None, "begin_suppress_tokens": None},
     ),
+    "long text": (
+        "LongformerConfig", "LongformerForMaskedLM",
+        {**_TEXT, **_FOUR, "max_position_embeddings": 64, "attention_window": 4},
+    ),
+    "films": ("VideoMAEConfig", "VideoMAEForVideoClassification", {**_FOUR, **_IMAGE, "num_frames": 4}),
+    "images to text": (
+        "VisionEncoderDecoderConfig", "VisionEncoderDecoderModel",
+        {"encoder": {"model_type": "vit", **_FOUR, **_IMAGE},
+         "decoder": {"model_type": "gpt2", **_NONE, "vocab_size": 61, "n_embd": 32, "n_layer": 1, "n_head": 4,
+                     "n_positions": 32, "is_decoder": True, "add_cross_attention": True}},
+    ),
     "masked images": (
         "ViTMAEConfig", "ViTMAEForPreTraining",
         {**_FOUR, **_IMAGE, "decoder_num_hidden_layers": 1, "decoder_hidden_size": 16, "decoder_num_attention_heads": 2,
@@ -76,12 +90,24 @@ def tiny_base() -> Callable[..., Any]:
         if architecture not in TINY:
             return small_base(architecture, dtype, tied)
         settings, model, sizes = TINY[architecture]
-        config = getattr(transformers, settings)(**sizes, tie_word_embeddings=tied)
+        config = getattr(transformers, settings)(**copy.deepcopy(sizes), tie_word_embeddings=tied)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return getattr(transformers, model)(config).to(dtype).eval().requires_grad_(False)
 
     return build
+
+
+@contextlib.contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """As on a disk that is full: larger ones are refused when they are written."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture
@@ -219,12 +245,16 @@ class Toy:
         fresh.write_text(str(seconds), encoding="utf-8")
         fresh.replace(self.folder / "pause")  # at once: a cell may be reading it
 
+    def show(self, patch: pytest.MonkeyPatch) -> None:
+        """Let this process find the experiments here."""
+        patch.setattr(empirical.experiments, "__path__", [*empirical.experiments.__path__, str(self.folder)])
+
     def ask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """What ``python -m empirical`` says in this process, in which its cells run too."""
         out, err = io.StringIO(), io.StringIO()
         with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             patch.setattr(sys, "dont_write_bytecode", True)  # of a file that changes within a second
-            patch.setattr(empirical.experiments, "__path__", [*empirical.experiments.__path__, str(self.folder)])
+            self.show(patch)
             patch.setattr(run, "Local", InTurn)
             _forget_planted()
             try:

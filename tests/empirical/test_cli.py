@@ -2,12 +2,12 @@
 
 import json
 import os
-import resource
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ import pytest
 import empirical.__main__
 import empirical.cli
 from empirical.cli import main
+from tests.empirical.conftest import files_of_at_most
 from theory.claims import load
 from theory.console import guarded, install_hint
 
 Save = Callable[..., Path]
+CONFIG, SAFE = "adapter_config.json", "adapter_model.safetensors"
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -166,18 +168,6 @@ def test_an_import_of_our_own_that_fails_is_no_missing_package() -> None:
         guarded("lora-limits", "audit", act)
 
 
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """As on a disk that is full: larger ones are refused when they are written."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_what_the_operating_system_refuses_is_one_line_and_nothing_else(
     save_adapter: Save, tiny_base: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -198,10 +188,10 @@ def test_what_the_operating_system_refuses_is_one_line_and_nothing_else(
         assert len(captured.err.splitlines()) == 1, captured.err
         assert sorted(tmp_path.iterdir()) == before
 
-    for output in (long, "loop", "loop/x", "file", "file/x", "no/where", "/dev/null/x", "."):
+    for output in (long, "loop", "loop/x", "file", "file/x", "no/where", "/dev/null/x", "/proc/x", "."):
         for command in (merge, fold, export):
             refused(command, "-o", output)
-    for output in ("/dev/full", long, "loop", "file/x", "base"):
+    for output in ("/dev/full", long, "loop", "file/x", "/proc/x", "base"):
         refused([*merge, "-o", str(tmp_path / "c")], "--json", output)  # not the merge either
         refused(["audit", a], "--json", output)
         refused(["audit", a], "--html", output)
@@ -210,6 +200,113 @@ def test_what_the_operating_system_refuses_is_one_line_and_nothing_else(
             with files_of_at_most(size):
                 refused(command, option, "c")
     assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (MemoryError(), 2, "lora-limits: merge: the operating system says: no memory left"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 2, "no memory left"),
+        (PermissionError(13, "Permission denied", "c"), 2, "says: Permission denied: c"),
+        (RuntimeError("shapes differ"), 70, "Traceback"), (KeyError("a"), 70, "Traceback"),
+        (SystemExit(), 143, ""),
+    ],
+)  # fmt: skip
+def test_what_ends_a_merge_in_the_middle_leaves_nothing_and_is_no_failed_merge(
+    error: BaseException, status: int, said: str, save_adapter: Save, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    from empirical.adapters import merge
+
+    a = str(save_adapter("a", targets=["q_proj"]))
+
+    def ends(folder: Path, *_: Any) -> None:
+        (folder / "half").write_text("written", encoding="utf-8")
+        if isinstance(error, SystemExit):
+            os.kill(os.getpid(), signal.SIGTERM)  # as a batch system does when the time is over
+            time.sleep(60)
+        raise error
+
+    monkeypatch.setattr(merge, "stream_adapter", ends)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        found = main(["merge", a, "-o", str(tmp_path / "c")])
+    except SystemExit as stop:
+        found = int(stop.code or 0)
+    assert found == status
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert said in captured.err
+    assert status == 70 or len(captured.err.splitlines()) == bool(said)
+
+
+#: what is odd about the input -> (what makes it so of a good adapter, options, what the line must name)
+ODD: dict[str, tuple[Callable[[Path], Any], list[str], str]] = {
+    "missing": (shutil.rmtree, [], "an adapter folder or a hub id"),
+    "empty": (lambda a: [p.unlink() for p in a.iterdir()], [], "adapter_config.json in the folder, got none; it is"),
+    "no configuration": (lambda a: (a / CONFIG).unlink(), [], "none; it holds README.md, adapter_model.safetensors"),
+    "no weights": (lambda a: (a / SAFE).unlink(), [], "neither; it holds README.md, adapter_config.json"),
+    "configuration cut off": (lambda a: (a / CONFIG).write_text("{"), [], "readable JSON"),
+    "configuration is a folder": (lambda a: ((a / CONFIG).unlink(), (a / CONFIG).mkdir()), [], "adapter_config.json"),
+    "weights cut off": (lambda a: (a / SAFE).write_bytes((a / SAFE).read_bytes()[:-9]), [], "a whole adapter_model"),
+    "weights of no length": (lambda a: (a / SAFE).write_bytes(b""), [], "a whole adapter_model"),
+    "nan": (lambda a: filled(a, float("nan")), [], "finite entries, got nan or inf"),
+    "a file": (lambda a: (shutil.rmtree(a), a.write_text("x")), [], "an adapter folder, got a file"),
+    "weights": (lambda a: None, ["--weights", "1,2,3"], "weights: expected "),
+    "a weight of nan": (lambda a: None, ["--weights", "nan,nan"], "weights: expected a finite number, got nan"),
+    "another base": (lambda a: of_base(a, "other/base"), [], "one base_model_name_or_path"),
+}  # fmt: skip
+
+
+def filled(folder: Path, value: float) -> None:
+    from safetensors.torch import load_file, save_file
+
+    save_file({k: v.fill_(value) for k, v in load_file(folder / SAFE).items()}, str(folder / SAFE))
+
+
+def of_base(folder: Path, name: str) -> None:
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8")) | {"base_model_name_or_path": name}
+    (folder / CONFIG).write_text(json.dumps(config), encoding="utf-8")
+
+
+@pytest.fixture
+def beside(save_adapter: Save, tiny_base: Callable[..., Any], tmp_path: Path) -> Path:
+    """A folder with a base and an adapter, good, that names one."""
+    from empirical.adapters.base import quiet
+
+    of_base(save_adapter("good", seed=1, targets=["q_proj"]), "some/base")
+    with quiet():
+        tiny_base("llama").save_pretrained(tmp_path / "base")
+    return tmp_path
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_odd_input_is_one_line_for_every_verb(
+    odd: str, beside: Path, save_adapter: Save, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change, options, named = ODD[odd]
+    change(save_adapter("a", targets=["q_proj"]))
+    good, a, base = (str(beside / n) for n in ("good", "a", "base"))
+    before = sorted(beside.iterdir())
+    commands = {
+        "audit": [good, a],
+        "merge": [good, a],
+        "fold": [good, a, "--base", base],
+        "export": [a, "--base", base],
+    }
+    if "weights" in " ".join(options) or odd == "another base":
+        del commands["export"]  # it takes one adapter and no weights
+    capsys.readouterr()
+    for verb, given in commands.items():
+        made = [] if verb == "audit" else ["-o", str(beside / "made")]
+        assert main([verb, *given, *options, *made]) == 2, verb
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert len(captured.err.splitlines()) == 1, captured.err
+        assert named in captured.err, verb
+        assert sorted(beside.iterdir()) == before
 
 
 def test_json_to_standard_output_and_through_a_link(

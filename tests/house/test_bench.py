@@ -1,8 +1,8 @@
 """The benchmark's table in docs/training.md is that of the result that was kept, and the benchmark runs."""
 
-import importlib.util
 import json
 import mmap
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +11,12 @@ import pytest
 from theory.provenance import marked
 
 ROOT = Path(__file__).resolve().parents[2]
+bench: Any = import_module("bench.training")
 KEPT = sorted((ROOT / "bench" / "results").glob("training-*.json"))
 
 
-@pytest.fixture(scope="module")
-def bench() -> Any:
-    spec = importlib.util.spec_from_file_location("bench_training", ROOT / "bench" / "training.py")
-    assert spec is not None
-    assert spec.loader is not None
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
-
-
 @pytest.mark.parametrize("kept", KEPT, ids=lambda p: p.stem)
-def test_the_table_is_that_of_the_kept_result(bench: Any, kept: Path) -> None:
+def test_the_table_is_that_of_the_kept_result(kept: Path) -> None:
     found = json.loads(kept.read_text(encoding="utf-8"))
     text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     kind = kept.stem.removeprefix("training-")
@@ -35,12 +26,12 @@ def test_the_table_is_that_of_the_kept_result(bench: Any, kept: Path) -> None:
     assert shown != bench.table(found)
 
 
-def test_a_result_was_kept_for_every_size(bench: Any) -> None:
+def test_a_result_was_kept_for_every_size() -> None:
     rows = [row for kept in KEPT for row in json.loads(kept.read_text(encoding="utf-8"))["rows"]]
     assert {(row["batch"], row["adapters"]) for row in rows} == {(b, k) for b in bench.BATCHES for k in bench.COUNTS}
 
 
-def test_memory_of_a_process_is_read_from_the_system(bench: Any) -> None:
+def test_memory_of_a_process_is_read_from_the_system() -> None:
     before = bench._resident("VmRSS")
     with mmap.mmap(-1, 64 * 2**20) as fresh:  # not from the heap, which may have as much to spare
         for page in range(0, len(fresh), mmap.PAGESIZE):

@@ -35,63 +35,45 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path / "proofs"
 
 
-def append(path: Path, text: str) -> None:
-    path.write_text(path.read_text(encoding="utf-8") + text, encoding="utf-8")
-
-
 def test_the_sources_hold() -> None:
     assert not source_problems(PROOFS, CLAIMS)
 
 
 @pytest.mark.parametrize(
-    "escape",
+    ("file", "added", "named"),
     [
-        "Lemma planted : 0 = 1. Proof. Admitted.",
-        "Lemma planted : 0 = 1. Proof. admit. Qed.",
-        "Axiom planted : 0 = 1.",
-        "Axioms planted other : 0 = 1.",
-        "Parameter planted : 0 = 1.",
-        "Conjecture planted : 0 = 1.",
-        "Lemma planted : nat. Proof. exact 0. Defined.",
-        "Unset Guard Checking.",
-        '#[bypass_check(guard)] Fixpoint planted (n : nat) : nat := planted n.',
+        ("merging.v", "Lemma planted : 0 = 1. Proof. Admitted.", "merging.v: expected no Admitted"),
+        ("merging.v", "Lemma planted : 0 = 1. Proof. admit. Qed.", "merging.v: expected no admit"),
+        ("merging.v", "Axiom planted : 0 = 1.", "merging.v: expected no Axiom"),
+        ("merging.v", "Axioms planted other : 0 = 1.", "merging.v: expected no Axioms"),
+        ("merging.v", "Parameter planted : 0 = 1.", "merging.v: expected no Parameter"),
+        ("merging.v", "Conjecture planted : 0 = 1.", "merging.v: expected no Conjecture"),
+        ("merging.v", "Lemma planted : nat. Proof. exact 0. Defined.", "merging.v: expected no Defined"),
+        ("merging.v", "Unset Guard Checking.", "merging.v: expected no Unset Guard Checking"),
+        ("merging.v", "#[bypass_check(guard)] Fixpoint planted (n : nat) : nat := planted n.", "no bypass_check"),
+        ("merging.v", "Theorem planted : True. Proof. exact I. Qed.", "Theorem planted in claims.toml"),
+        ("forgotten.v", "Lemma planted : True. Proof. exact I. Qed.", "forgotten.v: expected in _CoqProject"),
+        ("_CoqProject", "missing.v", "expected the file missing.v"),
+        ("statements.v", "Check 0.", "statements.v: expected what the registry gives"),
     ],
-)  # fmt: skip
-def test_an_escape_is_noticed(copy: Path, escape: str) -> None:
-    append(copy / "merging.v", f"\n{escape}\n")
-    assert source_problems(copy, CLAIMS)
+)
+def test_what_sources_must_not_hold_is_noticed(copy: Path, file: str, added: str, named: str) -> None:
+    with (copy / file).open("a", encoding="utf-8") as source:
+        source.write(f"\n{added}\n")
+    assert any(named in problem for problem in source_problems(copy, CLAIMS))
 
 
 def test_an_escape_in_a_comment_is_none(copy: Path) -> None:
-    append(copy / "merging.v", "\n(* no Admitted (* nor Axiom *) here *)\n")
+    text = (copy / "merging.v").read_text(encoding="utf-8")
+    (copy / "merging.v").write_text(f"{text}(* no Admitted (* nor Axiom *) here *)\n", encoding="utf-8")
     assert not source_problems(copy, CLAIMS)
     assert strip_comments('a (* b (* c *) d *) e "(* f" g').split() == ["a", "e", '""', "g"]
-
-
-def test_a_file_outside_the_build_is_noticed(copy: Path) -> None:
-    (copy / "forgotten.v").write_text("Lemma planted : True. Proof. exact I. Qed.\n", encoding="utf-8")
-    assert any("forgotten.v" in p for p in source_problems(copy, CLAIMS))
-
-
-def test_a_listed_file_that_is_not_there_is_noticed(copy: Path) -> None:
-    append(copy / "_CoqProject", "missing.v\n")
-    assert any("missing.v" in p for p in source_problems(copy, CLAIMS))
-
-
-def test_a_theorem_that_is_not_registered_is_noticed(copy: Path) -> None:
-    append(copy / "merging.v", "\nTheorem planted : True. Proof. exact I. Qed.\n")
-    assert any("planted" in p for p in source_problems(copy, CLAIMS))
 
 
 def test_a_registered_theorem_that_is_gone_is_noticed(copy: Path) -> None:
     text = (copy / "merging.v").read_text(encoding="utf-8")
     (copy / "merging.v").write_text(text.replace("Theorem merge_rank ", "Lemma merge_rank "), encoding="utf-8")
     assert any("merge_rank" in p for p in source_problems(copy, CLAIMS))
-
-
-def test_statements_that_the_registry_does_not_give_are_noticed(copy: Path) -> None:
-    append(copy / "statements.v", "\nCheck 0.\n")
-    assert any("statements.v" in p for p in source_problems(copy, CLAIMS))
 
 
 def test_the_golden_copy_is_complete_and_closed() -> None:
@@ -144,7 +126,6 @@ def test_a_changed_meaning_under_the_same_statement_is_noticed(tmp_path: Path) -
     """Through a definition, through one that a notation hides, and beside it, in the Examples; proofs go on to hold."""
     statement, gone = "meant /\\ hidden", "Example gone : True. Proof. by []. Qed."
     toy = Toy(tmp_path, statement, MEANT.format("True", "nat", gone, "left"))
-    assert toy.status() == ("pass", None)
     toy.write(statement, "by [].", MEANT.format("True", "nat", gone, "right"))  # of a lemma the statement counts
     assert toy.status() == ("pass", None)
     toy.write(statement, "by [].", MEANT.format("True -> True", "bool", gone.replace("gone", "new"), "left"))

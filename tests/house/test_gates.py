@@ -5,19 +5,21 @@ import os
 import shutil
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
 from theory.__main__ import main
 from theory.claims import load
+from theory.console import verification
 from theory.verify.run import Formal, Numeric, Symbolic, verify
 from theory.verify.status import run_reference, worst
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def theory(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+def theory(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "theory", *arguments],
         capture_output=True, text=True, cwd=cwd, env=os.environ | {"STRICT": ""} | environment, check=False,
@@ -33,13 +35,16 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_broken_bound_fails_its_claim(copy: Path) -> None:
+def test_a_broken_bound_fails_its_claim_and_a_layer_that_cannot_run_does_not(copy: Path) -> None:
     source = copy / "theory" / "merging.py"
     text = source.read_text(encoding="utf-8")
     broken = text.replace("below_ratio = max(math.ceil(g / d) - 1, 0)", "below_ratio = max(math.ceil(g / d), 0)")
     assert broken != text
     without_coq = {"PATH": str(copy)}
-    assert theory("verify", "--claim", "dilution", cwd=copy, **without_coq).returncode == 0
+    whole = theory("verify", "--claim", "dilution", cwd=copy, **without_coq)
+    assert whole.returncode == 0
+    assert "not checked" in whole.stdout
+    assert "apt-get install coq" in whole.stdout
     source.write_text(broken, encoding="utf-8")
     red = theory("verify", "--claim", "dilution", cwd=copy, **without_coq)
     assert red.returncode == 1
@@ -47,28 +52,29 @@ def test_a_broken_bound_fails_its_claim(copy: Path) -> None:
     assert "dilution_numeric" in red.stdout
 
 
-def test_a_layer_that_cannot_run_is_not_checked_and_fails_only_when_strict(
+def test_what_was_not_checked_fails_only_when_strict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    claims = load()
+    unproved = [Formal(claims, tmp_path / "none")]
+    one = {"dilution": claims["dilution"]}
+    assert [verify(one, unproved, strict=strict) for strict in (False, True)] == [0, 1]
+    given = Namespace(claim="dilution", strict=False, jobs=None)
+    for said, strict in (("", False), ("0", False), ("1", True)):
+        monkeypatch.setenv("STRICT", said)
+        assert verification(given, claims)["strict"] is strict
+
+
+def test_an_installed_package_says_what_it_has_not_and_writes_nothing(
     copy: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    cache = str(tmp_path_factory.mktemp("cache"))
-    lax = theory("verify", "--claim", "dilution", cwd=copy, PATH=str(copy), XDG_CACHE_HOME=cache)
-    strict = theory("verify", "--claim", "dilution", cwd=copy, PATH=str(copy), STRICT="1", XDG_CACHE_HOME=cache)
-    assert (lax.returncode, strict.returncode) == (0, 1)
-    assert "not checked" in lax.stdout
-    assert "apt-get install coq" in lax.stdout
-    shutil.rmtree(copy / "proofs")
-    installed = theory("verify", "--claim", "dilution", cwd=copy, XDG_CACHE_HOME=cache)
-    assert installed.returncode == 0
-    assert "no proofs in" in installed.stdout
-    assert {p.name for p in copy.iterdir()} == {"theory"}  # nothing is written beside the package
-
-
-def test_without_hypothesis_checks_are_not_checked_and_there_is_no_traceback(copy: Path) -> None:
     absent = "raise ModuleNotFoundError('none', name='hypothesis')\n"
     (copy / "hypothesis.py").write_text(absent, encoding="utf-8")
-    done = theory("verify", "--claim", "dilution", cwd=copy, PATH=str(copy))
+    shutil.rmtree(copy / "proofs")
+    cache = str(tmp_path_factory.mktemp("cache"))
+    done = theory("verify", "--claim", "dilution", cwd=copy, XDG_CACHE_HOME=cache, PYTHONDONTWRITEBYTECODE="1")
     assert (done.returncode, done.stderr) == (0, "")
+    assert "no proofs in" in done.stdout
     assert "expected the package hypothesis, got none (pip install 'lora-limits[checks]')" in done.stdout
+    assert {p.name for p in copy.iterdir()} == {"theory", "hypothesis.py"}  # nothing is written beside the package
 
 
 @pytest.mark.parametrize(
@@ -83,12 +89,17 @@ def test_without_hypothesis_checks_are_not_checked_and_there_is_no_traceback(cop
         ((), "COMMAND"),
     ],
 )
-def test_bad_input_gets_one_line_and_exit_two(arguments: tuple[str, ...], named: str) -> None:
-    done = theory(*arguments)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert named in done.stderr
+def test_bad_input_gets_one_line_and_exit_two(
+    arguments: tuple[str, ...], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        status: object = main(list(arguments))
+    except SystemExit as end:  # of a command line that cannot be read
+        status = end.code
+    out, err = capsys.readouterr()
+    assert (status, out) == (2, "")
+    assert len(err.strip().splitlines()) == 1
+    assert named in err
 
 
 def test_a_broken_registry_gets_one_line_and_exit_two(copy: Path) -> None:
@@ -100,8 +111,9 @@ def test_a_broken_registry_gets_one_line_and_exit_two(copy: Path) -> None:
     assert "planted" in done.stderr
 
 
-def test_list_names_every_claim_once() -> None:
-    listed = [line.split()[0] for line in theory("list").stdout.splitlines()]
+def test_list_names_every_claim_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert listed == list(load())
 
 

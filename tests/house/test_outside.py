@@ -1,7 +1,6 @@
 """tools/outside.py: tables of others, by task; merges of others that differ, however little; what cannot be read is one
 line; an overfull memory fails."""
 
-import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,17 +13,7 @@ from empirical.reuse import spectral
 from empirical.reuse.linear import in_factors
 from empirical.training.bases import Updates, dense
 from theory.numerics import Array, stream
-from theory.provenance import ROOT
-
-
-@pytest.fixture(scope="module")
-def outside() -> Any:
-    spec = importlib.util.spec_from_file_location("tools_outside", ROOT / "tools" / "outside.py")
-    assert spec is not None
-    assert spec.loader is not None
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
+from tools import outside
 
 
 def written(folder: Path, gains: dict[str, float]) -> Path:
@@ -43,22 +32,23 @@ def written(folder: Path, gains: dict[str, float]) -> Path:
     return folder
 
 
-def test_gains_are_paired_by_task(outside: Any, tmp_path: Path) -> None:
+def test_gains_are_paired_by_task(tmp_path: Path) -> None:
     folder = written(tmp_path, {"performance_agg": 0.1, "performance_ties": -0.02})
     count, mean, low, high = outside.gain(folder, "performance_agg")
-    assert (count, mean) == (20, pytest.approx(0.1))
+    assert count == 20
+    assert mean == pytest.approx(0.1)
     assert 0.05 < low < mean < high < 0.15
     assert [fits for fits, _ in outside.tables(folder)] == [True, True]
 
 
 @pytest.mark.parametrize(("agg", "ties"), [(0.0, 0.0), (0.1, 0.1), (-0.1, 0.1)])
-def test_tables_that_say_otherwise_are_seen(outside: Any, tmp_path: Path, agg: float, ties: float) -> None:
+def test_tables_that_say_otherwise_are_seen(tmp_path: Path, agg: float, ties: float) -> None:
     folder = written(tmp_path, {"performance_agg": agg, "performance_ties": ties})
     assert not all(fits for fits, _ in outside.tables(folder))
 
 
 def test_what_cannot_be_read_is_one_line(
-    outside: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(outside, "memory", lambda: iter([]))
     monkeypatch.setenv("MERGING", str(tmp_path))
@@ -71,7 +61,7 @@ def test_what_cannot_be_read_is_one_line(
     assert "tables: skipped" in capsys.readouterr().out
 
 
-def test_an_overfull_memory_fails_and_an_empty_one_does_not(outside: Any) -> None:
+def test_an_overfull_memory_fails_and_an_empty_one_does_not() -> None:
     right = [[outside.recalled(32, c, stream(i, "memory")) for i in range(5)] for c in (1, 100)]
     assert np.array(right).sum(axis=1).tolist() == [0, 5]
 
@@ -132,7 +122,7 @@ def package(folder: Path, minus: float) -> Path:
     return folder
 
 
-def test_ranks_of_merged_heads_are_those_of_the_claim_and_others_are_seen(outside: Any, tmp_path: Path) -> None:
+def test_ranks_of_merged_heads_are_those_of_the_claim_and_others_are_seen(tmp_path: Path) -> None:
     assert [fits for fits, _ in outside.lte(package(tmp_path / "right", -1.0))] == [True, True, True]
     # what was merged before is not wholly taken off: merges without reset leave more than the heads' rank
     fits, line = next(outside.lte(package(tmp_path / "wrong", -0.5)))
@@ -141,7 +131,7 @@ def test_ranks_of_merged_heads_are_those_of_the_claim_and_others_are_seen(outsid
     assert not {"lte", "lte.prepare", "utils"} & sys.modules.keys()
 
 
-def merges(outside: Any, wrong: str = "", times: float = 1.0, more: int = 0) -> Callable[..., dict[str, Array]]:
+def merges(wrong: str = "", times: float = 1.0, more: int = 0) -> Callable[..., dict[str, Array]]:
     """The bench's merges of three adapters in the place of the authors', one off by a factor or an entry."""
 
     def merge(given: Sequence[Updates], space: str, method: str, **settings: Any) -> dict[str, Array]:
@@ -167,31 +157,31 @@ TIES = ["core ties 20", "core ties 100", "knots ties 20", "knots ties 100"]
 
 
 @pytest.mark.parametrize("wrong", ["core tv", "full tv", "core tsv", "full tsv", "core tv True", *TIES])
-def test_a_merge_that_is_off_by_a_hundred_thousandth_is_seen(outside: Any, wrong: str) -> None:
+def test_a_merge_that_is_off_by_a_hundred_thousandth_is_seen(wrong: str) -> None:
     given = outside.adapters(8)
-    assert all(fits for fits, _ in outside.core_merges(merges(outside), given, 8))
-    fits = [f for f, _ in outside.core_merges(merges(outside, wrong, times=1 + 1e-5), given, 8)]
+    assert all(fits for fits, _ in outside.core_merges(merges(), given, 8))
+    fits = [f for f, _ in outside.core_merges(merges(wrong, times=1 + 1e-5), given, 8)]
     # both sums are held against the one in Core Space
     assert fits.count(False) == (2 if wrong == "core tv" else 1)
 
 
 @pytest.mark.parametrize("space", ["core", "knots"])
-def test_one_entry_more_or_less_is_seen(outside: Any, space: str) -> None:
+def test_one_entry_more_or_less_is_seen(space: str) -> None:
     given = outside.adapters(8)
     for more in (-1, 1):
-        found = outside.core_merges(merges(outside, f"{space} ties 20", more=more), given, 8)
+        found = outside.core_merges(merges(f"{space} ties 20", more=more), given, 8)
         assert [fits for fits, _ in found].count(False) == 1
 
 
-def test_free_directions_of_thin_adapters_that_take_no_part_are_seen(outside: Any) -> None:
+def test_free_directions_of_thin_adapters_that_take_no_part_are_seen() -> None:
     """Where the authors' TSV-Merge in the whole space is the bench's, what is said of it here is wrong."""
-    found = [line for fits, line in outside.core_merges(merges(outside), outside.adapters(3), 3) if not fits]
+    found = [line for fits, line in outside.core_merges(merges(), outside.adapters(3), 3) if not fits]
     assert found == ["rank 3: TSV in the whole and tsv: 0.0e+00 apart"]
 
 
 @pytest.mark.parametrize("variable", ["KNOTS", "CORE_SPACE", "LTE"])
 def test_code_that_is_not_there_or_cannot_run_is_one_line(
-    outside: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str
 ) -> None:
     monkeypatch.setattr(outside, "memory", lambda: iter([]))
     monkeypatch.setenv(variable, str(tmp_path))

@@ -13,12 +13,6 @@ from theory.claims import REGISTRY, Claim, RegistryError, load, resolve
 from theory.verify.run import Formal, coded_problems
 
 CLAIMS = load()
-ALL = {
-    "adapter_algebra", "eckart_young", "deep_linear", "merge_and_reset", "spectral_concentration", "relu_network",
-    "transformer", "fact_rank", "margin_rank", "capacity_bits", "merge_rank", "factor_average", "dilution",
-    "interference", "one_layer_composition", "additive_limit", "hard_routing", "bridge_alignment", "layer_order",
-    "coverage_law", "chain_of_thought",
-}  # fmt: skip
 
 ENTRY = """
 [planted]
@@ -59,10 +53,6 @@ def planted(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "claims.toml"
     path.write_text(text, encoding="utf-8")
     return path
-
-
-def test_every_claim_is_registered() -> None:
-    assert set(CLAIMS) >= ALL
 
 
 def test_every_reference_resolves() -> None:
@@ -180,8 +170,3 @@ def test_statements_are_tex_without_unbalanced_braces_or_dollars() -> None:
             plain = re.sub(r"\\[{}$\\]", "", text)
             assert plain.count("{") == plain.count("}"), claim.id
             assert plain.count("$") % 2 == 0, claim.id
-
-
-def test_the_registry_lies_where_the_package_is() -> None:
-    assert REGISTRY.name == "claims.toml"
-    assert REGISTRY.exists()

@@ -23,6 +23,8 @@ from paper.keys import Values
 from paper.manuscript import PAPER, sections, texts, uses, without_comments
 from paper.requests import requests
 from theory.claims import TOPICS, load
+from theory.provenance import ROOT
+from theory.verify.formal import theorem_files
 
 from .conftest import Judged, verified
 
@@ -42,6 +44,15 @@ def test_twice_gives_the_same_bytes(tmp_path: Path, gathered: Evidence, generate
     assert {"numbers.tex", "ladder.tex", "statements.tex", "graph.tex", "experiments.tex"} <= set(written)
     for name in written:
         assert (tmp_path / "generated" / name).read_bytes() == (generated / name).read_bytes(), name
+
+
+def test_every_theorem_stands_under_the_file_that_holds_it(generated: Path) -> None:
+    plain = (generated / "statements.tex").read_text(encoding="utf-8").replace(r"\allowbreak{}", "").replace(r"\_", "_")
+    held: dict[str, list[str]] = {}
+    for part in plain.split(r"\subsection*")[1:]:
+        (file,) = re.findall(r"\\code{proofs/(\w+)\.v}", part.partition("\n")[0])
+        held |= {theorem: [file] for theorem in re.findall(r"\\formal{\\code{(\w+)}}", part)}
+    assert held == theorem_files(ROOT / "proofs")
 
 
 def test_figures_embed_their_fonts_as_outlines(generated: Path) -> None:

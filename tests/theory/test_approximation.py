@@ -51,7 +51,7 @@ def test_no_product_on_the_way_has_to_be_regular() -> None:
 
 @pytest.mark.parametrize(("width", "depth"), [(64, 8), (128, 8), (128, 4)])
 def test_a_chain_is_as_exact_as_its_layers_can_be_stored(width: int, depth: int) -> None:
-    """Default layers of torch: what rounding the entries of the adapted layers moves, and what is left."""
+    """Default layers of torch: what rounding the entries of factors and adapted layers moves, and what is left."""
     rng, bound = stream(0, "default"), width**-0.5
     weights = [rng.uniform(-bound, bound, (width, width)) for _ in range(depth)]
     target = rng.uniform(-bound, bound, (width, width))
@@ -59,7 +59,8 @@ def test_a_chain_is_as_exact_as_its_layers_can_be_stored(width: int, depth: int)
     layers = [w + u.dense() for w, u in zip(weights, adapters, strict=True)]
     below = [np.eye(width), *accumulate(layers[:-1], lambda q, w: w @ q)]
     above = [np.eye(width), *accumulate(layers[:0:-1], lambda s, w: s @ w)][::-1]
-    moved = [(s**2).sum(axis=0) @ w**2 @ (q**2).sum(axis=1) for s, w, q in zip(above, layers, below, strict=True)]
+    squares = [w**2 + 2 * (u.B**2 @ u.A**2) for w, u in zip(layers, adapters, strict=True)]
+    moved = [(s**2).sum(axis=0) @ w @ (q**2).sum(axis=1) for s, w, q in zip(above, squares, below, strict=True)]
     stored = EPS / math.sqrt(12) * math.sqrt(sum(moved))
     exact = layers[0].astype(np.longdouble)
     for w in layers[1:]:
@@ -69,11 +70,18 @@ def test_a_chain_is_as_exact_as_its_layers_can_be_stored(width: int, depth: int)
     assert stored > 1e-10 or depth < 8  # 1e-12 is out of reach there
 
 
-def test_errors_name_the_layer() -> None:
+def test_a_singular_layer_is_asked_for_what_it_lets_through() -> None:
     eye, low, target = np.eye(3), np.diag([1.0, 1.0, 0.0]), np.diag([5.0, 4.0, 3.0])
+    first, second, third = deep_linear_adapters([eye, low, eye], target, 1)
+    product = (eye + third.dense()) @ (low + second.dense()) @ (eye + first.dense())
+    assert np.abs(product - target).max() <= 64 * EPS  # a dozen products of numbers up to 5
+
+
+def test_errors_name_the_layer() -> None:
+    eye, target = np.eye(3), np.diag([5.0, 4.0, 3.0])
     irregular = "expected a layer regular to working precision, got one of reciprocal condition 0 and a product off by"
     with pytest.raises(ValueError, match=rf"^weights\[1\]: {irregular} .* put another layer in its place"):
-        deep_linear_adapters([eye, low, eye], target, 1)
+        deep_linear_adapters([eye, 0 * eye, eye], target, 1)
     with pytest.raises(ValueError, match=rf"^weights\[0\]: {irregular}"):  # of rank 1 once adapted
         deep_linear_adapters([np.zeros((3, 3)), eye], target, 1)
     with pytest.raises(ValueError, match=rf"^weights\[0\]: {irregular}"):  # too narrow inside

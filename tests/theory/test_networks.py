@@ -95,7 +95,7 @@ def test_errors_name_the_layer() -> None:
         ValueError, match=r"^frozen\.blocks\[0\]\.W1: expected an invertible layer \(rank 2\), got rank 1$"
     ):
         transformer_adapters(net, net, 1)
-    frozen = TransformerWeights([Block([(eye, low, eye, eye)], eye, zero, eye, zero)], eye)
+    frozen = TransformerWeights([Block([(eye, 0 * eye, eye, eye)], eye, zero, eye, zero)], eye)
     odd = TransformerWeights([Block([(eye, np.diag([3.0, 2.0]), eye, eye)], eye, zero, eye, zero)], eye)
     with pytest.raises(ValueError, match=r"^frozen\.blocks\[0\]\.heads\[0\] Wk: expected a layer regular"):
         transformer_adapters(frozen, odd, 1)

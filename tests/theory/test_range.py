@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import product
 
 import numpy as np
 import pytest
@@ -93,6 +94,25 @@ def test_large_and_small_factors_of_one_update() -> None:
         LowRank.combine([LowRank([[1.0]], [[1.0]], 1e200)], [1e200])
     with pytest.raises(ValueError, match=r"^B: expected finite entries, got nan or inf"):
         LowRank(np.full((1, 1), np.longdouble("1e4000")), [[1.0]])
+
+
+@pytest.mark.parametrize("powers", [x for x in product((-990, 0, 990), repeat=3) if abs(sum(x)) < 1000])
+def test_products_in_range_whose_factors_are_not(powers: tuple[int, int, int]) -> None:
+    of_b, of_a, of_scale = (2.0**x for x in powers)
+    kept, mixed = np.array([1.0, 1.0, 0.0]), np.array([1.0, 2.0**30, 1.0])  # columns differ, one holds nothing
+    plain, whole = LowRank(B[0], A[0] * kept[:, None], -3.0), 2.0 ** sum(powers)
+    large = LowRank(of_b * B[0] * mixed, of_a * A[0] * (kept / mixed)[:, None], -3.0 * of_scale)
+    other, x = LowRank(B[1], A[1], 0.5), np.column_stack([A[1][0], np.zeros(30)])
+    assert large.dense() / whole == pytest.approx(plain.dense(), rel=1e-12, abs=1e-12)
+    for of_x in (2.0**-990, 1.0, 2.0**990):
+        if abs(math.log2(whole) + math.log2(of_x)) < 1000:
+            assert large.apply(of_x * x) / whole / of_x == pytest.approx(plain.apply(x), rel=1e-12, abs=1e-12)
+            assert large.inner(LowRank(of_x * other.B, other.A, 0.5)) / whole / of_x == pytest.approx(
+                plain.inner(other)
+            )
+            if of_x * of_scale in (2.0**-990, 1.0, 2.0**990, 0.0):
+                weighted = LowRank.combine([large, other], [of_x, 0.0]).inner(other)
+                assert weighted / whole / of_x == pytest.approx(plain.inner(other))
 
 
 def test_damage_is_zero_where_no_term_is_there_only() -> None:

@@ -419,14 +419,20 @@ def deep_linear_numeric() -> Figure:
     expect(all(u.columns == 0 for u in deep_linear_adapters([eye, low], low, 2)), "target = product needs no update")
     expect_mutant_rejected(lambda f: _deep_linear_body(f, deep_linear_floor), _without_last, "the last update left out")
     expect_mutant_rejected(lambda f: _deep_linear_body(deep_linear_adapters, f), _floor_one_layer_short, "floor")
-    for at in (1, 2):
+    for at in (1, 2):  # a layer is asked for what those above let through, and nothing comes through zero
         singular = [eye, 3 * eye, 2 * eye]
         singular[at] = low
+        made = deep_linear_adapters(singular, target, 1)
+        error = float(np.linalg.norm(target - _dense_product(singular, made), 2))
+        want = deep_linear_floor(singular, target, 1)
+        expect_close(error, want, 8 * rank_tolerance((4,), 20.0), f"a singular layer {at} that lets enough through")
+        singular[at] = 0 * eye
         expect_rejected(f"weights[{at}]", deep_linear_adapters, singular, target, 1)
     expect_rejected("weights[0]", deep_linear_adapters, [0 * eye, eye], eye, 2)
     expect_rejected("weights[1]", deep_linear_adapters, [np.ones((1, 3)), np.ones((3, 1))], np.eye(3), 1)
-    ill = conditioned(stream(4, "deep_linear"), 4, 4, 1e17)  # singular to working precision
-    expect_rejected("weights[1]", deep_linear_adapters, [eye, ill], target, 1)
+    turn = orthonormal(stream(4, "deep_linear"), 4, 4)
+    ill = turn * [1.0, 1e-17, 1e-17, 1e-17] @ turn  # of rank 1 to working precision
+    expect_rejected("weights[1]", deep_linear_adapters, [eye, ill], target, 2)
     steep = np.diag([1.0, 1e-14])  # twice: regular each, but rounding in the product is half of the scale
     expect_rejected("weights", deep_linear_adapters, [np.eye(2), steep, steep], np.diag([1.5, 1.0]), 2)
     for function in (deep_linear_adapters, deep_linear_floor):

@@ -331,10 +331,10 @@ def _frozen_biases(frozen: Any, target: Any, r: int, radius: float) -> ReluAdapt
 
 
 def _relu_rejects(frozen: list[Any], target: list[Any]) -> None:
-    eye, zero, low = np.eye(2), np.zeros(2), np.diag([1.0, 0.0])
+    eye, zero = np.eye(2), np.zeros(2)
     for index in (1, 2):
         singular = [(eye, zero)] * 3
-        singular[index] = (low, zero)
+        singular[index] = (0 * eye, zero)
         expect_rejected(f"frozen[{index}]", relu_adapters, singular, [(np.diag([5.0, 3.0]), zero)], 1, 1.0)
     for function, rest in ((relu_adapters, (1, 1.0)), (relu_rank, ()), (relu_error_bound, (1, 1.0))):
         expect_rejected("frozen", function, [], target, *rest)
@@ -675,11 +675,11 @@ def _transformer_rejects(frozen: TransformerWeights, target: TransformerWeights)
     expect_rejected("r", transformer_adapters, frozen, target, -1)
     for at, kind in ((1, "Wk"), (3, "Wo")):
         head = [eye, eye, eye, 2 * eye]
-        head[at] = low
+        head[at] = 0 * eye
         where = f"frozen.blocks[0].heads[0] {kind}"
         generic = _with(target, heads=[(np.diag([3.0, 2.0]), eye, np.diag([1.0, 5.0]), np.diag([3.0, 2.0]))])
         expect_rejected(where, transformer_adapters, _with(frozen, heads=[tuple(head)]), generic, 1)
-    expect_rejected("frozen.Wout", transformer_adapters, frozen._replace(Wout=low), target, 1)
+    expect_rejected("frozen.Wout", transformer_adapters, frozen._replace(Wout=0 * eye), target, 1)
     outside = _with(wanted, 0, W2=low, b2=np.array([1.0, 1.0]))
     expect_rejected("target.blocks[0].b2", transformer_adapters, twice, outside, 2)
     transformer_adapters(twice, _with(wanted, 0, W2=low, b2=np.array([1.0, 0.0])), 2)  # in the range: accepted

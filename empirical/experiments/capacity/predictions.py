@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from empirical.engine.intervals import Alternative, Outcome
 from empirical.engine.predictions import Measure, Predictions, measure
-from empirical.experiments.capacity.tables import Filled, Measured, Settings
+from empirical.experiments.capacity.tables import Measured, Settings
+from empirical.experiments.filled import Filled
 from theory.facts import capacity_ceiling
 
 CLAIM = "capacity_bits"

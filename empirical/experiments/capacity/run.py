@@ -11,30 +11,22 @@ held against what counting allows so many bits (`capacity_bits`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
-import numpy as np
 
 from empirical.engine.experiment import Experiment, Kind
 from empirical.engine.sealed import seal
 from empirical.engine.settings import Count
 from empirical.experiments.capacity.predictions import declare
-from empirical.experiments.capacity.tables import Filled, Law, Measured, Rounded, Settings, WorldCell
-from empirical.experiments.known import ask, known_world, margins, old_facts, right, trained_base
+from empirical.experiments.capacity.tables import Measured, Settings, WorldCell
+from empirical.experiments.filled import Filled, Rounded, filled, fitted, recalled, rounded
+from empirical.experiments.known import ask, known_world, old_facts, right, trained_base
 from empirical.tasks.sentences import Part
 from empirical.training.adapter import AdapterShape, Job, Schedule
 from empirical.training.bases import Updates, updated
 from empirical.training.together import train_adapters
-from theory.facts import capacity_ceiling
-from theory.lowrank import LowRank
 from theory.numerics import Array
 
 #: of every adapter: alpha = 2 r
 SCALE = 2
-#: bits of a float32
-FULL = 32
-#: powers a that are tried; the least stands for the logarithm, to which the law tends as a falls to zero
-POWERS = tuple(np.linspace(0.02, 1.5, 75).tolist())
 #: the matrix of the smallest adapters
 MATRIX = "down_proj"
 
@@ -67,7 +59,7 @@ class WorldRun:
         world = known_world(cell, cell.seed)
         self.cell, self.new, self.old = cell, world.first_hops(world.new), world.replay()
         self.base = trained_base(cell, world, old_facts(world), device)
-        self.before = ask(self.base, self.new)
+        self.before, self.right = ask(self.base, self.new), self.new.tokens[:, self.new.answers[-1]]
         self.adapters: dict[str, Updates] = {}
 
     def filled(self, shapes: Mapping[str, AdapterShape]) -> dict[str, Filled]:
@@ -77,10 +69,7 @@ class WorldRun:
         found = {}
         for name, trained in train_adapters(self.base, jobs).items():
             self.adapters[name] = trained.updates
-            logits = self.answers(trained.updates)
-            drop = float((cross_entropy(self.before, self.new) - cross_entropy(logits, self.new)).mean())
-            found[name] = Filled(recalled=Count.of(margins(logits, self.new) > 0), drop=drop,
-                                 parameters=numbers(trained.updates))  # fmt: skip
+            found[name] = filled(trained.updates, self.before, self.answers(trained.updates), self.right)
         return found
 
     def answers(self, updates: Updates) -> Array:
@@ -90,62 +79,8 @@ class WorldRun:
 
     def rounded(self, name: str) -> dict[str, Rounded]:
         """A trained adapter with its numbers rounded to each number of bits."""
-        n, m = len(self.new.tokens), self.cell.bridges
-        found = {}
-        for bits in self.cell.bits:
-            updates, size = round_to(self.adapters[name], bits)
-            recalled = Count.of(margins(self.answers(updates), self.new) > 0)
-            found[str(bits)] = Rounded(recalled=recalled, bits=size, ceiling=capacity_ceiling(size, n, m))
-        return found
-
-
-def cross_entropy(logits: Array, sentences: Any) -> Array:
-    """Of every answer, in nats (n,)."""
-    from scipy.special import logsumexp
-
-    answers = sentences.tokens[:, sentences.answers[-1]]
-    found: Array = logsumexp(logits, axis=1) - logits[np.arange(len(answers)), answers]
-    return found
-
-
-def numbers(updates: Updates) -> int:
-    """How many numbers the factors of an adapter have."""
-    return sum(u.A.size + u.B.size for u in updates.values() if isinstance(u, LowRank))
-
-
-def fitted(drops: Mapping[int, float], ranks: tuple[int, ...]) -> Law:
-    """The law ``C r^a + b`` of drops by rank, by least squares, a in :data:`POWERS`, and what it says of others."""
-    columns = {a: np.column_stack([np.array(list(drops)) ** a, np.ones(len(drops))]) for a in POWERS}
-    wanted = np.array(list(drops.values()))
-    found = {a: np.linalg.lstsq(x, wanted, rcond=None)[0] for a, x in columns.items()}
-    power = min(POWERS, key=lambda a: float(np.square(columns[a] @ found[a] - wanted).sum()))
-    scale, offset = found[power].tolist()
-    foretold = {str(r): scale * r**power + offset for r in ranks}
-    return Law(scale=scale, power=power, offset=offset, foretold=foretold)
-
-
-def round_to(updates: Updates, bits: int) -> tuple[dict[str, LowRank], int]:
-    """An adapter whose numbers have so many bits each, and the bits of all.
-
-    32 are as they are; 16 keep the upper half of a float32 (bfloat16, towards zero); fewer are 2^bits - 1 even steps
-    between minus and plus the largest number of each factor, which is kept in 32 bits more.
-    """
-    found, size = {}, 0
-    for name, update in updates.items():
-        assert isinstance(update, LowRank)
-        size += sum(bits * factor.size + FULL * (bits < FULL // 2) for factor in (update.B, update.A))
-        found[name] = LowRank(_rounded(update.B, bits), _rounded(update.A, bits), update.scale)
-    return found, size
-
-
-def _rounded(factor: Array, bits: int) -> Array:
-    if bits >= FULL // 2:
-        raw = factor.astype(np.float32).view(np.uint32)
-        kept: Array = (raw >> (FULL - bits) << (FULL - bits)).view(np.float32).astype(np.float64)
-        return kept
-    most, steps = float(np.abs(factor).max()), 2 ** (bits - 1) - 1
-    found: Array = np.round(factor / most * steps) / steps * most if most else factor
-    return found
+        return rounded(self.adapters[name], self.cell.bits, lambda u: recalled(self.answers(u), self.right),
+                       self.cell.bridges)  # fmt: skip
 
 
 def seconds(cell: WorldCell) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from empirical.engine.settings import Count, Table, WholeWorld, Worlds
+from empirical.experiments.filled import Filled, Law, Rounded
 from empirical.experiments.known import KnownSettings
 
 
@@ -27,31 +28,6 @@ class Settings(WorldSettings, Worlds):
 
 class WorldCell(WorldSettings, WholeWorld):
     """One world."""
-
-
-class Filled(Table):
-    """An adapter after training: facts recalled, fall of the mean cross-entropy (nats), its parameters."""
-
-    recalled: Count
-    drop: float
-    parameters: int
-
-
-class Law(Table):
-    """``drop = scale * rank ** power + offset``, fitted to the fitted ranks; the drops that it foretells."""
-
-    scale: float
-    power: float
-    offset: float
-    foretold: dict[str, float]
-
-
-class Rounded(Table):
-    """An adapter whose numbers are rounded to some bits each: facts recalled, its bits, and the most by counting."""
-
-    recalled: Count
-    bits: int
-    ceiling: float
 
 
 class Measured(Table):

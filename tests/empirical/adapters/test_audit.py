@@ -242,6 +242,15 @@ def test_a_probe_asks_what_is_written_of_the_adapters_that_are_there(
     probe.write_text("w1 w2\tunheard\n", encoding="utf-8")
     with pytest.raises(ValueError, match="probe: expected an answer that begins with a token that the base knows"):
         audit([a], base=asked, probe=probe)
+    config_of_base = json.loads((asked / "config.json").read_text(encoding="utf-8"))
+    tokenizer = json.loads((asked / "tokenizer.json").read_text(encoding="utf-8"))
+    tokenizer["model"]["vocab"]["w61"] = 61  # one more than the model has
+    (asked / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    for line in ("w1 w61\tw2\n", "w1 w2\tw61\n"):
+        probe.write_text(line, encoding="utf-8")
+        with pytest.raises(ValueError, match=r"probe: expected a tokenizer of the base's 61 tokens, got token 61 in"):
+            audit([a], base=asked, probe=probe)
+    assert config_of_base["vocab_size"] == 61
 
 
 def test_probes_measure_margins_and_what_a_mean_holds(

@@ -129,6 +129,71 @@ def test_the_probed_token_is_the_one_that_follows(end: bool, prompt: str) -> Non
     assert words == (["<s>"] if end else []) + ["▁The", "▁capital", "▁of", "▁France", "▁is"]
 
 
+def by_bytes() -> Any:
+    """A tokenizer of the kind of Llama 3, of single bytes: digits, blanks and lines stand apart."""
+    import transformers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    raw = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(letters)}, merges=[]))
+    raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=raw)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "before", "first"),
+    [
+        ("2+2=", "4", "2+2=Ġ", "4"), ("2+2=", " 4", "2+2=Ġ", "4"), ("2+2= ", "4", "2+2=Ġ", "4"),
+        ("Q:\n", "4", "Q:Ċ", "4"), ("Q:", "\n\t4", "Q:Ċĉ", "4"), ("é", "4", "Ã©Ġ", "4"),
+        ("首都是", "北", "é¦ĸéĥ½æĺ¯", "å"), ("是", "x", "æĺ¯", "x"),  # written without blanks
+    ],
+)  # fmt: skip
+def test_a_blank_is_no_answer(prompt: str, answer: str, before: str, first: str) -> None:
+    tokenizer = by_bytes()
+    tokens, token = _encode(tokenizer, prompt, answer)
+    assert "".join(tokenizer.convert_ids_to_tokens(tokens[0].tolist())) == before
+    assert tokenizer.convert_ids_to_tokens(token) == first
+
+
+@pytest.mark.parametrize("architecture", ["bert", "encoder-decoder", "vision", "inside"])
+def test_only_what_foretells_the_next_token_is_asked(
+    architecture: str, save_adapter: Save, tiny_base: Base, tmp_path: Path
+) -> None:
+    """Others have numbers at the last token too, of something else."""
+    base = tiny_base("llama").model if architecture == "inside" else tiny_base(architecture)
+    targets = {"bert": ["query"], "encoder-decoder": ["q"]}.get(architecture, ["q_proj"])
+    a = save_adapter("a", "llama" if architecture == "inside" else architecture, targets=targets)
+    (tmp_path / "probe.txt").write_text("w1 w2\tw3\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=f"a causal language model.*, got {type(base).__name__}"):
+        audit([a], base=base, probe=tmp_path / "probe.txt")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda w: w[:16].clone(), r"expected the shape \(32, 32\) that the configuration tells, got \(16, 32\)"),
+        (lambda w: w * torch.nan, "expected finite weights, got nan or inf"),
+    ],
+)
+def test_a_weight_that_is_none_has_no_norm(
+    change: Callable[[torch.Tensor], torch.Tensor], named: str, save_adapter: Save, tiny_base: Base, tmp_path: Path
+) -> None:
+    from empirical.adapters.fold import fold
+
+    a = save_adapter("a", seed=1, targets=["q_proj"])
+    with quiet():
+        tiny_base("llama").save_pretrained(tmp_path / "base")
+    file, key = tmp_path / "base" / "model.safetensors", "model.layers.1.self_attn.q_proj.weight"
+    tensors = load_file(file)
+    save_file(tensors | {key: change(tensors[key])}, file, {"format": "pt"})
+    with pytest.raises(ValueError, match=named):
+        audit([a], base=tmp_path / "base")
+    if "shape" in named:
+        with pytest.raises(ValueError, match=named):
+            fold([a], tmp_path / "base", tmp_path / "c")
+        assert not (tmp_path / "c").exists()
+
+
 def test_an_answer_that_melts_into_the_prompt_is_refused() -> None:
     class Whole:
         """One token for any text."""

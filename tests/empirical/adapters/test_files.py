@@ -107,12 +107,31 @@ def test_null_is_the_default_of_peft(field: str, tmp_path: Path) -> None:
     [
         ("r", 2.0, 2.0), ("rank_pattern", {"q_proj": 2.0}, 2.0), ("rank_pattern", [], 2.0), ("alpha_pattern", [], 2.0),
         ("lora_alpha", -3, -1.5), ("use_rslora", 1, 4 / 2**0.5), ("use_dora", 0, 2.0), ("modules_to_save", "", 2.0),
+        ("merge_weights", True, 2.0), ("lora_dtype", "bfloat16", 2.0), ("lorap_emb_lr", 1e-6, 2.0),
+        ("layers_to_transform", 0, 2.0), ("exclude_modules", "k_proj", 2.0),
+        ("target_modules", ["self_attn.q_proj"], 2.0),
         ("lora_dropout", 1, 2.0), ("target_modules", r".*\.q_proj", 2.0), ("inference_mode", 0, 2.0),
     ],
 )  # fmt: skip
 def test_a_form_that_other_writers_choose_is_its_value(field: str, value: Any, scale: float, tmp_path: Path) -> None:
     (module,) = read_adapter(plain(tmp_path / "a", **{field: value})).modules.values()
     assert (module.r, module.scale) == (2, scale)
+
+
+def test_marks_and_views_of_other_writers_are_read(tmp_path: Path) -> None:
+    """The mark that editors of Windows put before a text; tensors that lie in a pickle as transposed views."""
+    wanted = read_adapter(plain(tmp_path / "a"))
+    marked = plain(tmp_path / "b")
+    (marked / CONFIG).write_bytes(b"\xef\xbb\xbf" + (marked / CONFIG).read_bytes())
+    (marked / SAFE).unlink()
+    tensors = {
+        STEM + "lora_A.weight": torch.ones(5, 2).T,
+        STEM + "lora_B.weight": torch.nn.Parameter(torch.ones(2, 6).T),
+    }
+    torch.save(tensors, marked / PICKLE)
+    found = read_adapter(marked)
+    (name,) = found.modules
+    assert np.array_equal(found.update(name).dense(), wanted.update(name).dense())
 
 
 def test_all_linear_as_it_was_written_means_the_modules_of_the_file(tmp_path: Path) -> None:
@@ -219,9 +238,13 @@ def test_broken_folders_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
     no_weights = plain(tmp_path / "no_weights")
     (no_weights / SAFE).unlink()
     refused(no_weights, capsys, SAFE)
-    renamed = plain(tmp_path / "renamed")
-    (renamed / SAFE).rename(renamed / "weights.safetensors")
-    refused(renamed, capsys, SAFE)
+    for i, name in enumerate(("weights.safetensors", "adapter_model-00001-of-00002.safetensors")):
+        renamed = plain(tmp_path / f"renamed{i}")
+        (renamed / SAFE).rename(renamed / name)
+        refused(renamed, capsys, f"neither; it holds adapter_config.json, {name}" if i else f"config.json, {name}")
+    model = plain(tmp_path / "model")
+    (model / CONFIG).rename(model / "config.json")
+    refused(model, capsys, f"{CONFIG} in the folder, got none; it holds {SAFE}, config.json")
     for name in (SAFE, PICKLE):
         pointer = plain(tmp_path / f"pointer {name}")
         (pointer / SAFE).unlink()

@@ -209,8 +209,11 @@ def test_fused_experts_are_merged_and_folded(tmp_path: Path) -> None:
     for name, parameter in wanted.named_parameters():
         assert (folded.get_parameter(name) - parameter).abs().max() < 1e-6 * parameter.abs().max(), name
     assert (folded(IDS).logits - wanted(IDS).logits).abs().max() < 1e-4 * moved
-    names = {m.name for m in audit(folders).modules}
-    assert names == set(read_all(folders)[0].modules)
+    parts, audited = read_all(folders), audit(folders).modules
+    for m in audited:
+        assert [x.norm for x in m.parts] == pytest.approx([p.update(m.name).norm() for p in parts])
+    names = {m.name for m in audited}
+    assert names == set(parts[0].modules)
     assert "model.layers.1.mlp.experts.down_proj[3]" in names
 
 

@@ -246,6 +246,45 @@ def test_a_wrong_sum_is_seen_in_products_and_outputs(
     assert [r.partition(":")[0] for r in found.reasons] == [*(p.module for p in found.products), "outputs"]
 
 
+def everywhere(value: float) -> Callable[[Any], None]:
+    def fill(model: Any) -> None:
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.data *= value
+
+    return fill
+
+
+#: sums in which most of what a test could compare is gone or dwarfed -> (options of each adapter, weights)
+SUMS: dict[str, tuple[list[dict[str, Any]], list[float]]] = {
+    "one against itself": ([{"seed": 1}, {"seed": 1}], [1.0, -1.0]),
+    "a dead one": ([{"fill": everywhere(0.0)}], [1.0]),
+    "no weight": ([{"seed": 1}, {"seed": 2}], [0.0, 0.0]),
+    "one huge": ([{"seed": 1, "fill": everywhere(1e6)}, {"seed": 2}], [1.0, 1.0]),
+    "one negative": ([{"seed": 1, "alpha": -8.0}, {"seed": 2}], [1.0, -1.0]),
+}
+
+
+@pytest.mark.parametrize("kind", SUMS)
+def test_something_where_nothing_should_be_is_seen(
+    kind: str, save_adapter: Save, tiny_base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def added(tensors: Tensors) -> None:
+        key = next(k for k in tensors if "lora_B" in k)
+        tensors[key] = tensors[key] + 1e-2 * tensors[key].abs().max().clamp_min(1.0)
+        tensors[key.replace("lora_B", "lora_A")] += 1e-2
+
+    options, weights = SUMS[kind]
+    folders = [save_adapter(f"a{i}", targets=["q_proj"], **o) for i, o in enumerate(options)]
+    found = merge(folders, weights, tmp_path / "c", base=tiny_base("llama")).identity
+    assert found is not None
+    assert (found.verdict, found.reasons) == ("passed", ())
+    plant_sum(monkeypatch, added)
+    with pytest.raises(IdentityFailed, match="expected the sum of the parts"):
+        merge(folders, weights, tmp_path / "d", base=tiny_base("llama"))
+    assert not (tmp_path / "d").exists()
+
+
 def test_what_cannot_be_decided_says_so(
     parts: Any, tiny_base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -273,12 +312,13 @@ def test_what_cannot_be_decided_says_so(
     assert not (tmp_path / "e").exists()
 
 
-@pytest.mark.parametrize("architecture", ["masked images", "series"])
+@pytest.mark.parametrize("architecture", ["masked images", "series", "long text", "films", "images to text"])
 def test_a_model_that_draws_or_takes_another_input_is_run(
     architecture: str, save_adapter: Save, tiny_base: Base, tmp_path: Path
 ) -> None:
     """Masks are drawn anew in every run of the first, which must not look like a difference."""
-    folders = [save_adapter(f"a{i}", architecture, i, targets=["q_proj", "v_proj"]) for i in (1, 2)]
+    targets = ["q_proj", "v_proj", "query", "value", "c_attn"]
+    folders = [save_adapter(f"a{i}", architecture, i, targets=targets) for i in (1, 2)]
     found = merge(folders, None, tmp_path / "c", base=tiny_base(architecture)).identity
     assert found is not None
     assert (found.verdict, found.reasons) == ("passed", ())

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from empirical.adapters import joint, peft_types
 from empirical.adapters.audit import Settings, audit
-from empirical.adapters.files import SAFE, read_adapter
+from empirical.adapters.files import CONFIG, SAFE, expanded, read_adapter
 from empirical.adapters.library import FEW, clusters, duplicates, linked, multiples, side_by_side
 from empirical.adapters.page import as_html
 from empirical.adapters.report import as_json
@@ -225,6 +225,45 @@ def test_the_same_is_the_same_to_the_rounding_of_its_format(
     ((i, j, times),) = multiples(data)  # and no others
     assert (i, j) == (0, 1)
     assert times == pytest.approx(1 + change, abs={"float32": 1e-6, "float16": 2e-3, "bfloat16": 1e-2}[dtype])
+
+
+def turned(key: str, x: torch.Tensor) -> torch.Tensor:
+    return x.flip(0) if "lora_A" in key else x.flip(1)
+
+
+def moved(key: str, x: torch.Tensor) -> torch.Tensor:
+    return x * (8.0 if "lora_A" in key else 0.125)
+
+
+@pytest.mark.parametrize(
+    ("change", "fields", "dead", "twin"),
+    [
+        (lambda key, x: x * ("lora_A" in key), {}, True, False),
+        (lambda key, x: x * ("lora_B" in key), {}, True, False),
+        (lambda key, x: (x * ("lora_A" in key)).bfloat16(), {}, True, False), (moved, {"lora_alpha": 0}, True, False),
+        (lambda key, x: x * 1e-20, {}, False, False), (turned, {}, False, True), (moved, {}, False, True),
+        (moved, {"lora_alpha": 8.5}, False, False),
+    ],
+)  # fmt: skip
+def test_an_update_is_judged_by_what_it_does(
+    change: Callable[[str, torch.Tensor], torch.Tensor], fields: dict[str, Any], dead: bool, twin: bool,
+    save_adapter: Save,
+) -> None:  # fmt: skip
+    """Whichever factor, number or format makes it nothing; however the factors of the same update are turned."""
+    one, two = (save_adapter(n, seed=1, targets=["q_proj"]) for n in "ab")
+    changed(two, change)
+    config = json.loads((two / CONFIG).read_text(encoding="utf-8")) | fields
+    (two / CONFIG).write_text(json.dumps(config), encoding="utf-8")
+    data = audit([one, two])
+    assert ("An update of zero, which changes nothing: b" in str(data.answer.waste)) == dead
+    assert duplicates(data) == ([(0, 1)] if twin else [])
+
+
+def test_a_folder_stands_for_what_people_put_into_it(save_adapter: Save, tmp_path: Path) -> None:
+    """Not for what tools left there: copies of an editor, drafts of a merge that was killed."""
+    for name in ("pool/one", "pool/two", "pool/.ipynb_checkpoints", "pool/.c.x1y2/folder", "pool/one/.c.z3"):
+        save_adapter(name, targets=["q_proj"])
+    assert expanded([tmp_path / "pool"]) == [tmp_path / "pool" / "one", tmp_path / "pool" / "two"]
 
 
 def pair(share: float | None, chance: float | None) -> Any:

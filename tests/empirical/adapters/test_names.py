@@ -64,6 +64,10 @@ WRAPPED: dict[str, Callable[[str], str]] = {
     "doubled prefix": lambda k: "base_model.model." + k,
     "held by a module": lambda k: "net.student." + k,
     "lightning": lambda k: "_forward_module." + k,
+    "factors in fsdp": lambda k: k.replace(".weight", ".default._fsdp_wrapped_module.weight"),
+    "factors compiled": lambda k: k.replace(".lora_", "._orig_mod.lora_").replace(
+        ".weight", ".default._orig_mod.weight"
+    ),
     "parallel around the tuner": lambda k: k.replace("base_model.", "base_model.module."),
     "no prefix": lambda k: k.removeprefix("base_model.model."),
     "name inside": lambda k: k.replace(".weight", ".default.weight"),
@@ -88,6 +92,52 @@ def test_a_wrapped_adapter_is_merged_as_the_module_that_it_adapts(
     merge([odd], None, tmp_path / "repaired")  # and one alone is mended
     assert load_file(tmp_path / "repaired" / SAFE).keys() == load_file(a / SAFE).keys()
     assert not read_adapter(tmp_path / "repaired").notes
+
+
+INSIDE = "._checkpoint_wrapped_module.self_attn.q_proj"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"target_modules": [f"model.layers.{i}{INSIDE}" for i in range(2)]},
+        {"target_modules": r"model\.layers\.\d" + INSIDE.replace(".", r"\.")},
+        {"r": 7, "rank_pattern": {f"layers.{i}{INSIDE}": 4 for i in range(2)}},
+        {"lora_alpha": 1, "alpha_pattern": {f"model.layers.{i}{INSIDE}": 8 for i in range(2)}},
+    ],
+)
+def test_a_configuration_may_name_modules_with_their_wrappers(
+    fields: dict[str, Any], save_adapter: Save, tmp_path: Path
+) -> None:
+    """As where the model was wrapped before peft saw it."""
+    a = read_adapter(save_adapter("a", seed=1, targets=["q_proj"]))
+    odd = renamed(a.path, "odd", lambda k: k.replace(".self_attn.q_proj", INSIDE))
+    config = json.loads((odd / CONFIG).read_text(encoding="utf-8")) | fields
+    (odd / CONFIG).write_text(json.dumps(config), encoding="utf-8")
+    found = read_adapter(odd)
+    assert {n: (m.r, m.scale) for n, m in found.modules.items()} == {n: (m.r, m.scale) for n, m in a.modules.items()}
+    merge([odd], None, tmp_path / "mended")
+    assert not read_adapter(tmp_path / "mended").notes
+
+
+def test_full_names_hold_where_the_base_calls_the_modules_otherwise(
+    save_adapter: Save, tiny_base: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Ranks and scales as trained, on the model inside; and the base that is given says what is one module."""
+    from empirical.adapters.audit import audit
+
+    names = [f"model.layers.{i}.self_attn.q_proj" for i in range(2)]
+    full = save_adapter("full", seed=1, targets=names, rank_pattern={names[1]: 3}, alpha_pattern={"^" + names[1]: 9})
+    bare = renamed(save_adapter("b", seed=2, targets=["q_proj"]), "bare", lambda k: k.replace("model.layers", "layers"))
+    inner = tiny_base("llama").model
+    modules = read_all([full, bare], model=inner)[0].modules
+    assert {n: (m.r, m.scale) for n, m in modules.items()} == {
+        "layers.0.self_attn.q_proj": (4, 2.0), "layers.1.self_attn.q_proj": (3, 3.0)
+    }  # fmt: skip
+    for base in (inner, tiny_base("llama")):
+        assert audit([full, bare], base=base).total.pairs[0].common_modules == 2
+    with pytest.raises(ValueError, match="--base says which"):
+        audit([full, bare])
 
 
 def test_the_names_of_wrappers_are_those_of_torch() -> None:

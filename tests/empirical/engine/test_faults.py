@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import shutil
 import signal
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from empirical.engine.records import files, read
+from tests.empirical.conftest import files_of_at_most
 from theory.numerics import stream
 
 #: at least 30 of them; a driver takes its two workers with it
@@ -38,7 +38,7 @@ def test_kills_at_random_moments_change_nothing(toy: Any) -> None:
     while workers + drivers < KILLS:
         driver = toy.start()
         before = set(toy.at_work())
-        for _ in range(int(rng.integers(1, 6))):
+        for _ in range(int(rng.integers(4, 9))):
             toy.until(lambda known=before: set(toy.at_work()) - known)
             time.sleep(float(rng.uniform(0, 0.15)))
             at_work = {name: pid for name, pid in toy.at_work().items() if name not in before and toy.running(pid)}
@@ -72,7 +72,7 @@ def test_workers_die_with_their_driver_and_a_second_driver_is_refused_meanwhile(
     toy.pause(600)
     driver = toy.start()
     toy.until(lambda: len(toy.at_work()) == 2)
-    second = toy.drive()
+    second = toy.here()
     assert second.returncode == 2
     assert "no other driver" in second.stderr
     assert len(second.stderr.splitlines()) == 1
@@ -82,7 +82,7 @@ def test_workers_die_with_their_driver_and_a_second_driver_is_refused_meanwhile(
     driver.communicate()
     toy.until(lambda: not any(toy.running(pid) for pid in pids), 10)
     toy.pause(0)
-    assert toy.drive().returncode == 0
+    assert toy.here().returncode == 0
     assert len(toy.files()) == 3
 
 
@@ -107,21 +107,19 @@ def test_ctrl_c_is_answered_once_and_keeps_what_is_finished(toy: Any) -> None:
 
 
 def test_a_full_disk_is_named_and_loses_nothing_that_was_written(toy: Any) -> None:
-    def cramped() -> None:
-        # the kernel refuses to let any file grow beyond this, which is less than a record and more than a mark
-        resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))
-
     toy.settle("plain", xs=[1])
     assert toy.here().returncode == 0
     kept = toy.files()
     toy.settle("plain")
-    done = toy.drive(preexec_fn=cramped)
+    toy.declare()
+    with files_of_at_most(300):  # less than a record and more than a mark
+        done = toy.here()
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert "expected to write it, got: File too large" in done.stderr
     assert toy.files() == kept
     assert list(toy.results.rglob(".*.partial")) == []
-    assert toy.drive().returncode == 0
+    assert toy.here().returncode == 0
     assert len(toy.files()) == 3
 
 

@@ -54,39 +54,32 @@ def sources(toy: Any) -> set[str]:
     return {path.read_text(encoding="utf-8").split()[1] for path in (toy.folder / "marks").iterdir()}
 
 
-def test_ray_gives_the_records_of_the_local_engine_and_a_killed_worker_costs_one_cell(toy: Any, machines: Any) -> None:
+def test_a_ray_of_its_own_gives_the_records_of_the_local_engine_and_a_killed_worker_costs_one_cell(toy: Any) -> None:
     toy.settle("die", xs=range(1, 6))
     here = toy.folder / "here"
     assert toy.drive(results=here).returncode == 0
     assert toy.marks() == ["1-0", "2-0", "2-1", "3-0", "4-0", "5-0"]
     assert sources(toy) == {str(toy.folder / "toy" / "run.py")}
     toy.forget()
-    done = toy.drive("--engine", "ray", "--address", machines.args)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert toy.metrics() == toy.metrics(here)
-    assert toy.table() == toy.table(here)
-    assert toy.marks() == ["1-0", "2-0", "2-1", "3-0", "4-0", "5-0"]
-    assert all(SHIPPED in source for source in sources(toy))
-    assert "a Ray cluster (machines: 2, CPUs: 2, GPUs: 0)" in done.stdout
-
-
-def test_without_an_address_a_ray_is_started_for_the_run(toy: Any) -> None:
     for _ in range(3):
         done = toy.drive("--engine", "ray")
         if "timed out during startup" not in done.stderr:  # Ray's own 30 s, on a machine that is busy
             break
         assert done.returncode == 2
     assert done.returncode == 0, done.stdout + done.stderr
-    assert toy.marks() == ["1-0", "2-0", "3-0"]
+    assert toy.metrics() == toy.metrics(here)
+    assert toy.table() == toy.table(here)
+    assert toy.marks() == ["1-0", "2-0", "2-1", "3-0", "4-0", "5-0"]
+    assert all(SHIPPED in source for source in sources(toy))
     assert "a Ray cluster (machines: 1, CPUs: 2, GPUs: 0)" in done.stdout
 
 
 def test_nothing_is_lost_with_a_driver_a_machine_and_a_worker(toy: Any, machines: Any) -> None:
     ray = ("--engine", "ray", "--address", machines.args)
 
-    # the driver is killed with two cells finished, by the local engine, and two running
+    # the driver is killed with two cells finished, without processes, and two running
     toy.settle("plain", xs=range(2))
-    assert toy.drive().returncode == 0
+    assert toy.here().returncode == 0
     toy.settle("plain", xs=range(6))
     toy.pause(600)
     driver = toy.start(*ray)
@@ -111,7 +104,7 @@ def test_nothing_is_lost_with_a_driver_a_machine_and_a_worker(toy: Any, machines
     assert driver.returncode == 0, out + err
     assert len(toy.files()) == 6
     assert toy.files().items() >= kept.items()
-    assert "machines: 2, CPUs: 2" in out
+    assert "a Ray cluster (machines: 2, CPUs: 2, GPUs: 0)" in out
     # each cell was started once, and once more for each time it was interrupted
     tries = {x: sum(mark.startswith(f"{x}-") for mark in toy.marks()) for x in range(6)}
     lost = {x: sum(mark.startswith(f"{x}-") for mark in toy.at_work()) for x in range(6)}
@@ -155,7 +148,7 @@ def test_the_files_of_the_user_are_sent_along(toy: Any, tmp_path: Path, monkeypa
     ],
 )
 def test_an_address_without_a_cluster_gets_one_line_and_exit_two(toy: Any, address: str, named: str) -> None:
-    done = toy.drive("--engine", "ray", "--address", address)
+    done = toy.here("--engine", "ray", "--address", address)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert named in done.stderr

@@ -13,6 +13,7 @@ from empirical.engine.judge import informative
 from empirical.engine.pool import work
 from empirical.engine.records import PREDICTIONS, RESULTS, canonical, cell_hash, files, read, short_hash, write_json
 from empirical.ladder import experiments_of
+from tests.empirical.experiments.live import changed
 from tests.empirical.judged import records, rows
 from theory.claims import load
 
@@ -92,7 +93,7 @@ def test_every_set_of_results_is_in_the_log(tmp_path: Path) -> None:
 
 def test_explanations_belong_to_predictions() -> None:
     known = {(name, prediction) for name, prediction, _ in spoken_of()}
-    known |= {(r["experiment"], r["family"]) for name, p in WHOLE for r in engine.judge_all([name], p)}
+    known |= {(r["experiment"], r["family"]) for name, p in WHOLE for r in rows(name, p)}
     assert {(name, key) for name in engine.names() for key in engine.explanations(name)} <= known
 
 
@@ -101,56 +102,61 @@ def test_experiments_name_the_claims_that_they_speak_of() -> None:
     assert {(claim, e) for claim in load() for e in experiments_of(claim)} == spoken
 
 
-def leaves(metrics: Any, path: str = "") -> dict[str, tuple[float, float]]:
-    """Every number of a record: path -> (value, size of one standard deviation of counting it)."""
-    if isinstance(metrics, dict):
-        return {k: v for key, item in metrics.items() for k, v in leaves(item, f"{path}.{key}").items()}
-    if isinstance(metrics, list):
-        if len(metrics) == 2 and all(type(x) is int for x in metrics) and 0 <= metrics[0] <= metrics[1]:
-            k, n = metrics
-            return {path: (k / n, (k / n * (1 - k / n) / n) ** 0.5)} if n else {}
-        return {k: v for i, item in enumerate(metrics) for k, v in leaves(item, f"{path}[{i}]").items()}
-    return {path: (float(metrics), 0.0)} if type(metrics) in (int, float) else {}
+def leaves(metrics: Any) -> dict[tuple[Any, ...], tuple[float, float]]:
+    """Every number of a record by its place: (value, size of one standard deviation of counting it)."""
+    found: dict[tuple[Any, ...], tuple[float, float]] = {}
+
+    def note(path: tuple[Any, ...], value: Any) -> None:
+        if isinstance(value, list):
+            k, n = value
+            if n:
+                found[path] = (k / n, (max(k / n * (1 - k / n), 0.0) / n) ** 0.5)
+        else:
+            found[path] = (float(value), 0.0)
+
+    changed(metrics, note)
+    return found
 
 
-def moved(committed: Any, again: Any, worlds: list[Any]) -> list[str]:
-    """Paths whose number did not come back: by more than three standard deviations of its count and a tenth of its
-    spread over the worlds, which is what another processor's rounding may do to a decision at a tie."""
-    found, old = leaves(again), leaves(committed)
-    others = [leaves(w) for w in worlds]
-    problems = list(old.keys() ^ found.keys())
-    for path in old.keys() & found.keys():
+def rooms(committed: Any, worlds: list[Any]) -> dict[tuple[Any, ...], tuple[float, float]]:
+    """(value, by how much it may differ): three standard deviations of its count and a tenth of its spread over the
+    worlds, which is what another processor's rounding may do to a decision at a tie."""
+    found, others = {}, [leaves(w) for w in worlds]
+    for path, (value, deviation) in leaves(committed).items():
         values = [o[path][0] for o in others if path in o]
-        allowed = 3 * old[path][1] + 0.1 * (max(values) - min(values)) + 1e-6 * abs(old[path][0])
-        if abs(found[path][0] - old[path][0]) > allowed:
-            problems.append(path)
-    return problems
+        found[path] = (value, 3 * deviation + 0.1 * (max(values) - min(values)) + 1e-6 * abs(value))
+    return found
+
+
+def moved(wanted: dict[tuple[Any, ...], tuple[float, float]], again: Any) -> set[tuple[Any, ...]]:
+    """Places whose number did not come back."""
+    found = leaves(again)
+    off = {path for path in wanted.keys() & found.keys() if abs(found[path][0] - wanted[path][0]) > wanted[path][1]}
+    return off | (wanted.keys() ^ found.keys())
+
+
+def far_off(metrics: Any, place: tuple[Any, ...]) -> Any:
+    """The metrics with the count at a place at its other end, or the number there beyond any spread."""
+
+    def far(x: Any) -> Any:
+        return [0 if 2 * x[0] > x[1] else x[1], x[1]] if isinstance(x, list) else 3 * x + 1e3
+
+    return changed(metrics, lambda path, x: far(x) if path == place else x)
 
 
 @pytest.mark.parametrize("name", sorted({name for name, _ in WHOLE}))
 def test_a_small_cell_comes_back_when_it_is_run_again(name: str) -> None:
     found = records(name, "cpu")
-    record = min(found, key=lambda r: r.seconds)
-    worlds = [r.raw["metrics"] for r in found if r.cell.but(seed=0) == record.cell.but(seed=0)]
-    assert len(worlds) >= 2
+    kind = min(found, key=lambda r: r.seconds).cell.but(seed=0)
+    alike = [r for r in found if r.cell.but(seed=0) == kind]
+    assert len(alike) >= 2
+    record = min(alike, key=lambda r: r.cell.seed)  # the first world of several experiments has one base
     outcome = work(name, record.cell.identity(), "cpu")  # what the same code trained for it before is loaded
     assert outcome.error is None
     again = outcome.metrics
-    assert leaves(again)
-    assert moved(record["metrics"], again, worlds) == []
+    wanted = rooms(record["metrics"], [r.raw["metrics"] for r in alike])
+    assert wanted
+    assert moved(wanted, again) == set()
     # and a number that is off by more than the worlds differ would be noticed, wherever it stands
-    for path, (value, _) in leaves(record["metrics"]).items():
-        assert path in moved(record["metrics"], _shifted(again, path, value), worlds)
-
-
-def _shifted(metrics: Any, target: str, value: float, path: str = "") -> Any:
-    """`metrics` with the number at `target` moved far away: a count to the other end, others beyond any spread."""
-    if path == target:
-        if isinstance(metrics, list):
-            return [0 if value > 0.5 else metrics[1], metrics[1]]
-        return 3 * value + 1e3
-    if isinstance(metrics, dict):
-        return {k: _shifted(v, target, value, f"{path}.{k}") for k, v in metrics.items()}
-    if isinstance(metrics, list):
-        return [_shifted(v, target, value, f"{path}[{i}]") for i, v in enumerate(metrics)]
-    return metrics
+    for place in wanted:
+        assert place in moved(wanted, far_off(again, place))

@@ -30,6 +30,15 @@ def planted(records: list[Record], chosen: Callable[[Record], bool], **metrics: 
     return [dataclasses.replace(r, metrics=r.metrics.but(**metrics)) if chosen(r) else r for r in records]
 
 
+def changed(metrics: Any, change: Callable[[tuple[Any, ...], Any], Any], path: tuple[Any, ...] = ()) -> Any:
+    """What `change` makes of every number and every count [right, asked] of a record, given its place."""
+    if isinstance(metrics, dict):
+        return {key: changed(value, change, (*path, key)) for key, value in metrics.items()}
+    if isinstance(metrics, list) and not (len(metrics) == 2 and {type(x) for x in metrics} == {int}):
+        return [changed(value, change, (*path, i)) for i, value in enumerate(metrics)]
+    return change(path, metrics) if type(metrics) in (list, int, float) else metrics
+
+
 def spoilt(record: Record, *path: str | int, to: Any) -> Record:
     """The record with another metric at `path`, as if it had been read like that."""
     metrics = copy.deepcopy(record.raw["metrics"])

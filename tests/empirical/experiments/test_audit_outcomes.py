@@ -1,7 +1,6 @@
 """audit_outcomes: tiny worlds of both kinds live, forecasts held against other ways to them, and planted outcomes."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +36,6 @@ from empirical.tasks.sentences import collate
 from empirical.training.adapter import AdapterShape, answer_logits
 from empirical.training.bases import BaseShape, scratch_base, updated
 from tests.empirical.experiments.live import live, spoilt, verdicts
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """As the engine's workers run."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from empirical.engine.records import Record
 from empirical.experiments.capacity import run as experiment
 from empirical.experiments.capacity.predictions import declare
 from empirical.experiments.capacity.tables import Settings
+from empirical.experiments.filled import POWERS, fitted, round_to
 from tests.empirical.experiments.live import live, spoilt
 from theory.lowrank import LowRank
 from theory.numerics import stream
@@ -66,14 +67,14 @@ def test_a_law_that_goes_on_and_one_that_ends_are_told_apart(settings: Settings,
 
 
 def test_a_power_law_is_found_and_foretells_itself() -> None:
-    law = experiment.fitted({r: 0.3 * r**0.7 + 2.0 for r in (1, 2, 4, 16)}, (8, 64))
+    law = fitted({r: 0.3 * r**0.7 + 2.0 for r in (1, 2, 4, 16)}, (8, 64))
     assert (law.power, law.scale, law.offset) == pytest.approx((0.7, 0.3, 2.0), rel=1e-6)
     assert law.foretold["64"] == pytest.approx(0.3 * 64**0.7 + 2.0)
 
 
 def test_a_logarithm_is_the_least_power() -> None:
-    law = experiment.fitted({r: float(np.log(r)) for r in (1, 2, 4, 16)}, (64,))
-    assert law.power == min(experiment.POWERS)
+    law = fitted({r: float(np.log(r)) for r in (1, 2, 4, 16)}, (64,))
+    assert law.power == min(POWERS)
     # C (r^a - 1) with C a near 1 is log r but for a (log r)^2 / 2, in the middle of the ranks and at 64
     assert law.foretold["64"] == pytest.approx(np.log(64), abs=0.02 * np.log(64) ** 2 / 2)
 
@@ -82,7 +83,7 @@ def test_a_logarithm_is_the_least_power() -> None:
 def test_rounded_numbers_fit_into_their_bits(bits: int) -> None:
     rng = stream(0, "rounded")
     B, A = (rng.standard_normal(shape).astype(np.float32).astype(float) for shape in ((60, 3), (3, 50)))
-    rounded, size = experiment.round_to({"m": LowRank(B, A, 2.0)}, bits)
+    rounded, size = round_to({"m": LowRank(B, A, 2.0)}, bits)
     most = max(len(np.unique(f)) for f in (rounded["m"].B, rounded["m"].A))
     assert most <= 2**bits
     if bits < 16:

@@ -1,11 +1,9 @@
 """continual: a small world live; each system held against what its definition says, and a wrong rank that is seen."""
 
-from collections.abc import Iterator
 from itertools import islice, pairwise
 
 import numpy as np
 import pytest
-import torch
 
 from empirical.engine import catalogue
 from empirical.engine.records import Record
@@ -13,15 +11,6 @@ from empirical.experiments.continual import run as experiment
 from empirical.experiments.continual.tables import Settings
 from empirical.training.bases import dense
 from tests.empirical.experiments.live import live, spoilt, verdicts
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """As the engine's workers run."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

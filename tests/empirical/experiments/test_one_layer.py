@@ -1,13 +1,11 @@
 """one_layer: a small world live, its exact predictions, wrong results that are seen, and the adversary's moves."""
 
 import dataclasses
-from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from empirical.engine import catalogue
 from empirical.engine.records import Record
@@ -20,15 +18,6 @@ from theory.additive import additive_optimum, extremal_first, extremal_second
 from theory.numerics import stream
 
 OWN = Path(__file__).resolve().parents[3] / "examples" / "my_merge.py"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """As the engine's workers run: many tiny steps are slower on several threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

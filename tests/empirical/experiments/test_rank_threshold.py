@@ -1,12 +1,10 @@
 """rank_threshold: a small world live, its exact predictions, and wrong results that are seen."""
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from empirical.engine import catalogue
 from empirical.engine.records import Record
@@ -15,15 +13,6 @@ from empirical.experiments.rank_threshold import run as experiment
 from tests.empirical.experiments.live import live, planted, verdicts
 from theory.facts import circle_update
 from theory.numerics import stream
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """As the engine's workers run: many tiny steps are slower on several threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

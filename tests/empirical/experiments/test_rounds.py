@@ -1,7 +1,5 @@
 """rounds: a small world live, what is merged held against the parts, and wrong results that are seen."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -20,15 +18,6 @@ from tests.empirical.judged import records
 from theory.lowrank import LowRank
 
 SMALL = {"width": 16, "layers": 1, "heads": 2, "feed_forward": 16, "new_persons": 8, "base_steps": 20, "steps": 6}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """As the engine's workers run."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

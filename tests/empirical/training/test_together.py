@@ -4,9 +4,12 @@ How far two float64 runs may be apart is not picked but measured on the sequenti
 moved by what rounding in another order can do to it, and what training makes of that is the tolerance (`deviations`).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -107,21 +110,26 @@ def apart(one, other) -> tuple[float, float]:
     return float(np.abs(np.subtract(one.losses, other.losses)).max()), float(max(factors))
 
 
-def deviations(base, job: Job, exact, monkeypatch: pytest.MonkeyPatch) -> tuple[float, float]:
-    """How far losses and factors of a sequential run move when every entry of every gradient moves by up to ROUNDING
-    of the largest one in its matrix: the larger of two draws, and the rounding of the loss itself."""
-    clip = nn.utils.clip_grad_norm_
+@contextmanager
+def shaken(number: int = 0) -> Iterator[None]:
+    """Every entry of every gradient moves by up to ROUNDING of the largest one in its matrix."""
+    clip, draw = nn.utils.clip_grad_norm_, torch.Generator().manual_seed(number)
+
+    def noisy(parameters, limit):
+        for p in parameters:
+            p.grad += ROUNDING * p.grad.abs().max() * (2 * torch.rand(p.shape, generator=draw).double() - 1)
+        return clip(parameters, limit)
+
+    with mock.patch.object(nn.utils, "clip_grad_norm_", noisy):
+        yield
+
+
+def deviations(base, job: Job, exact) -> tuple[float, float]:
+    """How far losses and factors of a sequential run move when it is shaken: the larger of two draws, and the rounding
+    of the loss itself."""
     found = []
     for number in range(2):
-        draw = torch.Generator().manual_seed(number)
-
-        def noisy(parameters, limit, draw=draw):
-            for p in parameters:
-                p.grad += ROUNDING * p.grad.abs().max() * (2 * torch.rand(p.shape, generator=draw).double() - 1)
-            return clip(parameters, limit)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(nn.utils, "clip_grad_norm_", noisy)
+        with shaken(number):
             found.append(apart(train_adapter(base, job), exact))
     return max(f[0] for f in found) + ROUNDING * max(exact.losses), max(f[1] for f in found)
 
@@ -140,7 +148,7 @@ def sequential(base, jobs, monkeypatch: pytest.MonkeyPatch):
 def test_together_is_peft_one_by_one(build, targets, monkeypatch):
     base, jobs = build(), sweep(targets)
     wanted = sequential(base, jobs, monkeypatch)
-    allowed = {job.name: deviations(base, job, wanted[job.name], monkeypatch) for job in jobs}
+    allowed = {job.name: deviations(base, job, wanted[job.name]) for job in jobs}
     assert trainer() == "together"
     for rows in (None, 20, 1):  # all at once, a few at a time, one by one
         found = train_adapters(base, jobs, rows=rows)
@@ -159,12 +167,12 @@ def test_together_is_peft_one_by_one(build, targets, monkeypatch):
 @pytest.mark.parametrize(
     "change", [{"rate": 1e-2 * (1 + 1e-6)}, {"betas": (0.9, 0.980001)}, {"weight_decay": 1e-5}, {"clip": 0.9}]
 )
-def test_the_tolerance_would_notice_a_wrong_step(change, monkeypatch):
+def test_the_tolerance_would_notice_a_wrong_step(change):
     base = llama()
     plan = {"steps": 12, "batch": 12, "rate": 1e-2, "warmup": 4}
     job, other = (Job("all", [facts(0)], AdapterShape(4, 8), Schedule(**(plan | c)), 0) for c in ({}, change))
     exact = train_adapter(base, job)
-    _, allowed = deviations(base, job, exact, monkeypatch)
+    _, allowed = deviations(base, job, exact)
     assert apart(train_adapters(base, [other])["all"], exact)[1] > 10 * allowed
 
 
@@ -351,7 +359,7 @@ def test_one_that_diverges_is_named_and_the_others_are_kept(path, monkeypatch):
     assert caught.value.config[0]["schedule"]["rate"] == 1e200
     assert list(caught.value.finished) == [job.name for job in jobs]
     for job in jobs:
-        allowed = deviations(base, job, alone[job.name], monkeypatch)  # the same products in other blocks
+        allowed = deviations(base, job, alone[job.name])  # the same products in other blocks
         losses, factors = apart(caught.value.finished[job.name], alone[job.name])
         assert losses <= allowed[0]
         assert factors <= allowed[1]
@@ -419,7 +427,7 @@ def test_replayed_graphs_give_the_same_numbers_on_the_same_device():
 # ------------------------------------------------------------ bases
 
 
-def test_several_bases_are_trained_as_one_by_one(monkeypatch):
+def test_several_bases_are_trained_as_one_by_one():
     def build(k: int):
         return scratch_base(BaseShape(TOKENS, width=16, layers=2, heads=2, feed_forward=24, init=0.2), k).double()
 
@@ -428,17 +436,9 @@ def test_several_bases_are_trained_as_one_by_one(monkeypatch):
     one_by_one, together = [build(k) for k in range(3)], [build(k) for k in range(3)]
     wanted = [pretrain(b, m, plan, s) for b, m, s in zip(one_by_one, mixtures, seeds, strict=True)]
     found = pretrain_many(together, mixtures, plan, seeds)
-    clip = nn.utils.clip_grad_norm_
-
-    def noisy(parameters, limit, draw=torch.Generator().manual_seed(0)):  # noqa: B008
-        for p in parameters:
-            p.grad += ROUNDING * p.grad.abs().max() * (2 * torch.rand(p.shape, generator=draw).double() - 1)
-        return clip(parameters, limit)
-
     for k, (one, other) in enumerate(zip(one_by_one, together, strict=True)):
         moved = build(k)
-        with monkeypatch.context() as patch:
-            patch.setattr(nn.utils, "clip_grad_norm_", noisy)
+        with shaken():
             losses = pretrain(moved, mixtures[k], plan, seeds[k])
         allowed = max(float((p - q).abs().max()) for p, q in zip(one.parameters(), moved.parameters(), strict=True))
         gap = max(float((p - q).abs().max()) for p, q in zip(one.parameters(), other.parameters(), strict=True))

@@ -1,0 +1,1 @@
+"""The experiment capacity_pretrained; see ``run.py``."""
