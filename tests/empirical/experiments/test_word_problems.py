@@ -15,6 +15,7 @@ from empirical.engine.records import Record
 from empirical.engine.sealed import check, seal, sealing
 from empirical.engine.settings import UserMethod, as_json
 from empirical.experiments.word_problems import figures
+from empirical.experiments.word_problems import predictions as experiment_predictions
 from empirical.experiments.word_problems import run as experiment
 from empirical.experiments.word_problems.tables import Settings
 from empirical.reuse.methods import METHODS, asks
@@ -22,6 +23,7 @@ from empirical.tasks import word_problems as task
 from empirical.tasks.sentences import Ragged, Sentences
 from empirical.training.bases import BaseShape, scratch_base
 from tests.empirical.experiments.live import live, spoilt, verdicts
+from tests.empirical.judged import records
 from theory.composition import coverage_law
 
 METHODS_ASKED = ("mean", "ties", "arrow_top1")
@@ -364,3 +366,16 @@ def test_figures_show_what_was_predicted(record: Record) -> None:
     lines = {line.get_gid(): line for axis in drawn.axes for line in axis.lines if line.get_gid()}
     height = float(np.asarray(lines["oracle.AB"].get_ydata())[0])
     assert height == pytest.approx(record.metrics.predicted.oracle["AB"].rate, rel=1e-12)
+
+
+def test_the_product_of_worked_steps_fails_where_the_end_is_reached_past_a_wrong_first_step() -> None:
+    """The explanation of `chain.joint` and `chain.mixed`, in the committed worlds."""
+    off, past = {}, {}
+    for model in ("joint", "mixed"):
+        for world in records("word_problems", "cpu"):
+            steps, key = world.metrics.chains[model].values(), (model, world.cell.seed)
+            product = np.mean([c.first.rate * c.second.rate for c in steps])
+            off[key] = abs(np.mean([c.reached.rate for c in steps]) - product) > experiment_predictions.MARGIN
+            past[key] = max(c.reached.rate - c.first.rate for c in steps) > experiment_predictions.MARGIN
+    assert off == past
+    assert {key for key, there in off.items() if there} == {("joint", 701), ("joint", 709), ("mixed", 701)}
