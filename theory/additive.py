@@ -145,10 +145,11 @@ def _closest_monotone(q: Sequence[int]) -> list[int]:
     """A non-decreasing pattern that agrees with `q` along a longest non-decreasing subsequence."""
     length = [0] * len(q)
     before = [-1] * len(q)
+    last: dict[int, int] = {}  # place of each value where the longest that ends in it ends
     for i, z in enumerate(q):
-        earlier = [j for j in range(i) if q[j] <= z]
-        before[i] = max(earlier, key=lambda j: length[j], default=-1)
-        length[i] = 1 + (length[before[i]] if earlier else 0)
+        before[i] = max((j for value, j in last.items() if value <= z), key=lambda j: (length[j], -j), default=-1)
+        length[i] = 1 + (length[before[i]] if before[i] >= 0 else 0)
+        last[z] = i
     i = max(range(len(q)), key=lambda j: length[j])
     kept = []
     while i >= 0:
