@@ -154,7 +154,7 @@ def test_every_exact_prediction_holds_and_some_wrong_number_violates_it(name: st
         metrics: Any = record.raw["metrics"]
         names = names_of(metrics)
         # everything at once first, which is quick; what holds of numbers that are wrong together, one name at a time
-        for some, wrong in product([names, *({name} for name in sorted(names))], WRONG):
+        for wrong, some in product(WRONG, [names, *({name} for name in sorted(names))]):
             if set(untouched) <= seen:
                 break
             raw: Any = {**record.raw, "metrics": spoiled(metrics, some, wrong)}
