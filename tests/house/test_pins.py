@@ -25,7 +25,7 @@ def digest(value: Any) -> str:
 def found() -> dict[str, dict[str, int | str]]:
     """Counts and digests, from the records that the engine reads and the statements that Coq printed."""
     pins: dict[str, dict[str, int | str]] = {}
-    for folder in sorted(RESULTS.glob("*/*")):
+    for folder in sorted(RESULTS.glob("*/[!s]*")):
         name, profile = folder.parent.name, folder.name
         store = engine.store_for(name, profile)
         names = sorted(p.stem for p in map(store.path, engine.cells(name, profile)) if p.exists())

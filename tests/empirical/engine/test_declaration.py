@@ -21,7 +21,7 @@ from tests.empirical.conftest import ROOT
 from tests.empirical.judged import records
 from theory.provenance import git
 
-COMMITTED = sorted((p.parent.parent.name, p.parent.name) for p in RESULTS.glob(f"*/*/{PREDICTIONS}"))
+COMMITTED = sorted((p.parent.parent.name, p.parent.name) for p in RESULTS.glob(f"*/[!s]*/{PREDICTIONS}"))
 
 
 # ---------------------------------------------------------------- what is declared

@@ -18,9 +18,9 @@ from tests.empirical.judged import records, rows
 from theory.claims import load
 
 #: experiments and profiles that have records; all of their cells; and those that were declared and have not run whole
-PAIRS = sorted((f.parent.name, f.name) for f in RESULTS.glob("*/*") if files(f))
+PAIRS = sorted((f.parent.name, f.name) for f in RESULTS.glob("*/[!s]*") if files(f))  # smoke runs are no results
 WHOLE = [(n, p) for n, p in PAIRS if len(files(RESULTS / n / p)) == len(engine.cells(n, p))]
-WAITING = sorted({(f.parent.name, f.name) for f in RESULTS.glob("*/*") if (f / PREDICTIONS).exists()} - set(WHOLE))
+WAITING = sorted({(f.parent.name, f.name) for f in RESULTS.glob("*/[!s]*") if (f / PREDICTIONS).exists()} - set(WHOLE))
 
 
 @cache
