@@ -135,8 +135,8 @@ def cells(settings: Settings) -> list[Cell]:
 
 
 def takes_method(cell: WorldCell) -> bool:
-    """A merge of the user's own is run in every world that has both experts on all layers."""
-    return set(PAIRS["all"]) <= set(cell.experts)
+    """A merge of the user's own is run where others are, on one set of experts."""
+    return bool(cell.methods) and set(PAIRS["all"]) <= set(cell.experts)
 
 
 def seconds(cell: WorldCell) -> float:
@@ -245,7 +245,7 @@ class WorldRun:
         right = self.right(self.base, self.world.direct(self.old, "old"))
         held_out = HeldOut(covered=Count.of(right, self.old.covered), uncovered=Count.of(right, ~self.old.covered))
         base, answers = self.score(self.base)
-        sets = [SetRun(self, i, answers) for i in range(cell.sets)]
+        sets = [SetRun(self, i, answers) for i in range(1 if cell.user_method else cell.sets)]
         for experts in sets:
             experts.train_all()
         predicted = seal("predicted", self.foretell(sets))
@@ -772,5 +772,5 @@ experiment = Experiment(
     declare=declare,
     asked=asked,
     repeats=repeats,
-    try_method=partial(trial, given=("probes", "data")),
+    try_method=partial(trial, given=("general", "probes", "data")),
 )

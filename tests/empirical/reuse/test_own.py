@@ -137,7 +137,11 @@ def test_the_trial_asks_a_model(tmp_path):
     """The tiny base is asked with the answer in place: a merge that is right in form passes, and says what it needs."""
     trial(write(tmp_path, "return updates[0] if len(data.tokens) == len(probes[1].tokens) == 3 else None",
                 "updates, probes, data, *, seed, factor=2"), given=("probes", "data"))  # fmt: skip
-    trial(write(tmp_path, "return general[0]", "general"), given=("general",))
+    general = write(tmp_path, "return general[0]", "general")
+    trial(general, given=("general",))
+    catalogue.load("coverage").try_method(general)
+    with pytest.raises(ValueError, match="general: expected some, as the method asks for them"):
+        catalogue.load("word_problems").try_method(general)
     trial(write(tmp_path, "return updates[1]"), base=Readout(np.ones((3, 4))))
     with pytest.raises(ValueError, match="updates: expected names of modules"):
         trial(
@@ -179,3 +183,11 @@ def test_unknown_methods_and_files_are_refused(base, tmp_path):
         broken.write_text(line + "\n")
         with pytest.raises(ValueError, match=f"method: expected a file that runs, got {name}"):
             check_method(f"{broken}:merge")
+
+
+def test_a_method_of_one_s_own_is_run_where_others_are(tmp_path):
+    own = catalogue.user_method(write(tmp_path, "return updates[0]"), ["coverage"])
+    cells = catalogue.cells("coverage", "cpu", own)
+    assert {c.group for c in cells} == {"headline"}
+    assert len(cells) == len({c.seed for c in cells}) == catalogue.load("coverage").planned(
+        catalogue.settings("coverage", "cpu"))["headline"]  # fmt: skip
