@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from empirical.engine import catalogue
+from empirical.engine.settings import group_of
 from empirical.reuse.methods import Options, check_method, merged, reused
 from empirical.reuse.own import fingerprint, random_adapter, tiny_base, trial
 from empirical.tasks.sentences import ragged
@@ -139,9 +140,9 @@ def test_the_trial_asks_a_model(tmp_path):
                 "updates, probes, data, *, seed, factor=2"), given=("probes", "data"))  # fmt: skip
     general = write(tmp_path, "return general[0]", "general")
     trial(general, given=("general",))
-    catalogue.load("coverage").try_method(general)
+    assert catalogue.user_method(general, ["coverage"])
     with pytest.raises(ValueError, match="general: expected some, as the method asks for them"):
-        catalogue.load("word_problems").try_method(general)
+        catalogue.user_method(general, ["word_problems"])
     trial(write(tmp_path, "return updates[1]"), base=Readout(np.ones((3, 4))))
     with pytest.raises(ValueError, match="updates: expected names of modules"):
         trial(
@@ -188,6 +189,6 @@ def test_unknown_methods_and_files_are_refused(base, tmp_path):
 def test_a_method_of_one_s_own_is_run_where_others_are(tmp_path):
     own = catalogue.user_method(write(tmp_path, "return updates[0]"), ["coverage"])
     cells = catalogue.cells("coverage", "cpu", own)
-    assert {c.group for c in cells} == {"headline"}
+    assert {group_of(c) for c in cells} == {"headline"}
     assert len(cells) == len({c.seed for c in cells}) == catalogue.load("coverage").planned(
         catalogue.settings("coverage", "cpu"))["headline"]  # fmt: skip
