@@ -20,6 +20,8 @@ from theory.claims import load
 #: experiments and profiles that have records; all of their cells; and those that were declared and have not run whole
 PAIRS = sorted((f.parent.name, f.name) for f in RESULTS.glob("*/[!s]*") if files(f))  # smoke runs are no results
 WHOLE = [(n, p) for n, p in PAIRS if len(files(RESULTS / n / p)) == len(engine.cells(n, p))]
+#: seconds of the longest cell that is run again
+LONGEST = 100
 WAITING = sorted({(f.parent.name, f.name) for f in RESULTS.glob("*/[!s]*") if (f / PREDICTIONS).exists()} - set(WHOLE))
 
 
@@ -150,6 +152,8 @@ def test_a_small_cell_comes_back_when_it_is_run_again(name: str) -> None:
     kind = min(found, key=lambda r: r.seconds).cell.but(seed=0)
     alike = [r for r in found if r.cell.but(seed=0) == kind]
     assert len(alike) >= 2
+    if min(r.seconds for r in alike) > LONGEST:
+        pytest.skip(f"{name}: its smallest cell takes longer than {LONGEST} s")
     record = min(alike, key=lambda r: r.cell.seed)  # the first world of several experiments has one base
     outcome = work(name, record.cell.identity(), "cpu")  # what the same code trained for it before is loaded
     assert outcome.error is None

@@ -1,0 +1,1 @@
+"""The experiment first_step; see ``run.py``."""
