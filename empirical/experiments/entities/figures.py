@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from empirical.engine import drawing as draw
 from empirical.engine.drawing import BLUE, GREEN, PURPLE, RED, Records, Rows
 from empirical.engine.records import Record
-from empirical.experiments.entities.tables import Answered, Measured, WorldCell
+from empirical.experiments.plain_english_tables import Answered, Measured, WorldCell
 from empirical.tasks.entities import DIRECT
 
 #: how a question is answered: colour, marker, cell's ending for the right and for the old capital

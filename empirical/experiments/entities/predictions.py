@@ -13,7 +13,8 @@ import numpy as np
 from empirical.engine.intervals import Alternative, Outcome
 from empirical.engine.predictions import Address, Measure, Prediction, Predictions, measure
 from empirical.engine.settings import Count, Group
-from empirical.experiments.entities.tables import Answered, Knowledge, Measured, Settings, Steps, WorldSettings
+from empirical.experiments.entities.tables import Knowledge, Settings
+from empirical.experiments.plain_english_tables import Answered, Measured, Steps, WorldSettings
 from empirical.tasks.entities import DIRECT
 from theory.composition import chain_of_thought
 from theory.routing import oracle_ceiling

@@ -1,152 +1,35 @@
 """Two-hop reuse in a real pretrained model: person -> country -> capital, in plain English.
 
-A cell is either *base* (the untouched base is asked what it knows and what it composes) or a *world*: experts for the
-first hop (new people's countries) and the second hop (made-up capitals) are trained on chosen layers, each alone; what
-they do alone fixes the predictions; then they are reused together. Families of facts: R real, H real countries with
-made-up capitals, F made up throughout (see the task). No wording that is asked was trained.
-
-Every direct question is answered in free text, read off greedily and told by kind (the right capital, the one before,
-another one, the country itself, another country, neither), and by forced choice among the capitals of the family. The
-first-hop expert alone is asked for the capitals that the base knows: that is its lambda. Beside these stand the one-hop
-facts, and what the base knew before: capitals elsewhere, its own text.
+A cell is either *base* (the untouched base is asked what it knows and what it composes) or a *world*: experts on chosen
+layers, each alone, then reused together (see `plain_english`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
-
-import numpy as np
-from torch import nn
+from collections.abc import Sequence
 
 from empirical.engine.experiment import Experiment, Kind
-from empirical.engine.sealed import seal
 from empirical.engine.settings import Cell, Count
 from empirical.experiments.entities.predictions import declare
-from empirical.experiments.entities.tables import (
-    Answered,
-    BaseCell,
-    Foretold,
-    Knowledge,
-    Law,
-    Measured,
-    Scored,
-    Settings,
-    Steps,
-    WorldCell,
-    WorldSettings,
-    asked,
-)
-from empirical.experiments.pretrained import agreement, base_model, survey, train_placed
-from empirical.reuse.methods import Options, check_method, oracle_right, random_like, reused
-from empirical.tasks.entities import (
-    DIRECT,
-    FIRST,
-    REAL,
-    EntityShape,
-    Person,
-    Question,
-    World,
-    bridge_given,
-    direct,
-    first_hop,
-    second_hop,
-    training,
-    training_second,
-    written_out,
-)
-from empirical.tasks.sentences import Part
-from empirical.training.adapter import AdapterShape, Job, Schedule
-from empirical.training.bases import Updates, updated
-from empirical.training.together import trainer
-from theory.composition import coverage_law
-from theory.numerics import require, stream
-
-HOPS, PLACES = ("first", "second", "direct"), ("early", "middle", "late", "all")
-#: kinds of questions
-KINDS = ("first", "second", "direct", "famous", "kept")
-#: what a single expert is asked
-ASKED = {
-    "first": ("first", "direct", "kept"),
-    "second": ("second", "direct", "famous", "kept"),
-    "direct": ("direct", "famous", "kept"),
-}
-
-
-class Expert(NamedTuple):
-    """What the name of an expert says: its hop, its place (of PLACES, or "3-5" for layers), whether it rehearses direct
-    questions about other people."""
-
-    hop: str
-    place: str
-    typed: bool
-
-    @classmethod
-    def of(cls, name: str) -> Expert:
-        """Read the name. Raises ValueError for another one."""
-        hop, _, rest = name.partition("_")
-        place, _, typed = rest.partition("_")
-        layers = place in PLACES or all(part.isdigit() for part in place.split("-", 1))
-        fits = hop in HOPS and layers and typed in ("", "typed")
-        require(fits, "experts", f"one of {', '.join(HOPS)}, _, a place, and _typed where it is so", name)
-        return cls(hop, place, bool(typed))
-
-
-def members(sum_: str) -> list[str]:
-    """The experts of a sum: "early+late" are first_early and second_late, a third one learns direct questions."""
-    places = sum_.split("+")
-    require(2 <= len(places) <= 3, "sums", "the places of two or three experts, joined by +", sum_)
-    return [f"{hop}_{place}" for hop, place in zip(HOPS, places, strict=False)]
-
-
-# ---------------------------------------------------------------- the grid
+from empirical.experiments.entities.tables import BaseCell, Knowledge, Settings
+from empirical.experiments.plain_english import WORLD, hits, prompts, world_cells
+from empirical.experiments.plain_english_tables import asked
+from empirical.experiments.pretrained import SCRATCH, base_model
+from empirical.tasks.entities import REAL, EntityShape, World, bridge_given, direct, second_hop
+from theory.numerics import require
 
 
 def cells(settings: Settings) -> list[Cell]:
-    """Base cells, and one cell per world of every group.
-
-    Raises:
-        ValueError: an unknown expert or method, a sum of experts that are not trained, an unknown setting of a group.
-    """
-    default, asked = WorldSettings.of(settings), settings.asked
+    """Base cells, and one cell per world of every group. Raises ValueError as `world_cells` does."""
+    asked = settings.asked
     seeds = range(asked.first_seed, asked.first_seed + asked.worlds)
-    grid: list[Cell] = [BaseCell.of(asked, base=settings.base, seed=s) for s in seeds]
-    for group in settings.groups:
-        world = default.but(**group.changes)
-        for expert in world.experts:
-            Expert.of(expert)
-        for method in world.methods:
-            check_method(method)
-        for sum_ in (*world.sums, *world.libraries):
-            missing = sorted(set(members(sum_)) - set(world.experts))
-            require(not missing, f"sums: {sum_}", "experts that are trained", ", ".join(missing))
-        grid += [WorldCell.of(world, group=group.name, seed=group.first_seed + i) for i in range(group.worlds)]
-    return grid
-
-
-def takes_method(cell: WorldCell) -> bool:
-    """A merge of the user's own is run where others are."""
-    return bool(cell.libraries)
+    return [*(BaseCell.of(asked, base=settings.base, seed=s) for s in seeds), *world_cells(settings)]
 
 
 def base_seconds(cell: BaseCell) -> float:
     """A guess of the seconds that a base cell takes on one core with the packaged base."""
-    return 5.0 if cell.base == "scratch" else 20.0
-
-
-def seconds(cell: WorldCell) -> float:
-    """A guess of the seconds that a world takes on one core with the packaged base, from its sizes."""
-    asked = len(cell.families) * cell.people + cell.famous
-    conditions = len(cell.experts) + len(cell.sums) + len(cell.methods) * len(cell.libraries) + 2
-    if cell.base == "scratch":
-        return 10 + len(cell.experts) * cell.steps * 0.05 + conditions
-    depth = 30  # of the packaged base
-    above = sum(1 - (layers(cell, Expert.of(e).place) or (0,))[0] / depth for e in cell.experts)
-    return 60 + above * cell.steps * cell.batch * 0.055 + conditions * asked * 0.25
-
-
-# ---------------------------------------------------------------- the untouched base
+    return 5.0 if cell.base == SCRATCH else 20.0
 
 
 def run_base(cell: BaseCell, device: str) -> Knowledge:
@@ -167,17 +50,9 @@ def run_base(cell: BaseCell, device: str) -> Knowledge:
         "new": direct(world.people),
         "famous": direct(world.famous("R")[: 3 * cell.people]),
     }
-    given = {name: reader.names(model, _prompts(asked), names) for name, asked in sets.items()}
-    counts = {name: Count.of(_right(given[name], asked)) for name, asked in sets.items()}
+    given = {name: reader.names(model, prompts(asked), names) for name, asked in sets.items()}
+    counts = {name: Count.of(hits(given[name], asked)) for name, asked in sets.items()}
     return Knowledge(**counts, new_chance=permuted_chance(given["new"], [p.capital for p in world.people]))
-
-
-def _prompts(asked: Sequence[Question]) -> list[str]:
-    return [q.prompt for q in asked]
-
-
-def _right(given: Sequence[str | None], asked: Sequence[Question]) -> np.ndarray:
-    return np.array([g == q.answer for g, q in zip(given, asked, strict=True)], dtype=bool)
 
 
 def permuted_chance(given: Sequence[str | None], answers: Sequence[str]) -> float:
@@ -190,260 +65,7 @@ def permuted_chance(given: Sequence[str | None], answers: Sequence[str]) -> floa
     return sum(there[g] for g in given if g is not None) / len(answers) ** 2
 
 
-# ---------------------------------------------------------------- a world
-
-
-def layers(cell: WorldSettings, place: str) -> tuple[int, ...] | None:
-    """The layers of a place; None for all."""
-    if place == "all":
-        return None
-    found = getattr(cell, place) if place in PLACES else [int(part) for part in place.split("-")]
-    return tuple(range(found[0], found[-1] + 1))
-
-
-class WorldRun:
-    """Everything that happens in one world, in order; see :meth:`run`."""
-
-    def __init__(self, cell: WorldCell, device: str) -> None:
-        self.cell, self.seed = cell, cell.seed
-        self.base, self.reader = base_model(cell.base, device)
-        self.survey = survey(cell.base, device)
-        shape = EntityShape(cell.people, cell.countries, cell.families, cell.famous_names)
-        self.world = World(shape, self.seed, self.survey.known)
-        w = self.world
-        self.people = {f: [p for p in w.people if p.family == f] for f in cell.families}
-        self.tables = {f: {y: w.capital[y] for y in names} for f, names in w.countries.items()}
-        self.famous = {f: self._famous(f) for f in w.real}
-        inside = {c.name for found in w.real.values() for c in found}
-        named = [c for c in self.survey.named if c.name not in inside]
-        require(len(named) >= cell.apart, "apart", f"at most {len(named)} countries that the base names", cell.apart)
-        order = stream(self.seed, "entities", "apart").permutation(len(named))
-        self.apart = [named[i] for i in order[: cell.apart]]
-        inside |= {c.name for c in self.apart}
-        self.rehearsed = [c for c in REAL if c.name not in inside and self.survey.replay[c.name]]
-        known = self.survey.composed - {p.name for p in w.people}
-        self.others = [
-            Person(x, "R", c.name, c.capital, c.capital) for c in self.rehearsed for x in c.people if x in known
-        ]
-        self.countries = [*dict.fromkeys([c.name for c in REAL] + [y for names in w.countries.values() for y in names])]
-        self.capitals = [*dict.fromkeys([c.capital for c in REAL] + list(w.capital.values()))]
-        self.losses: dict[str, float] = {}
-        self.answered: dict[str, Scored] = {}
-        self.written: dict[str, dict[str, Steps]] = {}
-        self.right: dict[str, dict[str, np.ndarray]] = {}
-
-    def _famous(self, family: str) -> list[Person]:
-        """Famous people of the family's countries of whom the base composes, at most `famous` of them."""
-        found = [p for p in self.world.famous(family) if p.name in self.survey.composed]
-        order = stream(self.seed, "entities", "famous", family).permutation(len(found))
-        return [found[i] for i in sorted(order[: self.cell.famous])]
-
-    def run(self) -> Measured:
-        """Train experts, measure them alone, seal the predictions, reuse, score."""
-        cell = self.cell
-        self.score("base", self.base, KINDS)
-        experts = self.train([self.job(name) for name in cell.experts])
-        for name, updates in experts.items():
-            with updated(self.base, updates) as model:
-                self.score(name, model, ASKED[Expert.of(name).hop])
-        predicted = seal("predicted", self.foretell())
-        for sum_ in cell.sums:
-            self.reuse("sum", sum_, [experts[e] for e in members(sum_)])
-        if cell.sums:
-            first, *rest = (experts[e] for e in members(cell.sums[0]))
-            self.reuse("random", cell.sums[0], [random_like(first, self.seed), *rest])
-        own = cell.user_method
-        for library in cell.libraries:
-            for method in dict.fromkeys([*cell.methods, *([own.reference] if own else [])]):
-                self.reuse(method, library, [experts[e] for e in members(library)])
-        oracle = {sum_: self.routed(members(sum_)) for sum_ in dict.fromkeys([*cell.sums, *cell.libraries])}
-        return Measured(
-            known=len(self.survey.known), trainer=trainer(), losses=self.losses, predicted=predicted,
-            answered=self.answered, written=self.written, oracle=oracle,
-        )  # fmt: skip
-
-    def reuse(self, method: str, sum_: str, parts: Sequence[Updates]) -> None:
-        """Score the experts of a sum, reused by a method; "random" is the sum of what stands in for them."""
-        label = "own" if ".py:" in method else method
-        options = Options(seed=self.seed, density=self.cell.density)
-        with reused("sum" if method == "random" else method, parts, self.base, options) as model:
-            self.score(f"{label}:{sum_}", model, KINDS, written=method == "sum")
-
-    def routed(self, experts: Sequence[str]) -> dict[str, Count]:
-        """What an oracle that hands each question to the base or one expert answers right in free text."""
-        return {f: Count.of(oracle_right([self.right[e][f] for e in ("base", *experts)])) for f in self.people}
-
-    # ------------------------------------------------------------ experts
-
-    def train(self, jobs: Sequence[Job]) -> dict[str, Updates]:
-        """All experts of the world."""
-        trained = train_placed(self.base, jobs)
-        self.losses = {job.name: float(np.mean(trained[job.name].losses[-10:])) for job in jobs}
-        return {job.name: trained[job.name].updates for job in jobs}
-
-    def job(self, name: str) -> Job:
-        """What an expert is shown.
-
-        Rehearsed are the base's own text, capitals of countries outside the world, none of them asked for damage, and
-        if `typed`, direct questions about famous people there of whom the base composes. Never capitals of the world,
-        never a direct question about a new person or one of the world's countries.
-        """
-        cell, w, lesson = self.cell, self.world, self.reader.lesson
-        expert = Expert.of(name)
-        changed = {y: z for f in ("H", "F") if f in self.tables for y, z in self.tables[f].items()}
-        others = self.others
-        shown = {"first": lambda: training(w.people, "first"), "second": lambda: training_second(changed),
-                 "direct": lambda: training(others, "direct")}[expert.hop]()  # fmt: skip
-        typed = cell.typed if expert.typed else 0.0
-        rest = 1.0 - cell.own - cell.text - typed
-        capitals = [q for c in self.rehearsed for q in self.survey.replay[c.name]]
-        asked = [(shown, cell.own), (capitals, rest)]
-        asked += [(training(others, "direct"), typed)] if typed else []
-        parts = [Part(self.survey.rehearsed, cell.text), *(Part(lesson(found), share) for found, share in asked)]
-        shape = AdapterShape(cell.rank, 2 * cell.rank, layers(cell, expert.place))
-        plan = Schedule(cell.steps, cell.batch, cell.rate, warmup=max(1, cell.steps // 10))
-        return Job(name, parts, shape, plan, self.seed)
-
-    # ------------------------------------------------------------ questions and scores
-
-    def ask(self, model: nn.Module, asked: Sequence[Question], names: Sequence[str]) -> list[str | None]:
-        """The names given, in the order of the questions."""
-        return self.reader.names(model, _prompts(asked), names) if asked else []
-
-    def score(self, name: str, model: nn.Module, kinds: Iterable[str], written: bool = False) -> None:
-        """Score the model by the kinds of questions given, and by the written-out ones."""
-        w = self.world
-        facts: dict[str, Count] = {}
-        questions: dict[str, tuple[Answered, ...]] = {}
-        survivors: dict[str, Answered] = {}
-        named: list[str | None] = []
-        one: dict[str, bool] = {}
-        two: dict[str, bool] = {}
-        if "first" in kinds:
-            for number, wording in enumerate(FIRST.held_out):
-                asked = first_hop(w.people, wording)
-                given = self.ask(model, asked, self.countries)
-                right = _right(given, asked)
-                named = named or given
-                one = {p.name: one.get(p.name, False) or bool(r) for p, r in zip(w.people, right, strict=True)}
-                facts[f"first_{number}"] = Count.of(right)
-            facts["first"] = Count.total(facts[f"first_{number}"] for number in range(len(FIRST.held_out)))
-        if "second" in kinds:
-            asked = [q for table in self.tables.values() for q in second_hop(table)]
-            right = _right(self.ask(model, asked, self.capitals), asked)
-            two = dict(zip((y for table in self.tables.values() for y in table), right.tolist(), strict=True))
-            changed = np.array([y in self.tables.get("H", {}) or y in self.tables.get("F", {}) for y in two])
-            facts["second"] = Count.of(right, changed)
-        if "direct" in kinds:
-            answers = {f: self.direct(model, people) for f, people in self.people.items()}
-            self.right[name] = {f: np.concatenate([kinds_ == 0 for kinds_, _ in a]) for f, a in answers.items()}
-            for family, found in answers.items():
-                every = np.ones(len(self.people[family]), dtype=bool)
-                questions[family] = tuple(Answered.of(*wording, every) for wording in found)
-                if one and two:
-                    mask = np.array([one[p.name] and two[p.country] for p in self.people[family]])
-                    survivors[family] = Answered.total(Answered.of(*wording, mask) for wording in found)
-        if "famous" in kinds:
-            for family, people in self.famous.items():
-                every = np.ones(len(people), dtype=bool)
-                questions[f"famous_{family}"] = tuple(Answered.of(*a, every) for a in self.direct(model, people))
-        if "kept" in kinds:
-            asked = second_hop({c.name: c.capital for c in self.apart})
-            facts["capitals"] = Count.of(_right(self.ask(model, asked, self.capitals), asked))
-            facts["text"] = agreement(model, self.survey.apart)
-        self.answered[name] = Scored(facts=facts, questions=questions, survivors=survivors)
-        if written:
-            self.written[name] = self.write_out(model, named, two)
-
-    def direct(self, model: nn.Module, people: Sequence[Person]) -> list[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        """Direct questions about people of one family, wording by wording: kinds of the free answers (n,), and which
-        forced choices are right (n,); see `Answered`."""
-        if not people:
-            return [(np.zeros(0, dtype=int), {}) for _ in DIRECT.held_out]
-        table = self.tables[people[0].family]
-        new, old = list(table.values()), [self.world.old[y] for y in table]
-        both = list(dict.fromkeys(new + old))
-        target = {field: np.array([both.index(getattr(p, field)) for p in people]) for field in ("capital", "old")}
-        found = []
-        for wording in DIRECT.held_out:
-            asked = direct(people, wording)
-            free = self.ask(model, asked, [*self.capitals, *self.countries])
-            kinds = np.array([self.kind(g, p) for g, p in zip(free, people, strict=True)])
-            scores = self.reader.forced(model, _prompts(asked), both)
-            found.append((kinds, {
-                "forced": best(scores, [both.index(x) for x in new]) == target["capital"],
-                "old_forced": best(scores, [both.index(x) for x in old]) == target["old"],
-                "forced_of_all": scores.argmax(axis=1) == target["capital"],
-                "old_forced_of_all": scores.argmax(axis=1) == target["old"],
-            }))  # fmt: skip
-        return found
-
-    def kind(self, given: str | None, person: Person) -> int:
-        """What kind of answer a name is, by the position of its field in `Answered`."""
-        kinds = {person.capital: "right", person.country: "country"}
-        if person.old != person.capital:
-            kinds[person.old] = "old"
-        other = "other_country" if given in self.countries else "other_capital"
-        return Answered._fields.index("neither" if given is None else kinds.get(given, other))
-
-    def write_out(self, model: nn.Module, named: Sequence[str | None], two: Mapping[str, bool]) -> dict[str, Steps]:
-        """The written-out question: its two steps, then the second step after the country that the model named.
-
-        The text up to the country is the one-hop question, so that its first step is that question's answer. The form
-        around the country is filled in. A model that names no country has failed.
-        """
-        people = self.world.people
-        first = np.array([g == p.country for g, p in zip(named, people, strict=True)])
-        asked = written_out(people)
-        second = _right(self.ask(model, asked, self.capitals), asked)
-        reached = second & first
-        lost = [i for i, country in enumerate(named) if country is not None and not first[i]]
-        if lost:
-            own = written_out([people[i] for i in lost], [named[i] for i in lost])
-            reached[lost] = _right(self.ask(model, own, self.capitals), own)
-        steps = {"s1": first, "s2": second, "bare2": np.array([two[p.country] for p in people]), "reached": reached}
-        mine = {f: np.array([p.family == f for p in people]) for f in self.people}
-        return {f: Steps(**{step: Count.of(right, m) for step, right in steps.items()}) for f, m in mine.items()}
-
-    # ------------------------------------------------------------ predictions from single experts
-
-    def foretell(self) -> Foretold:
-        """The law of every sum of two over H: lambda of its first expert, p2 of its second one."""
-        pairs = [s for s in self.cell.sums if len(members(s)) == 2 and "H" in self.people]
-        return Foretold(
-            free={s: self.law(s, "old", "right") for s in pairs},
-            forced={s: self.law(s, "old_forced", "forced") for s in pairs},
-        )
-
-    def law(self, sum_: str, old: str, new: str) -> Law:
-        """coverage_law: lambda by the capitals that the base knows with the first expert, p2 by famous people with the
-        second. A base that composes no famous person of H promises nothing there: p2 is 0."""
-        first, second = members(sum_)
-        retrieval = Answered.total(self.answered[first].questions["H"]).kind(old).rate
-        famous = Answered.total(self.answered[second].questions["famous_H"]).kind(new)
-        p2 = famous.rate if famous.asked else 0.0
-        law = coverage_law(1.0, retrieval, p2, self.cell.countries)
-        return Law(retrieval=retrieval, p2=p2, product=law.low)
-
-
-def best(scores: np.ndarray, columns: list[int]) -> np.ndarray:
-    """The column with the largest score of those given, row by row."""
-    found: np.ndarray = np.array(columns)[scores[:, columns].argmax(axis=1)]
-    return found
-
-
-def run_world(cell: WorldCell, device: str) -> Measured:
-    """Run a world.
-
-    Raises:
-        TrainingDiverged: a loss was not finite.
-        ValueError: the base cannot be loaded, or knows too few countries.
-    """
-    return WorldRun(cell, device).run()
-
-
 BASE = Kind(run_base, seconds=base_seconds)
-WORLD = Kind(run_world, seconds=seconds, takes_method=takes_method, stores=True)
 experiment = Experiment(
     purpose="Two-hop reuse in a real pretrained model: person -> country -> capital, in plain English",
     order=50,

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from empirical.engine.catalogue import settings as config
 from empirical.engine.records import Record
 from empirical.engine.settings import Count, as_json
+from empirical.experiments import plain_english
 from empirical.experiments import pretrained as language
 from empirical.experiments.entities import run as entities
 from empirical.experiments.entities.figures import plots
-from empirical.experiments.entities.tables import Answered, Settings, WorldCell
+from empirical.experiments.entities.tables import Settings
+from empirical.experiments.plain_english_tables import Answered, WorldCell
 from empirical.tasks.entities import (
     DIRECT,
     FAMILIES,
@@ -269,7 +271,7 @@ def test_a_base_that_is_not_there_is_named_in_one_line(tmp_path):
 
 def test_layers_below_an_adapter_may_run_once(base):
     """What is trained above them is what peft trains on the whole base, up to rounding."""
-    run = entities.WorldRun(world_cell(), "cpu")
+    run = plain_english.WorldRun(world_cell(), "cpu")
     jobs = [run.job("second_late")]
     assert jobs[0].shape.layers == (1,)
     before = {name: p.clone() for name, p in base.model.named_parameters()}
@@ -289,7 +291,7 @@ def test_layers_below_an_adapter_may_run_once(base):
      ("direct_all", ("direct", "all", False))],
 )  # fmt: skip
 def test_the_name_of_an_expert_says_what_it_is(name, read):
-    assert entities.Expert.of(name) == read
+    assert plain_english.Expert.of(name) == read
 
 
 def world_cell(**changes: Any) -> WorldCell:
@@ -328,7 +330,7 @@ def test_bad_settings_are_refused(changes: dict[str, Any], message: str) -> None
 
 
 def test_lessons_hold_no_test_question_and_rehearse_nothing_of_the_world(base):
-    run = entities.WorldRun(world_cell(countries=4), "cpu")
+    run = plain_english.WorldRun(world_cell(countries=4), "cpu")
     people = run.world.people
     asked = {w.format(x=p.name) for p in people for w in DIRECT.taught + DIRECT.held_out + FIRST.held_out}
     asked |= {w.format(y=y) for y in run.world.countries["H"] for w in SECOND.held_out}
@@ -371,7 +373,7 @@ def test_every_condition_is_asked_what_it_is_about(records: list[Record]) -> Non
 
 
 def test_every_free_answer_is_of_one_kind() -> None:
-    run = entities.WorldRun(world_cell(countries=4), "cpu")
+    run = plain_english.WorldRun(world_cell(countries=4), "cpu")
     person, other = run.world.people[0], next(p for p in run.world.people if p.country != run.world.people[0].country)
     said = {"right": person.capital, "old": person.old, "country": person.country, "other_capital": other.capital,
             "other_country": other.country, "neither": None}  # fmt: skip
