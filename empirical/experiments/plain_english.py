@@ -22,6 +22,7 @@ from empirical.engine.experiment import Kind
 from empirical.engine.sealed import seal
 from empirical.engine.settings import Count
 from empirical.experiments.plain_english_tables import (
+    FEW,
     Answered,
     Foretold,
     Grouped,
@@ -49,7 +50,7 @@ from empirical.tasks.entities import (
     training_second,
     written_out,
 )
-from empirical.tasks.sentences import Part
+from empirical.tasks.sentences import Part, Ragged
 from empirical.training.adapter import AdapterShape, Job, Schedule
 from empirical.training.bases import Updates, updated
 from empirical.training.together import trainer
@@ -57,6 +58,9 @@ from theory.composition import coverage_law
 from theory.numerics import require, stream
 
 HOPS, PLACES = ("first", "second", "direct"), ("early", "middle", "late", "all")
+#: what an expert learns: a hop, or "general", what the others rehearse and no fact of its own
+LEARNT = (*HOPS, "general")
+GENERAL = "general_all"
 #: kinds of questions
 KINDS = ("first", "second", "direct", "famous", "kept")
 #: what a single expert is asked
@@ -64,6 +68,7 @@ ASKED = {
     "first": ("first", "direct", "kept"),
     "second": ("second", "direct", "famous", "kept"),
     "direct": ("direct", "famous", "kept"),
+    "general": ("kept",),
 }
 
 
@@ -81,8 +86,8 @@ class Expert(NamedTuple):
         hop, _, rest = name.partition("_")
         place, _, typed = rest.partition("_")
         layers = place in PLACES or all(part.isdigit() for part in place.split("-", 1))
-        fits = hop in HOPS and layers and typed in ("", "typed")
-        require(fits, "experts", f"one of {', '.join(HOPS)}, _, a place, and _typed where it is so", name)
+        fits = hop in LEARNT and layers and typed in ("", "typed")
+        require(fits, "experts", f"one of {', '.join(LEARNT)}, _, a place, and _typed where it is so", name)
         return cls(hop, place, bool(typed))
 
 
@@ -205,19 +210,23 @@ class WorldRun:
             first, *rest = (experts[e] for e in members(cell.sums[0]))
             self.reuse("random", cell.sums[0], [random_like(first, self.seed), *rest])
         own = cell.user_method
+        general = [experts[GENERAL]] if GENERAL in experts else []
         for library in cell.libraries:
+            parts = [experts[e] for e in members(library)]
+            seen = Options(seed=self.seed, density=cell.density, general=general,
+                           probes=[self.few(self.shown(e)) for e in members(library)],
+                           data=self.few(training(self.others, "direct")))  # fmt: skip
             for method in dict.fromkeys([*cell.methods, *([own.reference] if own else [])]):
-                self.reuse(method, library, [experts[e] for e in members(library)])
+                self.reuse(method, library, parts, seen)
         oracle = {sum_: self.routed(members(sum_)) for sum_ in dict.fromkeys([*cell.sums, *cell.libraries])}
         return Measured(
             known=len(self.survey.known), trainer=trainer(), losses=self.losses, predicted=predicted,
             answered=self.answered, written=self.written, oracle=oracle,
         )  # fmt: skip
 
-    def reuse(self, method: str, sum_: str, parts: Sequence[Updates]) -> None:
+    def reuse(self, method: str, sum_: str, parts: Sequence[Updates], options: Options | None = None) -> None:
         """Score the experts of a sum, reused by a method; "random" is the sum of what stands in for them."""
         label = "own" if ".py:" in method else method
-        options = Options(seed=self.seed, density=self.cell.density)
         with reused("sum" if method == "random" else method, parts, self.base, options) as model:
             self.score(f"{label}:{sum_}", model, KINDS, written=method == "sum")
 
@@ -240,21 +249,34 @@ class WorldRun:
         if `typed`, direct questions about famous people there of whom the base composes. Never capitals of the world,
         never a direct question about a new person or one of the world's countries.
         """
-        cell, w, lesson = self.cell, self.world, self.reader.lesson
-        expert = Expert.of(name)
-        changed = {y: z for f in ("H", "F") if f in self.tables for y, z in self.tables[f].items()}
-        others = self.others
-        shown = {"first": lambda: training(w.people, "first"), "second": lambda: training_second(changed),
-                 "direct": lambda: training(others, "direct")}[expert.hop]()  # fmt: skip
+        cell, lesson, expert, shown = self.cell, self.reader.lesson, Expert.of(name), self.shown(name)
         typed = cell.typed if expert.typed else 0.0
         rest = 1.0 - cell.own - cell.text - typed
         capitals = [q for c in self.rehearsed for q in self.survey.replay[c.name]]
-        asked = [(shown, cell.own), (capitals, rest)]
-        asked += [(training(others, "direct"), typed)] if typed else []
+        asked = [(shown, cell.own)] if shown else []
+        asked += [(capitals, rest)]
+        asked += [(training(self.others, "direct"), typed)] if typed else []
         parts = [Part(self.survey.rehearsed, cell.text), *(Part(lesson(found), share) for found, share in asked)]
         shape = AdapterShape(cell.rank, 2 * cell.rank, layers(cell, expert.place))
         plan = Schedule(cell.steps, cell.batch, cell.rate, warmup=max(1, cell.steps // 10))
         return Job(name, parts, shape, plan, self.seed)
+
+    def shown(self, name: str) -> list[Question]:
+        """The facts that an expert is taught as its own."""
+        hop = Expert.of(name).hop
+        changed = {y: z for f in ("H", "F") if f in self.tables for y, z in self.tables[f].items()}
+        if hop == "general":
+            return []
+        return (
+            training_second(changed)
+            if hop == "second"
+            else training(self.world.people if hop == "first" else self.others, hop)
+        )
+
+    def few(self, shown: Sequence[Question]) -> Ragged:
+        """A few of these questions with their answers, for methods that are not free of data."""
+        order = stream(self.seed, "entities", "few").permutation(len(shown))[:FEW]
+        return self.reader.lesson([shown[i] for i in order])
 
     # ------------------------------------------------------------ questions and scores
 

@@ -13,6 +13,9 @@ from empirical.engine import ways
 from empirical.engine.records import Record
 from empirical.engine.settings import Cell, Count, Group, Table
 
+#: examples that a method sees which is not free of data, of each adapter's task and of the task to be solved
+FEW = 16
+
 
 class WorldSettings(Table):
     """A base, people and countries of a world, its experts and how they are reused; see ``settings.toml``."""
@@ -192,5 +195,5 @@ def asked(records: Sequence[Record[Any, Any]]) -> Iterator[ways.Asked]:
                     yield ways.Asked(
                         method, f"{on}, {how}", f"{record.cell.group}, {family}", first=cells["first"],
                         second=cells["second"], covered=cells[f"{family}{ending}"],
-                        survivors=cells[f"{family}_survivors{ending}"],
+                        survivors=cells[f"{family}_survivors{ending}"], adapters=on.count("+") + 1, few=FEW,
                     )  # fmt: skip

@@ -1,0 +1,108 @@
+"""What `entities_wide` declares, group by group; no more than its worlds decide.
+
+Deviations of the alternatives are what the calibration worlds showed between worlds, rounded up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+from scipy import stats
+
+from empirical.engine.intervals import Alternative, Outcome
+from empirical.engine.predictions import Measure, Prediction, Predictions, address, measure
+from empirical.engine.settings import Group
+from empirical.experiments.plain_english_tables import Grouped, Measured, WorldSettings
+
+#: smallest shares at which a positive control counts as positive; fixed on calibration worlds
+LEARNT, RETRIEVES = 0.9, 0.6
+#: what a family of facts is
+FAMILIES = {"R": "real facts", "H": "made-up capitals of real countries", "F": "made-up countries"}
+
+
+def declare(settings: Grouped) -> list[Prediction]:
+    """Every group says what it is there for, by what it trains and reuses."""
+    found: list[Prediction] = []
+    for group in settings.groups:
+        said = Worlds(group, settings.but(**group.changes))
+        said.learnt()
+        if not said.settings.sums:
+            said.scan()
+        if len(said.settings.families) > 1:
+            said.facts()
+        for library in said.settings.libraries:
+            said.methods(library)
+        found += said
+    return found
+
+
+def measured(name: str, read: Callable[[Measured], Outcome | None]) -> Measure:
+    """What is read off the worlds."""
+    return measure(Measured, name, read)
+
+
+def forced(m: Measured, condition: str, cell: str = "H_forced") -> float:
+    """A rate by forced choice."""
+    return m.scores[condition][cell].rate
+
+
+def falls(m: Measured, experts: Sequence[str], cell: str) -> float:
+    """Rank correlation of a cell with the depth of the block that an expert is written in."""
+    rates = [m.scores[expert][cell].rate for expert in experts]
+    return float(stats.kendalltau(np.arange(len(rates)), rates).statistic)
+
+
+def lead(m: Measured, library: str, methods: Sequence[str]) -> float:
+    """The plain sum of placed experts less the best of all methods on a library."""
+    return forced(m, "sum:early+late") - max(forced(m, f"{method}:{library}") for method in methods)
+
+
+class Worlds(Predictions):
+    """The predictions of one group of worlds."""
+
+    def __init__(self, group: Group, settings: WorldSettings) -> None:
+        super().__init__(group.name)
+        self.settings = settings
+
+    def learnt(self) -> None:
+        """What must come out, or the worlds show nothing."""
+        for expert in ("first_early", "second_late"):
+            if expert in self.settings.experts:
+                says = f"{expert} alone: its facts in wordings that were not taught"
+                of = (expert, expert.partition("_")[0])
+                self.control(f"learnt.{expert}", "coverage_law", says, of=of, at_least=LEARNT)
+        if "first_early" in self.settings.experts:
+            says = "early first hop: the capitals that the base knows, by forced choice"
+            self.control("retrieves", "coverage_law", says, of=("first_early", "H_old_forced"), at_least=RETRIEVES)
+
+    def scan(self) -> None:
+        """First hops on blocks of layers: the later they are written, the less often the base goes on from them."""
+        experts = self.settings.experts
+        for cell, what in (("H_old_forced", "λ by forced choice"), ("H_old", "λ in free text")):
+            of = measured(f"rank correlation of {what} with depth", partial(falls, experts=experts, cell=cell))
+            unless = Alternative("no order", 0.0, 0.25)
+            how = cell.removeprefix("H_old").lstrip("_") or "free"
+            self.hypothesis(f"depth.{how}", "layer_order", f"{what} falls with the depth of the first hop", of=of,
+                            at_most=-0.3, unless=unless, family="depth")  # fmt: skip
+
+    def facts(self) -> None:
+        """The sum of an early first hop and a late second one: real facts, then made-up capitals, then all made up."""
+        pairs = zip(self.settings.families, self.settings.families[1:], strict=False)
+        for better, worse in pairs:
+            of = address("sum:early+late", f"{better}_forced") - address("sum:early+late", f"{worse}_forced")
+            says = f"early + late by forced choice: {FAMILIES[better]} above {FAMILIES[worse]}"
+            unless = Alternative("the other way round, by .15", -0.15, 0.1)
+            self.hypothesis(f"{better}.{worse}", "coverage_law", says, of=of, above=0.0, unless=unless,
+                            family="kinds of facts", about="sum:early+late")  # fmt: skip
+
+    def methods(self, library: str) -> None:
+        """The best of all methods, chosen with the answers at hand, below the plain sum of placed experts."""
+        of = measured(f"sum:early+late less the best method of {library}",
+                      partial(lead, library=library, methods=self.settings.methods))  # fmt: skip
+        says = f"H by forced choice: the sum of early + late above the best of all methods on {library}"
+        unless = Alternative("the best method is above, by .15", -0.15, 0.1)
+        self.hypothesis(
+            f"best.{library}", "coverage_law", says, of=of, above=0.0, unless=unless, about="sum:early+late"
+        )
