@@ -13,6 +13,7 @@ facts, and what the base knew before: capitals elsewhere, its own text.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -34,7 +35,8 @@ from empirical.experiments.plain_english_tables import (
     WorldSettings,
 )
 from empirical.experiments.pretrained import SCRATCH, agreement, base_model, survey, train_placed
-from empirical.reuse.methods import Options, check_method, oracle_right, random_like, reused
+from empirical.reuse.methods import Options, asks, oracle_right, random_like, reused
+from empirical.reuse.own import trial
 from empirical.tasks.entities import (
     DIRECT,
     FIRST,
@@ -113,7 +115,8 @@ def world_cells(settings: Grouped) -> list[WorldCell]:
         for expert in world.experts:
             Expert.of(expert)
         for method in world.methods:
-            check_method(method)
+            has = "general" not in asks(method) or GENERAL in world.experts
+            require(has, f"methods: {method}", f"the expert {GENERAL}, for which it asks", ", ".join(world.experts))
         for sum_ in (*world.sums, *world.libraries):
             missing = sorted(set(members(sum_)) - set(world.experts))
             require(not missing, f"sums: {sum_}", "experts that are trained", ", ".join(missing))
@@ -216,7 +219,11 @@ class WorldRun:
             seen = Options(seed=self.seed, density=cell.density, general=general,
                            probes=[self.few(self.shown(e)) for e in members(library)],
                            data=self.few(training(self.others, "direct")))  # fmt: skip
-            for method in dict.fromkeys([*cell.methods, *([own.reference] if own else [])]):
+            methods = [
+                *cell.methods,
+                *([own.reference] if own and (general or "general" not in asks(own.reference)) else []),
+            ]
+            for method in dict.fromkeys(methods):
                 self.reuse(method, library, parts, seen)
         oracle = {sum_: self.routed(members(sum_)) for sum_ in dict.fromkeys([*cell.sums, *cell.libraries])}
         return Measured(
@@ -333,7 +340,8 @@ class WorldRun:
         """Direct questions about people of one family, wording by wording: kinds of the free answers (n,), and which
         forced choices are right (n,); see `Answered`."""
         if not people:
-            return [(np.zeros(0, dtype=int), {}) for _ in DIRECT.held_out]
+            nobody = dict.fromkeys(Answered._fields[6:], np.zeros(0, dtype=bool))
+            return [(np.zeros(0, dtype=int), nobody) for _ in DIRECT.held_out]
         table = self.tables[people[0].family]
         new, old = list(table.values()), [self.world.old[y] for y in table]
         both = list(dict.fromkeys(new + old))
@@ -417,3 +425,4 @@ def run_world(cell: WorldCell, device: str) -> Measured:
 
 
 WORLD = Kind(run_world, seconds=seconds, takes_method=takes_method, stores=True)
+try_method = partial(trial, given=("general", "probes", "data"))

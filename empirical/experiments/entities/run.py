@@ -13,7 +13,7 @@ from empirical.engine.experiment import Experiment, Kind
 from empirical.engine.settings import Cell, Count
 from empirical.experiments.entities.predictions import declare
 from empirical.experiments.entities.tables import BaseCell, Knowledge, Settings
-from empirical.experiments.plain_english import WORLD, hits, prompts, world_cells
+from empirical.experiments.plain_english import WORLD, hits, prompts, try_method, world_cells
 from empirical.experiments.plain_english_tables import asked
 from empirical.experiments.pretrained import SCRATCH, base_model
 from empirical.tasks.entities import REAL, EntityShape, World, bridge_given, direct, second_hop
@@ -75,4 +75,5 @@ experiment = Experiment(
     kinds=(BASE, WORLD),
     declare=declare,
     asked=asked,
+    try_method=try_method,
 )

@@ -15,6 +15,7 @@ from empirical.engine.intervals import Alternative, Outcome
 from empirical.engine.predictions import Measure, Prediction, Predictions, address, measure
 from empirical.engine.settings import Group
 from empirical.experiments.plain_english_tables import Grouped, Measured, WorldSettings
+from empirical.tasks.entities import DIRECT
 
 #: smallest shares at which a positive control counts as positive; fixed on calibration worlds
 LEARNT, RETRIEVES = 0.9, 0.6
@@ -38,9 +39,9 @@ def declare(settings: Grouped) -> list[Prediction]:
     return found
 
 
-def measured(name: str, read: Callable[[Measured], Outcome | None]) -> Measure:
-    """What is read off the worlds."""
-    return measure(Measured, name, read)
+def measured(name: str, read: Callable[[Measured], Outcome | None], step: float) -> Measure:
+    """What is read off the worlds: a number with a step of its own."""
+    return measure(Measured, name, read, step=step)
 
 
 def forced(m: Measured, condition: str, cell: str = "H_forced") -> float:
@@ -81,7 +82,11 @@ class Worlds(Predictions):
         """First hops on blocks of layers: the later they are written, the less often the base goes on from them."""
         experts = self.settings.experts
         for cell, what in (("H_old_forced", "λ by forced choice"), ("H_old", "λ in free text")):
-            of = measured(f"rank correlation of {what} with depth", partial(falls, experts=experts, cell=cell))
+            of = measured(
+                f"rank correlation of {what} with depth",
+                partial(falls, experts=experts, cell=cell),
+                step=4 / (len(experts) * (len(experts) - 1)),
+            )  # two neighbours exchanged
             unless = Alternative("no order", 0.0, 0.25)
             how = cell.removeprefix("H_old").lstrip("_") or "free"
             self.hypothesis(f"depth.{how}", "layer_order", f"{what} falls with the depth of the first hop", of=of,
@@ -100,7 +105,8 @@ class Worlds(Predictions):
     def methods(self, library: str) -> None:
         """The best of all methods, chosen with the answers at hand, below the plain sum of placed experts."""
         of = measured(f"sum:early+late less the best method of {library}",
-                      partial(lead, library=library, methods=self.settings.methods))  # fmt: skip
+                      partial(lead, library=library, methods=self.settings.methods),
+                      step=1 / (self.settings.people * len(DIRECT.held_out)))  # fmt: skip
         says = f"H by forced choice: the sum of early + late above the best of all methods on {library}"
         unless = Alternative("the best method is above, by .15", -0.15, 0.1)
         self.hypothesis(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from empirical.engine.experiment import Experiment
 from empirical.experiments.entities_wide.predictions import declare
-from empirical.experiments.plain_english import WORLD, world_cells
+from empirical.experiments.plain_english import WORLD, try_method, world_cells
 from empirical.experiments.plain_english_tables import Grouped, asked
 
 experiment = Experiment(
@@ -22,4 +22,5 @@ experiment = Experiment(
     kinds=(WORLD,),
     declare=declare,
     asked=asked,
+    try_method=try_method,
 )
