@@ -55,6 +55,16 @@ def falls(m: Measured, experts: Sequence[str], cell: str) -> float:
     return float(stats.kendalltau(np.arange(len(rates)), rates).statistic)
 
 
+def mean(m: Measured, experts: Sequence[str], cell: str) -> float:
+    """A rate, averaged over experts."""
+    return float(np.mean([m.scores[expert][cell].rate for expert in experts]))
+
+
+def drop(m: Measured, experts: Sequence[str]) -> float:
+    """The first two experts less the others, by the capitals that the base knows."""
+    return mean(m, experts[:2], "H_old_forced") - mean(m, experts[2:], "H_old_forced")
+
+
 def lead(m: Measured, library: str, methods: Sequence[str]) -> float:
     """The plain sum of placed experts less the best of all methods on a library."""
     return forced(m, "sum:early+late") - max(forced(m, f"{method}:{library}") for method in methods)
@@ -81,6 +91,18 @@ class Worlds(Predictions):
     def scan(self) -> None:
         """First hops on blocks of layers: the later they are written, the less often the base goes on from them."""
         experts = self.settings.experts
+        of = measured(
+            "mean over blocks of the names that they learn", partial(mean, experts=experts, cell="first"), 0.01
+        )
+        self.control(
+            "learnt", "coverage_law", "blocks of layers, on average: new people's countries", of=of, at_least=0.6
+        )
+        of = measured(
+            "λ by forced choice, first two blocks less the others on average", partial(drop, experts=experts), 0.01
+        )
+        says = "λ by forced choice: the first two blocks .3 or more above the others"
+        self.hypothesis("depth.drop", "layer_order", says, of=of, at_least=0.3, unless=Alternative("by .1", 0.1, 0.1),
+                        family="depth")  # fmt: skip
         for cell, what in (("H_old_forced", "λ by forced choice"), ("H_old", "λ in free text")):
             of = measured(
                 f"rank correlation of {what} with depth",

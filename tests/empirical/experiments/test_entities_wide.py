@@ -28,7 +28,7 @@ def records() -> dict[str, Record]:
 
 def test_every_group_asks_what_it_is_there_for(records: dict[str, Record]) -> None:
     scan, methods = records["scan"], records["methods"]
-    assert set(scan.metrics.answered) == {"base", "first_0-0", "first_1-1"}
+    assert set(scan.metrics.answered) == {"base", "first_0-0", "first_1-1", "first_0-1"}
     ways = {f"{m}:{on}" for m in methods.cell.methods for on in methods.cell.libraries}
     assert ways <= set(methods.metrics.answered)
     assert "first" not in methods.metrics.answered["general_all"].facts
@@ -76,10 +76,13 @@ def planted(record: Record, worlds: int, changes: dict[str, dict[str, dict[str, 
 
 def test_planted_outcomes_are_judged_as_what_they_are(records: dict[str, Record]) -> None:
     none, all_ = {"neither": 4}, {"right": 4, "old": 0, "forced": 4, "old_forced": 4}
-    late = planted(records["scan"], 5, {"first_0-0": {"H": none}, "first_1-1": {"H": all_}})
-    early = planted(records["scan"], 5, {"first_0-0": {"H": all_}, "first_1-1": {"H": none}})
+    blocks = ("first_0-0", "first_1-1", "first_0-1")
+    late, early = (planted(records["scan"], 5, {b: {"H": a} for b, a in zip(blocks, answers, strict=True)})
+                   for answers in ((none, none, all_), (all_, all_, none)))  # fmt: skip
     assert verdicts("entities_wide", small(), late)["scan.depth.forced"] == ("hypothesis", "violated")
     assert verdicts("entities_wide", small(), early)["scan.depth.forced"] == ("hypothesis", "holds")
+    assert verdicts("entities_wide", small(), late)["scan.depth.drop"][1] == "violated"
+    assert verdicts("entities_wide", small(), early)["scan.depth.drop"][1] == "holds"
     facts = planted(records["made_up"], 5, {"sum:early+late": {"R": all_, "H": none, "F": all_}})
     found = verdicts("entities_wide", small(), facts)
     assert found["made_up.R.H"][1] == "holds"
@@ -97,4 +100,4 @@ def test_the_figure_names_every_block(records: dict[str, Record]) -> None:
     assert draw([], []) is None
     figure = draw([records["scan"]], [])
     assert figure is not None
-    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["0-0", "1-1"]
+    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["0-0", "1-1", "0-1"]
