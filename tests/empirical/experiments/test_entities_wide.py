@@ -77,7 +77,7 @@ def planted(record: Record, worlds: int, changes: dict[str, dict[str, dict[str, 
 def test_planted_outcomes_are_judged_as_what_they_are(records: dict[str, Record]) -> None:
     none, all_ = {"neither": 4}, {"right": 4, "old": 0, "forced": 4, "old_forced": 4}
     blocks = ("first_0-0", "first_1-1", "first_0-1")
-    late, early = (planted(records["scan"], 5, {b: {"H": a} for b, a in zip(blocks, answers, strict=True)})
+    late, early = (planted(records["scan"], 20, {b: {"H": a} for b, a in zip(blocks, answers, strict=True)})
                    for answers in ((none, none, all_), (all_, all_, none)))  # fmt: skip
     assert verdicts("entities_wide", small(), late)["scan.depth.forced"] == ("hypothesis", "violated")
     assert verdicts("entities_wide", small(), early)["scan.depth.forced"] == ("hypothesis", "holds")
