@@ -340,8 +340,8 @@ class WorldRun:
             for family, found in answers.items():
                 every = np.ones(len(self.people[family]), dtype=bool)
                 questions[family] = tuple(Answered.of(*wording, every) for wording in found)
-                if one and two:
-                    mask = np.array([one[p.name] and two[p.country] for p in self.people[family]])
+                if one or two:
+                    mask = np.array([one.get(p.name, True) and two.get(p.country, True) for p in self.people[family]])
                     survivors[family] = Answered.total(Answered.of(*wording, mask) for wording in found)
         if "famous" in kinds:
             for family, people in self.famous.items():
@@ -447,7 +447,7 @@ WORLD = Kind(run_world, seconds=seconds, takes_method=takes_method, stores=True)
 experiment = Experiment(
     purpose="Two-hop reuse in a real pretrained model: person -> country -> capital, in plain English",
     order=50,
-    protocol=2,
+    protocol=3,
     settings=Settings,
     cells=cells,
     kinds=(BASE, WORLD),
