@@ -150,33 +150,36 @@ def lte(folder: Path, heads: int = 3, r: int = 2, rounds: int = 4) -> Found:
             "factors and what is subtracted reset": True,
         }.items():
             wanted = [telescoping_rank(heads, r, t + 1, reset) for t in range(rounds)]
-            found = list(merged_ranks(code, mode, heads, r, rounds))
+            found = merged_ranks(code, mode, heads, r, rounds)
             yield found == wanted, f"{mode}: ranks after each merge {found}, expected {wanted}"
 
 
-def merged_ranks(code: Any, mode: str, heads: int, r: int, rounds: int, d: int = 24) -> Iterator[int]:
-    """The layer, trained towards a random matrix of full rank and merged, so many times."""
+def merged_ranks(code: Any, mode: str, heads: int, r: int, rounds: int, d: int = 24) -> list[int]:
+    """Ranks of a layer that is trained towards a random matrix of full rank and merged so many times."""
     import torch
 
-    draw = torch.Generator().manual_seed(0)
-    plain: Any = torch.nn.Sequential(torch.nn.Linear(d, d, bias=False)).double()
-    start = plain[0].weight.detach().clone()
-    model = code.prepare_model_for_lte(plain, code.LTEConfig.default(lora_r=r, lora_alpha=r, num_heads=heads))
-    layer: Any = model[0]
-    inputs, goal = (torch.randn(n, d, dtype=torch.float64, generator=draw) for n in (32 * heads, d))
-    for _ in range(rounds):
-        optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=2e-2)
-        for _ in range(20):
-            optimiser.zero_grad()
-            (model(inputs) - inputs @ goal.T).square().mean().backward()
-            optimiser.step()
-        layer.merge_parameters()
-        yield int(torch.linalg.matrix_rank(layer.weight.detach() - start, rtol=1e-9))
-        if mode != "no reset":
-            layer.reset_lora_parameters()
-        if mode.startswith("factors and"):
-            layer.prev_lora_A_weight.zero_()
-            layer.prev_lora_B_weight.zero_()
+    found = []
+    with torch.random.fork_rng(devices=()):  # layers draw their start from torch's own stream
+        torch.manual_seed(0)
+        plain: Any = torch.nn.Sequential(torch.nn.Linear(d, d, bias=False)).double()
+        start = plain[0].weight.detach().clone()
+        model = code.prepare_model_for_lte(plain, code.LTEConfig.default(lora_r=r, lora_alpha=r, num_heads=heads))
+        layer: Any = model[0]
+        inputs, goal = (torch.randn(n, d, dtype=torch.float64) for n in (32 * heads, d))
+        for _ in range(rounds):
+            optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=2e-2)
+            for _ in range(20):
+                optimiser.zero_grad()
+                (model(inputs) - inputs @ goal.T).square().mean().backward()
+                optimiser.step()
+            layer.merge_parameters()
+            found.append(int(torch.linalg.matrix_rank(layer.weight.detach() - start, rtol=1e-9)))
+            if mode != "no reset":
+                layer.reset_lora_parameters()
+            if mode.startswith("factors and"):
+                layer.prev_lora_A_weight.zero_()
+                layer.prev_lora_B_weight.zero_()
+    return found
 
 
 def adapters(r: int, count: int = 3) -> list[Updates]:

@@ -321,8 +321,8 @@ class WorldRun:
             for family, found in answers.items():
                 every = np.ones(len(self.people[family]), dtype=bool)
                 questions[family] = tuple(Answered.of(*wording, every) for wording in found)
-                if one and two:
-                    mask = np.array([one[p.name] and two[p.country] for p in self.people[family]])
+                if one or two:
+                    mask = np.array([one.get(p.name, True) and two.get(p.country, True) for p in self.people[family]])
                     survivors[family] = Answered.total(Answered.of(*wording, mask) for wording in found)
         if "famous" in kinds:
             for family, people in self.famous.items():

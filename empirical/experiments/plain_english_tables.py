@@ -111,7 +111,8 @@ class Scored(Table):
 
     facts: one-hop facts and what the base knew, by cell. questions: of new people by family ("H") and of famous ones
     ("famous_H"), one entry per held-out wording. survivors: of new people by family, those whose first hop the model
-    names in some held-out wording and whose second it names, all wordings together.
+    names in some held-out wording and whose second it names, all wordings together; of a single expert, whose own hop
+    it names.
     """
 
     facts: dict[str, Count]

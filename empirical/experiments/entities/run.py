@@ -69,7 +69,7 @@ BASE = Kind(run_base, seconds=base_seconds)
 experiment = Experiment(
     purpose="Two-hop reuse in a real pretrained model: person -> country -> capital, in plain English",
     order=50,
-    protocol=2,
+    protocol=3,
     settings=Settings,
     cells=cells,
     kinds=(BASE, WORLD),

@@ -18,7 +18,7 @@ from empirical.experiments.plain_english_tables import Grouped, Measured, WorldS
 from empirical.tasks.entities import DIRECT
 
 #: smallest shares at which a positive control counts as positive; fixed on calibration worlds
-LEARNT, RETRIEVES = 0.9, 0.6
+LEARNT, RETRIEVES = 0.85, 0.6
 #: what a family of facts is
 FAMILIES = {"R": "real facts", "H": "made-up capitals of real countries", "F": "made-up countries"}
 

@@ -17,6 +17,7 @@ from empirical.experiments import plain_english
 from empirical.experiments import pretrained as language
 from empirical.experiments.entities import run as entities
 from empirical.experiments.entities.figures import plots
+from empirical.experiments.entities.predictions import shortfall, survive
 from empirical.experiments.entities.tables import Settings
 from empirical.experiments.plain_english_tables import Answered, WorldCell
 from empirical.tasks.entities import (
@@ -392,6 +393,32 @@ def test_the_law_is_read_off_the_single_experts(records: list[Record]) -> None:
         assert law.product == law.retrieval * law.p2
 
 
+def test_what_a_sum_keeps_is_counted_against_its_experts(records: list[Record]) -> None:
+    """lambda p2 = .5, 3 of 4 first hops and 1 of 2 second hops of what the experts name are left: 3/16, else chance."""
+
+    def change(table: Any, metrics: Any) -> None:
+        metrics["predicted"]["forced"]["early+late"]["product"] = 0.5
+        for name, hop, count in (("first_early", "first", [8, 8]), ("sum:early+late", "first", [6, 8]),
+                                 ("second_late", "second", [2, 2]), ("sum:early+late", "second", [1, 2])):  # fmt: skip
+            table[name]["facts"][hop] = count
+
+    world = planted_worlds(world_of(records), change)[0].metrics
+    assert survive(world, "early+late", 1 / 12) == pytest.approx(3 / 16 + 13 / 16 / 12, rel=1e-12)
+    assert shortfall(world, "early+late") == 0.5 - world.scores["sum:early+late"]["H_forced"].rate
+
+
+def test_of_a_single_expert_those_survive_whose_hop_it_names(records: list[Record]) -> None:
+    answered = world_of(records).metrics.answered
+    for name in ("first_early", "first_late", "first_all"):
+        facts = answered[name].facts
+        there = answered[name].survivors["H"].asked / len(DIRECT.held_out)
+        by_wording = [facts[f"first_{k}"].right for k in range(len(FIRST.held_out))]
+        assert max(by_wording) <= there <= min(4, sum(by_wording)), name
+    for name in ("second_early", "second_late", "second_all"):
+        there = answered[name].survivors["H"].asked / len(DIRECT.held_out)
+        assert there == 2 * answered[name].facts["second"].right, name  # two people in each of two countries
+
+
 def test_chains_stay_within_their_bound(records: list[Record]) -> None:
     for steps in world_of(records).metrics.written.values():
         assert steps["H"].reached.rate >= chain_of_thought(steps["H"].s1.rate, steps["H"].s2.rate).lower
@@ -402,8 +429,9 @@ def test_predictions_are_fixed_by_kind_and_exact_ones_hold(records: list[Record]
     assert [name for name, (kind, verdict) in found.items() if kind == "exact" and verdict != "holds"] == []
     assert {kind for kind, _ in found.values()} == {"exact", "hypothesis", "control", "ceiling"}
     wanted = ("lambda.early.all.forced", "typed.lambda.all.free", "p2.late.all.free", "sum.all+all.forced",
-              "law.early+late.forced", "blind.early+late", "wording.2",
-              "typed.sum.all+all.free", "oracle.early+late", "kind.all")  # fmt: skip
+              "learns.first_early.first_middle", "law.early+late.free", "short.early+late",
+              "kept.all+all", "blind.early+late", "wording.2", "typed.sum.all+all.free", "oracle.early+late",
+              "chain.above.direct", "capitals.spared", "kind.all")  # fmt: skip
     assert {f"headline.{w}" for w in wanted} | {"base.given", "headline.retrieves"} <= set(found)
 
 
@@ -425,17 +453,32 @@ def test_planted_outcomes_are_judged_as_what_they_are(records: list[Record]) -> 
 
     def change(table: Any, metrics: Any) -> None:
         answer(table, "first_all", "H", neither=4, old_forced=1)
+        answer(table, "first_early", "H", country=4)
         answer(table, "first_late", "H", other_capital=4, old_forced=4)
         answer(table, "first_middle", "H", country=4, old_forced=0)
         answer(table, "sum:all+all", "H", right=4, forced=4)
         answer(table, "sum:late+early", "H", country=4, forced=4)
         answer(table, "sum:early+late", "H", country=4, forced=0)
+        answer(table, "second_late", "famous_H", neither=4, forced=1)
+        answer(table, "second_all", "famous_H", right=4, forced=4)
+        for answered in (table["first_early"], table["first_late"]):
+            answered["survivors"]["H"] = [0, 0, 0, 12, 0, 0, 0, 12 * (answered is table["first_late"]), 0, 0]
+        table["second_early"]["facts"]["second"] = [4, 4]
+        table["second_late"]["facts"]["second"] = [1, 4]
+        for name, right in (("first_early", 1), ("second_late", 4), ("sum:early+late", 4)):
+            table[name]["facts"]["capitals"] = [right, 4]
+        metrics["predicted"]["forced"]["early+late"]["product"] = 0.0
+        metrics["written"]["sum:all+all"]["H"] |= {"s1": [4, 4], "s2": [4, 4], "reached": [4, 4]}
+        metrics["written"]["sum:early+late"]["H"] |= {"s1": [0, 4], "s2": [0, 4], "reached": [0, 4]}
         metrics["oracle"]["early+late"]["H"] = [12, 12]
 
     # judged as worlds of twelve countries, where the ceiling of routing is below one
     found = verdicts("entities", small(countries=12), planted_worlds(world_of(records), change))
-    for name in ("lambda.middle.late.forced", "sum.all+all.forced", "sum.all+all.free", "blind.late+early",
-                 "blind.early+late", "wording.0", "oracle.early+late", "kind.all", "kind.late"):  # fmt: skip
+    for name in ("lambda.all.late.forced", "named.early.late.forced", "p2.late.all.forced", "p2.late.all.free",
+                 "learns.second_late.second_early", "sum.all+all.forced", "sum.all+all.free", "sum.early+all.forced",
+                 "short.early+late", "blind.late+early", "blind.all+all", "blind.early+late", "wording.0",
+                 "oracle.early+late", "chain.above.all", "capitals.spared", "capitals.sum:early+late", "kind.all",
+                 "kind.early"):  # fmt: skip
         assert found[f"headline.{name}"][1] == "violated", name
     assert found["headline.lambda.all.middle.forced"][1] == "holds"
 
