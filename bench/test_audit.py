@@ -135,7 +135,7 @@ def least(folders: list[Path], output: Path) -> None:
             for dim, key in enumerate(module.keys):
                 tensors = [p.tensor(key) for p in parts]
                 for piece in (x for t in tensors for x in t.split(max(1, (1 << 16) // t.shape[1]))):
-                    piece.float().square().sum(1 - dim)
+                    piece.square().sum(1 - dim)
                 stored = torch.cat(tensors, dim)
                 torch.mul(stored, 2.0, out=stored)
                 out.write(stored.view(torch.uint8).numpy().data)
