@@ -89,7 +89,6 @@ for (const all of document.querySelectorAll(".unfold")) {
     const folds = [...all.closest("section").querySelectorAll("details.claim, details.fold")];
     const folded = folds.some((fold) => !fold.open);
     for (const fold of folds) fold.open = folded;
-    all.textContent = all.textContent.replace(/^\w+/, folded ? "Close" : "Open");
   });
 }
 

@@ -482,7 +482,7 @@ def test_the_page_in_a_browser(tab: Any, built: Path, made: Evidence) -> None:
     tab.locator("#node-coverage_law").focus()  # by keyboard as well
     tab.keyboard.press("Enter")
     tab.locator("#claim-coverage_law dl").wait_for(state="visible")
-    tab.get_by_role("button", name="Open all claims").click()
+    tab.get_by_role("button", name="Open or close all claims").click()
     assert tab.locator("details.claim[open]").count() == len(made.claims)
     assert look.width() <= wide
 
