@@ -365,6 +365,13 @@ def test_holes_in_the_pdf_and_a_missing_one_are_noticed(tmp_path: Path) -> None:
     assert list(lint.pdf_problems("fine\fsee Figure ??\f")) == ["pdf: expected no '??', got one on page 2"]
 
 
+def test_a_main_text_that_is_too_long_is_noticed() -> None:
+    said = r"\newlabel{{main:end}}{{{{11}}{{{}}}{{Limits of this work}}{{section.11}}{{}}}}"
+    assert list(lint.length_problems(said.format(14))) == []
+    assert list(lint.length_problems(said.format(15))) == ["aux: expected main:end by page 14, got it on page 15"]
+    assert list(lint.length_problems("")) == ["aux: expected main:end by page 14, got no such label"]
+
+
 LATEX = pytest.mark.skipif(
     not (shutil.which("latexmk") and shutil.which("pdftotext")), reason="latexmk or pdftotext is not installed"
 )
