@@ -206,7 +206,6 @@ def answered(n: int, m: int, logits: Callable[..., list[Fraction]]) -> int:
 
 
 @pytest.mark.theorem("gated_merge_groups")
-@pytest.mark.example("gated_merge_sign_needed")
 @pytest.mark.parametrize(("n", "m"), [(2, 2), (3, 2), (2, 3)])
 def test_gates_by_the_group_stay_additive_within_it(n: int, m: int) -> None:
     most, seen = additive_optimum(n, m) * n * m**n, 0
@@ -227,6 +226,7 @@ def test_gates_by_the_group_stay_additive_within_it(n: int, m: int) -> None:
     assert seen > n * m ** (n - 1)  # better than chance
 
 
+@pytest.mark.theorem("gated_merge_sign_needed")
 def test_a_gate_of_both_signs_escapes() -> None:
     def logits(y: int, q: tuple[int, ...]) -> list[Fraction]:
         alike = q[0] == q[1]
