@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from paper.manuscript import group, sectioned, texts, uses
-from theory.claims import TOPICS, load
+from theory.claims import load, topics
 from theory.provenance import ROOT
 
 BUILT = ROOT / "build" / "paper"
@@ -21,8 +21,6 @@ NAME = "lora-limits"
 OVERHANG = 5.0
 #: pages of the main text, before references and appendix
 PAGES = 14
-#: mathematics is free where theorems are proved; elsewhere it may only have single digits, as in indices and 1/m
-PROOFS = frozenset(f"{topic}.tex" for topic in TOPICS)
 #: arguments of these are no prose
 SILENT = frozenset({
     "val", "claim", "claimref", "status", "judged", "summary", "violations", "scores", "figures", "figref", "label",
@@ -77,10 +75,13 @@ def _prose(text: str) -> str:
 
 
 def typed_numbers(file: str, text: str) -> Iterator[str]:
-    """Digits typed where a generated value belongs, one line each. `text` has no comments."""
+    """Digits typed where a generated value belongs, one line each. `text` has no comments.
+
+    Mathematics is free where theorems are proved; elsewhere it may only have single digits, as in indices and 1/m.
+    """
     body = text.partition(r"\begin{document}")[2] or text
     offset = text.count("\n") - body.count("\n")
-    strict = file not in PROOFS
+    strict = file.removesuffix(".tex") not in topics(load())
 
     def mathematics(match: re.Match[str]) -> str:
         typed = re.search(r"\d*\.\d+|\d{2,}|\d\s*\\%", re.sub(r"\\val\s*\{[^}]*\}", "", match[0]))

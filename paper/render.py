@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from empirical.engine.show import spans
 from paper import mathml, words
 from paper.words import Code, Number, Phrase, Soft, TeX, Verdict, joined
 
@@ -110,7 +111,7 @@ def _environment(render: Callable[[Phrase], Markup]) -> Environment:
     } if render is tex else {}  # fmt: skip
     made = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, autoescape=True, trim_blocks=True,
                        lstrip_blocks=True, finalize=render, **marks)  # fmt: skip
-    made.globals["words"] = words
+    made.globals |= {"words": words, "spans": spans}
     made.filters |= {
         "code": Code, "tex": TeX, "verdict": Verdict, "joined": joined,
         "px": lambda x: Markup(f"{x:.1f}".removesuffix(".0")), "digits": lambda x, n: Markup(f"{x:.{n}g}"),

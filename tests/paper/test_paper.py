@@ -15,6 +15,7 @@ import pytest
 from empirical.engine import catalogue
 from empirical.engine.judge import Row
 from empirical.engine.records import RESULTS
+from empirical.engine.show import spans
 from paper import evidence, lint, render, words
 from paper.evidence import Evidence, EvidenceError
 from paper.generate import RequestError, answers, generate
@@ -22,7 +23,7 @@ from paper.graph import depths, layout
 from paper.keys import Values
 from paper.manuscript import PAPER, sections, texts, uses, without_comments
 from paper.requests import requests
-from theory.claims import TOPICS, load
+from theory.claims import load, topics
 from theory.provenance import ROOT
 from theory.verify.formal import theorem_files
 
@@ -162,7 +163,7 @@ def test_many_ways_are_counted_and_those_that_violate_a_sentence_are_named() -> 
         (words.TeX(r"5\,\% of $x$"), r"5\,\% of $x$", "5\u202f% of <math><mi>x</mi></math>"),
         (("n ", 2, (words.PENDING, None)), r"n \ensuremath{2}\textit{not finished}--", "n 2<em>not finished</em>–"),
         (words.percent(0.25), r"\ensuremath{25}\,\%", "25\u202f%"),
-        (words.spans([3, 1, 2, 7]), "1--3, 7", "1–3, 7"),
+        (spans([3, 1, 2, 7]), "1--3, 7", "1–3, 7"),
     ],
 )
 def test_a_phrase_is_set_in_both(phrase: words.Phrase, tex: str, html: str) -> None:
@@ -333,7 +334,7 @@ def test_a_claim_or_an_experiment_without_its_place_is_noticed() -> None:
 def test_sections_stand_in_the_order_of_their_experiments() -> None:
     assert sections(["coverage", "rank_threshold"])[:2] == ["experiments/coverage", "experiments/rank"]
     assert {f"{s}.tex" for s in sections(catalogue.names())} == {f for f in texts() if f.startswith("experiments/")}
-    assert {f"{topic}.tex" for topic in TOPICS} <= set(texts())
+    assert {f"{topic}.tex" for topic in topics(load())} <= set(texts())
 
 
 def test_arguments_are_read_with_nested_braces_and_line_breaks() -> None:
