@@ -20,6 +20,7 @@ from paper.words import Code, Number, Phrase, Soft, TeX, Verdict, joined
 TEMPLATES = Path(__file__).with_name("templates")
 _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "“": "``", "”": "''",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", '"': r"\textquotedbl{}", "—": "---", "–": "--", "’": "'", "\u202f": r"\,", "…": r"\dots{}",
     **{sign: rf"\ensuremath{{{name}}}" for sign, name in {

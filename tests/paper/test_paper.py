@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 
 from empirical.engine import catalogue
+from empirical.engine.catalogue import PROFILES
+from empirical.engine.figures import plots
 from empirical.engine.judge import Row
 from empirical.engine.records import RESULTS
 from empirical.engine.show import spans
-from paper import evidence, lint, render, words
+from paper import evidence, figures, lint, render, words
 from paper.evidence import Evidence, EvidenceError
 from paper.generate import RequestError, answers, generate
 from paper.graph import depths, layout
@@ -38,6 +40,16 @@ def generated(tmp_path_factory: pytest.TempPathFactory, gathered: Evidence) -> P
 
 
 # ---------------------------------------------------------------- generated parts
+
+
+@pytest.mark.parametrize("name", catalogue.names())
+def test_every_prediction_and_every_caption_can_be_set(name: str) -> None:
+    """Of experiments that have not run too."""
+    says = [p.says for profile in PROFILES for p in catalogue.load(name).declare(catalogue.settings(name, profile))]
+    captions = [figures.caption(plot.draw) for plot in plots([name])]
+    assert all(text.endswith(".") and "\n" not in text for text in captions)
+    for text in (*says, *captions):
+        assert render.escape(text).isascii()
 
 
 def test_twice_gives_the_same_bytes(tmp_path: Path, gathered: Evidence, generated: Path) -> None:
