@@ -29,6 +29,16 @@ const near = new IntersectionObserver((entries) => {
 }, { rootMargin: "800px" });
 for (const element of document.querySelectorAll(".plot")) near.observe(element);
 
+// ---------------------------------------------------------------- the first figure
+
+const said = document.getElementById("overview-says");
+for (const row of document.querySelectorAll("#overview [tabindex]")) {
+  for (const how of ["mouseenter", "focus", "click"]) {
+    row.addEventListener(how, () => { said.textContent = row.getAttribute("aria-label"); });
+  }
+}
+if (said) said.hidden = false;
+
 // ---------------------------------------------------------------- predictions
 
 const form = document.getElementById("filter");

@@ -21,7 +21,7 @@ from matplotlib.patches import Circle
 
 from empirical.engine.judge import Row
 from empirical.ladder import checks_of
-from paper import evidence, figures, plots, render, site, tables, words
+from paper import evidence, figures, overview, plots, render, site, tables, words
 from paper.evidence import Evidence, EvidenceError, Run
 from paper.mathml import MarkupError, math, text
 from theory.additive import additive_ceiling
@@ -523,6 +523,28 @@ def test_an_anchor_opens_what_it_lies_in_without_javascript(browser: Any, tmp_pa
     tab.goto(f"{page.as_uri()}#rows-idle-cpu", timeout=PATIENCE)
     assert [fold.get_attribute("open") for fold in tab.locator("details.fold").all()] == [None, ""]
     tab.close()
+
+
+def test_the_first_figure_says_the_numbers_of_a_row_that_is_pointed_at(
+    browser: Any, gathered: Evidence, made: Evidence, tmp_path: Path
+) -> None:
+    run = gathered.runs["entities"][0]
+    site.build(dataclasses.replace(made, runs={"entities": [run]}), tmp_path)
+    wanted = [row.sentence(panel.title) for panel, rows in overview.answered({"entities": run}) for row in rows]
+    assert wanted
+    for width in (1280, 390):
+        tab = browser.new_page(viewport={"width": width, "height": 900}, offline=True)
+        look = Look(tab, tmp_path / "index.html")
+        rows, says = tab.locator("#overview [tabindex]"), tab.locator("#overview-says")
+        assert rows.evaluate_all("all => all.map(row => row.getAttribute('aria-label'))") == wanted
+        assert says.inner_text().startswith("Point at a row")
+        rows.first.focus()
+        tab.keyboard.press("Tab")
+        assert says.inner_text() == wanted[1]
+        rows.nth(2).hover()
+        assert says.inner_text() == wanted[2]
+        assert look.errors == []
+        tab.close()
 
 
 def test_the_calculator_says_what_the_package_says(browser: Any, built: Path) -> None:
