@@ -92,9 +92,7 @@ def _declare(options: argparse.Namespace) -> int:
     from empirical.engine import catalogue
     from theory.provenance import shown
 
-    # those that declare nothing yet are no mistake where none was named
-    chosen = options.experiment or [n for n in catalogue.names() if catalogue.load(n).declare is not None]
-    for name in chosen:
+    for name in options.experiment or catalogue.names():
         print(shown(catalogue.declare(name, options.profile, _results(options))))
     return 0
 

@@ -9,19 +9,20 @@ asked for here, would be a few examples of what each adapter was trained on. Suc
 import torch
 
 from empirical.reuse.linear import weighted_sum
+from empirical.reuse.options import Examples
 from empirical.tasks.sentences import collate
 from empirical.training.adapter import answer_loss
-from empirical.training.bases import updated
+from empirical.training.bases import Updates, updated
 
 SCALES = (0.25, 0.5, 0.75, 1.0, 1.5)
 
 
-def fit(updates, base, data):
+def fit(updates: list[Updates], base: torch.nn.Module, data: Examples) -> Updates:
     """The sum at the scale at which the examples are answered best."""
     batches = collate([data])
 
     @torch.no_grad()
-    def loss(merged):
+    def loss(merged: Updates) -> float:
         with updated(base, merged) as model:
             return float(answer_loss(model, batches))
 

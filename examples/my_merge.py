@@ -9,9 +9,9 @@
 from theory.lowrank import LowRank
 
 
-def merge(updates):
+def merge(updates: list[dict[str, LowRank]]) -> dict[str, LowRank]:
     """A sum in which all adapters have equal weight in every module: each is scaled to the mean Frobenius norm."""
-    merged = {}
+    merged: dict[str, LowRank] = {}
     for name in {name for adapter in updates for name in adapter}:
         here = [adapter[name] for adapter in updates if name in adapter]
         sizes = [u.norm("frobenius") for u in here]

@@ -18,7 +18,7 @@ from empirical.engine.records import RESULTS, Record, RecordError, files
 from empirical.ladder import LAYERS, SOURCES
 from theory.checks import Figure
 from theory.claims import REGISTRY, Claim, RegistryError, load
-from theory.provenance import ROOT
+from theory.provenance import ROOT, short
 from theory.verify.formal import Printed, parse
 from theory.verify.run import SCHEMA, Verification, sources_hash
 
@@ -116,7 +116,7 @@ class Evidence:
 
 def commit(made: Any) -> str:
     """The short commit of a record or of the verification."""
-    return (made["commit"] or "unknown")[:7] + (" with changes" if made["dirty"] else "")
+    return short(made["commit"], made["dirty"])
 
 
 def _shown(path: Path) -> str:

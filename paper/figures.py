@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -36,7 +37,12 @@ def drawn(run: Run, **style: Any) -> Iterator[tuple[str, Any, str]]:
         with matplotlib.rc_context({**STYLE, **style}):
             figure = plot.draw(run.records, run.rows)
             if figure is not None:
-                yield plot.name, figure, (plot.draw.__doc__ or "").strip().partition("\n")[0]
+                yield plot.name, figure, caption(plot.draw)
+
+
+def caption(draw: Any) -> str:
+    """What a figure shows: the first paragraph of its docstring."""
+    return " ".join((inspect.getdoc(draw) or "").partition("\n\n")[0].split())
 
 
 def provenance(run: Run) -> Phrase:

@@ -17,11 +17,13 @@ from typing import Any
 from empirical.engine.judge import Row, informative
 from empirical.engine.predictions import KINDS
 from empirical.engine.records import Record
+from empirical.engine.show import spans
 from empirical.ladder import checks_of
 from paper import words
 from paper.evidence import Evidence, Run
 from paper.words import PENDING, VERDICTS, Code, Number, Phrase, Verdict, joined
 from theory.claims import Claim, resolve
+from theory.provenance import short
 from theory.verify.formal import CLOSED
 
 
@@ -147,7 +149,7 @@ RUN_FIELDS: dict[str, Callable[[Run], Phrase]] = {
     "cells": lambda run: len(run.records),
     "worlds": lambda run: max(len(words.rates(r)) for r in run.rows if r["kind"] != "exact"),
     "profile": lambda run: run.profile,
-    "seeds": lambda run: words.spans(run.seeds),
+    "seeds": lambda run: spans(run.seeds),
     "device": lambda run: ", ".join(sorted({r["device"] for r in run.records})),
     "commit": lambda run: run.commits,
     "minutes": lambda run: Number(math.fsum(r["seconds"] for r in run.records) / 60, 2),
@@ -232,7 +234,7 @@ def _registry(evidence: Evidence) -> dict[str, Phrase]:
         "version.python": environment["python"],
         "version.coq": (environment["coq"] or "none").split()[-1],
         "verification.seconds": Number(environment["seconds"], 2),
-        "verification.commit": (environment["commit"] or "unknown")[:7],
+        "verification.commit": short(environment["commit"]),
     }  # fmt: skip
     for claim in claims.values():
         figure = evidence.figure(claim.id)

@@ -1,4 +1,4 @@
-"""What the paper must not have: typed numbers in result sentences, holes, boxes that stick out.
+"""What the paper must not have: typed numbers in result sentences, holes, boxes that stick out, a long main text.
 
 ``python -m paper.lint`` checks the text; with ``--built`` also what LaTeX said and the text of the finished PDF.
 """
@@ -12,15 +12,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from paper.manuscript import group, sectioned, texts, uses
-from theory.claims import TOPICS, load
+from theory.claims import load, topics
 from theory.provenance import ROOT
 
 BUILT = ROOT / "build" / "paper"
 NAME = "lora-limits"
 #: greatest overhang of a box, in points
 OVERHANG = 5.0
-#: mathematics is free where theorems are proved; elsewhere it may only have single digits, as in indices and 1/m
-PROOFS = frozenset(f"{topic}.tex" for topic in TOPICS)
+#: pages of the main text, before references and appendix
+PAGES = 14
 #: arguments of these are no prose
 SILENT = frozenset({
     "val", "claim", "claimref", "status", "judged", "summary", "violations", "scores", "figures", "figref", "label",
@@ -75,10 +75,13 @@ def _prose(text: str) -> str:
 
 
 def typed_numbers(file: str, text: str) -> Iterator[str]:
-    """Digits typed where a generated value belongs, one line each. `text` has no comments."""
+    """Digits typed where a generated value belongs, one line each. `text` has no comments.
+
+    Mathematics is free where theorems are proved; elsewhere it may only have single digits, as in indices and 1/m.
+    """
     body = text.partition(r"\begin{document}")[2] or text
     offset = text.count("\n") - body.count("\n")
-    strict = file not in PROOFS
+    strict = file.removesuffix(".tex") not in topics(load())
 
     def mathematics(match: re.Match[str]) -> str:
         typed = re.search(r"\d*\.\d+|\d{2,}|\d\s*\\%", re.sub(r"\\val\s*\{[^}]*\}", "", match[0]))
@@ -132,6 +135,13 @@ def log_problems(log: str) -> Iterator[str]:
             yield f"log: {line.strip()}"
 
 
+def length_problems(aux: str) -> Iterator[str]:
+    r"""A main text that is longer than :data:`PAGES`; it ends at ``\label{main:end}``."""
+    end = re.search(r"\\newlabel\{main:end\}\{\{[^{}]*\}\{(\d+)\}", aux)
+    if end is None or int(end[1]) > PAGES:
+        yield f"aux: expected main:end by page {PAGES}, got {f'it on page {end[1]}' if end else 'no such label'}"
+
+
 def pdf_problems(text: str) -> Iterator[str]:
     """Holes in the finished text: ``??`` of a reference, ``[?]`` of a citation."""
     for number, page in enumerate(text.split("\f"), 1):
@@ -142,12 +152,13 @@ def pdf_problems(text: str) -> Iterator[str]:
 
 def built_problems(folder: Path = BUILT, name: str = NAME) -> Iterator[str]:
     """Problems of a finished build."""
-    log, pdf = folder / f"{name}.log", folder / f"{name}.pdf"
-    for path in (log, pdf):
+    log, aux, pdf = (folder / f"{name}.{kind}" for kind in ("log", "aux", "pdf"))
+    for path in (log, aux, pdf):
         if not path.exists():
             yield f"{path.name}: expected what LaTeX writes, got no such file"
             return
     yield from log_problems(log.read_text(encoding="utf-8", errors="replace"))
+    yield from length_problems(aux.read_text(encoding="utf-8"))
     done = subprocess.run(["pdftotext", str(pdf), "-"], capture_output=True, text=True, check=False)
     if done.returncode:
         yield f"{pdf.name}: expected a PDF, got: {done.stderr.strip().splitlines()[:1]}"

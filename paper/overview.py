@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from empirical.engine.predictions import World, address, rate
 from paper.evidence import Run
 from paper.figures import provenance, settle
 from paper.render import template
+from theory.numerics import require
 
 
 class Condition(NamedTuple):
@@ -77,6 +79,25 @@ class Row(NamedTuple):
     interval: tuple[float, float]
     bound: float | None
 
+    @property
+    def mean(self) -> float:
+        """The mean over worlds."""
+        return sum(map(rate, self.outcomes)) / len(self.outcomes)
+
+    def sentence(self, title: str) -> str:
+        """All numbers of the row, for somebody who points at it or listens."""
+        rates, (low, high) = [rate(o) for o in self.outcomes], self.interval
+        blind = "" if self.bound is None else f"; blind to the bridge, or by chance, {self.bound:.2f}"
+        return (
+            f"{title}. {self.label}: {self.mean:.2f} ({low:.2f} to {high:.2f}) in the mean of {len(rates)} worlds,"
+            f" which lie from {min(rates):.2f} to {max(rates):.2f}{blind}."
+        )
+
+
+def mark(panel: int, row: int) -> str:
+    """The name that a row has in the figure."""
+    return f"overview-{panel}-{row}"
+
 
 def rows(panel: Panel, run: Run) -> list[Row]:
     """The rows of a panel for which the run has answers."""
@@ -107,17 +128,20 @@ def draw(runs: Mapping[str, Run]) -> Any:
     heights = [len(found) for _, found in shown]
     figure, grid = new_panels(1, len(shown), (6.3, 0.2 * sum(heights) + 0.32 * len(shown) + 0.3), sharex=True,
                               gridspec_kw={"height_ratios": heights})  # fmt: skip
-    for axis, (panel, found), colour in zip(grid[:, 0], shown, (GREEN, RED, BLUE, PURPLE), strict=False):
+    for k, (axis, (panel, found), colour) in enumerate(
+        zip(grid[:, 0], shown, (GREEN, RED, BLUE, PURPLE), strict=False)
+    ):
         for y, row in enumerate(reversed(found)):
             values = [rate(o) for o in row.outcomes]
             axis.plot(row.interval, [y, y], color=colour, lw=2.2, solid_capstyle="butt", zorder=2)
             axis.plot(values, [y] * len(values), marker="o", ls="", ms=3, mew=0, color=colour, alpha=0.4, zorder=3)
-            mean = sum(values) / len(values)
-            axis.plot([mean], [y], marker="D", ls="", ms=5, mec="white", mew=0.7, color=colour, zorder=4)
+            axis.plot([row.mean], [y], marker="D", ls="", ms=5, mec="white", mew=0.7, color=colour, zorder=4)
             if row.bound is not None:
                 axis.plot([row.bound] * 2, [y - 0.4, y + 0.4], color="black", lw=1.3, zorder=5)
-            axis.annotate(f"{mean:.2f}", (1.0, y), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8,
-                          annotation_clip=False)  # fmt: skip
+            axis.annotate(f"{row.mean:.2f}", (1.0, y), xytext=(4, 0), textcoords="offset points", va="center",
+                          fontsize=8, annotation_clip=False)  # fmt: skip
+        for i, y in enumerate(reversed(range(len(found)))):  # from above, as one reads
+            axis.axhspan(y - 0.5, y + 0.5, color="black", lw=0, alpha=0, zorder=6, gid=mark(k, i))
         axis.set_yticks(range(len(found)), [row.label for row in reversed(found)])
         axis.set_ylim(-0.6, len(found) - 0.4)
         axis.set_xlim(0.0, 1.0)
@@ -131,7 +155,7 @@ def draw(runs: Mapping[str, Run]) -> Any:
 
 
 def svg(runs: Mapping[str, Run]) -> str:
-    """The figure as an SVG element for the page; nothing without a figure."""
+    """The figure as an SVG element for the page, every row of which can be pointed at; nothing without a figure."""
     import matplotlib
 
     from empirical.engine.drawing import STYLE
@@ -144,6 +168,11 @@ def svg(runs: Mapping[str, Run]) -> str:
         made = io.StringIO()
         figure.savefig(made, format="svg", metadata={"Date": None, "Creator": None})
     whole = made.getvalue()
+    for k, (panel, found) in enumerate(answered(runs)):
+        for i, row in enumerate(found):
+            group, says = f'<g id="{mark(k, i)}"', escape(row.sentence(panel.title), quote=True)
+            require(group in whole, "overview", f"a group {mark(k, i)} in the SVG", "none")
+            whole = whole.replace(group, f'{group} tabindex="0" role="img" aria-label="{says}"', 1)
     return whole[whole.index("<svg") :]
 
 

@@ -13,12 +13,14 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from empirical.engine.show import spans
 from paper import mathml, words
 from paper.words import Code, Number, Phrase, Soft, TeX, Verdict, joined
 
 TEMPLATES = Path(__file__).with_name("templates")
 _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "“": "``", "”": "''",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", '"': r"\textquotedbl{}", "—": "---", "–": "--", "’": "'", "\u202f": r"\,", "…": r"\dots{}",
     **{sign: rf"\ensuremath{{{name}}}" for sign, name in {
@@ -110,7 +112,7 @@ def _environment(render: Callable[[Phrase], Markup]) -> Environment:
     } if render is tex else {}  # fmt: skip
     made = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, autoescape=True, trim_blocks=True,
                        lstrip_blocks=True, finalize=render, **marks)  # fmt: skip
-    made.globals["words"] = words
+    made.globals |= {"words": words, "spans": spans}
     made.filters |= {
         "code": Code, "tex": TeX, "verdict": Verdict, "joined": joined,
         "px": lambda x: Markup(f"{x:.1f}".removesuffix(".0")), "digits": lambda x, n: Markup(f"{x:.{n}g}"),

@@ -12,7 +12,7 @@ from paper.figures import Figure
 from paper.keys import UnknownKey, Values, rows_like
 from paper.manuscript import sections
 from paper.words import Phrase, TeX
-from theory.claims import TOPICS
+from theory.claims import topics
 
 #: macro -> (number of arguments, function of them)
 Requests = dict[str, tuple[int, Callable[..., Phrase]]]
@@ -88,6 +88,6 @@ def parts(evidence: Evidence) -> dict[str, str]:
     stems = ("ladder", "graph", "judged", "declared", "statements", "settings", "environments")
     found = {stem: render.template(f"{stem}.tex").render(about) for stem in stems}
     order = list(dict.fromkeys((*evidence.runs, *evidence.unfinished)))
-    for stem, files in (("topics", TOPICS), ("experiments", sections(order))):
+    for stem, files in (("topics", topics(evidence.claims)), ("experiments", sections(order))):
         found[stem] = "".join(f"\\input{{{file}}}\n" for file in files)
     return found

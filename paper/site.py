@@ -62,6 +62,7 @@ def page(evidence: Evidence) -> str:
         "experiments": list(dict.fromkeys((*evidence.runs, *evidence.unfinished))), "purpose": purpose,
         "fields": keys.RUN_FIELDS,
         "overview": overview.svg({run.experiment: run for run in evidence.first_runs}),
+        "behind": [name for name in dict.fromkeys(p.experiment for p in overview.PANELS) if name in evidence.runs],
         "ways": tables.methods(evidence), "panel_id": panel_id, "plots": plot_data(evidence, drawn),
         "sealed": sum(map(keys.sealed, records)), "records": len(records),
         "filters": {

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from empirical.engine.catalogue import load
+from empirical.engine.catalogue import load, ways_of
 from empirical.engine.judge import Row
+from empirical.engine.show import spans
 from empirical.engine.spread import Spread
 from empirical.engine.spread import table as split
-from empirical.engine.ways import SHARES, Way, of
+from empirical.engine.ways import SHARES, Way
 from empirical.ladder import checks_of, experiments_of
 from paper import words
 from paper.evidence import RUNGS, Evidence, Run, commit
@@ -46,7 +47,7 @@ class Compared(NamedTuple):
 
 def methods(evidence: Evidence) -> dict[str, list[Compared]]:
     """Experiment -> its methods, asked three ways, by experts; of the experiments that compare any."""
-    found = {run.experiment: _compared(of(run.experiment, run.records)) for run in evidence.first_runs}
+    found = {run.experiment: _compared(ways_of(run.experiment, run.records)) for run in evidence.first_runs}
     return {name: tables for name, tables in found.items() if tables}
 
 
@@ -260,7 +261,7 @@ def settings(run: Run) -> list[Setting]:
             if all(v == values[0] for v in values):
                 same.append((label, " ", words.setting(values[0])))
             elif name == "seed":
-                varied.append(("seeds ", words.spans(values)))
+                varied.append(("seeds ", spans(values)))
             else:
                 each = dict.fromkeys(words.setting(v) if v is not None else None for v in values)
                 varied.append((label, ": ", joined(each, " / ")))
@@ -295,7 +296,7 @@ def environments(evidence: Evidence) -> list[Made]:
             where = f"{r['device']}; {_versions(r['environment'])}"
             each[where] = each.get(where, 0) + 1
         where_all = joined(((where, " (", cells, " cells)") for where, cells in each.items()), "; ")
-        found.append(Made((Code(run.experiment), f", {run.profile}"), where_all, words.spans(run.seeds),
+        found.append(Made((Code(run.experiment), f", {run.profile}"), where_all, spans(run.seeds),
                           len(run.records), run.commits, RUN_FIELDS["minutes"](run)))  # fmt: skip
     return found
 

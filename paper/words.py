@@ -77,17 +77,6 @@ def joined(phrases: Iterable[Phrase], between: str = ", ") -> Phrase:
     return tuple(part for phrase in found for part in (between, phrase))[1:]
 
 
-def spans(values: Iterable[int]) -> str:
-    """Whole numbers as ranges."""
-    found: list[list[int]] = []
-    for v in sorted(set(values)):
-        if found and v == found[-1][1] + 1:
-            found[-1][1] = v
-        else:
-            found.append([v, v])
-    return ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in found)
-
-
 def setting(value: Any) -> Phrase:
     """A setting of a cell."""
     if isinstance(value, Mapping):

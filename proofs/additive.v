@@ -26,7 +26,7 @@
    patterns_ceiling h n m == the right side of counting_mean for h hypotheses: the number of
                       (bridge, table) pairs that h patterns can answer
    moments_ceiling n m == the right side of additive_limit_moments
-   additive_bounds n m total == all ceilings that are proved for additive merges hold of total
+   additive_bounds n m total == all ceilings on the mean that are proved for additive merges hold of total
    additive_part net U1 U2 y q z == net(U1 y) + net(U2 q) - net(0), at answer z
    interaction net U1 U2 y q z   == what the network adds to that: the logits of the sum, less it
    affine_patterns k d M == \sum_(i <= d) 'C(k, i) * M ^ i: strict argmaxes on k bridges through d numbers
@@ -1008,8 +1008,10 @@ End Three.
 Definition additive_bounds (n m total : nat) : Prop :=
   [/\ (1 < n)%N -> (4 * m * total <= (3 * m + 1) * (n * m ^ n))%N,
       (2 < n)%N -> (3 * m * total <= (2 * m + 1) * (n * m ^ n))%N,
-      (total <= patterns_ceiling 'C((n + m).-1, n) n m)%N
-    & (total <= moments_ceiling n m)%N].
+      (total <= patterns_ceiling 'C((n + m).-1, n) n m)%N,
+      (total <= moments_ceiling n m)%N
+    & forall j k, ('C(j, k) * total + 'C(j, k.+1) * m ^ n
+        <= 'C(n, k.+1) * ('C(k + m, k.+1) * m ^ (n - k.+1)) + j * 'C(j, k) * m ^ n)%N].
 
 Section Networks.
 Variables (R : realFieldType) (Y Z : finType).
@@ -1021,12 +1023,13 @@ Lemma additive_ceilings (c : Y -> {ffun Y -> Z} -> bool) a (b : {ffun Y -> Z} ->
   additive_bounds #|Y| #|Z| (\sum_(q : {ffun Y -> Z}) \sum_(y : Y) c y q).
 Proof.
 move=> c_ok; have le_total := leq_sum_credit c_ok.
-split=> [Y_gt1 | Y_gt2 | | ].
+split=> [Y_gt1 | Y_gt2 | | | j k].
 - have [-> // | Z_gt0] := posnP #|Z|.
   exact: leq_trans (leq_mul (leqnn _) le_total) (additive_limit a b Y_gt1 Z_gt0).
 - exact: leq_trans (leq_mul (leqnn _) le_total) (additive_limit_three a b Y_gt2).
 - exact: leq_trans le_total (additive_limit_counting a b).
-exact: leq_trans le_total (additive_limit_moments a b).
+- exact: leq_trans le_total (additive_limit_moments a b).
+by apply: leq_trans (additive_tangent a b j k); rewrite leq_add2r leq_mul2l le_total orbT.
 Qed.
 
 (* additive_limit, what it covers (ours): sums with any weights (a mean has w1 = w2 = 1/2), any base
@@ -1372,11 +1375,11 @@ Qed.
 (* additive_limit, part 2 (ours): sharp for all n and m. Logits that are products of the places of
    bridge and answer reach every monotone pattern, and there are C(n+m-1, n) of them. *)
 Theorem additive_patterns_attained :
-  exists (a : Y -> Z -> R) (gs : seq {ffun Y -> Z}),
-    [/\ uniq gs, forall g, g \in gs -> exists b, reaches a b g
+  exists gs : seq {ffun Y -> Z},
+    [/\ uniq gs, forall g, g \in gs -> exists b, reaches products b g
       & size gs = 'C((#|Y| + #|Z|).-1, #|Y|)].
 Proof.
-exists products, (take 'C((#|Y| + #|Z|).-1, #|Y|) (enum monotones)); split=> [|g /mem_take|].
+exists (take 'C((#|Y| + #|Z|).-1, #|Y|) (enum monotones)); split=> [|g /mem_take|].
 - exact/take_uniq/enum_uniq.
 - by rewrite mem_enum => /monotonesP mono; exists (tariff g); apply: reaches_monotone.
 by rewrite size_takel // -cardE card_monotones.

@@ -610,6 +610,10 @@ Check @routing.gated_merge_groups.
 Print Assumptions routing.gated_merge_groups.
 
 (* gated_merge *)
+Check @routing.gated_merge_sign_needed.
+Print Assumptions routing.gated_merge_sign_needed.
+
+(* gated_merge *)
 Check @routing.gated_merge_bridge.
 Print Assumptions routing.gated_merge_bridge.
 

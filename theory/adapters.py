@@ -199,7 +199,9 @@ def merge_rounding_bound(
     the product, the bias; side: the product, the bias, the sum), along the adapter's term four times on the side
     (A x, B (A x), the scale, the sum) and five times merged (B A, the scale, the weight, the product, the bias), and
     every sum of k products in any order costs (1+v)^k. Underflow is left out. Holding the adapter in a finer format
-    than W, as peft does beside bfloat16, only rounds less.
+    than W, as peft does beside bfloat16, only rounds less. Not covered: a GPU that multiplies float32 in TF32, or adds
+    parts of a 16-bit product in that format, which torch allows unless told otherwise
+    (``allow_bf16_reduced_precision_reduction`` of ``torch.backends.cuda.matmul`` and the like).
 
     Args:
         W: m x n, numbers of that format.

@@ -170,7 +170,7 @@ def monotone_score(n: int, m: int) -> Fraction:
 
     Args:
         n: bridges, n >= 1.
-        m: values, m >= 1; the vectors of partial lengths must stay below 200000 (C(n + m, m)).
+        m: values, m >= 1; C(n + m, m) must stay below 200000. Steps are at most m^2 times as many.
 
     Raises:
         ValueError: n or m < 1, or too large.
@@ -180,16 +180,20 @@ def monotone_score(n: int, m: int) -> Fraction:
     bridges, values = integer(n, "n", 1), integer(m, "m", 1)
     states = math.comb(bridges + values, values)
     require(states <= _MOST_STATES, "n", f"C(n + m, m) <= {_MOST_STATES}", f"n = {bridges}, m = {values}")
-    # state: for each letter, the longest subsequence so far that ends at or below it
-    ways: dict[Pattern, int] = {(0,) * values: 1}
+    # state: for each letter, how far the longest subsequence that ends at or below it is behind the longest of all
+    ways, grown = {(0,) * values: 1}, 0  # words and, over all words so far, the lengths of their longest
     for _ in range(bridges):
         after: dict[Pattern, int] = defaultdict(int)
-        for lengths, number in ways.items():
-            for z in range(values):
-                grown = lengths[z] + 1
-                after[lengths[:z] + tuple(max(grown, x) for x in lengths[z:])] += number
+        grown *= values
+        for behind, number in ways.items():
+            for z, short in enumerate(behind):
+                if short:
+                    after[behind[:z] + tuple(min(short - 1, x) for x in behind[z:])] += number
+                else:
+                    after[tuple(x + 1 for x in behind[:z]) + behind[z:]] += number
+                    grown += number
         ways = after
-    return Fraction(sum(lengths[-1] * number for lengths, number in ways.items()), bridges * values**bridges)
+    return Fraction(grown, bridges * values**bridges)
 
 
 def additive_optimum(n: int, m: int) -> Fraction:
@@ -310,7 +314,8 @@ def additive_tangent(n: int, m: int) -> Tangent:
 
     Returns:
         the least ``(j + (C(n, k) C(k + m - 1, k) / m^k - C(j, k)) / C(j, k - 1)) / n``, with its k and j (found in
-        floats; the bound of any k >= 1 and j >= k - 1 is a ceiling, whatever the search missed).
+        floats; the bound of any k >= 1 and j >= k - 1 is a ceiling, whatever the search missed). At every size tried
+        this is the optimum of the linear programme over the laws of K that meet all moments, so its dual certificate.
 
     Raises:
         ValueError: n or m < 1.

@@ -67,6 +67,11 @@ def commit(*ignored: str) -> tuple[str | None, bool]:
     return head, bool(first_line(changes))
 
 
+def short(commit: str | None, dirty: bool = False) -> str:
+    """A commit in words."""
+    return (commit or "unknown")[:7] + (" with changes" if dirty else "")
+
+
 def versions(packages: Iterable[str]) -> dict[str, str | None]:
     """Package -> its installed version, None if it is not there."""
     found: dict[str, str | None] = {}

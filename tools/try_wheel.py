@@ -133,7 +133,7 @@ def try_core(env: Environment) -> None:
     env.expect("lora-limits explain", 0, "factor_average", lines=0)
     env.expect("lora-limits explain factor_average", 0, "theory.merging", "not computed here", lines=0)
     env.expect("lora-limits explain nope", 2, "nope", lines=1)
-    for verb in ("audit a b", "merge a b -o c"):
+    for verb in ("audit a b", "merge a b -o c", "fold a --base b -o c", "export a -o c"):
         env.expect(f"lora-limits {verb}", 2, "pip install 'lora-limits[adapters]'", lines=1)
     env.expect("python -m empirical judge", 2, "pip install 'lora-limits[", lines=1)
     env.expect("python -m theory list", 0, "factor_average", lines=0)
@@ -155,11 +155,13 @@ def try_adapters(env: Environment) -> None:
     env.expect("lora-limits audit a b --base base --json report.json --html report.html", 0, "a + b", lines=0)
     env.expect("lora-limits merge a b -o c --base base", 0, "identity test passed", lines=0)
     env.expect("lora-limits audit c", 0, "c", lines=0)
+    env.expect("lora-limits fold a b --base base -o folded", 0, "weights in", lines=0)
+    env.expect("lora-limits export c -o c.gguf --base base", 0, "for llama.cpp", lines=0)
     env.expect("lora-limits audit a nowhere", 2, "nowhere", lines=1)
     env.expect("python -m empirical run --dry-run --profile smoke --experiment rank_threshold", 0, "cells", lines=0)
     env.expect("python -m empirical judge", 2, "expected results", lines=1)
     env.expect("python -m empirical data --task two_hop", 0, "build/data", lines=0)
-    for name in ("report.json", "report.html", "c/adapter_config.json", "c/adapter_model.safetensors"):
+    for name in ("report.json", "report.html", "c/adapter_model.safetensors", "folded/config.json", "c.gguf"):
         env.expect_file(name)
     env.expect_untouched(before)
 

@@ -373,7 +373,7 @@ class Stack(NamedTuple):
         B, A: what lies side by side in the two factors, as stored.
         on_b, on_a: numbers that multiply the columns of B and the rows of A: powers of two on B.
         formats: in which the two products are exact, but for weights that are no power of two.
-        sizes: norms of the columns of B and the rows of A that result, to six digits.
+        sizes: norms of the columns of B and the rows of A that result, to two digits.
     """
 
     B: Sequence[torch.Tensor]
@@ -431,9 +431,13 @@ def _pieces(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
 
 
 def _sizes(tensors: Sequence[torch.Tensor], dim: int) -> Array:
-    """Norms of all columns (`dim` 1) or rows (`dim` 0), to six digits."""
+    """Norms of all columns (`dim` 1) or rows (`dim` 0), to two digits: squares have the format of the file."""
     if all(t.dtype != torch.float64 for t in tensors):
-        sums = [[x.float().square().sum(1 - dim).double() for x in _pieces(t)] for t in tensors]
+        formats = [torch.float32 if t.dtype == torch.float16 else t.dtype for t in tensors]  # with room for squares
+        sums = [
+            [x.to(form).square().sum(1 - dim).double() for x in _pieces(t)]
+            for t, form in zip(tensors, formats, strict=True)
+        ]
         squares = torch.cat([sum(x, torch.zeros(())) if dim else torch.cat(x) for x in sums]).numpy()
         if _in_range(squares):
             return np.asarray(np.sqrt(squares))
@@ -520,7 +524,8 @@ def _rounded(
     limits, size = torch.finfo(output), np.abs(numbers)
     # a power of two moves the exponent and nothing else, unless what results is too small for that
     moved = bool(np.all((np.frexp(size)[0] == 0.5) & (size >= limits.smallest_normal) & (size <= limits.max)))
-    moved = moved and all(t.dtype == output for t in tensors)
+    moved = moved and all(torch.promote_types(t.dtype, output) == output for t in tensors)
+    grows = moved and bool(size.min() >= 1.0)
     factors = torch.from_numpy(numbers).to(form)
     factors = factors if dim else factors[:, None]
     shape = (tensors[0].shape[0], len(numbers)) if dim else (len(numbers), tensors[0].shape[1])
@@ -529,8 +534,10 @@ def _rounded(
     by = factors.to(output if moved else form)
     for each in zip(tensors, stored.split(counts, dim), by.split(counts), strict=True):
         for x, y, f in zip(*(_pieces(t.expand_as(each[0])) for t in each), strict=True):
-            if moved and float(torch.mul(x, f, out=y).abs().min()) >= limits.smallest_normal:
-                continue
+            if moved:
+                torch.mul(x, f, out=y)
+                if grows or float(y.abs().min()) >= limits.smallest_normal:
+                    continue
             exact = x * f.to(form)
             y.copy_(exact)
             same = same and np.array_equal(y.to(form).numpy(), exact.numpy())
@@ -543,7 +550,7 @@ def _store(stack: Stack, name: str, facts: Facts, dtype: str) -> Stored:
     as_a, a = _rounded(stack.A, 0, stack.on_a, a_form, output)
     largest = torch.finfo(output).max
     finite = all(
-        x.max() < largest or bool(torch.isfinite(y).all()) for x, y in zip(stack.sizes, (as_b, as_a), strict=True)
+        2 * x.max() < largest or bool(torch.isfinite(y).all()) for x, y in zip(stack.sizes, (as_b, as_a), strict=True)
     )
     require(finite, f"{name}: dtype", "a format with room for the factors", f"{dtype}, which overflows")
     made = MergedModule(name, stack.rank, facts.ranks, facts.norm, facts.lost, 0.0, 0.0, facts.rank)
@@ -559,7 +566,7 @@ def _store(stack: Stack, name: str, facts: Facts, dtype: str) -> Stored:
         assert a is not None
         off = left, _gram([as_a.to(a.dtype) - a], 0)
     norm = _product_norm(left, right) if facts.norm is None else facts.norm
-    bound = storage_bound(as_b, as_a, dtype, stack.sizes)
+    bound = storage_bound(as_b, as_a, dtype, (np.sqrt(np.diag(left)), np.sqrt(np.diag(right))))
     made = replace(made, norm=norm, rounding=_product_norm(*off), bound=bound)
     return Stored(as_a, as_b, made, Exact(as_b if b is None else b, as_a if a is None else a))
 

@@ -21,6 +21,7 @@ from empirical.engine.judge import Row, as_row, judge
 from empirical.engine.records import CURE, PREDICTIONS, RESULTS, Record, RecordError, Store, canonical, files
 from empirical.engine.records import read as read_record
 from empirical.engine.settings import Cell, UserMethod, group_of, read
+from empirical.engine.ways import Way, table
 from theory.numerics import one_of, require
 
 PROFILES = ("smoke", "cpu", "gpu")
@@ -168,6 +169,12 @@ class Theorems:
                      "device": "", "commit": None, "dirty": False}  # fmt: skip
         world = [experiment.record(c, raw) for c, raw in [*there, (cell, this)]]
         return experiment.broken(chosen, world)
+
+
+def ways_of(name: str, records: Sequence[Record[Any, Any]]) -> list[Way]:
+    """What each method made of its experts, over the worlds of these records; empty where none are compared."""
+    experiment = load(name)
+    return [] if experiment.asked is None else table(name, experiment.asked(records))
 
 
 def explanations(name: str) -> dict[str, str]:

@@ -19,7 +19,9 @@ from matplotlib.patches import Patch
 from empirical.engine.judge import Row
 from empirical.engine.records import Record
 from empirical.engine.settings import group_of
+from empirical.engine.show import spans
 from theory.numerics import Array
+from theory.provenance import short
 
 #: records of one experiment, or of one kind of its cells
 Records = Sequence[Record[Any, Any]]
@@ -78,15 +80,9 @@ def panel_title(axis: Axes, text: str, below: str = "", **options: Any) -> None:
 
 def provenance(records: Records) -> str:
     """One line: experiment, profile, device, number of worlds, their seeds, commit."""
-    seeds = sorted({r.cell.seed for r in records})
-    spans: list[list[int]] = []
-    for seed in seeds:
-        if spans and seed == spans[-1][1] + 1:
-            spans[-1][1] = seed
-        else:
-            spans.append([seed, seed])
-    shown = ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in spans)
-    commits = sorted({(r.commit or "unknown")[:7] + (" + changes" if r.dirty else "") for r in records})
+    seeds = {r.cell.seed for r in records}
+    shown = spans(seeds)
+    commits = sorted({short(r.commit, r.dirty) for r in records})
     devices = ", ".join(sorted({r.device for r in records}))
     first = records[0]
     number = f"1 world (seed {shown})" if len(seeds) == 1 else f"{len(seeds)} worlds (seeds {shown})"

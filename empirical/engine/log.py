@@ -12,7 +12,7 @@ from empirical.engine import catalogue
 from empirical.engine.records import RESULTS, canonical, files, read, short_hash
 from empirical.engine.settings import group_of
 from empirical.engine.show import tally_line
-from theory.provenance import embed, marked
+from theory.provenance import embed, marked, short
 
 NAME = "LOG.md"
 #: the table stands between marks of this name
@@ -32,7 +32,7 @@ def row(name: str, profile: str, results: Path = RESULTS) -> str:
     for r in records:
         seeds.setdefault(group_of(r.cell), set()).add(r.cell.seed)
     worlds = "; ".join(f"{g or 'all'} {len(s)} ({min(s)} to {max(s)})" for g, s in sorted(seeds.items()))
-    commits = ", ".join(sorted({(r.commit or "unknown")[:7] for r in records}))
+    commits = ", ".join(sorted({short(r.commit) for r in records}))
     machines = ", ".join(sorted({r.device for r in records}))
     verdicts = tally_line(catalogue.judge_all([name], profile, results))
     cells = [identity(name, profile, results), f"{name}, {profile}", commits, machines, worlds, verdicts]

@@ -17,7 +17,7 @@ from empirical.engine.records import PREDICTIONS, RESULTS
 from theory.provenance import ROOT, write_text
 
 #: pages that quote rows, all of them from runs of this profile
-PAGES, PROFILE = (ROOT / "docs" / "reusable-adapters.md",), "cpu"
+PAGES, PROFILE = [ROOT / "docs" / name for name in ("reusable-adapters.md", "audit.md")], "cpu"
 #: a place: experiment, id of the prediction, what stands there
 PLACE = re.compile(r"<!-- row ([a-z_]+)/(\S+) -->(.*?)<!-- /row -->", re.DOTALL)
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from empirical.engine import catalogue, estimate, ways
+from empirical.engine import catalogue, estimate
 from empirical.engine.catalogue import judge_all, judged_profile, pick_profile, store_for
 from empirical.engine.driver import Driver
 from empirical.engine.estimate import Job, Times, gib
@@ -193,7 +193,7 @@ def _conclude(console: Console, names: Sequence[str], profile: str, folder: Path
     print_rows(console, [row for row in rows if row["experiment"] in names])
     for name in names:
         with suppress(RecordError):  # judge_all has told of it
-            print_ways(console, ways.of(name, catalogue.records(name, profile, folder, own)))
+            print_ways(console, catalogue.ways_of(name, catalogue.records(name, profile, folder, own)))
     target, figures = documents(folder, profile, own)
     write_experiments(target, profile, rows)
     console.print(f"written: {shown(target)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -137,6 +137,17 @@ def print_ways(console: Console, rows: Sequence[Way]) -> None:
 
 def _share(share: Share | None) -> str:
     return "-" if share is None else "{} {}-{}".format(*(f"{x:.2f}".removeprefix("0") for x in share))
+
+
+def spans(values: Iterable[int]) -> str:
+    """Whole numbers as ranges."""
+    found: list[list[int]] = []
+    for v in sorted(set(values)):
+        if found and v == found[-1][1] + 1:
+            found[-1][1] = v
+        else:
+            found.append([v, v])
+    return ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in found)
 
 
 def tally_line(rows: Sequence[Row]) -> str:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from empirical.engine.intervals import interval
-from empirical.engine.records import Record
 from empirical.engine.settings import Count
 
 #: confidence of the intervals
@@ -103,14 +102,6 @@ def table(experiment: str, asked: Iterable[Asked]) -> list[Way]:
         rows.append(Way(experiment, group, on, method, len(worlds), limit=row.limit if row else (), seconds=seconds,
                         examples=examples, **shares))  # fmt: skip
     return rows
-
-
-def of(name: str, records: Sequence[Record[Any, Any]]) -> list[Way]:
-    """The table of an experiment's records; empty where it compares no methods."""
-    from empirical.engine.catalogue import load
-
-    experiment = load(name)
-    return [] if experiment.asked is None else table(name, experiment.asked(records))
 
 
 def _share(counts: Sequence[Count | None]) -> Share | None:

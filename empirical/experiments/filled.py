@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from empirical.engine.settings import Count, Table
-from empirical.experiments.known import lead
+from empirical.experiments.known import top1
 from empirical.tasks.sentences import Ints
 from empirical.training.bases import Updates
 from theory.facts import capacity_ceiling
@@ -48,12 +48,7 @@ class Rounded(Table):
 def filled(updates: Updates, before: Array, logits: Array, answers: Ints) -> Filled:
     """What an adapter recalls, by the logits (n, values) of the base and with it and the right answers (n,)."""
     drop = float((cross_entropy(before, answers) - cross_entropy(logits, answers)).mean())
-    return Filled(recalled=recalled(logits, answers), drop=drop, parameters=numbers(updates))
-
-
-def recalled(logits: Array, answers: Ints) -> Count:
-    """How many right answers (n,) have the largest logit (n, values)."""
-    return Count.of(lead(logits, answers) > 0)
+    return Filled(recalled=top1(logits, answers), drop=drop, parameters=numbers(updates))
 
 
 def cross_entropy(logits: Array, answers: Ints) -> Array:

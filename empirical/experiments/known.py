@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from empirical.engine.settings import Count, Table
-from empirical.tasks.sentences import Batch, Ints, Part, Sentences
+from empirical.tasks.sentences import Batch, Part, Sentences
 from empirical.tasks.two_hop import World, WorldShape
 from empirical.training.adapter import Schedule, answer_logits, pretrain
 from empirical.training.bases import BaseShape, scratch_base
@@ -76,13 +77,18 @@ def margins(logits: Array, sentences: Sentences) -> Array:
     return lead(logits, sentences.tokens[:, sentences.answers[-1]])
 
 
-def lead(logits: Array, answers: Ints) -> Array:
+def lead(logits: Array, answers: NDArray[np.integer[Any]]) -> Array:
     """By how much the logits of the right answers (n,) lead all others (n, values); positive where they are given."""
     rows = np.arange(len(answers))
     rest = logits.copy()
     rest[rows, answers] = -np.inf
     found: Array = logits[rows, answers] - rest.max(axis=1)
     return found
+
+
+def top1(logits: Array, answers: NDArray[np.integer[Any]]) -> Count:
+    """How many right answers (n,) have the largest logit (n, values); ties are wrong."""
+    return Count.of(lead(logits, answers) > 0)
 
 
 def right(model: Any, sentences: Sentences) -> np.ndarray:

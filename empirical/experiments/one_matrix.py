@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from empirical.engine.settings import Count, Table
+from empirical.engine.settings import Table
 from empirical.training.readout import Readout
 from theory.numerics import Array, stream
 from theory.one_layer import OneLayer, joint_edit, one_layer_model
@@ -104,20 +104,6 @@ class Asked(NamedTuple):
     second: torch.Tensor
     both: torch.Tensor
     old: torch.Tensor
-
-
-def count(logits: Array, answers: Any) -> Count:
-    """Strictly right answers; rows are queries."""
-    return Count.of(lead(logits, answers) > 0)
-
-
-def lead(logits: Array, answers: Any) -> Array:
-    """Right logit minus best rival, by row."""
-    rows = np.arange(len(logits))
-    rivals = logits.copy()
-    rivals[rows, answers] = -np.inf
-    found: Array = logits[rows, answers] - rivals.max(axis=1)
-    return found
 
 
 def constructed(settings: MatrixSettings, world: World, device: str) -> Asked:

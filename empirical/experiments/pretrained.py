@@ -184,7 +184,8 @@ class Reader:
                 input_ids=tokens.to(device), attention_mask=mask.to(device), position_ids=position.to(device),
                 use_cache=False,
             ).last_hidden_state[:, width - 1 :]  # fmt: skip
-            logs = torch.log_softmax(model.lm_head(states).double(), dim=-1)[:, place, token].cpu()
+            logits = model.lm_head(states).float()
+            logs = (logits[:, place, token] - logits.logsumexp(dim=-1)[:, place]).double().cpu()
             found[chosen] = torch.zeros(len(chosen), len(names), dtype=torch.float64).index_add(1, name, logs)
         scores: np.ndarray = found.numpy()
         return scores

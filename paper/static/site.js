@@ -29,10 +29,21 @@ const near = new IntersectionObserver((entries) => {
 }, { rootMargin: "800px" });
 for (const element of document.querySelectorAll(".plot")) near.observe(element);
 
+// ---------------------------------------------------------------- the first figure
+
+const said = document.getElementById("overview-says");
+for (const row of document.querySelectorAll("#overview [tabindex]")) {
+  for (const how of ["mouseenter", "focus", "click"]) {
+    row.addEventListener(how, () => { said.textContent = row.getAttribute("aria-label"); });
+  }
+}
+if (said) said.hidden = false;
+
 // ---------------------------------------------------------------- predictions
 
 const form = document.getElementById("filter");
-const rows = [...document.querySelectorAll("#rows > li")].map((li) => ({ li, words: li.textContent.toLowerCase() }));
+const rows = [...document.querySelectorAll("#predictions .row")].map((li) => ({ li, words: li.textContent.toLowerCase() }));
+const folds = [...document.querySelectorAll("#predictions .fold")].map((fold) => ({ fold, open: fold.open }));
 const fields = ["run", "kind", "verdict", "claim"];
 
 function filter() {
@@ -43,6 +54,11 @@ function filter() {
       && words.every((w) => said.includes(w));
     li.hidden = !fits;
     shown += fits;
+  }
+  const chosen = words.length || fields.some((f) => form.elements[f].value);
+  for (const { fold, open } of folds) {
+    fold.hidden = !fold.querySelector(".row:not([hidden])");
+    fold.open = chosen ? !fold.hidden : open;
   }
   document.getElementById("count").textContent = `${shown} of ${rows.length} predictions`;
 }
@@ -59,7 +75,7 @@ for (const link of document.querySelectorAll("a.filter")) {
 }
 filter(); // a browser may keep what was chosen before a reload
 
-// ---------------------------------------------------------------- claims
+// ---------------------------------------------------------------- what is folded
 
 function open() {
   const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
@@ -67,23 +83,24 @@ function open() {
   for (let at = target; at; at = at.parentElement) {
     if (at instanceof HTMLDetailsElement) at.open = true;
   }
-  target.scrollIntoView();
-  target.querySelector("summary")?.focus({ preventScroll: true });
+  const fold = target.closest("details");
+  (fold ?? target).scrollIntoView();
+  fold?.querySelector("summary").focus({ preventScroll: true });
 }
 addEventListener("hashchange", open);
 open();
 // the same link once more changes no hash
-for (const link of document.querySelectorAll('a[href^="#claim-"]')) {
+for (const link of document.querySelectorAll('a[href^="#"]')) {
   link.addEventListener("click", () => { if (link.getAttribute("href") === location.hash) open(); });
 }
 
-const all = document.getElementById("unfold");
-all.addEventListener("click", () => {
-  const claims = [...document.querySelectorAll("details.claim")];
-  const folded = claims.some((c) => !c.open);
-  for (const claim of claims) claim.open = folded;
-  all.textContent = folded ? "Close all" : "Open all";
-});
+for (const all of document.querySelectorAll(".unfold")) {
+  all.addEventListener("click", () => {
+    const folds = [...all.closest("section").querySelectorAll("details.claim, details.fold")];
+    const folded = folds.some((fold) => !fold.open);
+    for (const fold of folds) fold.open = folded;
+  });
+}
 
 for (const node of document.querySelectorAll("#graph a")) {
   const mark = (on) => {

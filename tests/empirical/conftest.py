@@ -98,6 +98,15 @@ def tiny_base() -> Callable[..., Any]:
     return build
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """As the engine's workers run."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @contextlib.contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
     """As on a disk that is full: larger ones are refused when they are written."""

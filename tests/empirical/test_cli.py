@@ -309,7 +309,7 @@ def test_odd_input_is_one_line_for_every_verb(
         assert sorted(beside.iterdir()) == before
 
 
-def test_json_to_standard_output_and_through_a_link(
+def test_json_to_standard_output_through_a_link_and_into_a_pipe(
     save_adapter: Save, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     a = str(save_adapter("a", targets=["q_proj"]))
@@ -320,6 +320,11 @@ def test_json_to_standard_output_and_through_a_link(
     assert main(["audit", a, a, "--weights", "-1e-1,.5", "--json", str(tmp_path / "link")]) == 0
     assert (tmp_path / "link").is_symlink()
     assert json.loads((tmp_path / "real").read_text(encoding="utf-8"))["options"]["weights"] == [-0.1, 0.5]
+    os.mkfifo(tmp_path / "pipe")
+    with open(os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK), encoding="utf-8") as reader:
+        assert main(["audit", a, "--json", str(tmp_path / "pipe")]) == 0
+        assert (tmp_path / "pipe").is_fifo()
+        assert json.loads(reader.read())["options"]["weights"] == [1.0]
     capsys.readouterr()
     for forms in (["-1e-1 .5"], ["-1e-1, .5"], ["-1E-1,", "+5e-1"]):
         assert main(["merge", a, a, "--weights", *forms, "-o", str(tmp_path / "c"), "--force", "--json", "-"]) == 0

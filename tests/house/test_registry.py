@@ -9,7 +9,7 @@ import pytest
 
 import theory.checks
 from empirical.ladder import adapter_checks, checks_of
-from theory.claims import REGISTRY, Claim, RegistryError, load, resolve
+from theory.claims import REGISTRY, Claim, RegistryError, load, resolve, topics
 from theory.verify.run import Formal, coded_problems
 
 CLAIMS = load()
@@ -98,6 +98,7 @@ def test_a_check_that_is_not_registered_is_noticed(tmp_path: Path, monkeypatch: 
 def test_the_planted_entry_is_sound_before_it_is_broken(tmp_path: Path) -> None:
     (claim,) = load(planted(tmp_path, SOUND + TEX + 'measured = "why"\n')).values()
     assert (claim.proved, len(claim.mathematics), len(claim.sentences)) == (1, 1, 2)
+    assert topics(load(planted(tmp_path, SOUND.replace("merging", "anew")))) == ["anew"]  # no list names it
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ def test_the_planted_entry_is_sound_before_it_is_broken(tmp_path: Path) -> None:
     [
         (ENTRY + 'status = "proved"\n' + PROVED, "unknown|only known keys"),
         (SOUND.replace('source = "ours"\n', ""), "expected the keys source"),
-        (SOUND.replace('"merging"\n', '"mergers"\n', 1), "topic: expected one of"),
+        (SOUND.replace('"merging"\n', '"mergers"\n', 1), "topic: expected merging, the file of its checks, got 'merge"),
         (SOUND.replace('"theorem"', '"lemma"'), "kind: expected one of"),
         (SOUND.replace('title = "t"', "title = 3"), "title: expected text"),
         (SOUND.replace("assumptions = []", 'assumptions = "none"'), "assumptions: expected a list"),

@@ -13,16 +13,19 @@ from typing import Any
 import pytest
 
 from empirical.engine import catalogue
+from empirical.engine.catalogue import PROFILES
+from empirical.engine.figures import plots
 from empirical.engine.judge import Row
 from empirical.engine.records import RESULTS
-from paper import evidence, lint, render, words
+from empirical.engine.show import spans
+from paper import evidence, figures, lint, render, words
 from paper.evidence import Evidence, EvidenceError
 from paper.generate import RequestError, answers, generate
 from paper.graph import depths, layout
 from paper.keys import Values
 from paper.manuscript import PAPER, sections, texts, uses, without_comments
 from paper.requests import requests
-from theory.claims import TOPICS, load
+from theory.claims import load, topics
 from theory.provenance import ROOT
 from theory.verify.formal import theorem_files
 
@@ -37,6 +40,16 @@ def generated(tmp_path_factory: pytest.TempPathFactory, gathered: Evidence) -> P
 
 
 # ---------------------------------------------------------------- generated parts
+
+
+@pytest.mark.parametrize("name", catalogue.names())
+def test_every_prediction_and_every_caption_can_be_set(name: str) -> None:
+    """Of experiments that have not run too."""
+    says = [p.says for profile in PROFILES for p in catalogue.load(name).declare(catalogue.settings(name, profile))]
+    captions = [figures.caption(plot.draw) for plot in plots([name])]
+    assert all(text.endswith(".") and "\n" not in text for text in captions)
+    for text in (*says, *captions):
+        assert render.escape(text).isascii()
 
 
 def test_twice_gives_the_same_bytes(tmp_path: Path, gathered: Evidence, generated: Path) -> None:
@@ -162,7 +175,7 @@ def test_many_ways_are_counted_and_those_that_violate_a_sentence_are_named() -> 
         (words.TeX(r"5\,\% of $x$"), r"5\,\% of $x$", "5\u202f% of <math><mi>x</mi></math>"),
         (("n ", 2, (words.PENDING, None)), r"n \ensuremath{2}\textit{not finished}--", "n 2<em>not finished</em>–"),
         (words.percent(0.25), r"\ensuremath{25}\,\%", "25\u202f%"),
-        (words.spans([3, 1, 2, 7]), "1--3, 7", "1–3, 7"),
+        (spans([3, 1, 2, 7]), "1--3, 7", "1–3, 7"),
     ],
 )
 def test_a_phrase_is_set_in_both(phrase: words.Phrase, tex: str, html: str) -> None:
@@ -333,7 +346,7 @@ def test_a_claim_or_an_experiment_without_its_place_is_noticed() -> None:
 def test_sections_stand_in_the_order_of_their_experiments() -> None:
     assert sections(["coverage", "rank_threshold"])[:2] == ["experiments/coverage", "experiments/rank"]
     assert {f"{s}.tex" for s in sections(catalogue.names())} == {f for f in texts() if f.startswith("experiments/")}
-    assert {f"{topic}.tex" for topic in TOPICS} <= set(texts())
+    assert {f"{topic}.tex" for topic in topics(load())} <= set(texts())
 
 
 def test_arguments_are_read_with_nested_braces_and_line_breaks() -> None:
@@ -363,6 +376,13 @@ def test_a_warning_that_must_not_be_is_noticed(line: str) -> None:
 def test_holes_in_the_pdf_and_a_missing_one_are_noticed(tmp_path: Path) -> None:
     assert list(lint.built_problems(tmp_path)) == [f"{lint.NAME}.log: expected what LaTeX writes, got no such file"]
     assert list(lint.pdf_problems("fine\fsee Figure ??\f")) == ["pdf: expected no '??', got one on page 2"]
+
+
+def test_a_main_text_that_is_too_long_is_noticed() -> None:
+    said = r"\newlabel{{main:end}}{{{{11}}{{{}}}{{Limits of this work}}{{section.11}}{{}}}}"
+    assert list(lint.length_problems(said.format(14))) == []
+    assert list(lint.length_problems(said.format(15))) == ["aux: expected main:end by page 14, got it on page 15"]
+    assert list(lint.length_problems("")) == ["aux: expected main:end by page 14, got no such label"]
 
 
 LATEX = pytest.mark.skipif(

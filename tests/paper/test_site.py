@@ -5,7 +5,9 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,8 +21,8 @@ from matplotlib.patches import Circle
 
 from empirical.engine.judge import Row
 from empirical.ladder import checks_of
-from paper import evidence, figures, plots, render, site, tables, words
-from paper.evidence import Evidence, EvidenceError
+from paper import evidence, figures, overview, plots, render, site, tables, words
+from paper.evidence import Evidence, EvidenceError, Run
 from paper.mathml import MarkupError, math, text
 from theory.additive import additive_ceiling
 from theory.claims import Sentence, load
@@ -198,6 +200,72 @@ def test_every_figure_of_the_results_can_be_drawn(gathered: Evidence) -> None:
     assert shown >= 3  # of one_layer and coverage at least
 
 
+# ---------------------------------------------------------------- what is folded
+
+
+class Folds(HTMLParser):
+    """What a reader without JavaScript sees of the predictions: each with the words of the folds that it lies in."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        #: of the folds around the present place: whether open, words of the summary
+        self.around: list[tuple[bool, list[str]]] = []
+        self.heard: list[str] | None = None
+        self.rows: list[tuple[str, list[tuple[bool, list[str]]]]] = []
+        self.ids: dict[str, int] = {}
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == "details":
+            self.around.append(("open" in given, []))
+        elif tag == "summary":
+            self.heard = self.around[-1][1]
+        elif tag == "li":
+            self.rows.append(((given["class"] or "").removeprefix("row "), list(self.around)))
+        if "id" in given:
+            self.ids[given["id"] or ""] = len(self.around)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "details":
+            self.around.pop()
+        elif tag == "summary":
+            self.heard = None
+
+    def handle_data(self, data: str) -> None:
+        if self.heard is not None:
+            self.heard.extend(data.split())
+
+
+def folded(verdicts: dict[str, list[str]]) -> str:
+    """The predictions of experiments that came out so."""
+    runs = [Run(name, "cpu", [], [row(experiment=name, verdict=v) for v in of]) for name, of in verdicts.items()]
+    return render.template("predictions.html").render(evidence=SimpleNamespace(all_runs=runs), place=tables.strip)
+
+
+def test_predictions_are_folded_by_experiment_and_what_does_not_hold_is_open() -> None:
+    verdicts = {"calm": ["holds", "holds"], "torn": ["holds", "undecided", "violated", "holds", "undecided"],
+                "lost": ["violated"], "open": ["holds", "undecided"]}  # fmt: skip
+    found = Folds(folded(verdicts))
+    named = {"calm": "calm , cpu 2 hold, 0 violated , 0 undecided",
+             "torn": "torn , cpu 2 hold, 1 violated , 2 undecided",
+             "lost": "lost , cpu 0 hold, 1 violated , 0 undecided",
+             "open": "open , cpu 1 hold, 0 violated , 1 undecided"}  # fmt: skip
+    seen: dict[str, list[tuple[str, bool]]] = {}
+    for verdict, folds in found.rows:
+        seen.setdefault(" ".join(folds[0][1]), []).append((verdict, all(is_open for is_open, _ in folds)))
+    # what does not hold is read at once, and before what holds; nothing is lost or shown twice
+    assert seen == {
+        named["calm"]: [("holds", False)] * 2,
+        named["torn"]: [("undecided", True), ("violated", True), ("undecided", True), *[("holds", False)] * 2],
+        named["lost"]: [("violated", True)],
+        named["open"]: [("undecided", True), ("holds", False)],
+    }
+    assert {" ".join(folds[1][1]) for _, folds in found.rows if len(folds) > 1} == {"1 that hold", "2 that hold"}
+    # a browser opens what an anchor lies in, and not the fold that has its name: links work without JavaScript
+    assert found.ids == {f"rows-{name}-cpu": 1 for name in verdicts}
+
+
 # ---------------------------------------------------------------- the page
 
 
@@ -229,6 +297,63 @@ def test_the_page_has_everything(built: Path, made: Evidence) -> None:
     assert not re.findall(r'(?:src|href)="(?!#|data:,|site\.|calculator\.|plotly\.)[^"]*"', shown)
     plotted = json.loads(re.search(r'id="plots">(.*?)</script>', shown, re.S)[1])  # type: ignore[index]
     assert set(plotted) == set(re.findall(r'class="plot" id="([^"]+)"', shown))
+
+
+class Names(HTMLParser):
+    """What can be used, or is a picture, and has no name for those who listen."""
+
+    VOID = frozenset({"br", "input", "link", "meta", "wbr"})
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        #: tag, whether an attribute or a label names it, its words
+        self.around: list[tuple[str, bool, list[str]]] = []
+        #: depth of the picture around the present place; what it is made of needs no name
+        self.picture: int | None = None
+        self.nameless: list[str] = []
+        self.used = 0
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        named = any(name in given for name in ("aria-label", "aria-labelledby", "aria-hidden"))
+        if tag in ("select", "input"):
+            named = named or any(outer == "label" and heard for outer, _, heard in self.around)
+        must = given.get("role") in ("img", "region") or tag in ("svg", "select", "input")
+        self.used += must or tag in ("a", "button", "summary")
+        if must and not named and self.picture is None:
+            self.nameless.append(f"{tag} {given}")
+        if given.get("role") == "img" and self.picture is None:
+            self.picture = len(self.around)
+        if tag not in self.VOID:
+            self.around.append((tag, named, []))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self.VOID:
+            return
+        opened, named, heard = self.around.pop()
+        assert opened == tag
+        if self.picture == len(self.around):
+            self.picture = None
+        if tag in ("a", "button", "summary") and not named and not heard:
+            self.nameless.append(f"{tag} without words")
+
+    def handle_data(self, data: str) -> None:
+        for _, _, heard in self.around:
+            heard.extend(data.split())
+
+
+def test_all_that_can_be_used_has_a_name_for_those_who_listen(built: Path) -> None:
+    found = Names((built / "index.html").read_text(encoding="utf-8"))
+    assert found.used > 100
+    assert found.nameless == []
+
+
+@pytest.mark.parametrize("mute", ["<button><svg aria-hidden='true'></svg></button>", "<a href='#x'></a>", "<svg></svg>",
+                                  "<select></select>", "<input>", "<details><summary> </summary></details>",
+                                  "<div role='img'></div>"])  # fmt: skip
+def test_what_has_no_name_is_noticed(mute: str) -> None:
+    assert len(Names(f"<p>words</p>{mute}").nameless) == 1
 
 
 def test_the_same_material_gives_the_same_bytes(built: Path, made: Evidence, tmp_path: Path) -> None:
@@ -325,6 +450,10 @@ def test_the_page_in_a_browser(tab: Any, built: Path, made: Evidence) -> None:
     assert look.width() <= wide
 
     drawn = tab.locator(".plot")
+    plotted = tab.locator("#experiment-one_layer details > summary")
+    assert not drawn.first.is_visible()
+    plotted.focus()  # by keyboard
+    tab.keyboard.press("Enter")
     figured = [figure for _, figure, _ in figures.drawn(made.runs["one_layer"][0])]
     assert drawn.count() == sum(axis.axison for figure in figured for axis in figure.axes) > 1
     for i in range(drawn.count()):
@@ -353,16 +482,21 @@ def test_the_page_in_a_browser(tab: Any, built: Path, made: Evidence) -> None:
     tab.locator("#node-coverage_law").focus()  # by keyboard as well
     tab.keyboard.press("Enter")
     tab.locator("#claim-coverage_law dl").wait_for(state="visible")
-    tab.locator("#unfold").click()
+    tab.get_by_role("button", name="Open or close all claims").click()
     assert tab.locator("details.claim[open]").count() == len(made.claims)
     assert look.width() <= wide
 
-    rows = tab.locator("#rows > li:visible")
-    every = rows.count()
-    assert every == len(made.runs["one_layer"][0].rows)
+    rows = tab.locator("#predictions .row:visible")
+    every = len(made.runs["one_layer"][0].rows)
+    verdicts = [r["verdict"] for r in made.runs["one_layer"][0].rows]
+    assert rows.count() == every - verdicts.count("holds") < every
+    tab.locator("select[name=verdict]").select_option("holds")  # a choice opens what it finds, and its end folds it
+    assert rows.count() == verdicts.count("holds")
+    tab.locator("#filter button").click()
+    tab.locator(f"#count:text('{every} of {every}')").wait_for()
+    assert rows.count() == every - verdicts.count("holds")
     tab.locator("select[name=verdict]").select_option("violated")
-    lost = [r for r in made.runs["one_layer"][0].rows if r["verdict"] == "violated"]
-    assert 2 <= rows.count() == len(lost) < every
+    assert 2 <= rows.count() == verdicts.count("violated") < every
     tab.locator("select[name=kind]").select_option("ceiling")
     assert [r.strip() for r in rows.locator(".says > p:first-child").all_inner_texts()] == ["planted and lost"]
     assert tab.locator("#count").inner_text() == f"1 of {every} predictions"
@@ -373,9 +507,44 @@ def test_the_page_in_a_browser(tab: Any, built: Path, made: Evidence) -> None:
     assert rows.count() == shown
     tab.locator("input[name=words]").fill("PLANTED lost")
     assert rows.count() == 1
+    tab.locator("#predictions details.fold > summary").first.click()
+    assert rows.count() == 0
+    tab.locator("#experiment-one_layer a.filter").click()  # opens the fold that it leads into
+    assert rows.count() == every
 
     assert look.errors == []
     assert look.requests == []
+
+
+def test_an_anchor_opens_what_it_lies_in_without_javascript(browser: Any, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text(f"<!doctype html>{folded({'calm': ['holds'], 'idle': ['holds']})}", encoding="utf-8")
+    tab = browser.new_page(offline=True, java_script_enabled=False)
+    tab.goto(f"{page.as_uri()}#rows-idle-cpu", timeout=PATIENCE)
+    assert [fold.get_attribute("open") for fold in tab.locator("details.fold").all()] == [None, ""]
+    tab.close()
+
+
+def test_the_first_figure_says_the_numbers_of_a_row_that_is_pointed_at(
+    browser: Any, gathered: Evidence, made: Evidence, tmp_path: Path
+) -> None:
+    run = gathered.runs["entities"][0]
+    site.build(dataclasses.replace(made, runs={"entities": [run]}), tmp_path)
+    wanted = [row.sentence(panel.title) for panel, rows in overview.answered({"entities": run}) for row in rows]
+    assert wanted
+    for width in (1280, 390):
+        tab = browser.new_page(viewport={"width": width, "height": 900}, offline=True)
+        look = Look(tab, tmp_path / "index.html")
+        rows, says = tab.locator("#overview [tabindex]"), tab.locator("#overview-says")
+        assert rows.evaluate_all("all => all.map(row => row.getAttribute('aria-label'))") == wanted
+        assert says.inner_text().startswith("Point at a row")
+        rows.first.focus()
+        tab.keyboard.press("Tab")
+        assert says.inner_text() == wanted[1]
+        rows.nth(2).hover()
+        assert says.inner_text() == wanted[2]
+        assert look.errors == []
+        tab.close()
 
 
 def test_the_calculator_says_what_the_package_says(browser: Any, built: Path) -> None:

@@ -192,6 +192,11 @@ def total(parts: Sequence[Mat]) -> Mat:
     return result
 
 
+def weighted(weights: Sequence[Fraction], parts: Sequence[Mat]) -> Mat:
+    """The sum of the matrices, each times its weight."""
+    return total([w * part for w, part in zip(weights, parts, strict=True)])
+
+
 def hstack(*parts: Mat) -> Mat:
     """Side by side."""
     rows = [sum((part.rows[i] for part in parts), ()) for i in range(parts[0].m)]

@@ -21,6 +21,7 @@ from tests.proofs.exact import (
     stretches_at_most,
     total,
     vstack,
+    weighted,
     whole,
     zeros,
 )
@@ -69,7 +70,7 @@ def test_merged_rank_of_the_code() -> None:
             left, right = [whole(rng, m, r, bound) for r in ranks], [whole(rng, r, n, bound) for r in ranks]
             weights = [Fraction(int(x)) for x in rng.choice([-2, -1, 1, 3], len(ranks))]
             updates = [b @ a for b, a in zip(left, right, strict=True)]
-            merged = total([w * u for w, u in zip(weights, updates, strict=True)])
+            merged = weighted(weights, updates)
             summed = sum(u.rank() for u in updates)
             independent = row_direct(updates) and col_direct(updates)
             assert merged.rank() <= summed <= sum(ranks)
@@ -110,10 +111,6 @@ def test_merge_rank_needs_both_spaces_and_the_matrix_sum() -> None:
 
 
 # ---- averages of factors ----
-
-
-def weighted(weights: Weights, parts: Sequence[Mat]) -> Mat:
-    return total([w * part for w, part in zip(weights, parts, strict=True)])
 
 
 def factor_merge(b: Weights, a: Weights, left: Sequence[Mat], right: Sequence[Mat]) -> Mat:
@@ -569,7 +566,7 @@ def test_leads_average_and_each_optimum_has_its_certificate() -> None:
         parts = [Fraction(int(x)) for x in rng.integers(1, 5, 3)]
         w = [x / sum(parts) for x in parts]
         alone = [readout @ (hidden + u @ key) for u in updates]
-        merged = readout @ (hidden + total([x * u for x, u in zip(w, updates, strict=True)]) @ key)
+        merged = readout @ (hidden + weighted(w, updates) @ key)
         rows = [[a[0, 0] - a[z, 0] for a in alone] for z in (1, 2)]
         assert leads_under(rows, w) == [merged[0, 0] - merged[z, 0] for z in (1, 2)]
         # duality, at the lead that was found: no weights of a grid lift every lead above the certificate's ceiling

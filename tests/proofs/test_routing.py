@@ -1,13 +1,13 @@
 """The theorems on routing, read literally, against the functions of :mod:`theory.routing`."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from fractions import Fraction
 from itertools import product
 
 import pytest
 
-from tests.proofs.exact import Mat, delta, tables, total, whole, zeros
+from tests.proofs.exact import Mat, delta, tables, total, weighted, whole, zeros
 from theory.additive import additive_optimum
 from theory.lowrank import LowRank
 from theory.numerics import stream
@@ -119,10 +119,6 @@ def test_two_bridges() -> None:
 # ---- gates ----
 
 
-def gated(g: Sequence[Fraction], experts: Sequence[Mat]) -> Mat:
-    return total([x * u for x, u in zip(g, experts, strict=True)])
-
-
 @pytest.mark.theorem("gated_merge", "gated_merge_gates")
 @pytest.mark.example("gated_merge_equal")
 def test_one_weight_for_all_contexts() -> None:
@@ -132,7 +128,7 @@ def test_one_weight_for_all_contexts() -> None:
     inputs = [Mat([[1, 0, 2], [0, 1, 5]]), Mat([[1, 3], [1, -1]])]  # they span, context by context
     for experts, free in (([one, other], True), ([one, one], False), ([one, zeros(2, 2)], False)):
         for gates in ([half, half], [half, third]):
-            sums = [gated(g, experts) for g in gates]
+            sums = [weighted(g, experts) for g in gates]
             wanted = [weight @ x + s @ x for x, s in zip(inputs, sums, strict=True)]
             # each context's inputs determine the weight: one of these, or none
             candidates = [weight + s for s in sums]
@@ -143,7 +139,7 @@ def test_one_weight_for_all_contexts() -> None:
             found = gated_merge_error([LowRank(u.floats(), [[1.0, 0.0], [0.0, 1.0]]) for u in experts],
                                       [[float(x) for x in g] for g in gates], [float(x) for x in gates[0]])  # fmt: skip
             assert (found <= 1e-12) == serves
-    assert gated(half, [one, one]) == gated(third, [one, one]) == one
+    assert weighted(half, [one, one]) == weighted(third, [one, one]) == one
 
 
 @pytest.mark.theorem("gated_merge_ignored", "gated_merge_best")
@@ -156,23 +152,23 @@ def test_errors_of_fixed_updates() -> None:
         chances = [x / sum(chances) for x in chances]
         mean = [sum((c * g[k] for c, g in zip(chances, gates, strict=True)), Fraction(0)) for k in range(experts)]
         for g in gates:
-            assert total(parts) - gated(g, parts) == gated([1 - x for x in g], parts)
-        assert total(parts) == experts * gated([Fraction(1, experts)] * experts, parts)
+            assert total(parts) - weighted(g, parts) == weighted([1 - x for x in g], parts)
+        assert total(parts) == experts * weighted([Fraction(1, experts)] * experts, parts)
 
         def error(fixed: Mat, chances=chances, gates=gates, parts=parts) -> Fraction:
             return sum(
-                (c * (fixed - gated(g, parts)).frob2() for c, g in zip(chances, gates, strict=True)), Fraction(0)
+                (c * (fixed - weighted(g, parts)).frob2() for c, g in zip(chances, gates, strict=True)), Fraction(0)
             )
 
         for _ in range(3):
             fixed = whole(rng, 2, 3)
-            assert error(fixed) == (fixed - gated(mean, parts)).frob2() + error(gated(mean, parts))
+            assert error(fixed) == (fixed - weighted(mean, parts)).frob2() + error(weighted(mean, parts))
         # the code, at even chances
         updates = [LowRank(u.floats(), [[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]]) for u in parts]
         table = [[float(x) for x in g] for g in gates]
         even = [sum((g[k] for g in gates), Fraction(0)) / contexts for k in range(experts)]
-        off = sum((gated(even, parts) - gated(g, parts)).frob2() for g in gates)
-        size = sum(gated(g, parts).frob2() for g in gates)
+        off = sum((weighted(even, parts) - weighted(g, parts)).frob2() for g in gates)
+        size = sum(weighted(g, parts).frob2() for g in gates)
         assert abs(gated_merge_error(updates, table, [float(x) for x in even]) ** 2 - off / size) <= 1e-12
 
 
@@ -210,7 +206,6 @@ def answered(n: int, m: int, logits: Callable[..., list[Fraction]]) -> int:
 
 
 @pytest.mark.theorem("gated_merge_groups")
-@pytest.mark.example("gated_merge_sign_needed")
 @pytest.mark.parametrize(("n", "m"), [(2, 2), (3, 2), (2, 3)])
 def test_gates_by_the_group_stay_additive_within_it(n: int, m: int) -> None:
     most, seen = additive_optimum(n, m) * n * m**n, 0
@@ -231,6 +226,7 @@ def test_gates_by_the_group_stay_additive_within_it(n: int, m: int) -> None:
     assert seen > n * m ** (n - 1)  # better than chance
 
 
+@pytest.mark.theorem("gated_merge_sign_needed")
 def test_a_gate_of_both_signs_escapes() -> None:
     def logits(y: int, q: tuple[int, ...]) -> list[Fraction]:
         alike = q[0] == q[1]
@@ -246,6 +242,6 @@ def test_a_gate_of_both_signs_escapes() -> None:
 def test_gates_that_point_at_the_bridge_answer_everything(n: int, m: int) -> None:
     for q in tables(n, m):
         for y in range(n):
-            logits = gated([Fraction(k == y) for k in range(n)], [delta(m, 1, q[k], 0) for k in range(n)])
+            logits = weighted([Fraction(k == y) for k in range(n)], [delta(m, 1, q[k], 0) for k in range(n)])
             assert all(logits[z, 0] < logits[q[y], 0] for z in range(m) if z != q[y])
     assert additive_optimum(n, m) < 1

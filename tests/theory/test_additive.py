@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from itertools import product
+from math import comb
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from theory.additive import (
     additive_ceiling,
     additive_optimum,
+    additive_tangent,
     additive_threshold,
     affine_ceiling,
     affine_patterns,
@@ -22,6 +24,7 @@ from theory.additive import (
     escape_rank,
     factor_numbers,
     interaction_split,
+    monotone_score,
     reachable_patterns,
 )
 from theory.checks.strategies import seeds
@@ -45,6 +48,19 @@ def test_ceiling_has_the_stated_values(n: int, m: int, value: float) -> None:
     found = additive_ceiling(n, m)
     assert type(found) is float
     assert round(found, 3) == value
+
+
+@pytest.mark.parametrize(("n", "m"), [(5, 3), (10, 10), (20, 5)])
+def test_all_moments_together_say_no_more_than_the_best_of_them(n: int, m: int) -> None:
+    """Second oracle: the law of the number of right bridges with the largest mean, by a linear programme."""
+    from scipy.optimize import linprog
+
+    right = range(n + 1)
+    most = [Fraction(comb(n, k) * comb(k + m - 1, k), m**k) for k in right]
+    moments = [[float(comb(j, k) / most[k]) for j in right] for k in right[1:]]
+    solved = linprog([-j / n for j in right], A_ub=moments, b_ub=np.ones(n), A_eq=np.ones((1, n + 1)), b_eq=[1.0])
+    bound = additive_tangent(n, m).bound
+    assert -solved.fun == pytest.approx(float(bound), rel=1e-7)  # the solver's own tolerance
 
 
 @given(n=st.integers(1, 40), m=st.integers(1, 40))
@@ -78,6 +94,10 @@ def test_reachable_patterns_against_a_linear_program(seed: int, size: tuple[int,
                 limits.append(first[y, g[y]] - first[y, z] - 1 / (2 * m))  # whole logits: cycles weigh 0 or >= 1
         status = linprog(np.zeros(m), A_ub=rows, b_ub=limits, bounds=(-100, 100), method="highs").status
         assert (g in found) == (status == 0), g
+
+
+def test_the_longest_subsequences_of_a_long_word_over_two_letters() -> None:
+    assert monotone_score(400, 2) == additive_optimum(400, 2)  # 22 seconds where whole lengths were followed
 
 
 def test_composed_share_counts_strict_answers_only() -> None:

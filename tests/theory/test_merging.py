@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +19,9 @@ from theory.merging import (
     least_weights,
     mask_share,
     merged_rank,
+    surviving_facts,
 )
-from theory.numerics import EPS
+from theory.numerics import EPS, stream
 
 
 @given(st.data())
@@ -49,6 +51,25 @@ def test_interference_bound_is_exact_for_rank_one() -> None:
     (bound,) = interference_bound([u], [7.0, 1.0])
     assert type(bound) is float
     assert abs(bound - 5.0) <= 8 * EPS * 5.0  # two norms and two products
+
+
+def test_time_does_not_grow_with_what_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One spectral norm for each update, however many facts; a factor average takes none and no decomposition."""
+    rng = stream(3, "speed")
+    parts = [LowRank(rng.standard_normal((40, 2)), rng.standard_normal((2, 30))) for _ in range(3)]
+    taken, norm = [], np.linalg.norm
+
+    def counted(x: Any, order: Any = None, **rest: Any) -> Any:
+        taken.append(order)
+        return norm(x, order, **rest)
+
+    monkeypatch.setattr(np.linalg, "norm", counted)
+    survive = surviving_facts(parts, rng.standard_normal((30, 50)), np.full(50, 1e9), [0] * 50)
+    assert all(survive)
+    assert taken.count(2) == len(parts)
+    for name in ("svd", "qr", "cholesky", "norm"):
+        monkeypatch.setattr(np.linalg, name, None)
+    assert 0.5 < factor_average_error(parts, [1.0] * 3, "sqrt") < 5  # sqrt 2 for very wide ones
 
 
 def test_the_error_of_a_factor_average_depends_on_the_factors_and_not_on_the_updates_alone() -> None:

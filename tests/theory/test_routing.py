@@ -1,6 +1,7 @@
 """Routing: documented values, types and errors, and a second way to the largest load."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -33,8 +34,10 @@ def test_ends() -> None:
     assert maxload(3, 10**400) == 1.0
     assert oracle_ceiling(1, 5) == 1.0
     assert oracle_ceiling(40, 1) == 1.0
-    # two bins: half of n and the mean deviation of a fair coin, sqrt(n / (2 pi)) (1 + O(1/n))
-    assert maxload(10**4, 2) == pytest.approx(5000 + math.sqrt(10**4 / (2 * math.pi)), rel=1e-6)
+    # two bins, in closed form, at the largest n; 1e-12 is the relative error that is documented
+    n = LARGEST_N
+    exact = Fraction(n, 2) + Fraction(n * math.comb(n - 1, n // 2), 2**n)
+    assert abs(Fraction(maxload(n, 2)) / exact - 1) <= 1e-12
 
 
 def test_bystanders_raise_the_ceiling() -> None:

@@ -24,7 +24,7 @@ from theory.approximation import (
     spectral_rank,
     split_update,
 )
-from theory.chains import adapt
+from theory.chains import adapt, stretch
 from theory.checks import (
     CheckFailed,
     Code,
@@ -346,7 +346,9 @@ def _solvable_body(construct: Callable[..., list[LowRank]]) -> None:
             expect(off <= 1e-12, f"Gaussian layers of size {size} at rank {r}: off by {off:.2g} of ||T||")
     # targets at which many or all intermediate products are singular
     eye, turned = np.eye(2), np.array([[0.0, 1.0], [-1.0, 0.0]])
-    for target in (0 * eye, turned, -eye, np.diag([0.0, 1.5])):
+    # of the halves: there the rows that are left are to be mixed in with one sign and not the other
+    halves = (turned + eye) / 2, (turned - eye) / 2
+    for target in (0 * eye, turned, -eye, np.diag([0.0, 1.5]), *halves):
         reached([eye, eye], target, 1, f"two identities to {target.tolist()}")
         weights = [conditioned(stream(at, "singular"), 6, 6, 1e2) for at in range(3)]
         reached(
@@ -354,10 +356,12 @@ def _solvable_body(construct: Callable[..., list[LowRank]]) -> None:
         )
     for seed in range(6):
         reached(*_half_way_singular(seed), 1, "from a leading correction that makes the product singular")
-    # close to the limits: a layer of condition 1e14, and rounding that is a fiftieth of what is refused
+    # rows that see by rounding alone what the first layer all but loses are not to be divided by what is left of it
+    lost = np.array([[5.0, 0.0, 1e-18], [0.0, 3.0, 1e-18], [0.0, 0.0, 0.0]])
+    reached([np.diag([1.0, 1.0, 1e-40]), np.eye(3)], lost, 1, "a direction that is lost")
+    # close to the limits: a layer of condition 1e14, and rounding of a twentieth less than what is refused
     reached([np.eye(4), conditioned(stream(4, "deep_linear"), 4, 4, 1e14)], np.diag([5.0, 4.0, 3.0, 2.0]), 2, "ill")
-    steep = np.diag([1.0, 1e-12])
-    reached([np.eye(2), steep, steep], np.diag([1.5, 1.0]), 2, "two steep layers")
+    reached(_two_steep_layers(2.168e-14), np.diag([1.5, 1.0]), 2, "two steep layers")
 
 
 def _in_svd_order(weights: Sequence[Array], target: Array, r: int) -> list[LowRank]:
@@ -433,8 +437,23 @@ def deep_linear_numeric() -> Figure:
     turn = orthonormal(stream(4, "deep_linear"), 4, 4)
     ill = turn * [1.0, 1e-17, 1e-17, 1e-17] @ turn  # of rank 1 to working precision
     expect_rejected("weights[1]", deep_linear_adapters, [eye, ill], target, 2)
-    steep = np.diag([1.0, 1e-14])  # twice: regular each, but rounding in the product is half of the scale
-    expect_rejected("weights", deep_linear_adapters, [np.eye(2), steep, steep], np.diag([1.5, 1.0]), 2)
+    # regular each, but rounding in the product is a twentieth more than a tenth of the scale
+    expect_rejected("weights", deep_linear_adapters, _two_steep_layers(1.966e-14), np.diag([1.5, 1.0]), 2)
+    irregular = "expected a layer regular to working precision, got one of reciprocal condition"
+    blind = np.diag([1.0, 1e-17, 1e-17, 1e-17])
+    expect_rejected(f"weights[1]: {irregular} 1e-17 ", deep_linear_adapters, [eye, blind], target, 2)
+    steep = np.diag([1.0, 1.0, 1.0, 1e-12])  # regular, and no reason to refuse: that is what the first is once adapted
+    expect_rejected(f"weights[0]: {irregular} 0 ", deep_linear_adapters, [0 * eye, steep], eye, 2)
+    # of a number: what it is off by as computed, and the rounding of the gap
+    single = adapt([np.array([[3.0]])], np.array([[0.1]]), 1, ["weights"]).tolerance
+    off = 3.0 + (0.1 - 3.0) - 0.1
+    expect_close(single, off + 4 * EPS * (0.1 + 2.9), off / 8, "tolerance of a number")
+    for at in range(32):  # each of the four directions of the power method nearly misses some axis, not all the same
+        spiked = np.eye(32) / 2
+        spiked[at, at] = 1.0
+        for size in (1e-200, 1.0, 1e200):
+            found = stretch(size * spiked) / size
+            expect(0.9 <= found <= 1.0 + 32 * EPS, f"norm of a spike of {size} at {at}: expected about 1, got {found}")
     for function in (deep_linear_adapters, deep_linear_floor):
         expect_rejected("weights", function, [], eye, 1)
         expect_rejected("weights[1]", function, [eye, np.ones((2, 3))], np.ones((2, 4)), 1)
@@ -446,6 +465,14 @@ def deep_linear_numeric() -> Figure:
         expect_rejected("r", function, [eye], eye, -1)
         expect_rejected("r", function, [eye, eye], eye, True)
     return Figure("gap to σ of index rL + 1, three orthogonal 12 x 12 layers", gap, "relative")
+
+
+def _two_steep_layers(slope: float) -> list[Array]:
+    """The second direction is written through both, at a cost of ``1 / slope``.
+
+    For the target diag(1.5, 1) what is allowed for rounding is 2.0645e-15 / slope of the scale; refused beyond a tenth.
+    """
+    return [np.eye(2), np.diag([1.0, slope]), np.diag([1.0, slope])]
 
 
 def _half_way_singular(seed: int) -> tuple[list[Array], Array]:

@@ -596,7 +596,28 @@ def layer_order_symbolic(code: Code) -> None:
                 expect(logits[n:].tolist() == [2 * (z == q[p]) for z in range(m)], f"{placement} {p, q}: {logits}")
                 if p == sum(q) == 0:
                     expect(second.rank() == 1 and first.rank() == (m if late else 1), f"ranks of {placement}")
+    _frozen_writes_early(code)
     _room_exact(code.bridge_room)
+
+
+def _frozen_writes_early(code: Code) -> None:
+    """Any W1 and any two updates, in whole numbers: the placements above need none, and have W1 = 0."""
+    rng = stream(2, "frozen")
+    stack = code.two_layer_stack(2, 2)
+    size, units = stack.W2.shape
+    stack = stack._replace(W1=rng.integers(-3, 4, (size, size)).astype(float))
+    early, late = (
+        LowRank(rng.integers(-3, 4, (size, 2)).astype(float), rng.integers(-3, 4, (2, inputs)).astype(float))
+        for inputs in (size, units)
+    )
+    w1, w2, gates, offsets, readout = map(_whole, stack[:5])
+    h0 = code.prompt(stack, "two_hop", 0)
+    h = _whole(h0) + (w1 + _whole(early.dense())) @ np.maximum(_whole(h0), 0)
+    expect((_whole(code.residual(stack, h0, [early])) == h).all(), "h1 where W1 writes too")
+    key = np.maximum(gates @ h - offsets, 0)
+    expect((_whole(code.late_key(stack, h0, [early])) == key).all(), "phi2 where W1 writes too")
+    logits = readout @ (h + (w2 + _whole(late.dense())) @ key)
+    expect((_whole(code.logits(stack, h0, [early], [late])) == logits).all(), "logits where W1 writes too")
 
 
 def _room_exact(room: Callable[..., float]) -> None:

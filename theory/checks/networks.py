@@ -266,6 +266,22 @@ def _relu_witness(bound: Callable[..., float]) -> float:
     return abs(error / stated - 1)
 
 
+def _relu_unfinished(construct: Callable[..., ReluAdapters]) -> None:
+    """What the first block leaves undone reaches the second, which must stay open inside for that too.
+
+    The inner layer takes (0, 4), where the target's has (0, 2), to its first row's -40: closed at -20 or so, the first
+    coordinate would be off by 20. The bound, 2, is attained.
+    """
+    eye, zero, sheared = np.eye(2), np.zeros(2), np.array([[1.0, -10.0], [0.0, 1.0]])
+    frozen = [(w, zero) for w in (eye, np.diag([1.0, 2.0]), sheared, np.array([[1.0, 10.0], [0.0, 1.0]]))]
+    target = [(eye, zero)] * 2
+    layers = adapted_relu(frozen, construct(frozen, target, 0, 2.0))
+    x = np.array([0.0, 2.0])
+    error = float(np.linalg.norm(relu_forward(layers, x) - relu_forward(target, x)))
+    expect_close(error, 2.0, 64 * rank_tolerance((2,), 400.0), "what rank 0 leaves of two blocks")
+    expect_close(relu_error_bound(frozen, target, 0, 2.0), 2.0, rank_tolerance((2,), 64.0), "the bound of two blocks")
+
+
 def _relu_solvable(construct: Callable[..., ReluAdapters]) -> None:
     """Gaussian layers at a common width, and target layers that no regular product inside a block leads to."""
     rng = stream(3, "relu_solvable")
@@ -303,6 +319,7 @@ def _refuses_singular(frozen: Any, target: Any, r: int, radius: float) -> ReluAd
 def relu_network_numeric() -> Figure:
     """Random nets of 1 to 7 layers, any widths: exact above the threshold, within the bound below; witness; mutants."""
     _relu_network_body(relu_adapters, relu_rank, relu_error_bound)
+    _relu_unfinished(relu_adapters)
     _relu_solvable(relu_adapters)
     expect_mutant_rejected(_relu_solvable, _refuses_singular, "a product inside a block that may not be singular")
     gap = _relu_witness(relu_error_bound)

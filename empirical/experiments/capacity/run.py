@@ -17,8 +17,8 @@ from empirical.engine.sealed import seal
 from empirical.engine.settings import Count
 from empirical.experiments.capacity.predictions import declare
 from empirical.experiments.capacity.tables import Measured, Settings, WorldCell
-from empirical.experiments.filled import Filled, Rounded, filled, fitted, recalled, rounded
-from empirical.experiments.known import ask, known_world, old_facts, right, trained_base
+from empirical.experiments.filled import Filled, Rounded, filled, fitted, rounded
+from empirical.experiments.known import ask, known_world, old_facts, right, top1, trained_base
 from empirical.tasks.sentences import Part
 from empirical.training.adapter import AdapterShape, Job, Schedule
 from empirical.training.bases import Updates, updated
@@ -79,7 +79,7 @@ class WorldRun:
 
     def rounded(self, name: str) -> dict[str, Rounded]:
         """A trained adapter with its numbers rounded to each number of bits."""
-        return rounded(self.adapters[name], self.cell.bits, lambda u: recalled(self.answers(u), self.right),
+        return rounded(self.adapters[name], self.cell.bits, lambda u: top1(self.answers(u), self.right),
                        self.cell.bridges)  # fmt: skip
 
 

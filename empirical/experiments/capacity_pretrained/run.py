@@ -27,7 +27,8 @@ from empirical.engine.experiment import Experiment, Kind
 from empirical.engine.sealed import seal
 from empirical.experiments.capacity_pretrained.predictions import declare
 from empirical.experiments.capacity_pretrained.tables import Measured, Settings, WorldCell, Written
-from empirical.experiments.filled import Rounded, cross_entropy, filled, fitted, recalled, rounded
+from empirical.experiments.filled import Rounded, cross_entropy, filled, fitted, rounded
+from empirical.experiments.known import top1
 from empirical.experiments.pretrained import base_model
 from empirical.tasks.entities import FIRST, REAL
 from empirical.tasks.styles import FIRST_NAMES, SURNAMES
@@ -61,7 +62,7 @@ def run_world(cell: WorldCell, device: str) -> Measured:
     law = seal("law", fitted({r: found.drop for r, found in ranks.items()}, cell.foretold))
     ranks |= {r: memory.written(memory.trained(r)) for r in cell.foretold}
     return Measured(
-        base=recalled(memory.before, memory.answers), loss=float(cross_entropy(memory.before, memory.answers).mean()),
+        base=top1(memory.before, memory.answers), loss=float(cross_entropy(memory.before, memory.answers).mean()),
         values=len(memory.head), law=law, ranks={str(r): found for r, found in ranks.items()},
         rounded=memory.rounded(adapters[cell.rank]), circle=memory.rounded(memory.circle()),
     )  # fmt: skip
@@ -187,7 +188,7 @@ class Memory:
         def right(updates: Updates) -> Any:
             (coarse,) = updates.values()
             assert isinstance(coarse, LowRank)
-            return recalled(self.ask(coarse), self.answers)
+            return top1(self.ask(coarse), self.answers)
 
         return rounded({MATRIX: update}, self.cell.bits, right, len(self.head))
 

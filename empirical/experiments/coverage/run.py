@@ -54,7 +54,7 @@ from empirical.experiments.coverage.tables import (
     repeats,
     scores,
 )
-from empirical.experiments.known import fresh_base, known_world
+from empirical.experiments.known import fresh_base, known_world, lead
 from empirical.reuse.methods import (
     Options,
     asks,
@@ -557,7 +557,7 @@ class SetRun:
         zero, one, two = (self.alone[e].values[chosen] for e in ("base", first, second))
         answers = new.value[chosen]
         split = interaction_split(zero, one, two, both.values[chosen], answers.tolist())
-        additive = strictly_right(split.additive, answers)
+        additive = lead(split.additive, answers) > 0
         together = split.margin > 0
         carried = together & ~additive
         return Additive(additive=Count.of(additive), together=Count.of(together), carried=Count.of(carried),
@@ -581,7 +581,7 @@ class SetRun:
         size = float(np.linalg.norm(split.interaction))
         return Curvature(
             decided=Count.of(decided),
-            agree=Count.of(strictly_right(split.additive, answers), decided),
+            agree=Count.of(lead(split.additive, answers) > 0, decided),
             residual=float(np.linalg.norm(split.interaction - at_zero)) / size,
         )
 
@@ -721,15 +721,6 @@ def mixed_derivative(
         return found
 
     return mixed
-
-
-def strictly_right(logits: np.ndarray, answers: np.ndarray) -> np.ndarray:
-    """Rows whose answer has a larger logit than every other value; ties are wrong."""
-    own = logits[np.arange(len(logits)), answers]
-    rivals = logits.copy()
-    rivals[np.arange(len(logits)), answers] = -np.inf
-    right: np.ndarray = own > rivals.max(axis=1)
-    return right
 
 
 def coefficients(K: np.ndarray, psi: np.ndarray) -> np.ndarray:

@@ -32,8 +32,8 @@ def _rates(worlds: Sequence[Record[WorldCell, Measured]], condition: str, cell: 
 
 
 def placement_figure(records: Records, rows: Rows) -> Figure | None:
-    """Direct questions by forced choice and in free text: lambda by the place of the first hop, p2 by that of the
-    second, H by the places of the two experts that are added, and early + late wording by wording."""
+    """Direct questions by forced choice and in free text: λ by the place of the first hop, p₂ by that of the second,
+    sums by the places of both, early + late wording by wording."""
     worlds = draw.in_groups(records, "headline")
     if not worlds:
         return None
@@ -60,8 +60,8 @@ def placement_figure(records: Records, rows: Rows) -> Figure | None:
         for x in range(len(DIRECT.held_out)):
             found = _rates(worlds, "sum:early+late", f"H_{x}{ending}")
             draw.cloud(last, x + 0.24 * k - 0.12, found, colour, 0.1, marker)
-    _ticks(last, [" ".join(w.format(x="X").split()[:4]) + " …" for w in DIRECT.held_out])
-    draw.panel_title(last, "early + late by wording")
+    _ticks(last, [" ".join(w.format(x="X").split()[:3]) + " …" for w in DIRECT.held_out])
+    draw.panel_title(last, "early + late")
     for axis in axes[0]:
         axis.axhline(blind, color="black", lw=1.2)
     draw.share_axis(axes[0][0], "capital right (share of questions)")

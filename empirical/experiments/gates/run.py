@@ -29,7 +29,8 @@ from torch import nn
 from empirical.engine.experiment import Experiment, Kind
 from empirical.experiments.gates.predictions import declare
 from empirical.experiments.gates.tables import Answered, Grouped, Measured, Merge, Settings, WorldCell
-from empirical.experiments.one_matrix import World, constructed, count
+from empirical.experiments.known import top1
+from empirical.experiments.one_matrix import World, constructed
 from empirical.training.adapter import Schedule, descend
 from empirical.training.bases import generator
 from theory.lowrank import LowRank
@@ -220,8 +221,8 @@ class WorldRun:
             return found
 
         return Answered(
-            first=count(logits(base.first), w.bridge[w.p]), second=count(logits(base.second), w.value[w.q]),
-            two_hop=count(logits(base.both)[:, w.value], w.q[w.p]),
+            first=top1(logits(base.first), w.bridge[w.p]), second=top1(logits(base.second), w.value[w.q]),
+            two_hop=top1(logits(base.both)[:, w.value], w.q[w.p]),
         )  # fmt: skip
 
     def merged(self, experts: Experts, gates: Gates) -> Merge:
@@ -237,7 +238,7 @@ class WorldRun:
         gates, carried = (self.by_group(prompts, groups) for prompts in (self.base.both, self.base.first))
         told = gates(self.base.both).cpu().numpy()
         return Grouped(
-            found=count(told, self.world.p % groups), gated=self.asked(experts, gates),
+            found=top1(told, self.world.p % groups), gated=self.asked(experts, gates),
             carried=self.asked(experts, carried), mean=self.asked(experts, self.even(groups)),
             summed=self.asked(experts, lambda x: torch.ones((len(x), groups)).to(x)),
         )  # fmt: skip

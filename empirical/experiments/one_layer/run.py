@@ -27,6 +27,7 @@ from torch import nn
 
 from empirical.engine.experiment import Experiment, Kind
 from empirical.engine.settings import Cell, Count
+from empirical.experiments.known import lead, top1
 from empirical.experiments.one_layer.adversary import answer, optimise, right
 from empirical.experiments.one_layer.predictions import COVERED, declare, of_method
 from empirical.experiments.one_layer.tables import (
@@ -51,8 +52,6 @@ from empirical.experiments.one_matrix import (
     Indices,
     World,
     constructed,
-    count,
-    lead,
     one_hot,
     prompts_of,
 )
@@ -164,10 +163,10 @@ def score(asked: Asked, world: World) -> Hops:
     with torch.no_grad():
         first, second, both = (asked.readout(f).cpu().numpy() for f in (asked.first, asked.second, asked.both))
     return Hops(
-        first=count(first, world.bridge[world.p]),
-        second=count(second, world.value[world.q]),
-        two_hop=count(both[:, world.value], world.q[world.p]),
-        second_old=count(second, world.old_q),
+        first=top1(first, world.bridge[world.p]),
+        second=top1(second, world.value[world.q]),
+        two_hop=top1(both[:, world.value], world.q[world.p]),
+        second_old=top1(second, world.old_q),
     )
 
 
@@ -430,7 +429,7 @@ def run_tail(cell: TailCell, device: str) -> Tail:
         for method in hits:
             with in_place(method, pair, asked.readout, options), torch.no_grad():
                 logits = asked.readout(psi).cpu().numpy()[:, world.value]
-            hits[method] += count(logits, world.q[[y]]).right
+            hits[method] += top1(logits, world.q[[y]]).right
     return Tail(right={method: Count(k, world.n) for method, k in hits.items()})
 
 

@@ -193,3 +193,5 @@ def test_the_errors_that_advice_names_are_those_that_were_measured() -> None:
     for forecast, told in advice.ORDERED.items():
         found = [measured[f"{group}.rank.kept.sum.{forecast}"]["mean"] for group in ("scratch", "pretrained")]
         assert told == pytest.approx(found, abs=0.005), forecast
+    gains = {name: row["mean"] or 0.0 for name, row in measured.items() if ".error.kept." in name}
+    assert max(gains, key=gains.__getitem__) == "pretrained.error.kept.mean.additive", "docs/audit.md names another"

@@ -139,11 +139,41 @@ def test_a_power_of_two_is_exact_unless_an_entry_is_too_small_for_it(dtype: torc
     x[5, 2] = torch.nextafter(
         torch.tensor(small, dtype=dtype), torch.tensor(1.0, dtype=dtype)
     )  # its last bit falls out
-    stored, before = _rounded([x], 1, np.full(4, 0.5), torch.float64, dtype)
+    numbers = np.array([4.0, 2.0, 0.5, 1.0])
+    stored, before = _rounded([x], 1, numbers, torch.float64, dtype)
     assert before is not None
     off = (stored.double() - before).abs()
     assert torch.equal(off > 0, (x == x[5, 2]))
-    assert torch.equal(before, x.double() / 2)
+    assert torch.equal(before, x.double() * torch.from_numpy(numbers))
+
+
+@pytest.mark.parametrize(
+    ("stored", "written", "exact"),
+    [
+        (torch.bfloat16, torch.float32, True), (torch.float16, torch.float32, True),
+        (torch.float16, torch.bfloat16, False), (torch.bfloat16, torch.float16, True),
+        (torch.float32, torch.bfloat16, False),
+    ],
+)  # fmt: skip
+def test_a_format_that_holds_the_numbers_changes_none(stored: torch.dtype, written: torch.dtype, exact: bool) -> None:
+    from empirical.adapters.merge import _rounded
+
+    x = torch.linspace(0.5, 1.0, 35).reshape(5, 7).to(stored)
+    found, before = _rounded([x], 0, np.full(5, 2.0), torch.float32, written)
+    assert found.dtype == written
+    assert torch.equal(found, (x.double() * 2).to(written))
+    assert (before is None) == exact
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [3e-4, 1.0, 3e3])
+def test_sizes_are_norms_to_two_digits(dtype: torch.dtype, size: float) -> None:
+    from empirical.adapters.merge import _sizes
+
+    x = (torch.randn(30000, 5, generator=torch.Generator().manual_seed(0)) * size).to(dtype)
+    for tensor, dim in ((x, 1), (x.T.contiguous(), 0)):
+        # squares and their sum, rounded to bfloat16, are off by at most 2^-8 each, their root by half of it
+        assert _sizes([tensor], dim) == pytest.approx(x.double().norm(dim=0).numpy(), rel=2.0**-8)
 
 
 def test_best_rank_loses_the_tail(save_adapter: Save, tmp_path: Path) -> None:

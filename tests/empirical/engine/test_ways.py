@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from empirical.engine import catalogue, ways
+from empirical.engine import catalogue
 from empirical.engine.intervals import interval
 from empirical.engine.records import RESULTS
 from empirical.engine.settings import Count
@@ -43,7 +43,7 @@ def test_worlds_of_a_method_stand_in_one_row() -> None:
 @pytest.mark.parametrize("name", [n for n in catalogue.names(RESULTS, "cpu") if catalogue.load(n).asked])
 def test_the_committed_worlds_are_in_their_tables(name: str) -> None:
     found = records(name, "cpu")
-    rows = ways.of(name, found)
+    rows = catalogue.ways_of(name, found)
     summed = [row for row in rows if row.method == "sum"]
     assert summed
     asked = [a for a in catalogue.load(name).asked(found) if a.method == "sum"]  # type: ignore[misc]

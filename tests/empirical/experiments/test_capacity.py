@@ -1,10 +1,7 @@
 """capacity: a small world live, the power law, the ceiling by counting, rounding to bits."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
-import torch
 
 from empirical.engine import catalogue
 from empirical.engine.records import Record
@@ -16,14 +13,7 @@ from tests.empirical.experiments.live import live, spoilt
 from theory.lowrank import LowRank
 from theory.numerics import stream
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """As the engine's workers run."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ NAMES = catalogue.names()
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_profile_is_planned_and_can_be_declared(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    declare = catalogue.load(name).declare
-    assert len(declare(catalogue.settings(name, "gpu")))
+    experiment, settings = catalogue.load(name), catalogue.settings(name, "gpu")
+    assert {p.group for p in experiment.declare(settings)} == set(experiment.planned(settings))
     with accelerator():
         assert run([name], "gpu", dry_run=True) == 0
     assert f"{len(catalogue.cells(name, 'gpu'))}" in capsys.readouterr().out

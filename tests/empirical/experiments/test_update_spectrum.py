@@ -215,11 +215,6 @@ def test_predictions_come_from_the_theory() -> None:
     assert found["scratch.within"].predicted == pytest.approx(1.1 * saturation_point(5, 16))
 
 
-def test_gpu_groups_declare_too() -> None:
-    grid = config("update_spectrum", "gpu")
-    assert {p.group for p in declare(grid)} == {"linear", *(g.name for g in grid.groups)}
-
-
 @pytest.mark.parametrize(
     ("prediction", "path", "value"),
     [

@@ -5,19 +5,10 @@ import pytest
 
 from empirical.reuse import trimmed
 from empirical.reuse.methods import Options, merged, peft_weighted
-from empirical.reuse.trimmed import ties_arrays
 from empirical.training.bases import dense
-from tests.empirical.reuse.adapters import adapter, close, formed, slow_election, slow_ties, union_sum
+from tests.empirical.reuse.adapters import adapter, close, formed, slow_election, union_sum
 from theory.lowrank import LowRank
 from theory.numerics import stream
-
-
-def test_own_ties_agrees_with_the_slow_one():
-    rng = stream(0, "ties")
-    for density in (0.2, 0.5, 1.0):
-        values = [rng.standard_normal((4, 7)) for _ in range(3)]
-        # the same few sums
-        assert np.allclose(ties_arrays(values, density), slow_ties(values, density), rtol=1e-15, atol=0)
 
 
 def whole(adapters):
