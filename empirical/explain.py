@@ -107,7 +107,8 @@ def _status(claim: Claim, build: Path) -> list[str]:
         lines += _row("status", ["not computed here (make verify)"])
     for p in _read(build / "experiments.json").get("predictions", []):
         if p.get("claim") == claim.id:
-            lines += _row(f"prediction {p['experiment']}/{p['id']}", [f"{p['verdict']} ({p['kind']})"])
+            said = f"{p['verdict']} ({p['kind']}; last make experiments)"
+            lines += _row(f"prediction {p['experiment']}/{p['id']}", [said])
     return lines
 
 

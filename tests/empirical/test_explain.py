@@ -91,7 +91,8 @@ def test_a_prediction_is_shown_with_its_experiment(tmp_path: Path) -> None:
     row = {"id": "single.law.AB", "claim": "coverage_law", "experiment": "coverage", "verdict": "holds"}
     row["kind"] = "hypothesis"
     (tmp_path / "experiments.json").write_text(json.dumps({"predictions": [row]}), encoding="utf-8")
-    assert "prediction coverage/single.law.AB: holds (hypothesis)" in explain("coverage_law", tmp_path)
+    shown = "prediction coverage/single.law.AB: holds (hypothesis; last make experiments)"
+    assert shown in explain("coverage_law", tmp_path)
     assert not [line for line in explain("dilution", tmp_path) if line.startswith("prediction")]
 
 
