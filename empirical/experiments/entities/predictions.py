@@ -139,8 +139,6 @@ class Worlds(Predictions):
         for how, words in ANSWERS.items():
             self.placement(how, words)
             self.sums(how, words)
-            if any(e.endswith("_typed") for e in self.settings.experts):
-                self.rehearsal(how, words)
         self.laws()
         self.against_blind()
         self.chains()
@@ -189,26 +187,6 @@ class Worlds(Predictions):
         self.hypothesis(f"sum.early+all.{how}", "layer_order", says, of=("sum:early+late", new),
                         equal=("sum:early+all", new), within=LAW, unless=unless, family=family,
                         about="sum:early+late")  # fmt: skip
-
-    def rehearsal(self, how: str, words: str) -> None:
-        """What direct questions about other people in the rehearsal change: the free text, not the forced choice."""
-        old, new = cell("H", how, old=True), cell("H", how)
-        pairs = (
-            ("lambda.early", "λ of the early first hop", "first_early_typed", "first_early", old),
-            ("lambda.all", "λ of the first hop on all layers", "first_all_typed", "first_all", old),
-            ("sum.early+late", "H, the sum of early + late", "sum:early_typed+late_typed", "sum:early+late", new),
-            ("sum.all+all", "H, the sum of all + all", "sum:all_typed+all_typed", "sum:all+all", new),
-        )
-        for name, what, typed, plain, of in pairs:
-            where, family = f"typed.{name}.{how}", f"direct questions of others, {words}"
-            if how == "free":
-                says = f"{what} {words}: higher where direct questions about others were rehearsed"
-                self.order(where, family, says, (typed, of), (plain, of), claim="coverage_law")
-                continue
-            says = f"{what} {words}: the same where direct questions about others were rehearsed"
-            unless = Alternative("other by .25", 0.25, 0.1)
-            self.hypothesis(where, "coverage_law", says, of=(typed, of), equal=(plain, of), within=0.1, unless=unless,
-                            family=family, about=typed)  # fmt: skip
 
     def laws(self) -> None:
         """What the sum answers of H, against lambda p2 of its experts alone and what the sum keeps of each hop."""

@@ -39,4 +39,42 @@ def scan_figure(records: Records, rows: Rows) -> Figure | None:
     return draw.finish(figure, "Where a first hop is written: composition and damage", worlds, handles, 3)
 
 
-plots = {"entities_scan": scan_figure}
+#: how a direct question is answered: colour, marker, ending of the cell
+ANSWERS = {"forced choice": (BLUE, "o", "_forced"), "free text": (RED, "^", "")}
+SLANTED = {"rotation": 30, "ha": "right"}
+
+
+def kinds_figure(records: Records, rows: Rows) -> Figure | None:
+    """The sum of an early first hop and a late second one by the kind of facts, of made-up and of famous people; and
+    what rehearsed direct questions of others change."""
+    worlds = draw.in_groups(records, "made_up", "famous", "typed")
+    if not worlds:
+        return None
+    figure, axes = draw.new_panels(3, 1, (10.0, 3.5), sharey=True, width_ratios=(3, 3, 6))
+    families = [("sum:early+late", family, family) for family in worlds[0].cell.families]
+    rehearsed = [(f"first_{place}{typed}", "H_old", f"λ {place}{words}")
+                 for place in ("early", "all") for typed, words in (("", ""), ("_typed", ", direct"))]  # fmt: skip
+    rehearsed += [("sum:early+late", "H", "sum"), ("sum:early_typed+late_typed", "H", "sum, direct")]
+    panels = (
+        ("made_up", "made-up people", "made_up.R.H", families),
+        ("famous", "famous people", "famous.R.H", families),
+        ("typed", "direct questions of others rehearsed", "typed.lambda.all.free", rehearsed),
+    )
+    for axis, (group, title, judged, shown) in zip(axes[0], panels, strict=True):
+        of = draw.in_groups(records, group)
+        for k, (colour, marker, ending) in enumerate(ANSWERS.values()):
+            for x, (condition, cell, _) in enumerate(shown):
+                rates = [w.metrics.scores[condition][cell + ending].rate for w in of]
+                draw.cloud(axis, x + 0.24 * k - 0.12, rates, colour, 0.1, marker)
+        draw.name_axis(axis, [name for _, _, name in shown], **({} if shown is families else SLANTED))
+        axis.set_xlim(-0.6, len(shown) - 0.4)
+        axis.axhline(1 / worlds[0].cell.countries, color="black", lw=1.2)
+        draw.panel_title(axis, title + draw.verdict_suffix(rows, judged))
+    draw.share_axis(axes[0][0], "capital right (share of questions)")
+    handles = [*(draw.mean_mark(name, colour, marker) for name, (colour, marker, _) in ANSWERS.items()),
+               draw.world_mark(), draw.line_mark("blind to the country")]  # fmt: skip
+    return draw.finish(figure, "Which facts the sum joins, and what rehearsing the type of answer changes", worlds,
+                       handles, 4)  # fmt: skip
+
+
+plots = {"entities_scan": scan_figure, "entities_kinds": kinds_figure}

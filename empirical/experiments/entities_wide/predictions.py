@@ -9,16 +9,19 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
-from scipy import stats
 
 from empirical.engine.intervals import Alternative, Outcome
 from empirical.engine.predictions import Measure, Prediction, Predictions, address, measure
 from empirical.engine.settings import Group
+from empirical.experiments.plain_english import Expert
 from empirical.experiments.plain_english_tables import Grouped, Measured, WorldSettings
-from empirical.tasks.entities import DIRECT
 
 #: smallest shares at which a positive control counts as positive; fixed on calibration worlds
 LEARNT, RETRIEVES = 0.85, 0.6
+#: half-width within which two rates are called the same
+SAME = 0.15
+#: what would refute that a difference is above 0
+LOWER = Alternative("the other way round, by .2", -0.2, 0.1)
 #: what a family of facts is
 FAMILIES = {"R": "real facts", "H": "made-up capitals of real countries", "F": "made-up countries"}
 
@@ -33,8 +36,8 @@ def declare(settings: Grouped) -> list[Prediction]:
             said.scan()
         if len(said.settings.families) > 1:
             said.facts()
-        for library in said.settings.libraries:
-            said.methods(library)
+        if any(Expert.of(expert).typed for expert in said.settings.experts):
+            said.rehearsal()
         found += said
     return found
 
@@ -44,30 +47,14 @@ def measured(name: str, read: Callable[[Measured], Outcome | None], step: float)
     return measure(Measured, name, read, step=step)
 
 
-def forced(m: Measured, condition: str, cell: str = "H_forced") -> float:
-    """A rate by forced choice."""
-    return m.scores[condition][cell].rate
-
-
-def falls(m: Measured, experts: Sequence[str], cell: str) -> float:
-    """Rank correlation of a cell with the depth of the block that an expert is written in."""
-    rates = [m.scores[expert][cell].rate for expert in experts]
-    return float(stats.kendalltau(np.arange(len(rates)), rates).statistic)
-
-
 def mean(m: Measured, experts: Sequence[str], cell: str) -> float:
     """A rate, averaged over experts."""
     return float(np.mean([m.scores[expert][cell].rate for expert in experts]))
 
 
-def drop(m: Measured, experts: Sequence[str]) -> float:
-    """The first two experts less the others, by the capitals that the base knows."""
-    return mean(m, experts[:2], "H_old_forced") - mean(m, experts[2:], "H_old_forced")
-
-
-def lead(m: Measured, library: str, methods: Sequence[str]) -> float:
-    """The plain sum of placed experts less the best of all methods on a library."""
-    return forced(m, "sum:early+late") - max(forced(m, f"{method}:{library}") for method in methods)
+def drop(m: Measured, experts: Sequence[str], cell: str) -> float:
+    """A rate of the first two experts less that of the others, averaged over each."""
+    return mean(m, experts[:2], cell) - mean(m, experts[2:], cell)
 
 
 class Worlds(Predictions):
@@ -97,18 +84,15 @@ class Worlds(Predictions):
         self.control(
             "learnt", "coverage_law", "blocks of layers, on average: new people's countries", of=of, at_least=0.6
         )
-        of = measured(
-            "λ by forced choice, first two blocks less the others on average", partial(drop, experts=experts), 0.01
-        )
-        says = "λ by forced choice: the first two blocks .3 or more above the others"
-        self.hypothesis("depth.drop", "layer_order", says, of=of, at_least=0.3, unless=Alternative("by .1", 0.1, 0.1),
-                        family="depth")  # fmt: skip
-        of = measured("rank correlation of λ by forced choice with depth",
-                      partial(falls, experts=experts, cell="H_old_forced"),
-                      step=4 / (len(experts) * (len(experts) - 1)))  # fmt: skip
-        unless = Alternative("no order", 0.0, 0.2)
-        self.hypothesis("depth.forced", "layer_order", "λ by forced choice falls with the depth of the hop", of=of,
-                        at_most=-0.3, unless=unless, family="depth")  # fmt: skip
+        for how, cell, least, words in (
+            ("forced", "H_old_forced", 0.3, "by forced choice: the first two blocks .3 or more"),
+            ("free", "H_old", 0.05, "in free text: the first two blocks .05 or more"),
+        ):
+            of = measured(f"{cell}, first two blocks less the others on average",
+                          partial(drop, experts=experts, cell=cell), 0.01)  # fmt: skip
+            unless = Alternative("no drop", 0.0, 0.1) if how == "forced" else Alternative("by -.1", -0.1, 0.05)
+            self.hypothesis(f"depth.{how}", "layer_order", f"λ {words} above the others", of=of, at_least=least,
+                            unless=unless, family="depth")  # fmt: skip
 
     def facts(self) -> None:
         """The sum of an early first hop and a late second one: real facts, then made-up capitals, then all made up."""
@@ -120,13 +104,28 @@ class Worlds(Predictions):
             self.hypothesis(f"{better}.{worse}", "coverage_law", says, of=of, above=0.0, unless=unless,
                             family="kinds of facts", about="sum:early+late")  # fmt: skip
 
-    def methods(self, library: str) -> None:
-        """The best of all methods, chosen with the answers at hand, below the plain sum of placed experts."""
-        of = measured(f"sum:early+late less the best method of {library}",
-                      partial(lead, library=library, methods=self.settings.methods),
-                      step=1 / (self.settings.people * len(DIRECT.held_out)))  # fmt: skip
-        says = f"H by forced choice: the sum of early + late above the best of all methods on {library}"
-        unless = Alternative("the best method is above, by .2", -0.2, 0.1)
-        self.hypothesis(
-            f"best.{library}", "coverage_law", says, of=of, above=0.0, unless=unless, about="sum:early+late"
-        )
+    def rehearsal(self) -> None:
+        """What direct questions about other people in the rehearsal change: the free text, not the forced choice."""
+        family = "direct questions of others, in free text"
+        changed = "where direct questions about others were rehearsed"
+        for place in ("early", "all"):
+            typed, plain = f"first_{place}_typed", f"first_{place}"
+            of = address(typed, "H_old") - address(plain, "H_old")
+            self.hypothesis(f"lambda.{place}.free", "coverage_law", f"λ of {plain} in free text: higher {changed}",
+                            of=of, above=0.0, unless=LOWER, family=family, about=typed)  # fmt: skip
+        of = address("first_all", "H_country") - address("first_all_typed", "H_country")
+        says = f"first_all: fewer free answers are the country itself, an answer of the wrong type, {changed}"
+        self.hypothesis("country.all", "coverage_law", says, of=of, above=0.0, unless=LOWER, family=family,
+                        about="first_all_typed")  # fmt: skip
+        family = "direct questions of others: what they leave as it is"
+        sums = ("sum:early_typed+late_typed", "sum:early+late")
+        for name, says, cell, (typed, plain) in (
+            ("lambda.early.forced", "λ of first_early by forced choice", "H_old_forced",
+             ("first_early_typed", "first_early")),
+            ("sum.forced", "H, the sum of early + late by forced choice", "H_forced", sums),
+            ("sum.free", "H, the sum of early + late in free text", "H", sums),
+        ):  # fmt: skip
+            unless = Alternative("other by .35", 0.35, 0.1)
+            self.hypothesis(name, "coverage_law", f"{says}: the same, give or take {SAME:g}, {changed}",
+                            of=(typed, cell), equal=(plain, cell), within=SAME, unless=unless, family=family,
+                            about=typed)  # fmt: skip

@@ -430,9 +430,9 @@ def test_predictions_are_fixed_by_kind_and_exact_ones_hold(records: list[Record]
     found = verdicts("entities", small(), records)
     assert [name for name, (kind, verdict) in found.items() if kind == "exact" and verdict != "holds"] == []
     assert {kind for kind, _ in found.values()} == {"exact", "hypothesis", "control", "ceiling"}
-    wanted = ("lambda.early.all.forced", "typed.lambda.all.free", "p2.late.all.free", "sum.all+all.forced",
+    wanted = ("lambda.early.all.forced", "p2.late.all.free", "sum.all+all.forced",
               "learns.first_early.first_middle", "law.early+late.free", "short.early+late",
-              "kept.all+all", "blind.early+late", "wording.2", "typed.sum.all+all.free", "oracle.early+late",
+              "kept.all+all", "blind.early+late", "wording.2", "oracle.early+late",
               "chain.above.direct", "capitals.spared", "kind.all")  # fmt: skip
     assert {f"headline.{w}" for w in wanted} | {"base.given", "headline.retrieves"} <= set(found)
 

@@ -1,4 +1,4 @@
-"""What entities leaves open, in one tiny world of every group: layers, facts, names, methods."""
+"""What entities leaves open, in one tiny world of every group: layers, facts, names, rehearsal."""
 
 from typing import Any
 
@@ -9,9 +9,8 @@ from empirical.engine.records import Record
 from empirical.engine.settings import as_json
 from empirical.experiments import plain_english
 from empirical.experiments.entities_wide.figures import plots
-from empirical.experiments.plain_english_tables import FEW, Answered, Grouped
-from empirical.tasks.entities import FIRST, REAL
-from empirical.tasks.sentences import Ragged
+from empirical.experiments.plain_english_tables import Answered, Grouped
+from empirical.tasks.entities import REAL
 from tests.empirical.experiments.live import live, verdicts
 
 
@@ -27,11 +26,8 @@ def records() -> dict[str, Record]:
 
 
 def test_every_group_asks_what_it_is_there_for(records: dict[str, Record]) -> None:
-    scan, methods = records["scan"], records["methods"]
-    assert set(scan.metrics.answered) == {"base", "first_0-0", "first_1-1", "first_0-1"}
-    ways = {f"{m}:{on}" for m in methods.cell.methods for on in methods.cell.libraries}
-    assert ways <= set(methods.metrics.answered)
-    assert "first" not in methods.metrics.answered["general_all"].facts
+    assert set(records["scan"].metrics.answered) == {"base", "first_0-0", "first_1-1", "first_0-1"}
+    assert {"sum:early+late", "sum:early_typed+late_typed"} <= set(records["typed"].metrics.answered)
     for name in ("made_up", "famous"):
         questions = records[name].metrics.answered["sum:early+late"].questions
         assert {"R", "H", "F"} <= set(questions)
@@ -39,29 +35,6 @@ def test_every_group_asks_what_it_is_there_for(records: dict[str, Record]) -> No
     for name in ("made_up", "famous"):
         run = plain_english.WorldRun(records[name].cell, "cpu")
         assert {p.name in famous for p in run.world.people} == {name == "famous"}
-
-
-def test_a_method_sees_a_few_of_each_adapter_s_own_facts(records: dict[str, Record]) -> None:
-    run = plain_english.WorldRun(records["methods"].cell, "cpu")
-
-    def texts(few: Ragged) -> list[str]:
-        return [run.reader.tokenizer.decode(t[:n]) for t, n in zip(few.tokens, few.lengths, strict=True)]
-
-    first, second = (texts(run.few(run.shown(e))) for e in ("first_all", "second_all"))
-    assert len(first) == FEW > len(run.world.people)
-    assert all(any(p.name in t and p.country in t for p in run.world.people) for t in first)
-    assert all(any(y in t and run.world.capital[y] in t for y in run.world.countries["H"]) for t in second)
-    assert not [
-        t for t in first if any(t.startswith(w.format(x=p.name)) for w in FIRST.held_out for p in run.world.people)
-    ]
-    assert len(run.job("general_all").parts) == len(run.job("first_all").parts) - 1
-    assert sum(p.weight for p in run.job("general_all").parts) == pytest.approx(0.6, abs=1e-12)  # roundings of shares
-
-
-def test_a_method_that_asks_for_general_adapters_needs_one() -> None:
-    group = {"name": "methods", "worlds": 1, "first_seed": 100, "methods": ["arrow_top1_subtract"]}
-    with pytest.raises(ValueError, match="methods: arrow_top1_subtract: expected the expert general_all"):
-        plain_english.world_cells(small(groups=[group]))
 
 
 def planted(record: Record, worlds: int, changes: dict[str, dict[str, dict[str, int]]]) -> list[Record]:
@@ -75,29 +48,38 @@ def planted(record: Record, worlds: int, changes: dict[str, dict[str, dict[str, 
 
 
 def test_planted_outcomes_are_judged_as_what_they_are(records: dict[str, Record]) -> None:
-    none, all_ = {"neither": 4}, {"right": 4, "old": 0, "forced": 4, "old_forced": 4}
+    none, all_, old = {"neither": 4}, {"right": 4, "forced": 4, "old_forced": 4}, {"old": 4, "old_forced": 4}
     blocks = ("first_0-0", "first_1-1", "first_0-1")
     late, early = (planted(records["scan"], 20, {b: {"H": a} for b, a in zip(blocks, answers, strict=True)})
-                   for answers in ((none, none, all_), (all_, all_, none)))  # fmt: skip
+                   for answers in ((none, none, old), (old, old, none)))  # fmt: skip
     assert verdicts("entities_wide", small(), late)["scan.depth.forced"] == ("hypothesis", "violated")
     assert verdicts("entities_wide", small(), early)["scan.depth.forced"] == ("hypothesis", "holds")
-    assert verdicts("entities_wide", small(), late)["scan.depth.drop"][1] == "violated"
-    assert verdicts("entities_wide", small(), early)["scan.depth.drop"][1] == "holds"
+    assert verdicts("entities_wide", small(), late)["scan.depth.free"][1] == "violated"
+    assert verdicts("entities_wide", small(), early)["scan.depth.free"][1] == "holds"
     facts = planted(records["made_up"], 5, {"sum:early+late": {"R": all_, "H": none, "F": all_}})
     found = verdicts("entities_wide", small(), facts)
     assert found["made_up.R.H"][1] == "holds"
     assert found["made_up.H.F"][1] == "violated"
-    ways = {f"{m}:all+all": {"H": none} for m in records["methods"].cell.methods}
-    placed = {"sum:early+late": {"H": {"forced": 2, "neither": 4}}}
-    best = planted(records["methods"], 5, ways | placed | {"mean:all+all": {"H": all_}})
-    assert verdicts("entities_wide", small(), best)["methods.best.all+all"][1] == "violated"
-    least = planted(records["methods"], 5, ways | placed)
-    assert verdicts("entities_wide", small(), least)["methods.best.all+all"][1] == "holds"
+    typed = {"first_all_typed": {"H": {"old": 4}}, "first_all": {"H": {"country": 4}},
+             "first_early_typed": {"H": none}, "first_early": {"H": {"old": 4}},
+             "sum:early_typed+late_typed": {"H": all_}, "sum:early+late": {"H": all_}}  # fmt: skip
+    found = verdicts("entities_wide", small(), planted(records["typed"], 20, typed))
+    assert found["typed.lambda.all.free"][1] == found["typed.country.all"][1] == "holds"
+    assert found["typed.lambda.early.free"][1] == "violated"
+    assert found["typed.sum.forced"][1] == found["typed.sum.free"][1] == "holds"
+    found = verdicts("entities_wide", small(), planted(records["typed"], 20, typed | {"sum:early+late": {"H": none}}))
+    assert found["typed.sum.forced"][1] == found["typed.sum.free"][1] == "violated"
 
 
-def test_the_figure_names_every_block(records: dict[str, Record]) -> None:
-    (draw,) = plots.values()
-    assert draw([], []) is None
-    figure = draw([records["scan"]], [])
+def test_the_figures_name_every_block_and_every_kind(records: dict[str, Record]) -> None:
+    scan, kinds = plots.values()
+    assert scan([], []) is None
+    assert kinds([records["scan"]], []) is None
+    figure = scan([records["scan"]], [])
     assert figure is not None
     assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["0-0", "1-1", "0-1"]
+    figure = kinds(list(records.values()), [])
+    assert figure is not None
+    made_up, famous, typed = ([t.get_text() for t in axis.get_xticklabels()] for axis in figure.axes)
+    assert made_up == famous == ["R", "H", "F"]
+    assert typed == ["λ early", "λ early, direct", "λ all", "λ all, direct", "sum", "sum, direct"]

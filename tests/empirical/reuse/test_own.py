@@ -140,7 +140,7 @@ def test_the_trial_asks_a_model(tmp_path):
                 "updates, probes, data, *, seed, factor=2"), given=("probes", "data"))  # fmt: skip
     general = write(tmp_path, "return general[0]", "general")
     trial(general, given=("general",))
-    assert catalogue.user_method(general, ["coverage", "entities_wide"])
+    assert catalogue.user_method(general, ["coverage"])
     with pytest.raises(ValueError, match="general: expected some, as the method asks for them"):
         catalogue.user_method(general, ["word_problems"])
     trial(write(tmp_path, "return updates[1]"), base=Readout(np.ones((3, 4))))
