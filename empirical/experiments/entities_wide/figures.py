@@ -45,20 +45,19 @@ SLANTED = {"rotation": 30, "ha": "right"}
 
 
 def kinds_figure(records: Records, rows: Rows) -> Figure | None:
-    """The sum of an early first hop and a late second one by the kind of facts, of made-up and of famous people; and
-    what rehearsed direct questions of others change."""
+    """The sum of an early first hop and a late second one by the kind of facts, of made-up and of famous people; and λ
+    of a first hop that rehearsed direct questions of others or did not."""
     worlds = draw.in_groups(records, "made_up", "famous", "typed")
     if not worlds:
         return None
-    figure, axes = draw.new_panels(3, 1, (10.0, 3.5), sharey=True, width_ratios=(3, 3, 6))
+    figure, axes = draw.new_panels(3, 1, (10.0, 3.5), sharey=True, width_ratios=(3, 3, 4))
     families = [("sum:early+late", family, family) for family in worlds[0].cell.families]
-    rehearsed = [(f"first_{place}{typed}", "H_old", f"λ {place}{words}")
+    rehearsed = [(f"first_{place}{typed}", "H_old", f"{place}{words}")
                  for place in ("early", "all") for typed, words in (("", ""), ("_typed", ", direct"))]  # fmt: skip
-    rehearsed += [("sum:early+late", "H", "sum"), ("sum:early_typed+late_typed", "H", "sum, direct")]
     panels = (
         ("made_up", "made-up people", "made_up.R.H", families),
         ("famous", "famous people", "famous.R.H", families),
-        ("typed", "direct questions of others rehearsed", "typed.lambda.all.free", rehearsed),
+        ("typed", "λ, direct questions of others rehearsed", "typed.lambda.all.free", rehearsed),
     )
     for axis, (group, title, judged, shown) in zip(axes[0], panels, strict=True):
         of = draw.in_groups(records, group)

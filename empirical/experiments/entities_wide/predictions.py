@@ -15,13 +15,14 @@ from empirical.engine.predictions import Measure, Prediction, Predictions, addre
 from empirical.engine.settings import Group
 from empirical.experiments.plain_english import Expert
 from empirical.experiments.plain_english_tables import Grouped, Measured, WorldSettings
+from empirical.tasks.entities import DIRECT
 
 #: smallest shares at which a positive control counts as positive; fixed on calibration worlds
 LEARNT, RETRIEVES = 0.85, 0.6
 #: half-width within which two rates are called the same
 SAME = 0.15
 #: what would refute that a difference is above 0
-LOWER = Alternative("the other way round, by .2", -0.2, 0.1)
+LOWER = Alternative("the other way round, by .25", -0.25, 0.1)
 #: what a family of facts is
 FAMILIES = {"R": "real facts", "H": "made-up capitals of real countries", "F": "made-up countries"}
 
@@ -32,12 +33,12 @@ def declare(settings: Grouped) -> list[Prediction]:
     for group in settings.groups:
         said = Worlds(group, settings.but(**group.changes))
         said.learnt()
-        if not said.settings.sums:
-            said.scan()
-        if len(said.settings.families) > 1:
-            said.facts()
         if any(Expert.of(expert).typed for expert in said.settings.experts):
             said.rehearsal()
+        elif said.settings.sums:
+            said.facts()
+        else:
+            said.scan()
         found += said
     return found
 
@@ -100,9 +101,15 @@ class Worlds(Predictions):
         for better, worse in pairs:
             of = address("sum:early+late", f"{better}_forced") - address("sum:early+late", f"{worse}_forced")
             says = f"early + late by forced choice: {FAMILIES[better]} above {FAMILIES[worse]}"
-            unless = Alternative("the other way round, by .25", -0.25, 0.1)
+            unless = Alternative("the other way round, by .3", -0.3, 0.1)
             self.hypothesis(f"{better}.{worse}", "coverage_law", says, of=of, above=0.0, unless=unless,
                             family="kinds of facts", about="sum:early+late")  # fmt: skip
+
+        blind, asked = 1 / self.settings.countries, self.settings.people * len(DIRECT.held_out)
+        says = f"early + late by forced choice, {FAMILIES['F']}: at most .1 above an answer blind to the country"
+        unless = Alternative("answers .45", 0.45, 0.1, asked)
+        self.hypothesis("F.blind", "coverage_law", says, of=("sum:early+late", "F_forced"), at_most=blind + 0.1,
+                        unless=unless, family="made-up countries", about="sum:early+late")  # fmt: skip
 
     def rehearsal(self) -> None:
         """What direct questions about other people in the rehearsal change: the free text, not the forced choice."""
@@ -118,14 +125,10 @@ class Worlds(Predictions):
         self.hypothesis("country.all", "coverage_law", says, of=of, above=0.0, unless=LOWER, family=family,
                         about="first_all_typed")  # fmt: skip
         family = "direct questions of others: what they leave as it is"
-        sums = ("sum:early_typed+late_typed", "sum:early+late")
-        for name, says, cell, (typed, plain) in (
-            ("lambda.early.forced", "λ of first_early by forced choice", "H_old_forced",
-             ("first_early_typed", "first_early")),
-            ("sum.forced", "H, the sum of early + late by forced choice", "H_forced", sums),
-            ("sum.free", "H, the sum of early + late in free text", "H", sums),
-        ):  # fmt: skip
-            unless = Alternative("other by .35", 0.35, 0.1)
-            self.hypothesis(name, "coverage_law", f"{says}: the same, give or take {SAME:g}, {changed}",
-                            of=(typed, cell), equal=(plain, cell), within=SAME, unless=unless, family=family,
-                            about=typed)  # fmt: skip
+        for place in ("early", "all"):
+            typed, plain = f"first_{place}_typed", f"first_{place}"
+            unless = Alternative("other by .4", 0.4, 0.1)
+            self.hypothesis(f"lambda.{place}.forced", "coverage_law",
+                            f"λ of {plain} by forced choice: the same, give or take {SAME:g}, {changed}",
+                            of=(typed, "H_old_forced"), equal=(plain, "H_old_forced"), within=SAME, unless=unless,
+                            family=family, about=typed)  # fmt: skip

@@ -27,7 +27,7 @@ def records() -> dict[str, Record]:
 
 def test_every_group_asks_what_it_is_there_for(records: dict[str, Record]) -> None:
     assert set(records["scan"].metrics.answered) == {"base", "first_0-0", "first_1-1", "first_0-1"}
-    assert {"sum:early+late", "sum:early_typed+late_typed"} <= set(records["typed"].metrics.answered)
+    assert {"first_all", "first_all_typed"} <= set(records["typed"].metrics.answered)
     for name in ("made_up", "famous"):
         questions = records[name].metrics.answered["sum:early+late"].questions
         assert {"R", "H", "F"} <= set(questions)
@@ -59,16 +59,13 @@ def test_planted_outcomes_are_judged_as_what_they_are(records: dict[str, Record]
     facts = planted(records["made_up"], 5, {"sum:early+late": {"R": all_, "H": none, "F": all_}})
     found = verdicts("entities_wide", small(), facts)
     assert found["made_up.R.H"][1] == "holds"
-    assert found["made_up.H.F"][1] == "violated"
-    typed = {"first_all_typed": {"H": {"old": 4}}, "first_all": {"H": {"country": 4}},
-             "first_early_typed": {"H": none}, "first_early": {"H": {"old": 4}},
-             "sum:early_typed+late_typed": {"H": all_}, "sum:early+late": {"H": all_}}  # fmt: skip
+    assert found["made_up.H.F"][1] == found["made_up.F.blind"][1] == "violated"
+    typed = {"first_all_typed": {"H": old}, "first_all": {"H": {"country": 4, "old_forced": 4}},
+             "first_early_typed": {"H": none}, "first_early": {"H": old}}  # fmt: skip
     found = verdicts("entities_wide", small(), planted(records["typed"], 20, typed))
     assert found["typed.lambda.all.free"][1] == found["typed.country.all"][1] == "holds"
-    assert found["typed.lambda.early.free"][1] == "violated"
-    assert found["typed.sum.forced"][1] == found["typed.sum.free"][1] == "holds"
-    found = verdicts("entities_wide", small(), planted(records["typed"], 20, typed | {"sum:early+late": {"H": none}}))
-    assert found["typed.sum.forced"][1] == found["typed.sum.free"][1] == "violated"
+    assert found["typed.lambda.all.forced"][1] == "holds"
+    assert found["typed.lambda.early.free"][1] == found["typed.lambda.early.forced"][1] == "violated"
 
 
 def test_the_figures_name_every_block_and_every_kind(records: dict[str, Record]) -> None:
@@ -82,4 +79,4 @@ def test_the_figures_name_every_block_and_every_kind(records: dict[str, Record])
     assert figure is not None
     made_up, famous, typed = ([t.get_text() for t in axis.get_xticklabels()] for axis in figure.axes)
     assert made_up == famous == ["R", "H", "F"]
-    assert typed == ["λ early", "λ early, direct", "λ all", "λ all, direct", "sum", "sum, direct"]
+    assert typed == ["early", "early, direct", "all", "all, direct"]
