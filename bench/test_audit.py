@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from empirical.adapters.audit import audit
 from empirical.adapters.files import SAFE, read_adapter
-from empirical.adapters.merge import MergeReport, Written, merge
+from empirical.adapters.merge import BLOCK, MergeReport, Written, merge
 
 R, WIDTH = 16, 4096
 #: both sides agree to this, relative: peft and the dense audit work in float32
@@ -134,7 +134,7 @@ def least(folders: list[Path], output: Path) -> None:
         for module in parts[0].modules.values():
             for dim, key in enumerate(module.keys):
                 tensors = [p.tensor(key) for p in parts]
-                for piece in (x for t in tensors for x in t.split(max(1, (1 << 16) // t.shape[1]))):
+                for piece in (x for t in tensors for x in t.split(max(1, BLOCK // t.shape[1]))):
                     piece.square().sum(1 - dim)
                 stored = torch.cat(tensors, dim)
                 torch.mul(stored, 2.0, out=stored)

@@ -300,18 +300,23 @@ class Adapter:
         raw = np.fromfile(self.path / SAFE, np.uint8, dtype.itemsize * math.prod(shape), offset=place)
         return torch.from_numpy(raw).view(dtype).reshape(shape)
 
+    def stored(self, module: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """(A, B) of one module as they are stored, whatever their numbers are."""
+        m = self.modules[module]
+        a, b = (self.tensor(k) for k in m.keys)
+        if m.experts > 1:  # peft stacks the rows of A by expert, and the columns of B by rank
+            a = a.reshape(m.experts, m.r, m.inner)[m.expert]
+            b = b.reshape(m.out, m.r, m.experts)[..., m.expert]
+        return a, b
+
     def factors(self, module: str) -> tuple[torch.Tensor, torch.Tensor]:
         """(A, B) of one module as they are stored, checked to be finite.
 
         Raises:
             ValueError: a factor holds nan or inf.
         """
-        m = self.modules[module]
-        a, b = (self.tensor(k) for k in m.keys)
-        if m.experts > 1:  # peft stacks the rows of A by expert, and the columns of B by rank
-            a = a.reshape(m.experts, m.r, m.inner)[m.expert]
-            b = b.reshape(m.out, m.r, m.experts)[..., m.expert]
-        for key, tensor in zip(m.keys, (a, b), strict=True):
+        a, b = self.stored(module)
+        for key, tensor in zip(self.modules[module].keys, (a, b), strict=True):
             finite = bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
             require(
                 finite,

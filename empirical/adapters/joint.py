@@ -33,11 +33,11 @@ def workers() -> Iterator[Callable[[Callable[[T], R], Sequence[T]], Iterator[R]]
     from threadpoolctl import threadpool_limits
 
     def ahead(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
-        """In order; no more than two results per thread wait to be taken."""
+        """In order; no more than four results per thread wait to be taken, behind a head that takes one for long."""
         waiting: deque[Future[R]] = deque()
         for item in items:
             waiting.append(pool.submit(work, item))
-            if len(waiting) > 2 * count:
+            if len(waiting) > 4 * count:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -276,17 +276,19 @@ class _Work:
     def ranks(self, each: Callable[..., Iterator[int]]) -> dict[str, int]:
         """Module -> rank to write: one for all, which is the largest, or with `compact` one per parameter.
 
-        A rank is at most the sum of the parts'; where the first module that can reach the largest does, that is it.
+        A rank is at most the sum of the parts', and a side of the module; where the smallest module that can reach the
+        largest does, that is it.
         """
         live = [a for a, w in zip(self.adapters, self.weights, strict=True) if w]
-        most = {m.name: sum(a.modules[m.name].r for a in live if m.name in a.modules) for m in self.modules}
+        sums = {m.name: sum(a.modules[m.name].r for a in live if m.name in a.modules) for m in self.modules}
+        most = {m.name: min(sums[m.name], m.out, m.inner) for m in self.modules}
         largest = min(max(most.values()), self.how.rank or math.inf)
 
         def rank(name: str) -> int:
             return self.made(name).facts.r
 
-        first = next(name for name, ceiling in most.items() if ceiling >= largest)
-        if not self.how.compact and rank(first) == largest:
+        smallest = min((m for m in self.modules if most[m.name] >= largest), key=lambda m: m.out + m.inner)
+        if not self.how.compact and rank(smallest.name) == largest:
             return dict.fromkeys(most, int(largest))
         found = dict(zip(most, each(rank, list(most)), strict=True))
         if not self.how.compact:
@@ -329,19 +331,25 @@ def merge_module(
     parts = []
     for adapter, weight in zip(adapters, weights, strict=True):
         if name in adapter.modules:
-            a, b = adapter.factors(name)
-            if weight != 0.0:
-                parts.append((b, a, weight * adapter.modules[name].scale))
-    stack = _stacked(parts, dtype)
+            if weight == 0.0:
+                adapter.factors(name)  # no merge of what is not finite, however little it weighs
+                continue
+            a, b = adapter.stored(name)
+            parts.append((b, a, weight * adapter.modules[name].scale))
+    if not parts:
+        nothing = _factors(torch.zeros(shape.out, 1), torch.zeros(1, shape.inner))
+        return _store(nothing, name, Facts(ranks, 0.0, 0.0, 0), dtype), shape
+    sizes = _sizes([b for b, _, _ in parts], 1), _sizes([a for _, a, _ in parts], 0)
+    if not np.isfinite(np.hstack(sizes)).all():
+        for adapter in owners:
+            adapter.factors(name)  # says which number it is, if it is one of the file's
+    stack = _stacked(parts, sizes, dtype)
     if rank is None and stack is not None and _independent(stack):
         most = float(stack.sizes[0] @ stack.sizes[1])
         require(
             0.0 < most * most < math.inf, f"{name}: weights", "a sum that float64 can hold", f"one of size {most:g}"
         )
         return _store(stack, name, Facts(ranks, None, 0.0, stack.rank), dtype), shape
-    if not parts:
-        nothing = _factors(torch.zeros(shape.out, 1), torch.zeros(1, shape.inner))
-        return _store(nothing, name, Facts(ranks, 0.0, 0.0, 0), dtype), shape
     small = compressed([(a, b) for b, a, _ in parts], [scale for _, _, scale in parts])
     total = LowRank.combine(small, [1.0] * len(small))
     values = np.linalg.svd(total.dense(), compute_uv=False)
@@ -423,42 +431,45 @@ def _gram(tensors: Sequence[torch.Tensor], dim: int) -> Array:
 
 
 #: entries that are taken at a time where every one is touched more than once: they stay in the cache of a core
-BLOCK = 1 << 16
+BLOCK = 1 << 17
 
 
-def _pieces(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    return torch.split(tensor, max(1, BLOCK // tensor.shape[1]))
+def _pieces(tensor: torch.Tensor) -> list[slice]:
+    step = max(1, BLOCK // tensor.shape[1])
+    return [slice(start, start + step) for start in range(0, len(tensor), step)]
 
 
 def _sizes(tensors: Sequence[torch.Tensor], dim: int) -> Array:
-    """Norms of all columns (`dim` 1) or rows (`dim` 0), to two digits: squares have the format of the file."""
+    """Norms of all columns (`dim` 1) or rows (`dim` 0), to two digits: squares have the format of the file.
+
+    Not finite where an entry is not.
+    """
     if all(t.dtype != torch.float64 for t in tensors):
         formats = [torch.float32 if t.dtype == torch.float16 else t.dtype for t in tensors]  # with room for squares
         sums = [
-            [x.to(form).square().sum(1 - dim).double() for x in _pieces(t)]
+            [t[rows].to(form).square().sum(1 - dim).double() for rows in _pieces(t)]
             for t, form in zip(tensors, formats, strict=True)
         ]
         squares = torch.cat([sum(x, torch.zeros(())) if dim else torch.cat(x) for x in sums]).numpy()
         if _in_range(squares):
             return np.asarray(np.sqrt(squares))
     doubles = [t.double().numpy() for t in tensors]
-    return np.concatenate([column_norms(x if dim else x.T) for x in doubles])
+    with np.errstate(invalid="ignore"):
+        return np.concatenate([column_norms(x if dim else x.T) for x in doubles])
 
 
-def _stacked(parts: Sequence[tuple[torch.Tensor, torch.Tensor, float]], dtype: str) -> Stack | None:
-    """``sum c B A`` as one product of balanced factors; None where nothing is left of it.
+def _stacked(
+    parts: Sequence[tuple[torch.Tensor, torch.Tensor, float]], sizes: tuple[Array, Array], dtype: str
+) -> Stack | None:
+    """``sum c B A`` as one product of balanced factors; None where nothing is left of it. `sizes`: of all B and all A.
 
     Balanced by powers of two, and c goes into them but for its fraction, which A takes (in float64 unless it is 1/2).
     """
-    parts = [p for p in parts if p[2] != 0.0]
-    if not parts:
-        return None
     b, a = [p[0] for p in parts], [p[1] for p in parts]
     wide = dtype == "float64" or any(x.dtype == torch.float64 for x in (*b, *a))
-    sizes = _sizes(b, 1), _sizes(a, 0)
     counts = [x.shape[1] for x in b]
     fractions, powers = (np.repeat(x, counts) for x in np.frexp([strength for _, _, strength in parts]))
-    used = (sizes[0] > 0) & (sizes[1] > 0)
+    used = (sizes[0] > 0) & (sizes[1] > 0) & (fractions != 0)
     if not used.any():
         return None
     if not used.all():
@@ -490,26 +501,21 @@ def _full_rank(tensors: Sequence[torch.Tensor], dim: int, sizes: Array) -> bool:
     if len(sizes) > tensors[0].shape[1 - dim]:
         return False
     for dtype in dict.fromkeys((_quick(tensors, dim), torch.float64)):
-        found: Array = np.zeros((len(sizes), len(sizes)))
+        found = torch.zeros(len(sizes), len(sizes), dtype=torch.float64)
         for block in blocks(tensors, dim, max(2 * len(sizes), 256)):
-            x = block.to(dtype).numpy()
+            x = block.to(dtype)
             found += x.T @ x if dim else x @ x.T
-            if np.all(np.diag(found) > _SPEAK * sizes**2) and _apart(found, dtype):
+            if np.all(found.diagonal().numpy() > _SPEAK * sizes**2) and _apart(found, dtype):
                 return True
     return False
 
 
-def _apart(found: Array, dtype: torch.dtype) -> bool:
-    from scipy.linalg import LinAlgError, cholesky
-
-    size = np.sqrt(np.diag(found))
-    cosines = (found / size / size[:, None]).astype(str(dtype).removeprefix("torch."))
-    cosines.flat[:: len(found) + 1] -= _INDEPENDENT[dtype]
-    try:
-        cholesky(cosines, overwrite_a=True, check_finite=False)
-    except LinAlgError:
-        return False
-    return True
+def _apart(found: torch.Tensor, dtype: torch.dtype) -> bool:
+    size = found.diagonal().rsqrt()
+    cosines = (found * size * size[:, None]).to(dtype)
+    cosines.diagonal().sub_(_INDEPENDENT[dtype])
+    triangle, failed = torch.linalg.cholesky_ex(cosines)
+    return not failed and bool((triangle.diagonal() > 0).all())  # nan is not
 
 
 def _product_norm(left: Array, right: Array) -> float:
@@ -532,11 +538,12 @@ def _rounded(
     stored, same = torch.empty(shape, dtype=output), True
     counts = [t.shape[dim] for t in tensors]
     by = factors.to(output if moved else form)
-    for each in zip(tensors, stored.split(counts, dim), by.split(counts), strict=True):
-        for x, y, f in zip(*(_pieces(t.expand_as(each[0])) for t in each), strict=True):
+    for tensor, place, numbers_here in zip(tensors, stored.split(counts, dim), by.split(counts), strict=True):
+        for rows in _pieces(tensor):
+            x, y, f = tensor[rows], place[rows], numbers_here if dim else numbers_here[rows]
             if moved:
                 torch.mul(x, f, out=y)
-                if grows or float(y.abs().min()) >= limits.smallest_normal:
+                if grows or y.abs().min() >= limits.smallest_normal:
                     continue
             exact = x * f.to(form)
             y.copy_(exact)

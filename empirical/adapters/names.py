@@ -11,6 +11,7 @@ import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,6 +55,7 @@ def module_name(name: str) -> str:
     return _OUTSIDE.sub("", _WRAPPER.sub("", name))
 
 
+@lru_cache(maxsize=1 << 16)
 def factor(key: str) -> Factor | None:
     """What a key names; None where it names no factor of LoRA."""
     found = _FACTOR.fullmatch(_WRAPPER.sub("", key))  # FSDP wraps the factors as well

@@ -256,7 +256,7 @@ def famous_people() -> list[Person]:
     return [Person(x, "R", c.name, c.capital, c.capital) for c in REAL for x in c.people]
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)  # where two devices are in use, one on each
 def base_model(name: str, device: str) -> Base:
     """The base by folder or hub id, "" for the packaged one; kept for the next cell of this process.
 
@@ -294,7 +294,7 @@ def _scratch(device: str) -> Base:
     return Base(model, reader)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def survey(name: str, device: str) -> Survey:
     """Ask the untouched base what it knows; the same for all worlds."""
     model, reader = base_model(name, device)

@@ -27,6 +27,7 @@ def test_a_stale_table_is_noticed() -> None:
     assert between(stale, "claims") != markdown(load())
 
 
+@pytest.mark.usefixtures("judged_once")
 def test_the_table_of_experiments_is_what_the_committed_results_say() -> None:
     assert between(README, "experiments") == summary.summary(), "the table is of other results: make golden"
 

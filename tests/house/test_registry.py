@@ -56,23 +56,25 @@ def planted(tmp_path: Path, text: str) -> Path:
 
 
 def test_every_reference_resolves() -> None:
-    assert not [p for problems in coded_problems(CLAIMS).values() for p in problems]
+    dangling = [p for problems in coded_problems(CLAIMS).values() for p in problems]
+    assert not dangling, "give theory/claims.toml the name that stands in the code, or write what it names"
 
 
 def test_checks_and_registry_agree_both_ways() -> None:
-    assert marked_checks(check_modules()) == registered_checks()
+    cure = "a check has one mark, @check(claim) in theory/checks/, and one entry, symbolic or numeric, of that claim"
+    assert marked_checks(check_modules()) == registered_checks(), f"{cure} in theory/claims.toml"
 
 
 def test_the_mark_alone_makes_a_check_on_real_adapters() -> None:
     assert marked_checks(["empirical.adapters.through_peft"]) == adapter_checks()
-    assert set(adapter_checks().values()) <= set(CLAIMS)
+    assert set(adapter_checks().values()) <= set(CLAIMS), "@check in through_peft.py names a claim of claims.toml"
     assert "empirical.adapters.through_peft:merge_rank_adapters" in checks_of("merge_rank")
 
 
 @pytest.mark.parametrize("layer", ["symbolic", "numeric"])
 def test_every_claim_has_both_kinds_of_checks_or_says_why_not(layer: str) -> None:
     lacking = [c.id for c in CLAIMS.values() if not getattr(c, layer) and layer not in c.none_planned]
-    assert not lacking
+    assert not lacking, f"write a {layer} check and name it in theory/claims.toml, or say there why under none_planned"
 
 
 def test_every_public_function_of_a_topic_belongs_to_a_claim() -> None:
@@ -84,7 +86,7 @@ def test_every_public_function_of_a_topic_belongs_to_a_claim() -> None:
             public = callable(value) and not name.startswith("_") and not isinstance(value, type)
             if public and getattr(value, "__module__", "") == module.__name__:
                 orphans += [] if f"theory.{topic}:{name}" in owned else [f"theory.{topic}:{name}"]
-    assert not orphans
+    assert not orphans, "name it under code of its claim in theory/claims.toml, or begin its name with an underscore"
 
 
 def test_a_check_that_is_not_registered_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,5 +171,6 @@ def test_statements_are_tex_without_unbalanced_braces_or_dollars() -> None:
     for claim in CLAIMS.values():
         for text in (*(s.tex for s in claim.sentences), *claim.assumptions):
             plain = re.sub(r"\\[{}$\\]", "", text)
-            assert plain.count("{") == plain.count("}"), claim.id
-            assert plain.count("$") % 2 == 0, claim.id
+            where = f"in theory/claims.toml, {claim.id}: {text}"
+            assert plain.count("{") == plain.count("}"), f"close every brace {where}"
+            assert plain.count("$") % 2 == 0, f"close every formula with $ {where}"

@@ -12,6 +12,7 @@ from empirical.engine.records import RESULTS
 from empirical.ladder import LAYERS, SOURCES
 from paper import evidence
 from paper.evidence import Evidence, Run
+from tests.empirical.judged import once
 from theory.claims import load
 from theory.verify.run import SCHEMA, Environment, Verification, sources_hash
 from theory.verify.status import ResultData
@@ -42,7 +43,9 @@ def verified(parts: dict[str, dict[str, str]]) -> Verification:
 
 @pytest.fixture(scope="session")
 def judged() -> Judged:
-    return evidence.judge_everything(RESULTS)
+    with pytest.MonkeyPatch.context() as patch:
+        once(patch)
+        return evidence.judge_everything(RESULTS)
 
 
 @pytest.fixture(scope="session")

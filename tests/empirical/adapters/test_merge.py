@@ -176,6 +176,24 @@ def test_sizes_are_norms_to_two_digits(dtype: torch.dtype, size: float) -> None:
         assert _sizes([tensor], dim) == pytest.approx(x.double().norm(dim=0).numpy(), rel=2.0**-8)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize(("value", "weight"), [(math.nan, 1.0), (math.inf, -0.5), (-math.inf, 0.0), (math.nan, 0.0)])
+def test_numbers_that_are_not_finite_are_named(
+    dtype: torch.dtype, value: float, weight: float, save_adapter: Save, tmp_path: Path
+) -> None:
+    a, b = (save_adapter(n, seed=i, targets=["q_proj"], dtype=dtype) for i, n in enumerate("ab"))
+    for factor in ("lora_A", "lora_B"):
+        tensors = load_file(b / SAFE)
+        key = next(k for k in reversed(tensors) if factor in k)
+        good = tensors[key].clone()
+        tensors[key][1, 1] = value
+        save_file(tensors, b / SAFE)
+        with pytest.raises(ValueError, match=f"{factor}.*: expected finite entries, got nan or inf"):
+            merge([a, b], [1.0, weight], tmp_path / "c")
+        assert not (tmp_path / "c").exists()
+        save_file(tensors | {key: good}, b / SAFE)
+
+
 def test_best_rank_loses_the_tail(save_adapter: Save, tmp_path: Path) -> None:
     a, b = save_adapter("a", seed=1), save_adapter("b", seed=2)
     made = merge([a, b], None, tmp_path / "c", Written("svd", 3))

@@ -5,19 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from empirical.engine import catalogue as engine
 from empirical.engine.quotes import PAGES, PLACE, PROFILE, filled
 from tests.empirical.judged import rows
 from theory.claims import load
 
 TEXT = PAGES[0].read_text(encoding="utf-8")
-
-
-@pytest.fixture
-def judged_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows as other tests have them, for what is not about judging."""
-    known = {name: rows(name, PROFILE) for name, _, _ in PLACE.findall(TEXT)}
-    monkeypatch.setattr(engine, "judge_all", lambda names, *_: [row for name in names for row in known[name]])
+pytestmark = pytest.mark.usefixtures("judged_once")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -32,7 +25,6 @@ def test_a_page_says_what_the_judge_says(page: Path) -> None:
         assert judged[experiment, row]["verdict"] in told
 
 
-@pytest.mark.usefixtures("judged_before")
 def test_a_stale_number_is_put_right_and_nothing_else_is_touched() -> None:
     stale = re.sub(r"(<!-- row coverage/headline\.order\.sum\.all -->)\d\.\d\d", r"\g<1>9.99", TEXT)
     assert stale != TEXT
@@ -40,7 +32,6 @@ def test_a_stale_number_is_put_right_and_nothing_else_is_touched() -> None:
     assert filled("no place\n") == "no place\n"
 
 
-@pytest.mark.usefixtures("judged_before")
 def test_what_is_declared_nowhere_cannot_be_quoted() -> None:
     with pytest.raises(ValueError, match=r"^row: expected one that is declared, got coverage/headline\.order\.sun$"):
         filled("<!-- row coverage/headline.order.sun --><!-- /row -->")
