@@ -152,8 +152,30 @@ def stored(kind: str, made_of: Mapping[str, Any], make: Callable[[], Tensors]) -
     return make() if storage is None else storage.get(kind, made_of, make)
 
 
+def moved(
+    kind: str, made_of: Mapping[str, Any], parameters: Sequence[torch.Tensor], train: Callable[[], object]
+) -> None:
+    """Train `parameters` in place from where they are, or set them to what came of that before; see `stored`.
+
+    Args:
+        made_of: everything else that decides what comes out.
+        train: moves the parameters.
+    """
+    import torch
+
+    def make() -> Tensors:
+        train()
+        return {str(i): parameter for i, parameter in enumerate(parameters)}
+
+    found = stored(kind, {**made_of, "start": parameters}, make)
+    with torch.no_grad():
+        for i, parameter in enumerate(parameters):
+            parameter.copy_(found[str(i)])
+
+
 def described(value: Any) -> Any:
-    """A value as JSON that differs where it does: arrays, tensors and models by their digests, functions by their code.
+    """A value as JSON that differs where it does: arrays, tensors, generators and models by their digests, functions by
+    the code of their files and by what they close over.
 
     Raises:
         ValueError: something of another kind, which nothing would be known of.
@@ -176,10 +198,13 @@ def described(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         plain = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         return _hash(f"{value.dtype} {tuple(value.shape)}", plain)
+    if isinstance(value, torch.Generator):
+        return described(value.get_state())
     if isinstance(value, nn.Module):
         return _model(value)
     if callable(value) and hasattr(value, "__qualname__"):
-        return [value.__qualname__, _code(inspect.getsourcefile(value) or "")]
+        closed = [described(cell.cell_contents) for cell in getattr(value, "__closure__", None) or ()]
+        return [value.__qualname__, _code(inspect.getsourcefile(value) or ""), *closed]
     raise ValueError(f"made_of: expected numbers, text, arrays or models, got {type(value).__name__}")
 
 
