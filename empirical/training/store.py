@@ -53,8 +53,8 @@ class Storage:
         self.folder, self.device = folder, device
         #: seconds that training took, by entry that was asked for here, whoever trained it
         self.used: dict[str, float] = {}
-        #: seconds of those that were loaded
-        self.spared = 0.0
+        #: seconds of training that were spent here, and that were not since it was loaded, each time that it was
+        self.spent = self.spared = 0.0
 
     def _about(self) -> dict[str, Any]:
         """What decides what comes of training beside what the trainer is told."""
@@ -75,6 +75,7 @@ class Storage:
             started = time.perf_counter()
             made = {key: tensor.detach().cpu().contiguous() for key, tensor in make().items()}
             self.used[name] = time.perf_counter() - started
+            self.spent += self.used[name]
             self._keep(name, text, made)
         else:
             made, self.used[name] = kept
@@ -83,8 +84,7 @@ class Storage:
 
     def remember(self, cell: Mapping[str, Any], seconds: float) -> None:
         """Note the entries that a cell asked for, and what it took beside training, of the `seconds` that it took."""
-        spent = sum(self.used.values()) - self.spared
-        note = {"entries": sorted(self.used), "rest": max(seconds - spent, 0.0)}
+        note = {"entries": sorted(self.used), "rest": max(seconds - self.spent, 0.0)}
         with suppress(OSError):  # a note that is missing spares nobody anything and costs nothing
             write_bytes(self._note(cell), json.dumps(note).encode())
 
