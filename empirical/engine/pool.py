@@ -79,11 +79,12 @@ def work(experiment: str, cell: Mapping[str, JsonValue], device: str, sealed: Pa
     """
     started = time.perf_counter()
     metrics: Any = None
-    problem, text, kept = None, "", storage(device)
+    problem, text, kept, stores = None, "", storage(device), False
     try:
         found = load(experiment)
         one = found.cell(cell)
-        with sealing(sealed) as seal, storing(kept if found.kind(one).stores else None):
+        stores = found.kind(one).stores
+        with sealing(sealed) as seal, storing(kept if stores else None):
             metrics = found.run(one, device)
             text = seal.text
         finite(metrics)
@@ -92,7 +93,7 @@ def work(experiment: str, cell: Mapping[str, JsonValue], device: str, sealed: Pa
     except Exception as error:  # whatever a cell dies of is recorded with its config, and the run goes on
         metrics, problem = None, f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-4)}"
     seconds = time.perf_counter() - started
-    if problem is None and kept.used:
+    if problem is None and stores:
         kept.remember(told(experiment, found.protocol, one), seconds)
     seconds += kept.spared
     return Outcome(metrics, problem, seconds, device_name(device), environment(), peak_memory(), text)

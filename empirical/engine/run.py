@@ -87,6 +87,8 @@ def run(
         else:
             place = _this_machine(workers, pick_profile(profile), console)
         stack.enter_context(closing(place.engine))
+        if own is not None:
+            _require_takers(chosen, place.profile, own)
         # what lies on the machines of a cluster is not known here
         kept = storage(place.device) if place.here else None
         jobs, done, damaged = pending(chosen, place.profile, folder, own, kept)
@@ -136,6 +138,13 @@ def _this_machine(workers: int | None, profile: str, console: Console) -> Place:
     if count < (workers or wanted):
         console.print(f"{count} processes and not {wanted}: more would not fit into {gib(free or 0)}")
     return Place(Local(count), profile, device_name(device), free)
+
+
+def _require_takers(names: Sequence[str], profile: str, own: UserMethod) -> None:
+    """Raises ValueError where none of these experiments runs a method of the user's own."""
+    if not any(catalogue.cells(name, profile, own) for name in names):
+        takers = ", ".join(name for name in catalogue.names() if catalogue.cells(name, profile, own))
+        require(False, "--experiment", f"one that takes a method under profile {profile}: {takers}", ", ".join(names))
 
 
 def pending(

@@ -158,18 +158,23 @@ class Trained:
         for name, update in self.updates.items():
             low = isinstance(update, LowRank)
             found |= {f"{name}.{f}": getattr(update, f) for f in _FACTORS} if low else {f"{name}.dense": update}
-        return {key: _narrow(torch.tensor(value, dtype=torch.float64)) for key, value in found.items()}
+        plain = {key: _narrow(torch.tensor(value, dtype=torch.float64)) for key, value in found.items()}
+        return {**plain, **{f"{name}.value": value for name, value in self.values.items()}}
 
     @classmethod
     def of(cls, tensors: Mapping[str, torch.Tensor]) -> Trained:
         """What was trained, from its :meth:`tensors`."""
         parts: dict[str, dict[str, Any]] = {}
+        values: dict[str, torch.Tensor] = {}
         for key, tensor in tensors.items():
             name, _, part = key.rpartition(".")
-            parts.setdefault(name, {})[part] = tensor.double().numpy()
+            if part == "value":
+                values[name] = tensor
+            else:
+                parts.setdefault(name, {})[part] = tensor.double().numpy()
         losses = parts.pop("")["losses"].tolist()
         return cls({n: p["dense"] if "dense" in p else LowRank(p["B"], p["A"], float(p["scale"]))
-                    for n, p in parts.items()}, losses)  # fmt: skip
+                    for n, p in parts.items()}, losses, values)  # fmt: skip
 
 
 _FACTORS = ("B", "A", "scale")

@@ -34,6 +34,7 @@ class Form:
         outputs: see :data:`Outputs`. Adapters with one such function run together; where one lacks a value, or has it
             in a smaller shape, there are zeros, which must make no difference.
         updates: values after training -> what is added to the modules' weights.
+        draw: what `outputs` draws from in every pass, if it does. Training leaves it where its last pass did.
     """
 
     modules: tuple[str, ...]
@@ -41,6 +42,7 @@ class Form:
     outputs: Outputs
     updates: Callable[[Values], Updates]
     fixed: Values
+    draw: torch.Generator | None = None
 
 
 def adding(change: Callable[[str, torch.Tensor, Values], torch.Tensor]) -> Outputs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import repeat
 from typing import Any
@@ -13,6 +13,7 @@ from torch import nn
 
 from empirical.training.adapter import Schedule, descend
 from empirical.training.bases import factors, generator, lora_layers, update_of, with_peft
+from empirical.training.store import stored
 from theory.lowrank import LowRank
 from theory.numerics import Array, require
 
@@ -37,7 +38,8 @@ class Readout(nn.Module):
 def fit(
     base: Readout,
     features: torch.Tensor,
-    loss_of: Callable[[torch.Tensor], torch.Tensor],
+    loss_of: Callable[..., torch.Tensor],
+    targets: Sequence[torch.Tensor],
     rank: int,
     schedule: Schedule,
     seed: int,
@@ -48,7 +50,8 @@ def fit(
     Args:
         base: the frozen memory.
         features: (N, in), read in every step.
-        loss_of: outputs (N, out) -> loss.
+        loss_of: outputs (N, out), then the targets -> loss.
+        targets: what the outputs are held against.
         rank: r, with alpha = r, so that the update is B A.
         schedule: of AdamW; its batch is ignored.
         seed: of the world; the initial A comes from its stream ("init", "adapter", name).
@@ -63,16 +66,23 @@ def fit(
     from peft import LoraConfig
 
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=["readout"], lora_dropout=0.0, bias="none")
-    with torch.random.fork_rng(devices=[]), with_peft(base, config, name) as wrapped:
-        layer = lora_layers(wrapped)["readout"]
-        a, b = factors(layer, name)
-        draw = generator(seed, "init", "adapter", name)
-        with torch.no_grad():
-            a.copy_((torch.rand(a.shape, generator=draw, dtype=a.dtype) * 2 - 1) / a.shape[1] ** 0.5)
-        described = {"name": name, "rank": rank, "seed": seed, "schedule": asdict(schedule)}
-        inner = wrapped.get_base_model()
-        descend([a, b], lambda _: loss_of(inner(features)), repeat([]), schedule, described)
-        return update_of(layer, name)
+    told = {"name": name, "rank": rank, "seed": seed, "schedule": asdict(schedule)}
+
+    def train() -> dict[str, torch.Tensor]:
+        with torch.random.fork_rng(devices=[]), with_peft(base, config, name) as wrapped:
+            layer = lora_layers(wrapped)["readout"]
+            a, b = factors(layer, name)
+            draw = generator(seed, "init", "adapter", name)
+            with torch.no_grad():
+                a.copy_((torch.rand(a.shape, generator=draw, dtype=a.dtype) * 2 - 1) / a.shape[1] ** 0.5)
+            inner = wrapped.get_base_model()
+            descend([a, b], lambda _: loss_of(inner(features), *targets), repeat([]), schedule, told)
+            update = update_of(layer, name)
+        return {"B": torch.tensor(update.B), "A": torch.tensor(update.A)}
+
+    made_of = {**told, "base": base, "features": features, "loss": loss_of, "targets": targets}
+    found = stored("readout", made_of, train)
+    return LowRank(found["B"].numpy(), found["A"].numpy())
 
 
 def table(config: Mapping[str, Any], keys: set[str], experiment: str) -> None:

@@ -53,8 +53,8 @@ class Storage:
         self.folder, self.device = folder, device
         #: seconds that training took, by entry that was asked for here, whoever trained it
         self.used: dict[str, float] = {}
-        #: seconds of those that were loaded
-        self.spared = 0.0
+        #: seconds of training that were spent here, and that were not since it was loaded, each time that it was
+        self.spent = self.spared = 0.0
 
     def _about(self) -> dict[str, Any]:
         """What decides what comes of training beside what the trainer is told."""
@@ -75,6 +75,7 @@ class Storage:
             started = time.perf_counter()
             made = {key: tensor.detach().cpu().contiguous() for key, tensor in make().items()}
             self.used[name] = time.perf_counter() - started
+            self.spent += self.used[name]
             self._keep(name, text, made)
         else:
             made, self.used[name] = kept
@@ -83,8 +84,7 @@ class Storage:
 
     def remember(self, cell: Mapping[str, Any], seconds: float) -> None:
         """Note the entries that a cell asked for, and what it took beside training, of the `seconds` that it took."""
-        spent = sum(self.used.values()) - self.spared
-        note = {"entries": sorted(self.used), "rest": max(seconds - spent, 0.0)}
+        note = {"entries": sorted(self.used), "rest": max(seconds - self.spent, 0.0)}
         with suppress(OSError):  # a note that is missing spares nobody anything and costs nothing
             write_bytes(self._note(cell), json.dumps(note).encode())
 
@@ -152,8 +152,30 @@ def stored(kind: str, made_of: Mapping[str, Any], make: Callable[[], Tensors]) -
     return make() if storage is None else storage.get(kind, made_of, make)
 
 
+def moved(
+    kind: str, made_of: Mapping[str, Any], parameters: Sequence[torch.Tensor], train: Callable[[], object]
+) -> None:
+    """Train `parameters` in place from where they are, or set them to what came of that before; see `stored`.
+
+    Args:
+        made_of: everything else that decides what comes out.
+        train: moves the parameters.
+    """
+    import torch
+
+    def make() -> Tensors:
+        train()
+        return {str(i): parameter for i, parameter in enumerate(parameters)}
+
+    found = stored(kind, {**made_of, "start": parameters}, make)
+    with torch.no_grad():
+        for i, parameter in enumerate(parameters):
+            parameter.copy_(found[str(i)])
+
+
 def described(value: Any) -> Any:
-    """A value as JSON that differs where it does: arrays, tensors and models by their digests, functions by their code.
+    """A value as JSON that differs where it does: arrays, tensors, generators and models by their digests, functions by
+    the code of their files and by what they close over.
 
     Raises:
         ValueError: something of another kind, which nothing would be known of.
@@ -176,10 +198,13 @@ def described(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         plain = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         return _hash(f"{value.dtype} {tuple(value.shape)}", plain)
+    if isinstance(value, torch.Generator):
+        return described(value.get_state())
     if isinstance(value, nn.Module):
         return _model(value)
     if callable(value) and hasattr(value, "__qualname__"):
-        return [value.__qualname__, _code(inspect.getsourcefile(value) or "")]
+        closed = [described(cell.cell_contents) for cell in getattr(value, "__closure__", None) or ()]
+        return [value.__qualname__, _code(inspect.getsourcefile(value) or ""), *closed]
     raise ValueError(f"made_of: expected numbers, text, arrays or models, got {type(value).__name__}")
 
 

@@ -79,8 +79,7 @@ def train_adapters(
         limit = ROWS.get(next(base.parameters()).device.type, ROWS["cpu"]) if rows is None else integer(rows, "rows", 1)
         for chunk in chunks(rest, [form_of(base, job) for job in rest], limit):
             train = partial(_train_together, base, chunk, capture)
-            told = all(isinstance(m.job.shape, AdapterShape) for m in chunk)  # what a function does is not told
-            found |= _kept(base, [m.job for m in chunk], train, capture) if told else train()
+            found |= _kept(base, [m.job for m in chunk], train, capture)
     finished = {name: found[name] for name in names if name in found}
     if len(finished) < len(jobs):
         raise TrainingDiverged([job.describe() for job in jobs if job.name not in found], finished)
@@ -94,17 +93,23 @@ def _kept(
 
     They are kept together: rounding depends on the company in which an adapter is trained.
     """
+    # those that run together have one function, which draws from one place
+    draw = next((job.shape.draw for job in jobs if isinstance(job.shape, Form)), None)
 
     def make() -> dict[str, torch.Tensor]:
         found = train()
         if len(found) < len(jobs):
             raise TrainingDiverged([job.describe() for job in jobs if job.name not in found], found)
-        return {f"{name}/{key}": t for name, trained in found.items() for key, t in trained.tensors().items()}
+        made = {f"{name}/{key}": t for name, trained in found.items() for key, t in trained.tensors().items()}
+        return made if draw is None else {**made, "/draw": draw.get_state()}
 
     try:
-        tensors = stored("adapters", {"base": base, "jobs": jobs, "trainer": trainer(), "capture": capture}, make)
+        made_of = {"base": base, "jobs": jobs, "trainer": trainer(), "capture": capture}
+        tensors = dict(stored("adapters", made_of, make))
     except TrainingDiverged as error:
         return error.finished
+    if draw is not None:
+        draw.set_state(tensors.pop("/draw"))
     mine: dict[str, dict[str, torch.Tensor]] = {job.name: {} for job in jobs}
     for key, tensor in tensors.items():
         name, _, part = key.rpartition("/")

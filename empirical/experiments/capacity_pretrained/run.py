@@ -34,6 +34,7 @@ from empirical.tasks.entities import FIRST, REAL
 from empirical.tasks.styles import FIRST_NAMES, SURNAMES
 from empirical.training.adapter import Schedule, descend, initial
 from empirical.training.bases import Updates, generator
+from empirical.training.store import moved
 from theory.facts import circle_update, margin_rank_floor
 from theory.lowrank import LowRank
 from theory.numerics import Array, require, stream
@@ -137,8 +138,10 @@ class Memory:
         def loss_of(_: object) -> torch.Tensor:
             return nn.functional.cross_entropy(self.logits(SCALE * (self.keys @ a.T) @ b.T), answers)
 
-        plan = Schedule(cell.steps, cell.facts, cell.rate)
-        descend([a, b], loss_of, repeat([]), plan, {"rank": rank, "seed": cell.seed})
+        plan, told = Schedule(cell.steps, cell.facts, cell.rate), {"rank": rank, "seed": cell.seed}
+        asked = [self.keys, self.states, self.norm, self.head, answers]
+        made_of = {**told, "plan": plan, "asked": asked, "code": Memory}
+        moved("capacity_pretrained", made_of, [a, b], lambda: descend([a, b], loss_of, repeat([]), plan, told))
         B, A = (f.detach().double().cpu().numpy() for f in (b, a))
         return LowRank(B, A, SCALE)
 
@@ -199,7 +202,7 @@ def seconds(cell: WorldCell) -> float:
     return 25 + cell.facts * 0.015 + adapters * cell.steps * cell.facts * 2e-5
 
 
-WORLD = Kind(run_world, seconds)
+WORLD = Kind(run_world, seconds, stores=True)
 
 experiment = Experiment(
     purpose="How many facts an adapter recalls in a pretrained model: by its rank, by its bits, and by hand",

@@ -33,6 +33,7 @@ from empirical.experiments.known import top1
 from empirical.experiments.one_matrix import World, constructed
 from empirical.training.adapter import Schedule, descend
 from empirical.training.bases import generator
+from empirical.training.store import moved
 from theory.lowrank import LowRank
 from theory.numerics import require
 from theory.routing import gated_merge_error
@@ -112,10 +113,14 @@ class WorldRun:
 
     # ------------------------------------------------------------ training
 
-    def descend(self, name: str, parameters: Sequence[nn.Parameter], loss: Callable[[], torch.Tensor]) -> None:
-        """Train parameters in place on all that they are taught."""
+    def descend(
+        self, name: str, parameters: Sequence[nn.Parameter], loss: Callable[[], torch.Tensor], *given: object
+    ) -> None:
+        """Train parameters in place on all that they are taught; `given`: what the loss is of, beside them."""
         plan = Schedule(self.cell.steps, 1, self.cell.rate)
-        descend(parameters, lambda _: loss(), repeat([]), plan, {"name": name, "seed": self.cell.seed, **asdict(plan)})
+        told = {"name": name, "seed": self.cell.seed, **asdict(plan)}
+        made_of = {**told, "W": self.base.W, "given": given, "code": WorldRun}
+        moved("gates", made_of, parameters, lambda: descend(parameters, lambda _: loss(), repeat([]), plan, told))
 
     def fresh(self, name: str, experts: int, rank: int) -> Experts:
         """Untrained experts: B zero, A as peft draws it."""
@@ -136,7 +141,7 @@ class WorldRun:
             logits = before + x @ found.A.mT @ found.B.mT
             return nn.functional.cross_entropy(logits.flatten(0, 1), y.flatten())
 
-        self.descend(name, found, loss)  # type: ignore[arg-type]
+        self.descend(name, found, loss, x, y)  # type: ignore[arg-type]
         return Experts(*(side.detach() for side in found))
 
     def apart(self) -> Experts:
@@ -177,20 +182,21 @@ class WorldRun:
                 torch.stack([logits[:, :half].logsumexp(1), logits[:, half:].logsumexp(1)], dim=1), kind
             )
 
-        self.descend("by kind", [G], loss)
+        self.descend("by kind", [G], loss, x, kind)
         return softmax(G.detach())
 
     def by_answers(self, experts: Experts) -> Gates:
         """Gates that are taught the answers of both hops, with experts that stay."""
         G, lesson = nn.Parameter(self.weights("by answers", len(experts.A))), together(self.first, self.second)
-        self.descend("by answers", [G], lambda: self.loss(lesson, experts, softmax(G)))
+        self.descend("by answers", [G], lambda: self.loss(lesson, experts, softmax(G)), lesson, experts)
         return softmax(G.detach())
 
     def joint(self) -> tuple[Experts, Gates]:
         """Experts and gates that are taught both hops together."""
         experts = self.fresh("joint", self.cell.experts, self.cell.rank)
         G, lesson = nn.Parameter(self.weights("joint", self.cell.experts)), together(self.first, self.second)
-        self.descend("joint", [*experts, G], lambda: self.loss(lesson, experts, softmax(G)))  # type: ignore[list-item]
+        taught = [*experts, G]
+        self.descend("joint", taught, lambda: self.loss(lesson, experts, softmax(G)), lesson)  # type: ignore[arg-type]
         return Experts(*(side.detach() for side in experts)), softmax(G.detach())
 
     def by_group(self, prompts: torch.Tensor, groups: int) -> Gates:
@@ -199,9 +205,11 @@ class WorldRun:
         G = nn.Parameter(self.weights(f"{groups} groups", groups))
         bridges = Lesson(self.base.second, self._tensor(np.arange(w.n) % groups))
         lesson = together(Lesson(prompts, self._tensor(w.p % groups)), bridges)
-        self.descend(
-            f"{groups} groups", [G], lambda: nn.functional.cross_entropy(lesson.features @ G.T, lesson.answers)
-        )
+
+        def loss() -> torch.Tensor:
+            return nn.functional.cross_entropy(lesson.features @ G.T, lesson.answers)
+
+        self.descend(f"{groups} groups", [G], loss, lesson)
         return softmax(G.detach())
 
     def loss(self, lesson: Lesson, experts: Experts, gates: Gates) -> torch.Tensor:
@@ -254,7 +262,7 @@ def seconds(cell: WorldCell) -> float:
     return 2.0 + cell.steps * (6e-3 + 5e-3 * len(cell.groups) + 1e-5 * sum(cell.groups))
 
 
-WORLD = Kind(run_world, seconds)
+WORLD = Kind(run_world, seconds, stores=True)
 
 experiment = Experiment(
     purpose="Gates by the input: experts weighed anew at every prompt, under the additive ceiling and over it",

@@ -10,11 +10,12 @@ trained from scratch. Controls: an adapter that is taught the two-hop answers, a
 *adversary*: logits optimised for two-hop accuracy itself, against the exact optimum (small) and the ceiling (large).
 
 Tables are i.i.d. uniform, and the base knows neither. Two-hop answers are scored among the values, one-hop answers
-among all tokens; ties are wrong.
+among all tokens; ties are wrong. Nothing but *two_hop* trains anything, which is kept.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -61,6 +62,7 @@ from empirical.reuse.trimmed import drop
 from empirical.training.adapter import Schedule, descend
 from empirical.training.bases import BaseShape, Update, Updates, dense, generator, scratch_base, updated
 from empirical.training.readout import Readout, fit
+from empirical.training.store import moved
 from theory.additive import composed_share, extremal_first, extremal_second
 from theory.lowrank import LowRank
 from theory.merging import dilution_limit, factor_average, interference_bound, surviving_facts
@@ -207,8 +209,10 @@ def from_scratch(cell: TwoHopCell, world: World, device: str) -> Asked:
         return torch.stack(parts).mean()
 
     encoder.train().requires_grad_(True)
-    weights = [*encoder.parameters(), head]
-    descend([w for w in weights if w.requires_grad], loss, repeat([]), schedule, {"base": "scratch", "seed": seed})
+    weights = [w for w in (*encoder.parameters(), head) if w.requires_grad]
+    told = {"base": "scratch", "seed": seed}
+    made_of = {**told, "shape": shape, "lessons": lessons, "schedule": schedule, "code": from_scratch}
+    moved("one_layer", made_of, weights, lambda: descend(weights, loss, repeat([]), schedule, told))
     encoder.eval().requires_grad_(False)
     W = head.detach().double().cpu().numpy()
     features = (encoder(p.to(device)).double() for p in (world.first, world.second, world.both, world.old_first))
@@ -343,6 +347,7 @@ def run_two_hop(cell: TwoHopCell, device: str) -> TwoHop:
         "direct": (asked.both, world.value[world.q[world.p]], asked.old),
     }
     scores: dict[str, Hops] = {"base": score(asked, world)}
+    merging: dict[str, float] = {}
     for rank in [0] if cell.writing == "closed" else cell.ranks:
         updates = {name: write(cell, asked, name, rank, *lesson) for name, lesson in targets.items()}
         widest = max(updates[name].columns for name in ("first", "second"))
@@ -351,15 +356,16 @@ def run_two_hop(cell: TwoHopCell, device: str) -> TwoHop:
             with updated(asked.readout, {"readout": update}):
                 scores[f"{name} {rank}"] = score(asked, world)
         for method in methods:
-            label = "own" if ".py:" in method else method
+            condition, started = f"{'own' if '.py:' in method else method} {rank}", time.process_time()
             with in_place(method, pair, asked.readout, options):
-                scores[f"{label} {rank}"] = score(asked, world)
+                merging[condition] = time.process_time() - started
+                scores[condition] = score(asked, world)
     if cell.base == "constructed" and cell.writing == "closed":
         factors: list[Updates] = [{"readout": u} for u in product_factors(asked, world)]
         for method in ("linear", "sum"):
             with in_place(method, factors, asked.readout, options):
                 scores[f"product {method}"] = score(asked, world)
-    return TwoHop(scores=scores)
+    return TwoHop(scores=scores, merging=merging)
 
 
 def write(
@@ -383,15 +389,15 @@ def write(
         edit = joint_edit(asked.W, np.hstack([keys, still]), wanted)
         return edit.truncate(edit.columns)
     rate = cell.rate_scratch if cell.base == "scratch" else cell.rate_constructed
-    target = torch.as_tensor(answers, device=features.device)
-    before = asked.readout(kept).softmax(dim=1)
-
-    def loss(outputs: torch.Tensor) -> torch.Tensor:
-        own, others = outputs.split([len(features), len(kept)])
-        return nn.functional.cross_entropy(own, target) + nn.functional.cross_entropy(others, before)
-
+    targets = [torch.as_tensor(answers, device=features.device), asked.readout(kept).softmax(dim=1)]
     schedule = Schedule(cell.steps, len(features), rate)
-    return fit(asked.readout, torch.cat([features, kept]), loss, rank, schedule, cell.seed, f"{name} {rank}")
+    both = torch.cat([features, kept])
+    return fit(asked.readout, both, _written_and_kept, targets, rank, schedule, cell.seed, f"{name} {rank}")
+
+
+def _written_and_kept(outputs: torch.Tensor, answers: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+    own, others = outputs.split([len(answers), len(before)])
+    return nn.functional.cross_entropy(own, answers) + nn.functional.cross_entropy(others, before)
 
 
 def product_factors(asked: Asked, world: World) -> tuple[LowRank, LowRank]:
@@ -515,7 +521,7 @@ def _large(cell: AdversaryCell, device: str) -> tuple[Count, ...]:
 # ---------------------------------------------------------------- the experiment
 
 SURVIVAL = Kind(run_survival, lambda cell: 1.0)
-TWO_HOP = Kind(run_two_hop, two_hop_seconds, takes_method=lambda cell: True)
+TWO_HOP = Kind(run_two_hop, two_hop_seconds, takes_method=lambda cell: True, stores=True)
 TAIL = Kind(run_tail, lambda cell: 0.008 * cell.bridges * len(cell.methods))
 ADVERSARY = Kind(run_adversary, lambda cell: 2.0 + 4e-3 * cell.bridges * cell.tables)
 

@@ -135,6 +135,8 @@ class TwoHop(Table):
     """By condition and rank, as in "sum 64"."""
 
     scores: dict[str, Hops]
+    #: seconds of the processor until a method's model was there; records of before have none
+    merging: dict[str, float] | None = None
 
 
 class Tail(Table):
@@ -169,4 +171,7 @@ def asked(records: Sequence[Record[Any, Any]]) -> Iterator[Asked]:
             method = FORMER.get(former, former)
             if rank == str(record.cell.top) and (method in METHODS or method == OWN):
                 on = f"{record.cell.base} base, {record.cell.writing}"
-                yield Asked(method, on, "two hops", first=hops.first, second=hops.second, uncovered=hops.two_hop)
+                yield Asked(
+                    method, on, "two hops", first=hops.first, second=hops.second, uncovered=hops.two_hop,
+                    seconds=(record.metrics.merging or {}).get(condition),
+                )  # fmt: skip

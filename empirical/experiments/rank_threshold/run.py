@@ -7,7 +7,8 @@ D. The closed form says what is left (the tail of D's spectrum) and that nothing
 *answers*: the same with cross-entropy over N distinct answers that the memory has wrong. The argmax needs far less rank
 than exactness; the margin is what rank limits (trace bound).
 *memory*: no adapter. How many Gaussian pairs does a full d x d matrix store, against the published p log p / d^2 = 1/2?
-Nested lists of pairs, so that bisection is exact: fewer pairs are fewer facts and fewer rivals.
+Nested lists of pairs, so that bisection is exact: fewer pairs are fewer facts and fewer rivals. Nothing of it is kept:
+the search is the measurement.
 """
 
 from __future__ import annotations
@@ -176,14 +177,18 @@ def run_squared(cell: SquaredCell, device: str) -> Squared:
     schedule = Schedule(cell.steps, facts, cell.rate, floor=0.0)
     errors, largest = [], 0.0
     for r in cell.ranks:
-        # the mean over outputs of a unit change would drive Adam into its own epsilon; the sum does not
-        update = fit(base, features, lambda y: ((y - wanted) ** 2).sum(), r, schedule, seed, f"squared {r}")
+        update = fit(base, features, _squares, [wanted], r, schedule, seed, f"squared {r}")
         reached = torch.as_tensor(W + update.dense(), device=device) @ features.T
         errors.append(float((reached.T - wanted).norm()))
         largest = max(largest, update.norm())
     scale = (float(np.linalg.norm(W)) + largest) * float(np.linalg.norm(K))
     rounding = rank_tolerance((inputs, outputs, facts), scale)
     return Squared(ranks=cell.ranks, errors=tuple(errors), rounding=rounding)
+
+
+def _squares(outputs: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    # the mean over outputs of a unit change would drive Adam into its own epsilon; the sum does not
+    return ((outputs - wanted) ** 2).sum()
 
 
 # ---------------------------------------------------------------- answers
@@ -227,13 +232,17 @@ def run_answers(cell: AnswersCell, device: str) -> Answers:
     schedule = Schedule(cell.steps, n, cell.rate, floor=0.0)
     right, seen = [], []
     for r in cell.ranks:
-        update = fit(base, features, lambda y: nn.functional.cross_entropy(y, answers), r, schedule, seed, f"ce {r}")
+        update = fit(base, features, _answered, [answers], r, schedule, seed, f"ce {r}")
         changes = update.apply(K)  # n x n: row class, column fact; the right ones on the diagonal
         logits = features @ torch.as_tensor(W + update.dense(), device=device).T
         right.append(_right(logits, answers))
         seen.append(changed(changes))
     by_rank = {name: tuple(s[name] for s in seen) for name in seen[0]}
     return Answers(ranks=cell.ranks, base=_right(base(features), answers), right=tuple(right), **by_rank)
+
+
+def _answered(outputs: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
+    return nn.functional.cross_entropy(outputs, answers)
 
 
 def changed(changes: Array) -> dict[str, float]:
@@ -396,8 +405,12 @@ def run_memory(cell: MemoryCell, device: str) -> Memory:
 # ---------------------------------------------------------------- predictions
 
 
-SQUARED = Kind(run_squared, lambda c: len(c.ranks) * _training_seconds(c.facts, c.inputs, c.outputs, c.steps))
-ANSWERS = Kind(run_answers, lambda c: len(c.ranks) * _training_seconds(c.facts, c.inputs, c.facts, c.steps))
+SQUARED = Kind(
+    run_squared, lambda c: len(c.ranks) * _training_seconds(c.facts, c.inputs, c.outputs, c.steps), stores=True
+)
+ANSWERS = Kind(
+    run_answers, lambda c: len(c.ranks) * _training_seconds(c.facts, c.inputs, c.facts, c.steps), stores=True
+)
 MEMORY = Kind(run_memory, lambda c: 20.0 * (c.d / 64) ** 4)
 
 

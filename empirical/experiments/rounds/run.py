@@ -11,7 +11,7 @@ at rate p, without scaling up the rest, as the paper writes it, and with.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -166,7 +166,8 @@ def run_masks(cell: MasksCell, device: str) -> Masks:
     world = known_world(cell, cell.seed)
     new, old = world.first_hops(world.new), world.replay()
     base = trained_base(cell, world, old_facts(world), device)
-    outputs = adding(Masking(generator(cell.seed, "masks")))
+    draw = generator(cell.seed, "masks")
+    outputs = adding(masking(draw))
     jobs = []
     for p, rescaled in cell.masks:
         shape, plan = AdapterShape(cell.rank, round(SCALE) * cell.rank), Schedule(cell.steps, 2 * cell.batch, cell.rate)
@@ -174,7 +175,7 @@ def run_masks(cell: MasksCell, device: str) -> Masks:
         job = Job(name, [Part(new, 0.5), Part(old, 0.5)], shape, plan, cell.seed)
         lora = form_of(base, job)
         kept = {"keep": torch.tensor(1 - p), "gain": torch.tensor(1 / (1 - p) if rescaled else 1.0)}
-        jobs.append(replace(job, shape=replace(lora, outputs=outputs, fixed={**lora.fixed, **kept})))
+        jobs.append(replace(job, shape=replace(lora, outputs=outputs, fixed={**lora.fixed, **kept}, draw=draw)))
     trained = train_adapters(base, jobs)
     found = {}
     for job in jobs:
@@ -197,24 +198,23 @@ def run_masks(cell: MasksCell, device: str) -> Masks:
     return Masks(base=Count.of(right(base, new)), old=Count.of(right(base, old)), found=found)
 
 
-class Masking:
+def masking(draw: torch.Generator) -> Callable[[str, torch.Tensor, Values], torch.Tensor]:
     """LoRA whose inputs of A and outputs of B are kept with probability `keep` each, and scaled by `gain`; drawn once
     a pass for all sentences."""
 
-    def __init__(self, draw: torch.Generator) -> None:
-        self.draw = draw
-
-    def __call__(self, name: str, x: torch.Tensor, values: Values) -> torch.Tensor:
-        """What the adapter adds under masks of this pass."""
+    def change(name: str, x: torch.Tensor, values: Values) -> torch.Tensor:
         a, b = values[f"{name}.A"], values[f"{name}.B"]
-        into = a * self.mask(a[:, :1], values)
-        return SCALE * (x @ into.mT) @ (b * self.mask(b[:, :, :1], values)).mT
+        into = a * mask(a[:, :1], values, draw)
+        return SCALE * (x @ into.mT) @ (b * mask(b[:, :, :1], values, draw)).mT
 
-    def mask(self, like: torch.Tensor, values: Values) -> torch.Tensor:
-        """A mask of this shape (n, ...) for each of n adapters."""
-        drawn = torch.rand(like.shape, generator=self.draw).to(like)
-        keep, gain = (values[key][:, None, None] for key in ("keep", "gain"))
-        return (drawn < keep) * gain
+    return change
+
+
+def mask(like: torch.Tensor, values: Values, draw: torch.Generator) -> torch.Tensor:
+    """A mask of this shape (n, ...) for each of n adapters."""
+    drawn = torch.rand(like.shape, generator=draw).to(like)
+    keep, gain = (values[key][:, None, None] for key in ("keep", "gain"))
+    return (drawn < keep) * gain
 
 
 # ---------------------------------------------------------------- the experiment
@@ -227,8 +227,9 @@ def _seconds(rows: float, steps: float) -> float:
 HEADS = Kind(
     run_heads,
     lambda c: sum(k.rounds * _seconds(2 * c.batch * (k.heads if k.equal else 1), c.steps) for k in c.conditions),
+    stores=True,
 )
-MASKS = Kind(run_masks, lambda c: _seconds(2 * c.batch * len(c.masks), c.steps))
+MASKS = Kind(run_masks, lambda c: _seconds(2 * c.batch * len(c.masks), c.steps), stores=True)
 
 experiment = Experiment(
     purpose="Rounds of merging and masks: how much of each fact a mean of heads writes, round after round",

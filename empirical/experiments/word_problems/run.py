@@ -13,6 +13,7 @@ both of its digits are.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -156,6 +157,7 @@ class WorldRun:
         self.scores: dict[str, dict[str, Count]] = {}
         self.right: dict[str, dict[str, np.ndarray]] = {}
         self.chains: dict[str, dict[str, Chain]] = {}
+        self.merging: dict[str, float] = {}
 
     def run(self) -> Measured:
         """Pretrain, train experts, measure them alone, seal the predictions, reuse, score."""
@@ -175,7 +177,10 @@ class WorldRun:
         self.score("random_first", weighted_sum([random_like(experts["A"], self.seed), experts["B"]], [1.0, 1.0]))
         self.others(members)
         last = {name: float(np.mean(values[-20:])) for name, values in losses.items()}
-        return Measured(trainer=trainer(), losses=last, scores=self.scores, predicted=predicted, chains=self.chains)
+        return Measured(
+            trainer=trainer(), losses=last, scores=self.scores, predicted=predicted, chains=self.chains,
+            merging=self.merging,
+        )  # fmt: skip
 
     def lessons(self, name: str, weight: float) -> list[Part]:
         """What an expert is taught, in equal parts."""
@@ -256,8 +261,10 @@ class WorldRun:
             data=self.few(EXPERTS["mixed"][-2:]),
         )
         for method in [*self.cell.methods, *([own.reference] if own else [])]:
+            name, started = "own" if ".py:" in method else method, time.process_time()
             with reused(method, members, self.base, options) as model:
-                self.ask("own" if ".py:" in method else method, model, REUSE)
+                self.merging[name] = time.process_time() - started
+                self.ask(name, model, REUSE)
 
     def few(self, lessons: Lessons) -> Ragged:
         """A few direct examples of these lessons, for methods that are not data-free."""

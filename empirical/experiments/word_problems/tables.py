@@ -80,6 +80,8 @@ class World(Table):
     scores: dict[str, dict[str, Count]]
     predicted: Foretold
     chains: dict[str, dict[str, Chain]]
+    #: seconds of the processor until a method's model was there; records of before have none
+    merging: dict[str, float] | None = None
 
 
 #: examples for a method that is not data-free, of every expert's lessons and of problems with both skills
@@ -94,4 +96,7 @@ def asked(records: Sequence[Record[Any, Any]]) -> Iterator[Asked]:
         for method, cells in record.metrics.scores.items():
             if method not in ALONE:
                 both = Count.total([cells["AB"], cells["BA"]])
-                yield Asked(method, "A, B", "two skills", first=cells["A"], second=cells["B"], covered=both, few=FEW)
+                yield Asked(
+                    method, "A, B", "two skills", first=cells["A"], second=cells["B"], covered=both,
+                    seconds=(record.metrics.merging or {}).get(method), few=FEW,
+                )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import copy
 import re
+import sys
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
@@ -13,7 +14,10 @@ from empirical.engine import catalogue
 from empirical.engine.experiment import Experiment
 from empirical.engine.judge import judge_exact, observe
 from empirical.engine.records import Record, cell_hash
-from empirical.engine.settings import Table, as_json, read
+from empirical.engine.settings import Cell, Table, as_json, read
+from empirical.training.adapter import descend
+from empirical.training.store import Storage, storing
+from empirical.training.together import Block
 from tests.empirical.experiments.live import changed, live, verdicts
 from tests.empirical.judged import records, rows
 from theory.claims import load as load_claims
@@ -29,6 +33,65 @@ def ran(name: str) -> list[Record]:
     if len(found) < len(cells):
         pytest.skip(f"{name}: declared, {len(found)} of {len(cells)} cells have run")
     return found
+
+
+# ------------------------------------------------------------ what is trained
+
+#: steps of every training, at most
+STEPS = 20
+#: seconds, as it is guessed, of a cell that is run twice
+MOST = 30.0
+
+
+def quick(cell: Cell) -> Cell:
+    """The cell with few steps of training."""
+    said = cell.identity().items()
+    return cell.but(**{k: min(v, STEPS) for k, v in said if k.endswith("steps") and isinstance(v, int)})
+
+
+def untimed(metrics: Any) -> Any:
+    """Without the seconds that a merge took."""
+    if isinstance(metrics, dict):
+        return {key: untimed(value) for key, value in metrics.items() if key not in ("merging", "seconds")}
+    return [untimed(value) for value in metrics] if isinstance(metrics, list) else metrics
+
+
+def untrained(patch: pytest.MonkeyPatch) -> None:
+    """Whatever trains is an error; a single step, and a method that learns, are none of these."""
+
+    def refused(*_: Any, **__: Any) -> Any:
+        raise AssertionError("trained again")
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("empirical.") and vars(module).get("descend") is descend:
+            patch.setattr(module, "descend", refused)
+    patch.setattr(Block, "descend", refused)
+
+
+@experiments
+def test_what_is_trained_is_kept_and_a_second_run_trains_nothing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment, grid = catalogue.load(name), catalogue.cells(name, "smoke")
+    for kind in sorted(experiment.kinds, key=lambda kind: not kind.stores):  # a process keeps the base that it trained
+        mine = [cell for cell in grid if isinstance(cell, kind.cell)]
+        if not mine:
+            continue
+        choose = max if kind.stores else min  # in the longest cell most is trained
+        cell = quick(choose(mine, key=lambda c: experiment.seconds(c) or 0.0))
+        if (experiment.seconds(cell) or 0.0) > MOST:
+            pytest.skip(f"{name}: {experiment.seconds(cell):.0f} s, twice")
+        first = None
+        if kind.stores:
+            with storing(storage := Storage(tmp_path, "here")):
+                first = experiment.run(cell, "cpu")
+            assert storage.used, kind
+        with monkeypatch.context() as patch, storing(again := Storage(tmp_path, "here")):
+            untrained(patch)
+            second = experiment.run(cell, "cpu")
+        assert not again.spent
+        assert bool(again.used) == kind.stores
+        assert first is None or untimed(first) == untimed(second)
 
 
 # ------------------------------------------------------------ settings and grids

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from empirical.engine import catalogue
-from empirical.engine.pool import work
+from empirical.engine import catalogue, pool
 from empirical.engine.run import run
 from tests.empirical.accelerator import accelerator
 
@@ -24,10 +23,11 @@ def test_the_profile_is_planned_and_can_be_declared(name: str, capsys: pytest.Ca
     assert f"{len(catalogue.cells(name, 'gpu'))}" in capsys.readouterr().out
 
 
-def test_a_worker_runs_a_cell_on_the_device_and_says_so(tmp_path: Path) -> None:
+def test_a_worker_runs_a_cell_on_the_device_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "cache_folder", lambda: tmp_path)
     cell = catalogue.cells("rank_threshold", "gpu")[0]
     small = cell.but(facts=8, inputs=8, outputs=8, rank=2, ranks=(1, 2), steps=3)
     with accelerator():
-        outcome = work("rank_threshold", small.identity(), "cuda", tmp_path / "sealed.json")
+        outcome = pool.work("rank_threshold", small.identity(), "cuda", tmp_path / "sealed.json")
     assert outcome.error is None, outcome.error
     assert outcome.device == "a stand-in"

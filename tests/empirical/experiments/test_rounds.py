@@ -75,9 +75,9 @@ def test_a_head_that_goes_on_changes_nothing_before_its_first_step(settings: Set
 
 
 def test_masks_keep_the_share_that_they_say() -> None:
-    masking = experiment.Masking(torch.Generator().manual_seed(0))
+    draw = torch.Generator().manual_seed(0)
     values = {"keep": torch.tensor([1.0, 0.5, 0.5]), "gain": torch.tensor([1.0, 1.0, 2.0])}
-    drawn = masking.mask(torch.zeros(3, 1, 4000), values)
+    drawn = experiment.mask(torch.zeros(3, 1, 4000), values, draw)
     assert bool((drawn[0] == 1).all())
     # the share of 4000 fair draws is off by more than .04 once in two million
     assert drawn[1].mean() == pytest.approx(0.5, abs=0.04)

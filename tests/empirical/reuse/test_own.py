@@ -134,6 +134,16 @@ def test_the_reason_comes_first_on_the_command_line(tmp_path, capsys):
     assert said.out == ""
 
 
+def test_an_experiment_that_compares_no_methods_is_refused(capsys):
+    from empirical.__main__ import main
+
+    arguments = ["--experiment", "gates", "--experiment", "replay", "--method", "examples/my_merge.py:merge"]
+    assert main(["run", "--profile", "smoke", "--dry-run", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("empirical: --experiment: expected one that takes a method under profile smoke: one_layer, ")
+    assert said.endswith("got gates, replay\n")
+
+
 def test_the_trial_asks_a_model(tmp_path):
     """The tiny base is asked with the answer in place: a merge that is right in form passes, and says what it needs."""
     trial(write(tmp_path, "return updates[0] if len(data.tokens) == len(probes[1].tokens) == 3 else None",

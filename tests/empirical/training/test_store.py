@@ -14,8 +14,6 @@ import numpy as np
 import pytest
 import torch
 
-from empirical.engine.catalogue import cells, load
-from empirical.engine.settings import as_json
 from empirical.experiments.one_layer.adversary import optimise
 from empirical.tasks.sentences import Part, Sentences
 from empirical.training import store
@@ -31,12 +29,14 @@ from empirical.training.adapter import (
     train_rows,
 )
 from empirical.training.bases import BaseShape, dense, last_layers, scratch_base
-from empirical.training.store import CODE, Storage, described, stored, storing
+from empirical.training.forms import Form, Values, adding
+from empirical.training.store import CODE, Storage, described, moved, stored, storing
 from empirical.training.together import train_adapters
 from theory.lowrank import LowRank
 from theory.numerics import stream
 
 PLAN = Schedule(6, 8, 1e-2)
+PLACE = "model.layers.1.mlp.down_proj"
 
 
 def facts(seed: int) -> list[Part]:
@@ -51,11 +51,28 @@ def job(name: str, **changes: Any) -> Job:
     return replace(Job(name, facts(1), AdapterShape(2, 4), PLAN, 7), **changes)
 
 
+def gated(gain: float, draw: torch.Generator | None = None) -> Form:
+    """A form of its own on one matrix: rank one times a gate that is trained, a gain that is not, and noise."""
+
+    def change(name: str, x: torch.Tensor, values: Values) -> torch.Tensor:
+        noise = torch.ones(()) if draw is None else torch.rand((), generator=draw)
+        added = x @ values[f"{name}.A"].mT @ values[f"{name}.B"].mT
+        return gain * noise * values["gate"][:, :, None] * added
+
+    def updates(values: Values) -> dict[str, LowRank]:
+        b, a = (values[f"{PLACE}.{factor}"].numpy() for factor in "BA")
+        return {PLACE: LowRank(gain * float(values["gate"]) * b, a)}
+
+    start = {"gate": torch.ones(1), f"{PLACE}.A": torch.full((1, 24), 0.1), f"{PLACE}.B": torch.zeros(16, 1)}
+    return Form((PLACE,), start, adding(change), updates, {}, draw)
+
+
 def everything() -> tuple[list[float], dict[str, Trained], dict[str, torch.Tensor]]:
     """All trainers on one base: its losses, what they made, the base."""
     model = base()
     losses = pretrain(model, facts(0), PLAN, 3)
-    jobs = [job("z"), job("joint", shape=AdapterShape(1, 2, (1,)), schedule=replace(PLAN, batch=4))]
+    jobs = [job("z"), job("joint", shape=AdapterShape(1, 2, (1,)), schedule=replace(PLAN, batch=4)),
+            job("gated", shape=gated(1.5))]  # fmt: skip
     found = {
         **train_adapters(model, jobs),
         "rows": train_rows(model, np.array([3, 5]), facts(1), PLAN, 3),
@@ -69,9 +86,10 @@ def plain(found: tuple[list[float], dict[str, Trained], dict[str, torch.Tensor]]
     losses, trained, weights = found
     return (
         losses,
-        [(n, t.losses, [(m, dense(u).tobytes()) for m, u in t.updates.items()]) for n, t in trained.items()],
+        [(n, t.losses, [(m, dense(u).tobytes()) for m, u in t.updates.items()],
+          [(m, v.numpy().tobytes()) for m, v in t.values.items()]) for n, t in trained.items()],
         [(n, w.numpy().tobytes()) for n, w in weights.items()],
-    )
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("sequential", ["0", "1"])
@@ -82,24 +100,12 @@ def test_what_is_loaded_is_what_is_made(tmp_path: Path, monkeypatch: pytest.Monk
     for _ in range(2):
         with storing(storage := Storage(tmp_path, "here")):
             found.append(plain(everything()))
-    entries = 4 + int(sequential)  # a base, rows, all weights, adapters: together or one by one
+    entries = 5 + int(sequential)  # a base, rows, all weights, a form, adapters: together or one by one
     assert len(storage.used) == len(list(tmp_path.iterdir())) == entries
     assert storage.spared == sum(storage.used.values()) > 0
     assert found == [free, free]
     everything()  # outside, nothing is kept
     assert len(list(tmp_path.iterdir())) == entries
-
-
-def test_a_cell_gives_the_same_metrics_with_what_is_loaded(tmp_path: Path) -> None:
-    experiment = load("word_problems")
-    cell = cells("word_problems", "smoke")[0]
-    assert experiment.kind(cell).stores
-    found = [as_json(experiment.run(cell, "cpu"))]
-    for _ in range(2):
-        with storing(storage := Storage(tmp_path, "here")):
-            found.append(as_json(experiment.run(cell, "cpu")))
-    assert storage.spared > 0
-    assert found[0] == found[1] == found[2]
 
 
 def test_what_is_loaded_belongs_to_nobody(tmp_path: Path) -> None:
@@ -129,6 +135,10 @@ CHANGES: dict[str, Callable[[], Any]] = {
     "attention": lambda: train_adapters(_eager(), [job("z")]),
     "below": lambda: train_adapters(_top(0), [job("z")]),
     "another below": lambda: train_adapters(_top(1), [job("z")]),
+    "form": lambda: train_adapters(base(), [job("z", shape=gated(1.0))]),
+    "what a form closes over": lambda: train_adapters(base(), [job("z", shape=gated(2.0))]),
+    "where a form draws from": lambda: train_adapters(base(), [job("z", shape=gated(1.0, torch.Generator()))]),
+    "drawn before": lambda: train_adapters(base(), [job("z", shape=gated(1.0, torch.Generator().manual_seed(1)))]),
     "trainer": lambda: train_everything(base(), facts(1), PLAN, 7),
     "optimiser": lambda: train_everything(base(), facts(1), PLAN, 7, optimizer_of=_slower),
 }  # fmt: skip
@@ -169,6 +179,37 @@ def test_whatever_makes_something_else_has_another_name(tmp_path: Path, monkeypa
         patch.setattr(torch, "get_num_threads", lambda: 9)
         seen.append(names(one, tmp_path))
     assert len(set().union(*seen)) == len(seen) == len(CHANGES) + 5
+
+
+def test_what_a_form_draws_from_is_left_where_training_left_it(tmp_path: Path) -> None:
+    states = []
+    for _ in range(2):
+        draw = torch.Generator().manual_seed(3)
+        with storing(storage := Storage(tmp_path, "here")):
+            train_adapters(base(), [job("z", shape=gated(1.0, draw))])
+        states.append(draw.get_state())
+    assert storage.spared > 0
+    assert torch.equal(*states)
+    assert not torch.equal(states[0], torch.Generator().manual_seed(3).get_state())
+
+
+def test_parameters_are_set_to_where_training_moved_them(tmp_path: Path) -> None:
+    trained: list[float] = []
+
+    def end(start: float) -> float:
+        parameter = torch.nn.Parameter(torch.tensor([start]))
+
+        def train() -> None:
+            trained.append(start)
+            parameter.data += 1 / 3
+
+        with storing(Storage(tmp_path, "here")):
+            moved("toy", {}, [parameter], train)
+        return float(parameter.detach())
+
+    assert end(1.0) == end(1.0) > 1.3
+    assert end(2.0) > 2.3
+    assert trained == [1.0, 2.0]
 
 
 def test_code_counts_and_comments_do_not(tmp_path: Path) -> None:
