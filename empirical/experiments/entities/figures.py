@@ -38,7 +38,7 @@ def placement_figure(records: Records, rows: Rows) -> Figure | None:
     if not worlds:
         return None
     blind = 1 / worlds[0].cell.countries
-    figure, axes = draw.new_panels(4, 1, (11.5, 3.8), sharey=True, width_ratios=(4, 4, 6, 3))
+    figure, axes = draw.new_panels(4, 1, 3.3, sharey=True, width_ratios=(4, 4, 6, 3))
     sums = worlds[0].cell.sums
     panels: tuple[tuple[str, str, str, Sequence[str], str, bool], ...] = (
         ("λ: first hop alone", "lambda.early.all.forced", "first_", ("early", "all", "middle", "late"), "H", True),
@@ -69,7 +69,7 @@ def placement_figure(records: Records, rows: Rows) -> Figure | None:
         *(draw.mean_mark(name, colour, marker) for name, (colour, marker, *_) in ANSWERS.items()), draw.world_mark(),
         draw.line_mark("blind to the country"), draw.line_mark("λ p₂ of the experts alone, forced choice", ":"),
     ]  # fmt: skip
-    return draw.finish(figure, "Where facts are written decides what a pretrained model joins", worlds, handles, 5)
+    return draw.finish(figure, "Where facts are written decides what a pretrained model joins", worlds, handles)
 
 
 def answers_figure(records: Records, rows: Rows) -> Figure | None:
@@ -88,7 +88,7 @@ def answers_figure(records: Records, rows: Rows) -> Figure | None:
     draw.share_axis(axis, "share of questions")
     names = {"right": "made-up capital", "old": "real capital", "country": "the country itself"}
     handles = [draw.area_mark(names.get(k, k.replace("_", " ")), look) for k, look in zip(COLOURS, LOOKS, strict=True)]
-    return draw.finish(figure, "What the model says when it is asked for the capital", worlds, handles, 6)
+    return draw.finish(figure, "What the model says when it is asked for the capital", worlds, handles)
 
 
 plots = {

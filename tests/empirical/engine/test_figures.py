@@ -148,7 +148,7 @@ def test_placement_and_alignment_show_prediction_and_verdict(coverage: list[Reco
     rows: Any = [{"id": "headline.alpha.placed", "verdict": "violated"}]
     figure = coverage_figures.answers_figure(coverage, [])
     assert figure is not None
-    assert {"sum:placed", "sum:rows", "joint"} == {t.get_text() for t in figure.axes[0].get_xticklabels()}
+    assert {"sum:placed", "sum:rows", "joint"} == {t.get_text() for t in figure.axes[0].get_yticklabels()}
     figure = coverage_figures.alignment_figure(coverage, rows)
     assert figure is not None
     assert set(line(figure, "tells.alpha.placed")[1]) == {TELLS}
