@@ -207,10 +207,10 @@ def alignment_figure(records: Records, rows: Rows) -> Figure | None:
             f"> confidence{draw.verdict_suffix(rows, f'headline.{score}.{pair}.gain') or ' predicted'}",
         ]
         axis.set_title("\n" * (len(lines) + 1))  # room for the lines
-        axis.text(0, 1.37, f"{names[score]}, {asked} 2nd hops", transform=axis.transAxes).set_in_layout(False)
+        axis.text(0, 1.27, f"{names[score]}, {asked} 2nd hops", transform=axis.transAxes).set_in_layout(False)
         for i, text in enumerate(lines):
             look = {"color": SOFT} | draw.loud(text)
-            drawn = axis.text(0, 1.28 - 0.08 * i, text, look, transform=axis.transAxes)
+            drawn = axis.text(0, 1.2 - 0.06 * i, text, look, transform=axis.transAxes)
             drawn.set_in_layout(False)
         if not values:
             note = "no world with\n3 right, 3 wrong"

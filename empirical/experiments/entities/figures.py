@@ -78,7 +78,7 @@ def answers_figure(records: Records, rows: Rows) -> Figure | None:
     if not worlds:
         return None
     conditions = [c for c in worlds[0].metrics.answered if c.startswith(("first_", "sum:"))]
-    figure, axes = draw.new_panels(1, 1, (9.5, 3.6))
+    figure, axes = draw.new_panels(1, 1, 3.1)
     axis = axes[0][0]
     for x, condition in enumerate(conditions):
         answered = [Answered.total(w.metrics.answered[condition].questions["H"]) for w in worlds]

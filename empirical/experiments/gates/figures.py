@@ -42,7 +42,7 @@ def gates_figure(records: Records, rows: Rows) -> Figure | None:
     left.axhline(bridge_blind_ceiling(cell.bridges, cell.values), color="black", ls=":", lw=1.1)
     draw.share_axis(left, "two-hop questions answered")
     rows = [r for r in rows if r["kind"] in INFORMATIVE]
-    draw.panel_title(left, "Gates by the prompt" + draw.tally(rows, *names))
+    draw.panel_title(left, "Gates by prompt" + draw.tally(rows, *names))
     draw.panel_title(
         right, "Gates that know the group" + draw.tally(rows, "group.", "over.", "bridge", "carried", "merged.")
     )

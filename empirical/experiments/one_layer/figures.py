@@ -64,7 +64,7 @@ def one_layer_figure(records: Records, rows: Rows) -> Figure | None:
         y += 1
         for method in listed:
             ticks.append(y)
-            labels.append(NAMES.get(method, method))
+            labels.append(NAMES.get(method, method.replace("_", " ")))
             if method == ADVERSARY:
                 draw.row(axes[0, 0], y, [Count.total(r.metrics.large).rate for r in adversary], RED, "D")
             for (base, writing), (_, colour, marker), offset in zip(
@@ -82,8 +82,8 @@ def one_layer_figure(records: Records, rows: Rows) -> Figure | None:
     axes[0, 0].axvline(ceiling, color="black", lw=1.6, gid="ceiling")
     axes[0, 0].axvline(1 / m, color="black", lw=0.9, ls="--")
     held = draw.tally(rows, claim="additive_limit", kind="ceiling")
-    draw.panel_title(axes[0, 0], f"Ceiling for additive merges{held}")
-    draw.panel_title(axes[0, 1], "One-hop facts kept beside it")
+    draw.panel_title(axes[0, 0], f"Additive ceiling{held}")
+    draw.panel_title(axes[0, 1], "One-hop facts kept")
     title = f"One adapted matrix: two-hop accuracy of every method, rank {max(cell.ranks)}"
     bases = [v for k, v in BASES.items() if any((r.cell.base, r.cell.writing) == k for r in worlds)]
     handles = [*(draw.mean_mark(label, colour, marker) for label, colour, marker in bases),

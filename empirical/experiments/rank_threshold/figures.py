@@ -46,7 +46,8 @@ def error_figure(records: Records, rows: Rows) -> Figure | None:
     right.axvline(whole, color="black", ls=":", lw=1)
     right.set(yscale="log", xlim=(0, max(ranks) + 1.5), ylim=(rounding / 100, 0.1), xlabel="rank r of the adapter",
               ylabel="error above the floor, / ‖D‖")  # fmt: skip
-    draw.panel_title(right, "Training reaches it within the margin" + draw.tally(rows, "reached.", "zero."))
+    right.yaxis.set_major_formatter("{x:.0e}")
+    draw.panel_title(right, "Training comes within the margin" + draw.tally(rows, "reached.", "zero."))
     handles = [draw.mean_mark("trained adapters, mean over worlds", BLUE), draw.world_mark(BLUE),
                draw.line_mark("floor: tail of the spectrum of D"),
                draw.line_mark("margin predicted", "", marker="_", ms=9, mew=1.6)]  # fmt: skip
@@ -79,7 +80,7 @@ def margin_figure(records: Records, rows: Rows) -> Figure | None:
     least = min(min(w.metrics.margin) for w in answers)
     left.set(ylim=(max(min(least, 0) - 0.06, -1.1), 1.05), ylabel="margin / rise of the right logit")
     draw.rank_axis(left, ranks)
-    draw.panel_title(left, f"Trace bound on the margin{draw.verdict_suffix(rows, 'margin')}")
+    draw.panel_title(left, f"Trace bound{draw.verdict_suffix(rows, 'margin')}")
     for i, r in enumerate(ranks):
         draw.cloud(middle, r, [w.metrics.right[i].rate for w in answers], BLUE)
     enough = code_rank(cell)

@@ -34,6 +34,8 @@ def replay_figure(records: Records, rows: Rows) -> Figure | None:
     left.set_xlabel("exposures of each old fact")
     middle.set_xscale("symlog", base=2, linthresh=16)
     middle.set_xlabel("old examples shown in all")
+    for axis in (left, middle):
+        axis.xaxis.get_major_locator().set_params(numticks=4)
     for x, size in enumerate(worlds[0].cell.buffers):
         found = [w.metrics.buffers[str(size)] for w in worlds if str(size) in w.metrics.buffers]
         draw.cloud(last, x - 0.15, [f.inside.rate for f in found], GREEN, 0.2, "^")

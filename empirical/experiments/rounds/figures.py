@@ -44,7 +44,7 @@ def rounds_figure(records: Records, rows: Rows) -> Figure | None:
     for axis in (middle, last):
         draw.share_axis(axis, "new facts answered")
     for axis, title, start, claim in (
-        (left, "1 - (1 - 1/H)^T is written", "heads.", "round_dilution"),
+        (left, "1 − (1 − 1/H)ᵀ", "heads.", "round_dilution"),
         (middle, "Facts, one by one", "heads.", "interference"),
         (last, "Masks", "masks.", "dilution"),
     ):
