@@ -60,7 +60,7 @@ def placement_figure(records: Records, rows: Rows) -> Figure | None:
         for x in range(len(DIRECT.held_out)):
             found = _rates(worlds, "sum:early+late", f"H_{x}{ending}")
             draw.cloud(last, x + 0.24 * k - 0.12, found, colour, 0.1, marker)
-    _ticks(last, [" ".join(w.format(x="X").split()[:3]) + " …" for w in DIRECT.held_out])
+    _ticks(last, [" ".join(w.format(x="X").split()[:2]) + " …" for w in DIRECT.held_out])
     draw.panel_title(last, "early + late")
     for axis in axes[0]:
         axis.axhline(blind, color="black", lw=1.2)
