@@ -419,6 +419,7 @@ def _place(artist: Any, axis: Axes) -> tuple[str, str] | None:
 def _drawn(artist: Any, axis: Axes, scales: _Scales, legend: Sequence[Entry], name: str) -> Iterator[Trace | Shape]:
     """What plotly needs for one artist."""
     from matplotlib.collections import LineCollection, PathCollection, PolyCollection
+    from matplotlib.container import BarContainer
     from matplotlib.lines import Line2D
     from matplotlib.patches import Rectangle
 
@@ -433,7 +434,8 @@ def _drawn(artist: Any, axis: Axes, scales: _Scales, legend: Sequence[Entry], na
     elif isinstance(artist, Line2D):
         yield _rule(artist, place)
     elif isinstance(artist, Rectangle) and on_data:
-        lying = any(artist in bars and bars.orientation == "horizontal" for bars in axis.containers)
+        bars = [c for c in axis.containers if isinstance(c, BarContainer) and artist in c]
+        lying = any(c.orientation == "horizontal" for c in bars)
         yield _bar(artist, scales, legend, lying)
     elif isinstance(artist, Rectangle):
         yield _span(artist, place)
