@@ -80,9 +80,9 @@ def panel_title(axis: Axes, text: str, below: str = "") -> None:
     """A panel's title, and words in grey between it and the panel; both broken where the panel ends."""
     spec = axis.get_subplotspec()
     assert spec is not None
-    shares = spec.get_gridspec().get_width_ratios()
+    shares = np.asarray(spec.get_gridspec().get_width_ratios(), dtype=float)
     # a letter is about five points wide, and the axis takes its part
-    letters = int((WIDTH * shares[spec.colspan.start] / sum(shares) - 0.25) * 72 / 4.8)
+    letters = int((WIDTH * shares[spec.colspan.start] / shares.sum() - 0.25) * 72 / 4.8)
     title, below = (textwrap.fill(words, letters) for words in (text, below))
     axis.set_title(title + "\n" * len(below.splitlines()), loud(text), "left")
     if below:
