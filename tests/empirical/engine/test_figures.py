@@ -192,6 +192,7 @@ def test_the_ceiling_is_that_of_the_sizes() -> None:
 
 
 def test_the_powers_of_the_first_step_are_those_of_the_claim() -> None:
+    cell: Any
     (cell,) = catalogue.cells("first_step", "smoke")
     measured: Any = {"norm": -0.5, "loss": -1.0}
     steps = {way: {str(r): {of: r**power for of, power in measured.items()} for r in cell.ranks} for way in WAYS}
@@ -203,7 +204,7 @@ def test_the_powers_of_the_first_step_are_those_of_the_claim() -> None:
         assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == [name for name, *_ in names]
         for y, (_, optimizer, rslora) in enumerate(names):
             assert set(line(figure, f"power.{of}.{y}")[0]) == {float(first_step_power(optimizer, of, rslora))}
-        marks = [drawn.get_xdata()[0] for drawn in axis.lines if drawn.get_marker() in ("o", "s")]
+        marks = [float(np.asarray(drawn.get_xdata())[0]) for drawn in axis.lines if drawn.get_marker() in ("o", "s")]
         assert marks == pytest.approx([power] * 4 * len(names)), "dot and mean, either factor, every way"
 
 
