@@ -334,7 +334,7 @@ def _additive_rejections() -> None:
     expect(len(reachable_patterns([np.arange(20_000.0)])) == 20_000, "one bridge reaches each of 20000 values")
     expect(monotone_score(199_999, 1) == 1, "200000 states")
     expect_rejected("n", monotone_score, 100, 10)
-    expect_rejected("n", monotone_score, 2, 700)
+    expect_rejected("n", monotone_score, 20, 6)
     expect_rejected("first", reachable_patterns, np.zeros((0, 2)))
     expect_rejected("first", reachable_patterns, np.zeros((15, 2)))
     expect_rejected("first", additive_score, np.zeros((15, 2)))
