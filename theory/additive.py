@@ -449,18 +449,19 @@ def _log_moments(n: int, m: int, weights: tuple[float, ...] | None, distinct: bo
     factorial = _log_factorials(n)
     k = np.arange(n + 1)
     if weights is None:
-        growth = np.zeros(n + 1)  # ln k! h_k
+        growth = np.zeros_like(factorial)  # ln k! h_k
         if not distinct:  # C(k + m - 1, k) / m^k = (1/k!) prod_(i < k) (1 + i/m)
             growth[1:] = np.cumsum(np.log1p(np.arange(n) / float(m)))
         logs, off = growth - factorial, k * growth
     else:
         whole = k * math.log(weights[0])  # the polynomial of the others over the largest, from zero on
-        logs, off = np.zeros(n + 1), -whole
+        logs, off = np.zeros_like(whole), -whole
         for w in weights[1:]:  # one factor of the series 1 / prod_z (1 - w_z x) after the other
             if w > 0:
                 shift = k * math.log(w / weights[0])
                 sums = np.logaddexp.accumulate(logs - shift)
-                logs, off = sums + shift, off + (k + 1) * sums
+                logs = sums + shift
+                off += (k + 1) * sums
         logs = logs + whole
     # sums of k terms err by k eps times their size, log factorials by a few eps of theirs
     rounding = EPS * (off + 8.0 * factorial[n])
