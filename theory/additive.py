@@ -447,7 +447,7 @@ def _log_moments(n: int, m: int, weights: tuple[float, ...] | None, distinct: bo
     polynomial of the weights.
     """
     factorial = _log_factorials(n)
-    k = np.arange(n + 1)
+    k = np.arange(n + 1, dtype=np.float64)
     if weights is None:
         growth = np.zeros_like(factorial)  # ln k! h_k
         if not distinct:  # C(k + m - 1, k) / m^k = (1/k!) prod_(i < k) (1 + i/m)
@@ -455,7 +455,7 @@ def _log_moments(n: int, m: int, weights: tuple[float, ...] | None, distinct: bo
         logs, off = growth - factorial, k * growth
     else:
         whole = k * math.log(weights[0])  # the polynomial of the others over the largest, from zero on
-        logs, off = np.zeros_like(whole), -whole
+        logs, off = np.zeros_like(factorial), -whole
         for w in weights[1:]:  # one factor of the series 1 / prod_z (1 - w_z x) after the other
             if w > 0:
                 shift = k * math.log(w / weights[0])
@@ -465,7 +465,7 @@ def _log_moments(n: int, m: int, weights: tuple[float, ...] | None, distinct: bo
         logs = logs + whole
     # sums of k terms err by k eps times their size, log factorials by a few eps of theirs
     rounding = EPS * (off + 8.0 * factorial[n])
-    return np.asarray(logs + factorial[n] - factorial - factorial[n - k] + rounding)
+    return np.asarray(logs + factorial[n] - factorial - factorial[::-1] + rounding)
 
 
 @lru_cache(maxsize=8)
