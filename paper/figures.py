@@ -13,9 +13,6 @@ from paper.words import Phrase
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: greatest width of a figure in inches, so that its text stays legible at the width of the page
-WIDEST = 8.8
-
 
 class Figure(NamedTuple):
     """A figure in the paper; `says` is what it shows, in a sentence."""
@@ -64,33 +61,10 @@ def write(run: Run, folder: Path) -> list[Figure]:
             if text.get_text().startswith(f"{run.experiment}, profile"):
                 origin = text.get_text().replace("  |  ", "; ") + "."
                 text.set_visible(False)
-        _fit(figure)
         settle(figure)
         figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None, "Producer": None})
         found.append(Figure(name, title, says, origin))
     return found
-
-
-def _fit(figure: Any) -> None:
-    """Narrow a figure to :data:`WIDEST`; a legend that no longer fits gets more lines, and the figure their height."""
-    width, height = (float(x) for x in figure.get_size_inches())
-    if width <= WIDEST:
-        return
-    figure.set_size_inches(WIDEST, height)
-    for legend in list(figure.legends):
-        handles, columns, wide = legend.legend_handles, legend._ncols, WIDEST * figure.dpi
-        labels = [text.get_text() for text in legend.get_texts()]
-        lines = -(-len(handles) // columns)
-        while columns > 1 and legend.get_window_extent().width > wide:
-            columns -= 1
-            legend.remove()
-            legend = figure.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 0), ncols=columns)
-        # the height of a line of a legend in inches, as the figures have it
-        extra = 0.19 * (-(-len(handles) // columns) - lines)
-        left, bottom, across, _ = figure.get_layout_engine().get()["rect"]
-        figure.set_size_inches(WIDEST, height + extra)
-        bottom = (bottom * height + extra) / (height + extra)
-        figure.get_layout_engine().set(rect=(left, bottom, across, 1 - bottom))
 
 
 def settle(figure: Any) -> None:

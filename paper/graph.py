@@ -8,7 +8,7 @@ from typing import NamedTuple
 from theory.claims import Claim
 
 #: a box, a row, from column to column, room for the topics; in pixels of the page
-NODE, HEIGHT, ROW, STEP, LEFT = 200, 40, 54, 330, 112
+NODE, HEIGHT, ROW, STEP, LEFT = 275, 40, 54, 330, 165
 
 Point = tuple[float, float]
 

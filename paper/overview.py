@@ -126,8 +126,9 @@ def draw(runs: Mapping[str, Run]) -> Any:
     if not shown:
         return None
     heights = [len(found) for _, found in shown]
-    figure, grid = new_panels(1, len(shown), (6.3, 0.2 * sum(heights) + 0.32 * len(shown) + 0.3), sharex=True,
+    figure, grid = new_panels(1, len(shown), 0.2 * sum(heights) + 0.32 * len(shown) + 0.3, sharex=True,
                               gridspec_kw={"height_ratios": heights})  # fmt: skip
+    figure.set_figwidth(6.3)  # on the first page at its own size
     for k, (axis, (panel, found), colour) in enumerate(
         zip(grid[:, 0], shown, (GREEN, RED, BLUE, PURPLE), strict=False)
     ):
@@ -139,7 +140,7 @@ def draw(runs: Mapping[str, Run]) -> Any:
             if row.bound is not None:
                 axis.plot([row.bound] * 2, [y - 0.4, y + 0.4], color="black", lw=1.3, zorder=5)
             axis.annotate(f"{row.mean:.2f}", (1.0, y), xytext=(4, 0), textcoords="offset points", va="center",
-                          fontsize=8, annotation_clip=False)  # fmt: skip
+                          annotation_clip=False)  # fmt: skip
         for i, y in enumerate(reversed(range(len(found)))):  # from above, as one reads
             axis.axhspan(y - 0.5, y + 0.5, color="black", lw=0, alpha=0, zorder=6, gid=mark(k, i))
         axis.set_yticks(range(len(found)), [row.label for row in reversed(found)])

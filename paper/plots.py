@@ -419,6 +419,7 @@ def _place(artist: Any, axis: Axes) -> tuple[str, str] | None:
 def _drawn(artist: Any, axis: Axes, scales: _Scales, legend: Sequence[Entry], name: str) -> Iterator[Trace | Shape]:
     """What plotly needs for one artist."""
     from matplotlib.collections import LineCollection, PathCollection, PolyCollection
+    from matplotlib.container import BarContainer
     from matplotlib.lines import Line2D
     from matplotlib.patches import Rectangle
 
@@ -433,7 +434,9 @@ def _drawn(artist: Any, axis: Axes, scales: _Scales, legend: Sequence[Entry], na
     elif isinstance(artist, Line2D):
         yield _rule(artist, place)
     elif isinstance(artist, Rectangle) and on_data:
-        yield _bar(artist, scales, legend)
+        bars = [c for c in axis.containers if isinstance(c, BarContainer) and artist in c]
+        lying = any(c.orientation == "horizontal" for c in bars)
+        yield _bar(artist, scales, legend, lying)
     elif isinstance(artist, Rectangle):
         yield _span(artist, place)
     elif isinstance(artist, LineCollection):
@@ -474,14 +477,15 @@ def _span(box: Rectangle, place: tuple[str, str]) -> Shape:
     return {**band, "fillcolor": _colour(box.get_facecolor()), "layer": "below"}
 
 
-def _bar(box: Rectangle, scales: _Scales, legend: Sequence[Entry]) -> Trace:
+def _bar(box: Rectangle, scales: _Scales, legend: Sequence[Entry], lying: bool) -> Trace:
     (x, y), w, h = box.get_xy(), box.get_width(), box.get_height()
+    end = (x + w, y + h / 2) if lying else (x + w / 2, y + h)
     marker: Marker = {"color": _colour(box.get_facecolor())}
     if box.get_hatch():
         marker["pattern"] = {"shape": "/", "fgcolor": "white", "size": 6, "solidity": 0.3, "fillmode": "overlay"}
     label = next((e.label for e in legend if e.box and e.colour == _hex(box.get_facecolor())), "")
     return {"type": "bar", "x": [_round(x + w / 2)], "base": [_round(y)], "y": [_round(h)], "width": [_round(w)],
-            "marker": marker, "text": [_said(label, x + w / 2, y + h, scales)], "textposition": "none",
+            "marker": marker, "text": [_said(label, *end, scales)], "textposition": "none",
             "hovertemplate": HOVER}  # fmt: skip
 
 

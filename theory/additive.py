@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from theory.branching import Pattern, no_better
 from theory.facts import counting_threshold
 from theory.lowrank import LowRank
-from theory.numerics import EPS, Array, integer, matrix, numbers_of, real, require, rounded_up, vector
+from theory.numerics import EPS, Array, above, integer, matrix, numbers_of, real, require, rounded_up, vector
 
 _MOST_PATTERNS = 20_000
 _MOST_STATES = 200_000
@@ -219,7 +219,7 @@ def additive_optimum(n: int, m: int) -> Fraction:
         ValueError: n or m < 1, or a size that it cannot prove: n <= 3, m <= 2 or n m <= 15 are possible; m = 2 takes
             n <= 5000, and (5, 3) some seconds.
 
-    Source: claim additive_limit (ours; Spitzer's identity for m = 2).
+    Source: claim additive_limit (ours; the reflection principle for m = 2).
     """
     bridges, values = integer(n, "n", 1), integer(m, "m", 1)
     value = None
@@ -228,7 +228,7 @@ def additive_optimum(n: int, m: int) -> Fraction:
     elif bridges <= 3:
         value = Fraction(3, 4) + Fraction(1, 4 * values) if bridges == 2 else Fraction(2, 3) + Fraction(1, 3 * values)
     elif values == 2 and bridges <= 5000:
-        value = _two_values(bridges)
+        value = _two_values(bridges, bridges + 1)
     elif bridges * values <= 15:
         reached = monotone_score(bridges, values)
         value = reached if no_better(bridges, values, int(reached * bridges * values**bridges)) else None
@@ -237,25 +237,21 @@ def additive_optimum(n: int, m: int) -> Fraction:
     return value
 
 
-def _two_values(n: int) -> Fraction:
-    """1/2 + E[max_k S_k] / n, with E[max_k S_k] = sum_k E[S_k^+] / k and E[S_2j^+] = j C(2j, j) / 4^j = E[S_{2j-1}^+].
+#: bits behind the point of fixed-point numbers that are rounded upwards
+_BITS = 128
 
-    All terms over the common denominator 4^ceil(n/2).
+
+def _two_values(n: int, bits: int) -> Fraction:
+    """1/2 + E[max_k S_k] / n for a fair walk S: exact with n + 1 bits, with fewer above it by at most n / 2^bits.
+
+    By reflection E[max_k S_k] = E|S_n| - P[S_n > 0]; with j = ceil(n/2) and c = P[S_2j = 0] = C(2j, j) / 4^j the first
+    is 2 j c, and twice the second 1 - c for even n, 1 for odd n.
     """
-    total = Fraction(0)
-    share = Fraction(1)  # C(2j, j) / 4^j
-    for j in range(1, (n + 1) // 2 + 1):
-        share *= Fraction(2 * j - 1, 2 * j)
-        total += share * j / (2 * j - 1) + (share / 2 if 2 * j <= n else 0)
-    return Fraction(1, 2) + total / n
-
-
-def _two_values_above(n: int) -> float:
-    """:func:`_two_values` in floats, above it by a few eps n at most."""
-    j = np.arange(1.0, (n + 1) // 2 + 1.0)
-    share = np.cumprod((2.0 * j - 1.0) / (2.0 * j))
-    total = float((share * j / (2.0 * j - 1.0)).sum() + share[: n // 2].sum() / 2.0)
-    return min(1.0, (0.5 + total / n) * (1.0 + (n + 8) * EPS))
+    half, share = (n + 1) // 2, 1 << bits
+    for j in range(1, half + 1):
+        share = -(-share * (2 * j - 1) // (2 * j))
+    back = Fraction(share, 1 << bits)
+    return Fraction(1, 2) + (2 * half * back - (1 - (back if n % 2 == 0 else 0)) / Fraction(2)) / n
 
 
 # ---- ceilings, and the additive part of any network ----
@@ -297,8 +293,9 @@ def additive_ceiling(n: int, m: int, weights: ArrayLike | None = None, distinct:
     if bridges == 1 or values == 1:
         return 1.0
     size, plain = min(bridges, _MOST_BRIDGES), law is None and not distinct
-    two = plain and values == 2
-    found = _two_values_above(size) if two else _tangent(size, _log_moments(size, values, law, distinct))[0]
+    if plain and values == 2:
+        return rounded_up(_two_values(size, _BITS))
+    found = _tangent(size, _log_moments(size, values, law, distinct))[0]
     if plain:
         sharp = Fraction(3 * values + 1, 4 * values) if size == 2 else Fraction(2 * values + 1, 3 * values)
         found = min(found, rounded_up(sharp))
@@ -386,8 +383,6 @@ def _lightest(n: int, m: int, t: int) -> Fraction:
 
 #: more bridges get the ceiling of this many, more values that of so many: it falls with both
 _MOST_BRIDGES, _MOST_VALUES = 10**6, 2**60
-#: up to this many orders of moments all are tried, beyond it a grid and then all near its best
-_EVERY = 4096
 
 
 def _law(n: int, m: int, weights: ArrayLike | None, distinct: bool) -> tuple[int, int, tuple[float, ...] | None]:
@@ -400,15 +395,19 @@ def _law(n: int, m: int, weights: ArrayLike | None, distinct: bool) -> tuple[int
     given = vector(weights, "weights")
     require(given.size == values, "weights", f"{values} probabilities, one per value", f"{given.size} entries")
     off = math.fsum(given) - 1.0
-    sound = bool((given >= 0).all()) and abs(off) <= 4 * values * EPS
+    # a sum of so many terms, and a division of each by it, are off by half as much
+    sound = bool((given >= 0).all()) and abs(off) <= values * EPS
     require(
         sound, "weights", "probabilities that sum to 1", f"{float(given.min()):.3g} at least, an excess of {off:.3g}"
     )
-    return bridges, values, tuple(sorted(map(float, given), reverse=True))
+    return bridges, values, tuple(sorted((float(above(w, "weights")) for w in given.tolist()), reverse=True))
 
 
 def moment_ceiling(moments: Array) -> float:
-    """E[K] / n at most, from ``ln E C(K, k)`` for k = 0..n, n >= 1 (bounds from above will do): the least tangent."""
+    """E[K] / n at most, from ``ln E C(K, k)`` for k = 0..n, n >= 1 (bounds from above will do): the least tangent.
+
+    Rounded up by 8 eps; bounds are to cover besides that ln n! is known up to some eps of it.
+    """
     return _tangent(len(moments) - 1, moments)[0]
 
 
@@ -426,15 +425,15 @@ def _tangent(n: int, moments: Array) -> tuple[float, int, int]:
             middle = (low + high) // 2
             below = log_choose(middle) <= moments[k]
             low, high = np.where(below, middle, low), np.where(below, high, middle)
-        under = np.exp(log_choose(low) - moments[k])
-        over = np.exp(np.minimum(log_choose(low + 1) - moments[k], 700.0))
+        with np.errstate(over="ignore"):  # a moment smaller than floats can be is reached at once
+            under, over = np.exp(log_choose(low) - moments[k]), np.exp(log_choose(low + 1) - moments[k])
         return low + (1.0 - under) / (over - under), low
 
-    k = np.arange(1, n + 1)
-    if n > _EVERY:
-        grid = np.unique(np.geomspace(1, n, _EVERY // 4).astype(np.int64))
-        at = int(np.argmin(places(grid)[0]))
-        k = np.arange(grid[max(at - 1, 0)], grid[min(at + 1, grid.size - 1)] + 1)
+    # at every size tried places fall and then rise with k, so that the least lies near the least of every so many; any
+    # order gives a ceiling
+    k, stride = np.arange(1, n + 1), math.isqrt(n)
+    some = k[::-stride]
+    k = k[np.abs(k - some[np.argmin(places(some)[0])]) < stride]
     found, j = places(k)
     at = int(np.argmin(found))
     return float(found[at]) / n * (1.0 + 8 * EPS), int(k[at]), int(j[at])
@@ -448,20 +447,25 @@ def _log_moments(n: int, m: int, weights: tuple[float, ...] | None, distinct: bo
     polynomial of the weights.
     """
     factorial = _log_factorials(n)
-    k = np.arange(n + 1)
+    k = np.arange(n + 1, dtype=np.float64)
     if weights is None:
-        logs = -factorial
+        growth = np.zeros_like(factorial)  # ln k! h_k
         if not distinct:  # C(k + m - 1, k) / m^k = (1/k!) prod_(i < k) (1 + i/m)
-            logs[1:] += np.cumsum(np.log1p(np.arange(n) / float(m)))
+            growth[1:] = np.cumsum(np.log1p(np.arange(n) / float(m)))
+        logs, off = growth - factorial, k * growth
     else:
-        logs = np.full(n + 1, -np.inf)
-        logs[0] = 0.0
-        for w in weights:  # one factor of the series 1 / prod_z (1 - w_z x) after the other
+        whole = k * math.log(weights[0])  # the polynomial of the others over the largest, from zero on
+        logs, off = np.zeros_like(factorial), -whole
+        for w in weights[1:]:  # one factor of the series 1 / prod_z (1 - w_z x) after the other
             if w > 0:
-                logs = np.logaddexp.accumulate(logs - k * math.log(w)) + k * math.log(w)
+                shift = k * math.log(w / weights[0])
+                sums = np.logaddexp.accumulate(logs - shift)
+                logs = sums + shift
+                off += (k + 1) * sums
+        logs = logs + whole
     # sums of k terms err by k eps times their size, log factorials by a few eps of theirs
-    rounding = EPS * (k * np.abs(logs + factorial) + 8.0 * factorial[n])
-    return np.asarray(logs + factorial[n] - factorial - factorial[n - k] + rounding)
+    rounding = EPS * (off + 8.0 * factorial[n])
+    return np.asarray(logs + factorial[n] - factorial - factorial[::-1] + rounding)
 
 
 @lru_cache(maxsize=8)

@@ -87,8 +87,8 @@ def _acyclic(g: Pattern, h: Pattern, m: int) -> bool:
 def _infeasible(rows: Array) -> bool:
     """Whether it is certified that no real a has ``rows @ a > 0``.
 
-    The certificate is a non-negative combination of the rows that is zero (Farkas): a vertex found by a linear program
-    in floats, as multiples of its least weight, checked in whole numbers.
+    The certificate is a combination of the rows that is zero, with weights not negative and not all zero (Farkas): a
+    vertex found by a linear program in floats, as multiples of its least weight, checked in whole numbers.
     """
     from scipy.optimize import linprog
 
@@ -101,4 +101,4 @@ def _infeasible(rows: Array) -> bool:
     weights = [Fraction(x) for x in found.tolist()]
     least = min(x for x in weights if x > 0)
     multiples = np.array([round(x / least) for x in weights], dtype=object)
-    return bool((multiples >= 0).all() and not (multiples @ rows).any())
+    return bool((multiples >= 0).all() and multiples.any() and not (multiples @ rows).any())

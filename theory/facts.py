@@ -267,7 +267,7 @@ def _log_binomial_tails(n: int, m: int) -> Array:
     """
     below = np.arange(n, dtype=np.float64)
     ratios = np.log(n - below) - np.log(below + 1.0) - math.log(m - 1)  # ln P[k + 1] / P[k]
-    mode = min((n + 1) // m, n)
+    mode = n // m  # or one above it
     logs = np.concatenate([-np.cumsum(ratios[:mode][::-1])[::-1], [0.0], np.cumsum(ratios[mode:])])
     logs -= math.log(float(np.exp(logs).sum()))
     tails = np.logaddexp.accumulate(logs[::-1])[::-1]

@@ -7,6 +7,7 @@ The colours are those of Okabe and Ito, which colour-blind readers tell apart, a
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -29,11 +30,15 @@ Rows = Sequence[Row]
 
 BLUE, RED, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 SOFT = "#666666"
+#: inches that every figure is wide; the text of a page is 6.3, so that 8 points are 7 in print
+WIDTH = 7.1
+#: on logarithmic axes no exponents in smaller type
 STYLE: dict[str, str | float] = {
-    "font.size": 8.5, "axes.titlesize": 9, "axes.labelsize": 8.5, "legend.fontsize": 8, "xtick.labelsize": 8,
+    "font.size": 8, "axes.titlesize": 8.5, "axes.labelsize": 8, "legend.fontsize": 8, "xtick.labelsize": 8,
     "ytick.labelsize": 8, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
     "axes.axisbelow": True, "grid.color": "#e4e4e4", "grid.linewidth": 0.6, "lines.linewidth": 1.4,
     "legend.frameon": False, "svg.hashsalt": "lora-limits", "savefig.dpi": 160, "figure.titlesize": 10.5,
+    "axes.formatter.min_exponent": 99,
 }  # fmt: skip
 
 
@@ -71,11 +76,17 @@ def loud(text: str) -> dict[str, str]:
     return {"color": RED, "fontweight": "bold"} if "VIOLATED" in text else {}
 
 
-def panel_title(axis: Axes, text: str, below: str = "", **options: Any) -> None:
-    """A panel's title, and a line in small type between it and the panel."""
-    axis.set_title(f"{text}\n" if below else text, loud(text), "left", **options)
+def panel_title(axis: Axes, text: str, below: str = "") -> None:
+    """A panel's title, and words in grey between it and the panel; both broken where the panel ends."""
+    spec = axis.get_subplotspec()
+    assert spec is not None
+    shares = np.asarray(spec.get_gridspec().get_width_ratios(), dtype=float)
+    # a letter is about five points wide, and the axis takes its part
+    letters = int((WIDTH * shares[spec.colspan.start] / shares.sum() - 0.25) * 72 / 4.8)
+    title, below = (textwrap.fill(words, letters) for words in (text, below))
+    axis.set_title(title + "\n" * len(below.splitlines()), loud(text), "left")
     if below:
-        axis.text(0, 1.015, below, transform=axis.transAxes, fontsize=7, color=SOFT)
+        axis.text(0, 1.015, below, transform=axis.transAxes, color=SOFT)
 
 
 def provenance(records: Records) -> str:
@@ -90,17 +101,22 @@ def provenance(records: Records) -> str:
     return "  |  ".join(parts)
 
 
-def finish(figure: Figure, title: str, records: Records, handles: Sequence[Any], columns: int = 4) -> Figure:
-    """Title above, legend and caption line below."""
+def finish(figure: Figure, title: str, records: Records, handles: Sequence[Any]) -> Figure:
+    """Title above; below the panels, with room of its own, a legend of as many columns as fit, and the caption line."""
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
-    height = float(figure.get_size_inches()[1])
-    lines = math.ceil(len(handles) / columns)
+    for columns in range(len(handles), 0, -1):
+        legend = figure.legend(handles=handles, loc="lower left", ncols=columns)
+        if columns == 1 or legend.get_window_extent().width <= WIDTH * figure.dpi:
+            break
+        legend.remove()
+    below = 0.3 + 0.19 * math.ceil(len(handles) / columns)
+    height = float(figure.get_size_inches()[1]) + below
+    figure.set_size_inches(WIDTH, height)
+    legend.set_bbox_to_anchor((0.0, 0.2 / height))
     figure.text(0.01, 0.05 / height, provenance(records), fontsize=6.5, color=SOFT, va="bottom")
-    figure.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.0, 0.2 / height), ncols=columns)
-    bottom = (0.3 + 0.19 * lines) / height
     engine = figure.get_layout_engine()
     assert engine is not None
-    engine.set(rect=(0.005, bottom, 0.99, 1 - bottom))  # type: ignore[call-arg]
+    engine.set(rect=(0.005, below / height, 0.99, 1 - below / height))  # type: ignore[call-arg]
     return figure
 
 
@@ -109,9 +125,9 @@ def in_groups(records: Records, *groups: str) -> list[Record[Any, Any]]:
     return [r for r in records if group_of(r.cell) in groups]
 
 
-def new_panels(columns: int, rows: int, size: tuple[float, float], **options: Any) -> tuple[Figure, np.ndarray]:
-    """An empty figure with a grid of axes; size in inches."""
-    figure = Figure(figsize=size, layout="constrained")
+def new_panels(columns: int, rows: int, height: float, **options: Any) -> tuple[Figure, np.ndarray]:
+    """An empty figure with a grid of axes, so many inches high; a legend comes below it."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
@@ -135,18 +151,34 @@ def cloud(axis: Axes, x: float, values: Sequence[float], colour: str, width: flo
     axis.plot([x], [mean_rate(kept)], marker=marker, ls="", ms=6.5, mec="white", mew=0.7, color=colour, zorder=4)
 
 
+def row(axis: Axes, y: float, values: Sequence[float], colour: str, marker: str) -> None:
+    """One faint dot per world along a row; a mark at their mean."""
+    if values:
+        axis.plot(values, [y] * len(values), marker="o", ls="", ms=2.2, mew=0, color=colour, alpha=0.4, zorder=3)
+        axis.plot([mean_rate(values)], [y], marker=marker, ls="", ms=5, mec="white", mew=0.5, color=colour, zorder=4)
+
+
 def name_axis(axis: Axes, names: Sequence[str], **options: Any) -> None:
     """A horizontal axis of names at 0, 1, ... instead of numbers."""
     axis.set_xticks(range(len(names)), [n.replace("_", " ") for n in names], **options)
     axis.grid(False, axis="x")
 
 
+def name_rows(axis: Axes, names: Sequence[str]) -> None:
+    """Names of rows, at 0, 1, ... from above."""
+    axis.set_yticks(range(len(names)), [n.replace("_", " ") for n in names])
+    axis.set_ylim(len(names) - 0.4, -0.6)
+    axis.tick_params(axis="y", length=0)
+    axis.grid(False, axis="y")
+
+
 def pile(
-    axis: Axes, x: float, shares: Sequence[float], looks: Iterable[tuple[str, str | None]], **options: Any
-) -> None:
-    """Bars on one another at `x`, each in its colour and hatch."""
-    for height, foot, (colour, hatch) in zip(shares, np.cumsum([0.0, *shares]), looks, strict=False):
-        axis.bar(x, height, bottom=foot, color=colour, hatch=hatch, **options)
+    axis: Axes, at: float, shares: Sequence[float], looks: Iterable[tuple[str, str | None]], width: float,
+    lying: bool = False, **options: Any,
+) -> None:  # fmt: skip
+    """Bars on one another, or lying one after the other, at a place; each in its colour and hatch."""
+    for share, foot, (colour, hatch) in zip(shares, np.cumsum([0.0, *shares]), looks, strict=False):
+        (axis.barh if lying else axis.bar)(at, share, width, foot, color=colour, hatch=hatch, **options)
 
 
 def rank_axis(axis: Axes, ranks: Sequence[int]) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import zlib
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,34 @@ def test_figures_embed_their_fonts_as_outlines(generated: Path) -> None:
         content = path.read_bytes()
         assert b"/Type3" not in content, path.name
         assert b"/FontFile2" in content, path.name
+
+
+def test_every_section_of_the_main_text_opens_with_its_result() -> None:
+    main = (PAPER / "main.tex").read_text(encoding="utf-8").partition(r"\label{main:end}")[0]
+    stems = re.findall(r"\\input\{(\w+)\}", main)
+    text = "".join((PAPER / f"{stem}.tex").read_text(encoding="utf-8") for stem in stems)
+    opening = re.findall(r"\\section\{.*\}\n\\label\{sec:(\w+)\}\n\n(.*)", text)
+    assert [name for name, _ in opening] == [
+        "question", "computes", "keeps", "cannot", "joins", "systems", "beforehand", "wrong", "guidance", "related",
+        "limits",
+    ]  # fmt: skip
+    assert {name for name, line in opening if not line.startswith(r"\emph{")} == set()
+
+
+def test_no_text_of_a_figure_is_smaller_than_seven_points_in_print(generated: Path) -> None:
+    """Of the files as they are written, at the width of the text, at which the page sets them."""
+    margins = re.findall(r"(?:left|right)=(\d+)mm", (PAPER / "preamble.tex").read_text(encoding="utf-8"))
+    text = (210 - sum(map(int, margins))) / 25.4 * 72
+    files = sorted((generated / "figures").glob("*.pdf"))
+    assert len(files) > len(catalogue.names())
+    for path in files:
+        content = path.read_bytes()
+        (width,) = re.findall(rb"/MediaBox \[ 0 0 ([\d.]+) [\d.]+ \]", content)
+        streams = [s for s in re.findall(rb"stream\r?\n(.*?)\r?\nendstream", content, re.DOTALL) if s[:1] == b"\x78"]
+        drawn = b"\n".join(zlib.decompressobj().decompress(s) for s in streams)
+        sizes = {float(s) for s in re.findall(rb"/F\d+ ([\d.]+) Tf", drawn)}
+        assert sizes, path.name
+        assert min(sizes) * text / float(width) >= 7, path.name
 
 
 def test_every_listed_key_has_its_value(gathered: Evidence, generated: Path) -> None:

@@ -25,7 +25,7 @@ def outcomes_figure(records: Records, rows: Rows) -> Figure | None:
 
     settings: Settings = catalogue.settings(records[0].experiment, records[0].profile)
     groups = list(dict.fromkeys(group_of(r.cell) for r in records))
-    figure, axes = draw.new_panels(2, len(groups), (9.6, 1.2 + 2.6 * len(groups)))
+    figure, axes = draw.new_panels(2, len(groups), 0.3 + 2.6 * len(groups))
     numbers = [*((n, kept) for n in KEPT), *((n, base_kept) for n in BASE)]
     for (left, right), group in zip(axes, groups, strict=True):
         worlds = draw.in_groups(records, group)

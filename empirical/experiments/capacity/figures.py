@@ -15,7 +15,7 @@ def capacity_figure(records: Records, rows: Rows) -> Figure | None:
     if not worlds:
         return None
     cell = worlds[0].cell
-    figure, axes = draw.new_panels(3, 1, (9.6, 3.5))
+    figure, axes = draw.new_panels(3, 1, 3.0)
     left, middle, last = axes[0]
     ranks = sorted((*cell.fitted, *cell.foretold))
     laws = [w.metrics.law for w in worlds]
@@ -58,7 +58,7 @@ def capacity_figure(records: Records, rows: Rows) -> Figure | None:
         draw.mean_mark("single layers (right: one matrix, rank 1)", PURPLE, "v"),
         draw.line_mark("most by counting, one matrix", lw=1.6), draw.world_mark(),
     ]  # fmt: skip
-    return draw.finish(figure, "How many facts an adapter recalls", worlds, handles, 4)
+    return draw.finish(figure, "How many facts an adapter recalls", worlds, handles)
 
 
 plots = {"capacity": capacity_figure}

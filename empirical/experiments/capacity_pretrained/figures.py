@@ -15,7 +15,7 @@ def capacity_figure(records: Records, rows: Rows) -> Figure | None:
     if not worlds:
         return None
     cell = worlds[0].cell
-    figure, axes = draw.new_panels(3, 1, (9.6, 3.5))
+    figure, axes = draw.new_panels(3, 1, 3.0)
     left, middle, last = axes[0]
     ranks = sorted((*cell.fitted, *cell.foretold))
     laws = [w.metrics.law for w in worlds]
@@ -57,7 +57,7 @@ def capacity_figure(records: Records, rows: Rows) -> Figure | None:
         draw.mean_mark(f"rank {cell.rank}, trained", GREEN, "^"), draw.mean_mark("rank 2, by hand", PURPLE, "v"),
         draw.world_mark(),
     ]  # fmt: skip
-    return draw.finish(figure, "How many facts an adapter of a pretrained model recalls", worlds, handles, 4)
+    return draw.finish(figure, "How many facts an adapter of a pretrained model recalls", worlds, handles)
 
 
 plots = {"capacity_pretrained": capacity_figure}

@@ -19,7 +19,7 @@ def continual_figure(records: Records, rows: Rows) -> Figure | None:
     if not worlds:
         return None
     cell = worlds[0].cell
-    figure, axes = draw.new_panels(2, 1, (9.6, 4.0), width_ratios=[2, 1], sharey=True)
+    figure, axes = draw.new_panels(2, 1, 3.4, width_ratios=[2, 1], sharey=True)
     left, last = axes[0]
     for x, method in enumerate(cell.methods):
         found = [w.metrics.methods[method] for w in worlds]
@@ -40,7 +40,7 @@ def continual_figure(records: Records, rows: Rows) -> Figure | None:
         draw.mean_mark("uncovered bridges", RED, "v"),
         draw.line_mark("an answer blind to the bridge", "--", lw=0.9), draw.world_mark(),
     ]  # fmt: skip
-    return draw.finish(figure, "Four tasks, one after the other", worlds, handles, 5)
+    return draw.finish(figure, "Four tasks, one after the other", worlds, handles)
 
 
 plots = {"continual": continual_figure}

@@ -19,7 +19,7 @@ from theory.composition import coverage_law
 
 PAIRS = {
     "placed": "early + late layers",
-    "rows": "new embeddings + late layers",
+    "rows": "new embeddings + late",
     "all": "all layers + all layers",
     "swapped": "late + early layers",
     "shuffled": "wrong bridges + late",
@@ -46,7 +46,7 @@ def coverage_figure(records: Records, rows: Rows) -> Figure | None:
     pairs = [p for p in ("placed", "rows", "all") if any(f"sum:{p}" in r.metrics.scores for r in worlds)]
     if not pairs:
         return None
-    figure, axes = draw.new_panels(len(pairs), 2, (7.6, 5.2), sharex=True, sharey=True)
+    figure, axes = draw.new_panels(len(pairs), 2, 4.6, sharex=True, sharey=True)
     m = worlds[0].cell.values
     # lambda and p2 of the worlds at the headline coverage, which the affine law takes to every coverage
     headline = draw.in_groups(records, "headline") or worlds
@@ -81,7 +81,7 @@ def coverage_figure(records: Records, rows: Rows) -> Figure | None:
             axis.axhline(1 / m, color=RED, ls="--", lw=1)
         draw.panel_title(axes[0, column], PAIRS[pair])
         at = f"λ p₂ at c = {headline[0].cell.coverage:g}"
-        draw.panel_title(axes[1, column], f"{at}{draw.verdict_suffix(rows, f'headline.law.{pair}')}", fontsize=8)
+        draw.panel_title(axes[1, column], f"{at}{draw.verdict_suffix(rows, f'headline.law.{pair}')}")
         axes[1, column].set_xlabel("coverage c (share of bridges)")
     for axis, label in ((axes[0, 0], "accuracy, all bridges"), (axes[1, 0], "accuracy, covered bridges")):
         draw.share_axis(axis, label)
@@ -94,7 +94,7 @@ def coverage_figure(records: Records, rows: Rows) -> Figure | None:
         draw.line_mark(f"chance, 1/{m}", "--", RED, lw=1),
     ]  # fmt: skip
     title = "Sum of two experts: new person × changed second hop, against coverage"
-    return draw.finish(figure, title, worlds, handles, 3)
+    return draw.finish(figure, title, worlds, handles)
 
 
 def placement_figure(records: Records, rows: Rows) -> Figure | None:
@@ -120,9 +120,9 @@ def placement_figure(records: Records, rows: Rows) -> Figure | None:
         for e in worlds[0].metrics.scores
         if e.startswith("first_") and e.removeprefix("first_").isdigit()
     )
-    size, widths = ((11.4, 3.3), [4, 3, 5, 4, 3.5]) if scanned else ((9.6, 3.5), [4, 3, 5, 4])
-    figure, axes = draw.new_panels(len(widths), 1, size, sharey=True, width_ratios=widths)
-    for axis, (title, questions, cell, conditions) in zip(axes[0], panels, strict=False):
+    columns = 3 if scanned else 2
+    figure, axes = draw.new_panels(columns, 2, 5.0, sharey=True, width_ratios=[5, 4, 4][:columns])
+    for axis, (title, questions, cell, conditions) in zip(axes[:, :2].flat, panels, strict=True):
         for offset, (bridges, look) in zip((-0.2, 0.2), BRIDGES.items(), strict=True):
             for x, condition in enumerate(conditions):
                 # bridge data shows the changed questions of every other person; only the others' count
@@ -145,10 +145,11 @@ def placement_figure(records: Records, rows: Rows) -> Figure | None:
                 if condition.startswith("sum:") and bridges == "covered" and laws:
                     law = {"lw": 2.2, "zorder": 4, "gid": f"law.{pair}", "solid_capstyle": "butt"}
                     axis.plot([x - 0.42, x + 0.02], [draw.mean_rate(laws)] * 2, "k-", **law)
-        draw.name_axis(axis, list(conditions.values()), fontsize=7.5)
+        draw.name_axis(axis, list(conditions.values()))
         draw.panel_title(axis, title, questions)
     if scanned:
-        axis = axes[0, -1]
+        axes[1, 2].remove()
+        axis = axes[0, 2]
         for (hop, cell), (colour, marker) in zip(
             (("first", "new_unchanged"), ("second", "old_changed")), ((GREEN, "^"), (PURPLE, "s")), strict=True
         ):
@@ -158,9 +159,10 @@ def placement_figure(records: Records, rows: Rows) -> Figure | None:
         axis.set_xticks(scanned, [str(layer) for layer in scanned])
         axis.set_xlabel("layer")
         draw.panel_title(axis, "One layer only", "covered bridges")
-    for axis in axes[0]:
+    for axis in figure.axes:
         axis.axhline(1 / m, color="black", ls="--", lw=0.9)
-    draw.share_axis(axes[0, 0])
+    for axis in axes[:, 0]:
+        draw.share_axis(axis)
     handles = [
         *(draw.area_mark(f"{name} bridges, mean", look, alpha=0.55, ec="white") for name, look in BRIDGES.items()),
         draw.line_mark("one world", **DOT),
@@ -170,7 +172,7 @@ def placement_figure(records: Records, rows: Rows) -> Figure | None:
     ]  # fmt: skip
     if scanned:
         handles += [draw.mean_mark("first hop", GREEN, "^"), draw.mean_mark("second hop", PURPLE, "s")]
-    return draw.finish(figure, "Where each hop is written", worlds, handles, 4)
+    return draw.finish(figure, "Where each hop is written", worlds, handles)
 
 
 def alignment_figure(records: Records, rows: Rows) -> Figure | None:
@@ -184,7 +186,7 @@ def alignment_figure(records: Records, rows: Rows) -> Figure | None:
         found[pair, score] = [(rate(v), rate(c)) for v, c in both if v is not None and c is not None]
     if not any(found.values()):
         return None
-    figure, axes = draw.new_panels(4, 1, (8.6, 4.2), sharey=True)
+    figure, axes = draw.new_panels(4, 1, 3.7, sharey=True)
     names = {"alpha": "α", "kappa": "κ"}
     for axis, (pair, score) in zip(axes[0], said, strict=True):
         values = found[pair, score]
@@ -205,10 +207,10 @@ def alignment_figure(records: Records, rows: Rows) -> Figure | None:
             f"> confidence{draw.verdict_suffix(rows, f'headline.{score}.{pair}.gain') or ' predicted'}",
         ]
         axis.set_title("\n" * (len(lines) + 1))  # room for the lines
-        axis.text(0, 1.37, f"{names[score]}, {asked} 2nd hops", transform=axis.transAxes).set_in_layout(False)
+        axis.text(0, 1.27, f"{names[score]}, {asked} 2nd hops", transform=axis.transAxes).set_in_layout(False)
         for i, text in enumerate(lines):
             look = {"color": SOFT} | draw.loud(text)
-            drawn = axis.text(0, 1.28 - 0.08 * i, text, look, transform=axis.transAxes, fontsize=7.5)
+            drawn = axis.text(0, 1.2 - 0.06 * i, text, look, transform=axis.transAxes)
             drawn.set_in_layout(False)
         if not values:
             note = "no world with\n3 right, 3 wrong"
@@ -218,7 +220,7 @@ def alignment_figure(records: Records, rows: Rows) -> Figure | None:
                draw.mean_mark("the answer's own confidence, mean", RED, "s"),
                draw.line_mark("one world", "-", SOFT, lw=0.7), draw.line_mark(f"predicted: at least {TELLS:g}", lw=1.1),
                draw.line_mark("chance, 0.5", "--", lw=0.9)]  # fmt: skip
-    return draw.finish(figure, "Which queries will be answered? α and κ against success", worlds, handles, 3)
+    return draw.finish(figure, "Which queries will be answered? α and κ against success", worlds, handles)
 
 
 #: kinds of answers, their colours and hatches
@@ -238,18 +240,27 @@ def answers_figure(records: Records, rows: Rows) -> Figure | None:
     worlds = draw.in_groups(records, "headline")
     if not worlds:
         return None
+
+    def answered(condition: str, cell: str) -> list[Answered]:
+        return [r.metrics.answered(condition, cell) for r in worlds if condition in r.metrics.scores]
+
+    def share(condition: str, cell: str, kind: str) -> float:
+        return draw.mean_rate([_share(given, kind) for given in answered(condition, cell)])
+
     conditions = [c for c in worlds[0].metrics.scores if c in SHOWN or c.startswith("sum:")]
-    figure, axes = draw.new_panels(3, 1, (9.6, 3.9), width_ratios=[5, 5, 3])
+    conditions.sort(key=lambda c: -share(c, COVERED, "right"))
+    figure, axes = draw.new_panels(3, 1, 0.5 + 0.2 * len(conditions), width_ratios=[5, 5, 4])
+    axes[0, 1].sharey(axes[0, 0])
+    axes[0, 1].tick_params(labelleft=False)
     for axis, cell, title in zip(axes[0], (COVERED, UNCOVERED), ("Covered bridges", "Uncovered bridges"), strict=False):
-        for x, condition in enumerate(conditions):
-            found = [r.metrics.answered(condition, cell) for r in worlds if condition in r.metrics.scores]
-            shares = [draw.mean_rate([_share(answered, kind) for answered in found]) for kind in KINDS]
-            draw.pile(axis, x, shares, KINDS.values(), width=0.8, alpha=0.6, ec="white", lw=0)
-            forced = [answered.choice.rate for answered in found]
-            axis.plot([x], [draw.mean_rate(forced)], "D", ms=4, mfc="none", mec="black", zorder=5)
-        draw.name_axis(axis, conditions, rotation=90, fontsize=7)
+        for y, condition in enumerate(conditions):
+            shares = [share(condition, cell, kind) for kind in KINDS]
+            draw.pile(axis, y, shares, KINDS.values(), 0.8, lying=True, alpha=0.6, ec="white", lw=0)
+            forced = [given.choice.rate for given in answered(condition, cell)]
+            axis.plot([draw.mean_rate(forced)], [y], "D", ms=4, mfc="none", mec="black", zorder=5)
+        draw.name_rows(axis, conditions)
         draw.panel_title(axis, title, "new person × changed second hop")
-        draw.share_axis(axis, "share of answers")
+        axis.set(xlim=(-0.03, 1.05), xlabel="share of answers")
     axis = axes[0, 2]
     for label, colour, marker in (("only", GREEN, "^"), ("without", PURPLE, "s")):
         for layer in range(worlds[0].cell.layers):
@@ -259,7 +270,7 @@ def answers_figure(records: Records, rows: Rows) -> Figure | None:
     axis.axhline(whole, color="black", lw=1.1)
     axis.set_xticks(range(worlds[0].cell.layers))
     axis.set_xlabel("layer of the second adapter")
-    draw.panel_title(axis, "First hops kept by all + all\n")
+    draw.panel_title(axis, "First hops in all + all")
     draw.share_axis(axis, "first hops kept")
     handles = [
         *(draw.area_mark(kind.replace("_", " "), look, alpha=0.6, ec="white") for kind, look in KINDS.items()),
@@ -267,7 +278,7 @@ def answers_figure(records: Records, rows: Rows) -> Figure | None:
         draw.mean_mark("its part on this layer only", GREEN, "^"), draw.mean_mark("all but this layer", PURPLE, "s"),
         draw.line_mark("the whole sum", lw=1.1),
     ]  # fmt: skip
-    return draw.finish(figure, "What is answered instead, and where first hops are lost", worlds, handles, 5)
+    return draw.finish(figure, "What is answered instead, and where first hops are lost", worlds, handles)
 
 
 def _share(answered: Answered, kind: str) -> float:

@@ -38,7 +38,7 @@ def placement_figure(records: Records, rows: Rows) -> Figure | None:
     if not worlds:
         return None
     blind = 1 / worlds[0].cell.countries
-    figure, axes = draw.new_panels(4, 1, (11.5, 3.8), sharey=True, width_ratios=(4, 4, 6, 3))
+    figure, axes = draw.new_panels(4, 1, 3.3, sharey=True, width_ratios=(4, 4, 6, 3))
     sums = worlds[0].cell.sums
     panels: tuple[tuple[str, str, str, Sequence[str], str, bool], ...] = (
         ("λ: first hop alone", "lambda.early.all.forced", "first_", ("early", "all", "middle", "late"), "H", True),
@@ -60,7 +60,7 @@ def placement_figure(records: Records, rows: Rows) -> Figure | None:
         for x in range(len(DIRECT.held_out)):
             found = _rates(worlds, "sum:early+late", f"H_{x}{ending}")
             draw.cloud(last, x + 0.24 * k - 0.12, found, colour, 0.1, marker)
-    _ticks(last, [" ".join(w.format(x="X").split()[:3]) + " …" for w in DIRECT.held_out])
+    _ticks(last, [" ".join(w.format(x="X").split()[:2]) + " …" for w in DIRECT.held_out])
     draw.panel_title(last, "early + late")
     for axis in axes[0]:
         axis.axhline(blind, color="black", lw=1.2)
@@ -69,7 +69,7 @@ def placement_figure(records: Records, rows: Rows) -> Figure | None:
         *(draw.mean_mark(name, colour, marker) for name, (colour, marker, *_) in ANSWERS.items()), draw.world_mark(),
         draw.line_mark("blind to the country"), draw.line_mark("λ p₂ of the experts alone, forced choice", ":"),
     ]  # fmt: skip
-    return draw.finish(figure, "Where facts are written decides what a pretrained model joins", worlds, handles, 5)
+    return draw.finish(figure, "Where facts are written decides what a pretrained model joins", worlds, handles)
 
 
 def answers_figure(records: Records, rows: Rows) -> Figure | None:
@@ -78,7 +78,7 @@ def answers_figure(records: Records, rows: Rows) -> Figure | None:
     if not worlds:
         return None
     conditions = [c for c in worlds[0].metrics.answered if c.startswith(("first_", "sum:"))]
-    figure, axes = draw.new_panels(1, 1, (9.5, 3.6))
+    figure, axes = draw.new_panels(1, 1, 3.1)
     axis = axes[0][0]
     for x, condition in enumerate(conditions):
         answered = [Answered.total(w.metrics.answered[condition].questions["H"]) for w in worlds]
@@ -88,7 +88,7 @@ def answers_figure(records: Records, rows: Rows) -> Figure | None:
     draw.share_axis(axis, "share of questions")
     names = {"right": "made-up capital", "old": "real capital", "country": "the country itself"}
     handles = [draw.area_mark(names.get(k, k.replace("_", " ")), look) for k, look in zip(COLOURS, LOOKS, strict=True)]
-    return draw.finish(figure, "What the model says when it is asked for the capital", worlds, handles, 6)
+    return draw.finish(figure, "What the model says when it is asked for the capital", worlds, handles)
 
 
 plots = {

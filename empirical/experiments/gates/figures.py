@@ -19,7 +19,7 @@ def gates_figure(records: Records, rows: Rows) -> Figure | None:
     if not worlds:
         return None
     cell = worlds[0].cell
-    figure, axes = draw.new_panels(2, 1, (9.6, 3.5), width_ratios=[1, 2], sharey=True)
+    figure, axes = draw.new_panels(2, 1, 2.8, width_ratios=[1, 2], sharey=True)
     left, right = axes[0]
     names = list(worlds[0].metrics.gates)
     for x, name in enumerate(names):
@@ -42,7 +42,7 @@ def gates_figure(records: Records, rows: Rows) -> Figure | None:
     left.axhline(bridge_blind_ceiling(cell.bridges, cell.values), color="black", ls=":", lw=1.1)
     draw.share_axis(left, "two-hop questions answered")
     rows = [r for r in rows if r["kind"] in INFORMATIVE]
-    draw.panel_title(left, "Gates by the prompt" + draw.tally(rows, *names))
+    draw.panel_title(left, "Gates by prompt" + draw.tally(rows, *names))
     draw.panel_title(
         right, "Gates that know the group" + draw.tally(rows, "group.", "over.", "bridge", "carried", "merged.")
     )
@@ -51,7 +51,7 @@ def gates_figure(records: Records, rows: Rows) -> Figure | None:
         draw.mean_mark("gates ignored, experts added", RED, "v"), draw.line_mark("additive ceiling", lw=1.1),
         draw.line_mark("an answer blind to the bridge", ":", lw=1.1), draw.world_mark(),
     ]  # fmt: skip
-    return draw.finish(figure, "Experts that are weighed anew at every prompt", worlds, handles, 3)
+    return draw.finish(figure, "Experts that are weighed anew at every prompt", worlds, handles)
 
 
 plots = {"gates": gates_figure}

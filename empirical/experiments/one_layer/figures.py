@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from empirical.engine import drawing as draw
@@ -57,7 +54,7 @@ def one_layer_figure(records: Records, rows: Rows) -> Figure | None:
     ]
     groups = [g for g in groups if g[1]]
     total = sum(len(g[1]) for g in groups) + len(groups)
-    figure, axes = draw.new_panels(3, 1, (9.2, 1.5 + 0.215 * total), sharey=True, width_ratios=[1.7, 1, 1])
+    figure, axes = draw.new_panels(3, 1, 0.9 + 0.2 * total, sharey=True, width_ratios=[1.7, 1, 1])
     y, ticks, labels = 0.0, [], []
     for title, listed in groups:
         place = axes[0, 0].get_yaxis_transform()
@@ -67,41 +64,33 @@ def one_layer_figure(records: Records, rows: Rows) -> Figure | None:
         y += 1
         for method in listed:
             ticks.append(y)
-            labels.append(NAMES.get(method, method))
+            labels.append(NAMES.get(method, method.replace("_", " ")))
             if method == ADVERSARY:
-                _row(axes[0, 0], y, [Count.total(r.metrics.large).rate for r in adversary], RED, "D")
+                draw.row(axes[0, 0], y, [Count.total(r.metrics.large).rate for r in adversary], RED, "D")
             for (base, writing), (_, colour, marker), offset in zip(
                 BASES, BASES.values(), (-0.27, 0, 0.27), strict=True
             ):
                 mine = [r for r in worlds if (r.cell.base, r.cell.writing) == (base, writing)]
                 found = [s for s in (_score(r, method) for r in mine) if s]
                 for axis, hop in zip(axes[0], ("two_hop", "first", "second"), strict=True):
-                    _row(axis, y + offset, [getattr(s, hop).rate for s in found], colour, marker)
+                    draw.row(axis, y + offset, [getattr(s, hop).rate for s in found], colour, marker)
             y += 1
     for axis, label in zip(axes[0], ("two-hop accuracy", "first hop kept", "second hop kept"), strict=True):
-        axis.set(xlim=(-0.03, 1.04), xlabel=f"{label} (share right)", ylim=(y - 0.3, -0.7))
+        axis.set(xlim=(-0.03, 1.04), xlabel=f"{label}\n(share right)", ylim=(y - 0.3, -0.7))
         axis.set_yticks(ticks, labels)
         axis.tick_params(axis="y", length=0)
     axes[0, 0].axvline(ceiling, color="black", lw=1.6, gid="ceiling")
     axes[0, 0].axvline(1 / m, color="black", lw=0.9, ls="--")
     held = draw.tally(rows, claim="additive_limit", kind="ceiling")
-    draw.panel_title(axes[0, 0], f"Ceiling for additive merges{held}")
-    draw.panel_title(axes[0, 1], "One-hop facts kept beside it")
+    draw.panel_title(axes[0, 0], f"Additive ceiling{held}")
+    draw.panel_title(axes[0, 1], "One-hop facts kept")
     title = f"One adapted matrix: two-hop accuracy of every method, rank {max(cell.ranks)}"
     bases = [v for k, v in BASES.items() if any((r.cell.base, r.cell.writing) == k for r in worlds)]
     handles = [*(draw.mean_mark(label, colour, marker) for label, colour, marker in bases),
                *([draw.mean_mark(ADVERSARY, RED, "D")] if adversary else []), draw.world_mark(),
                draw.line_mark(f"additive ceiling {ceiling:.3g} (n = {n}, m = {m})", lw=1.6),
                draw.line_mark(f"chance, 1/{m}", "--", lw=0.9)]  # fmt: skip
-    return draw.finish(figure, title, [*worlds, *adversary], handles, 4)
-
-
-def _row(axis: Axes, y: float, values: Sequence[float], colour: str, marker: str) -> None:
-    if values:
-        axis.plot(values, [y] * len(values), marker="o", ls="", ms=2.2, mew=0, color=colour, alpha=0.4, zorder=3)
-        axis.plot(
-            [draw.mean_rate(values)], [y], marker=marker, ls="", ms=5, mec="white", mew=0.5, color=colour, zorder=4
-        )
+    return draw.finish(figure, title, [*worlds, *adversary], handles)
 
 
 plots = {"one_layer_two_hop": one_layer_figure}

@@ -23,7 +23,7 @@ def error_figure(records: Records, rows: Rows) -> Figure | None:
     every = list(range(1, max(ranks) + 1))
     floor = {r: floor_error(values, r, "frobenius") if r < whole else 0.0 for r in every}
     errors = {r: [w.metrics.errors[i] for w in worlds] for i, r in enumerate(ranks)}
-    figure, axes = draw.new_panels(2, 1, (7.4, 3.4))
+    figure, axes = draw.new_panels(2, 1, 2.9)
     left, right = axes[0]
     left.fill_between(every, 0, [floor[r] for r in every], color="black", alpha=0.1, lw=0)
     left.plot(every, [floor[r] for r in every], "k-", gid="floor")
@@ -46,12 +46,13 @@ def error_figure(records: Records, rows: Rows) -> Figure | None:
     right.axvline(whole, color="black", ls=":", lw=1)
     right.set(yscale="log", xlim=(0, max(ranks) + 1.5), ylim=(rounding / 100, 0.1), xlabel="rank r of the adapter",
               ylabel="error above the floor, / ‖D‖")  # fmt: skip
-    draw.panel_title(right, "Training reaches it within the margin" + draw.tally(rows, "reached.", "zero."))
+    right.yaxis.set_major_formatter("{x:.0e}")
+    draw.panel_title(right, "Training comes within the margin" + draw.tally(rows, "reached.", "zero."))
     handles = [draw.mean_mark("trained adapters, mean over worlds", BLUE), draw.world_mark(BLUE),
                draw.line_mark("floor: tail of the spectrum of D"),
                draw.line_mark("margin predicted", "", marker="_", ms=9, mew=1.6)]  # fmt: skip
     title = f"{cell.facts} facts on a frozen memory: error against rank"
-    return draw.finish(figure, title, worlds, handles, 4)
+    return draw.finish(figure, title, worlds, handles)
 
 
 def trace_bound(n: int, rank: float) -> float:
@@ -66,7 +67,7 @@ def margin_figure(records: Records, rows: Rows) -> Figure | None:
         return None
     cell = answers[0].cell
     n, ranks = cell.facts, cell.ranks
-    figure, axes = draw.new_panels(3, 1, (9.6, 3.5))
+    figure, axes = draw.new_panels(3, 1, 3.0)
     left, middle, right = axes[0]
     every = np.geomspace(1, max(ranks), 200)
     bound = [1 - trace_bound(n, r) for r in every]
@@ -79,13 +80,13 @@ def margin_figure(records: Records, rows: Rows) -> Figure | None:
     least = min(min(w.metrics.margin) for w in answers)
     left.set(ylim=(max(min(least, 0) - 0.06, -1.1), 1.05), ylabel="margin / rise of the right logit")
     draw.rank_axis(left, ranks)
-    draw.panel_title(left, f"Trace bound on the margin{draw.verdict_suffix(rows, 'margin')}")
+    draw.panel_title(left, f"Trace bound{draw.verdict_suffix(rows, 'margin')}")
     for i, r in enumerate(ranks):
         draw.cloud(middle, r, [w.metrics.right[i].rate for w in answers], BLUE)
     enough = code_rank(cell)
     middle.axvline(enough, color="black", lw=1.2, gid="codes")
     note = f"random codes:\nall right from\nrank {enough} on\n(exact values:\nrank {n})"
-    middle.annotate(note, (enough, 0.2), xytext=(-4, 0), textcoords="offset points", ha="right", fontsize=7.5)
+    middle.annotate(note, (enough, 0.2), xytext=(-4, 0), textcoords="offset points", ha="right")
     draw.share_axis(middle, f"answers right (share of {n})")
     draw.rank_axis(middle, ranks)
     draw.panel_title(middle, f"Argmax needs far less{draw.verdict_suffix(rows, 'argmax')}")
@@ -106,7 +107,7 @@ def margin_figure(records: Records, rows: Rows) -> Figure | None:
                draw.mean_mark("measured", BLUE), draw.mean_mark("with the finite number of rivals", RED, "D"),
                draw.world_mark(), draw.line_mark("predicted")]  # fmt: skip
     title = f"{n} answers on a frozen memory: margin and accuracy against rank; pairs p stored in a full memory"
-    return draw.finish(figure, title, [*answers, *memory], handles, 3)
+    return draw.finish(figure, title, [*answers, *memory], handles)
 
 
 plots = {

@@ -18,7 +18,7 @@ def recycle_figure(records: Records, rows: Rows) -> Figure | None:
     if not worlds:
         return None
     cell, first = worlds[0].cell, worlds[0].metrics
-    figure, axes = draw.new_panels(2, 1, (9.6, 3.8), sharey=True)
+    figure, axes = draw.new_panels(2, 1, 3.3, sharey=True)
     left, right = axes[0]
     for x, name in enumerate(first.probed):
         found = [w.metrics.probed[name] for w in worlds]
@@ -48,7 +48,7 @@ def recycle_figure(records: Records, rows: Rows) -> Figure | None:
         draw.mean_mark("two hops, covered bridges", GREEN, "^"), draw.mean_mark("uncovered bridges", PURPLE, "s"),
         draw.line_mark("an answer blind to the bridge", "--", lw=0.9), draw.world_mark(),
     ]  # fmt: skip
-    return draw.finish(figure, "What adapters give away, and what is made of it", worlds, handles, 4)
+    return draw.finish(figure, "What adapters give away, and what is made of it", worlds, handles)
 
 
 plots = {"recycle": recycle_figure}

@@ -16,7 +16,7 @@ def replay_figure(records: Records, rows: Rows) -> Figure | None:
     worlds = WORLD.of(records)
     if not worlds:
         return None
-    figure, axes = draw.new_panels(3, 1, (9.6, 3.5), sharey=True)
+    figure, axes = draw.new_panels(3, 1, 3.0, sharey=True)
     left, middle, last = axes[0]
     sizes = sorted({w.cell.old_persons for w in worlds}, reverse=True)
     marks = []
@@ -33,7 +33,9 @@ def replay_figure(records: Records, rows: Rows) -> Figure | None:
     left.set_xscale("symlog", base=2, linthresh=0.03125)
     left.set_xlabel("exposures of each old fact")
     middle.set_xscale("symlog", base=2, linthresh=16)
-    middle.set_xlabel("old examples shown, all together")
+    middle.set_xlabel("old examples shown in all")
+    for axis in (left, middle):
+        axis.xaxis.get_major_locator().set_params(numticks=4)
     for x, size in enumerate(worlds[0].cell.buffers):
         found = [w.metrics.buffers[str(size)] for w in worlds if str(size) in w.metrics.buffers]
         draw.cloud(last, x - 0.15, [f.inside.rate for f in found], GREEN, 0.2, "^")

@@ -17,7 +17,7 @@ def rounds_figure(records: Records, rows: Rows) -> Figure | None:
     worlds, masked = HEADS.of(records), MASKS.of(records)
     if not worlds or not masked:
         return None
-    figure, axes = draw.new_panels(3, 1, (9.6, 3.5))
+    figure, axes = draw.new_panels(3, 1, 3.0)
     left, middle, last = axes[0]
     conditions = [c for c in worlds[0].cell.conditions if not c.equal]
     marks = []
@@ -33,24 +33,24 @@ def rounds_figure(records: Records, rows: Rows) -> Figure | None:
             found = [w.metrics.rounds[c.name][t - 1] for w in worlds]
             draw.cloud(left, t, [f.margin for f in found], colour, 0.2, marker)
             draw.cloud(middle, t, [f.right.rate for f in found], colour, 0.2, marker)
-    left.set(xlabel="round", ylabel="median margin of new facts (logits)")
+    left.set(xlabel="round", ylabel="median margin (logits)")
     middle.set_xlabel("round")
     for (name, first), colour, marker in zip(masked[0].metrics.found.items(), COLOURS, MARKERS, strict=False):
         marks.append(draw.mean_mark(f"masks, p = {name}", colour, marker))
         for i in range(len(first.new)):
             values = [w.metrics.found[name].new[i].rate for w in masked]
             draw.cloud(last, masked[0].cell.parts[i], values, colour, 0.2, marker)
-    last.set_xlabel("k, where 1/k of the update is used")
+    last.set_xlabel("k (1/k of the update is used)")
     for axis in (middle, last):
         draw.share_axis(axis, "new facts answered")
     for axis, title, start, claim in (
-        (left, "1 - (1 - 1/H)^T is written", "heads.", "round_dilution"),
+        (left, "1 − (1 − 1/H)ᵀ", "heads.", "round_dilution"),
         (middle, "Facts, one by one", "heads.", "interference"),
         (last, "Masks", "masks.", "dilution"),
     ):
         draw.panel_title(axis, title + draw.tally(rows, start, claim=claim, kind="hypothesis"))
     handles = [*marks, draw.line_mark("foretold by the heads of round 1", lw=1.1), draw.world_mark()]
-    return draw.finish(figure, "Rounds of mean merging, and masks", [*worlds, *masked], handles, 5)
+    return draw.finish(figure, "Rounds of mean merging, and masks", [*worlds, *masked], handles)
 
 
 plots = {"rounds": rounds_figure}

@@ -27,7 +27,7 @@ def spectrum_figure(records: Records, rows: Rows) -> Figure | None:
     groups = {r.cell.group: [s for s in studies if s.cell.group == r.cell.group] for r in studies}
     if not groups:
         return None
-    figure, axes = draw.new_panels(3, len(groups), (10.4, 3.3 * len(groups) + 0.9), width_ratios=[5, 4, 4])
+    figure, axes = draw.new_panels(3, len(groups), 3.2 * len(groups), width_ratios=[5, 4, 4])
     for row, (name, worlds) in zip(axes, groups.items(), strict=True):
         _ranks(row[0], name, worlds, rows)
         _decays(row[1], worlds)
@@ -36,7 +36,7 @@ def spectrum_figure(records: Records, rows: Rows) -> Figure | None:
     lines = [("predicted: facts saturate at min(N, answers, width)",), ("fitted power law (not judged)", ":")]
     handles = [*(draw.mean_mark(*m) for m in means), draw.world_mark(), *(draw.line_mark(*m) for m in lines)]
     every = [r for worlds in groups.values() for r in worlds]
-    return draw.finish(figure, "What full fine-tuning changes: facts against a style", every, handles, 4)
+    return draw.finish(figure, "What full fine-tuning changes: facts against a style", every, handles)
 
 
 def _ranks(axis: Axes, name: str, worlds: Records, rows: Rows) -> None:
@@ -52,7 +52,7 @@ def _ranks(axis: Axes, name: str, worlds: Records, rows: Rows) -> None:
         draw.cloud(axis, x, [mean(f.gradient) for f in found], PURPLE, 0.3, "^")
     point = saturation(cell)
     axis.plot(range(len(sizes)), [min(n, point) for n in sizes], "k-", gid="saturation")
-    draw.name_axis(axis, conditions, rotation=60, ha="right", rotation_mode="anchor", fontsize=7)
+    draw.name_axis(axis, conditions, rotation=60, ha="right", rotation_mode="anchor")
     axis.set(ylabel="95 % rank (mean over matrices)", ylim=(0, None))
     starts = ("saturates", "within", "shuffled.", "alike.", "turned.", "optimiser.", "path.")
     draw.panel_title(axis, f"{name}: r95{draw.tally(rows, *(f'{name}.{s}' for s in starts))}")

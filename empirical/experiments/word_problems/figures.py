@@ -27,7 +27,7 @@ def hops_figure(records: Records, rows: Rows) -> Figure | None:
     if not worlds:
         return None
     found = [w.metrics for w in worlds]
-    figure, axes = draw.new_panels(1, 1, (9.2, 3.8))
+    figure, axes = draw.new_panels(1, 1, 3.2)
     axis = axes[0][0]
     for x, asked in enumerate(ASKED):
         order = asked.removeprefix("worked ")
@@ -47,7 +47,7 @@ def hops_figure(records: Records, rows: Rows) -> Figure | None:
     handles = [*(draw.mean_mark(*look) for look in MODELS.values()), draw.world_mark(),
                draw.line_mark("predicted: λ p₂ of the experts alone"),
                draw.line_mark("oracle routing", ":", RED)]  # fmt: skip
-    return draw.finish(figure, "Word problems: from one clause to three", worlds, handles, 4)
+    return draw.finish(figure, "Word problems: from one clause to three", worlds, handles)
 
 
 def surface_figure(records: Records, rows: Rows) -> Figure | None:
@@ -56,7 +56,7 @@ def surface_figure(records: Records, rows: Rows) -> Figure | None:
     if not worlds:
         return None
     found = [w.metrics for w in worlds]
-    figure, axes = draw.new_panels(2, 1, (10.5, 4.4), width_ratios=[2.6, 1], sharey=True)
+    figure, axes = draw.new_panels(2, 1, 3.9, width_ratios=[2.6, 1], sharey=True)
     left, right = axes[0]
     methods = ["sum", *(m for m in worlds[0].cell.methods if m in found[0].scores)]
     for x, method in enumerate(methods):
@@ -77,7 +77,7 @@ def surface_figure(records: Records, rows: Rows) -> Figure | None:
     draw.name_axis(right, models)
     draw.panel_title(right, "Lures" + draw.tally(rows, "lure."), "blue: read by the frame (right); red: by the verb")
     handles = [draw.area_mark(name, look) for name, look in KINDS.values()]
-    return draw.finish(figure, "Word problems: what each method answers, and what the surface does", worlds, handles, 4)
+    return draw.finish(figure, "Word problems: what each method answers, and what the surface does", worlds, handles)
 
 
 plots = {

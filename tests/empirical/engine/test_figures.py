@@ -15,6 +15,7 @@ from empirical.engine.records import Record
 from empirical.engine.settings import Cell, Count, as_json
 from empirical.experiments.rank_threshold import run as rank_threshold
 from tests.empirical.experiments.live import live
+from theory.adapters import first_step_power
 from theory.additive import additive_ceiling
 from theory.approximation import floor_error
 from theory.composition import coverage_law
@@ -36,6 +37,8 @@ from empirical.experiments.coverage.tables import (
     StackCell,
     WorldCell,
 )
+from empirical.experiments.first_step.figures import first_step_figure
+from empirical.experiments.first_step.run import WAYS
 from empirical.experiments.one_layer import figures as one_layer_figures
 from empirical.experiments.rank_threshold import figures as rank_figures
 
@@ -148,7 +151,7 @@ def test_placement_and_alignment_show_prediction_and_verdict(coverage: list[Reco
     rows: Any = [{"id": "headline.alpha.placed", "verdict": "violated"}]
     figure = coverage_figures.answers_figure(coverage, [])
     assert figure is not None
-    assert {"sum:placed", "sum:rows", "joint"} == {t.get_text() for t in figure.axes[0].get_xticklabels()}
+    assert {"sum:placed", "sum:rows", "joint"} == {t.get_text() for t in figure.axes[0].get_yticklabels()}
     figure = coverage_figures.alignment_figure(coverage, rows)
     assert figure is not None
     assert set(line(figure, "tells.alpha.placed")[1]) == {TELLS}
@@ -186,6 +189,23 @@ def test_the_ceiling_is_that_of_the_sizes() -> None:
     assert figure is not None
     assert set(line(figure, "ceiling")[0]) == {additive_ceiling(60, 3)}
     assert one_layer_figures.one_layer_figure([], []) is None
+
+
+def test_the_powers_of_the_first_step_are_those_of_the_claim() -> None:
+    cell: Any
+    (cell,) = catalogue.cells("first_step", "smoke")
+    measured: Any = {"norm": -0.5, "loss": -1.0}
+    steps = {way: {str(r): {of: r**power for of, power in measured.items()} for r in cell.ranks} for way in WAYS}
+    figure = first_step_figure([live("first_step", cell, {"steps": steps})], [])
+    assert figure is not None
+    names = [("SGD, α / r", "sgd", False), ("SGD, α / √r", "sgd", True), ("Adam, α / r", "adam", False),
+             ("Adam, α / √r", "adam", True)]  # fmt: skip
+    for axis, (of, power) in zip(figure.axes, measured.items(), strict=True):
+        assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == [name for name, *_ in names]
+        for y, (_, optimizer, rslora) in enumerate(names):
+            assert set(line(figure, f"power.{of}.{y}")[0]) == {float(first_step_power(optimizer, of, rslora))}
+        marks = [float(np.asarray(drawn.get_xdata())[0]) for drawn in axis.lines if drawn.get_marker() in ("o", "s")]
+        assert marks == pytest.approx([power] * 4 * len(names)), "dot and mean, either factor, every way"
 
 
 def test_files_are_written_and_what_is_missing_is_skipped(
