@@ -22,7 +22,7 @@ def scan_figure(records: Records, rows: Rows) -> Figure | None:
     if not worlds:
         return None
     experts = worlds[0].cell.experts
-    figure, axes = draw.new_panels(1, 1, (8.0, 3.6))
+    figure, axes = draw.new_panels(1, 1, 3.0)
     axis = axes[0][0]
     for k, (cell, colour, marker) in enumerate(SHOWN.values()):
         for x, expert in enumerate(experts):
@@ -36,7 +36,7 @@ def scan_figure(records: Records, rows: Rows) -> Figure | None:
     draw.share_axis(axis, "share")
     handles = [*(draw.mean_mark(name, colour, marker) for name, (_, colour, marker) in SHOWN.items()),
                draw.world_mark(), draw.line_mark("blind to the country")]  # fmt: skip
-    return draw.finish(figure, "Where a first hop is written: composition and damage", worlds, handles, 3)
+    return draw.finish(figure, "Where a first hop is written: composition and damage", worlds, handles)
 
 
 #: how a direct question is answered: colour, marker, ending of the cell
@@ -50,7 +50,7 @@ def kinds_figure(records: Records, rows: Rows) -> Figure | None:
     worlds = draw.in_groups(records, "made_up", "famous", "typed")
     if not worlds:
         return None
-    figure, axes = draw.new_panels(3, 1, (10.0, 3.5), sharey=True, width_ratios=(3, 3, 4))
+    figure, axes = draw.new_panels(3, 1, 2.9, sharey=True, width_ratios=(3, 3, 4))
     families = [("sum:early+late", family, family) for family in worlds[0].cell.families]
     rehearsed = [(f"first_{place}{typed}", "H_old", f"{place}{words}")
                  for place in ("early", "all") for typed, words in (("", ""), ("_typed", ", direct"))]  # fmt: skip
@@ -72,8 +72,9 @@ def kinds_figure(records: Records, rows: Rows) -> Figure | None:
     draw.share_axis(axes[0][0], "capital right (share of questions)")
     handles = [*(draw.mean_mark(name, colour, marker) for name, (colour, marker, _) in ANSWERS.items()),
                draw.world_mark(), draw.line_mark("blind to the country")]  # fmt: skip
-    return draw.finish(figure, "Which facts the sum joins, and what rehearsing the type of answer changes", worlds,
-                       handles, 4)  # fmt: skip
+    return draw.finish(
+        figure, "Which facts the sum joins, and what rehearsing the type of answer changes", worlds, handles
+    )
 
 
 plots = {"entities_scan": scan_figure, "entities_kinds": kinds_figure}
