@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from empirical.engine import catalogue
@@ -12,6 +13,7 @@ from empirical.experiments.entities_wide.figures import plots
 from empirical.experiments.plain_english_tables import Answered, Grouped
 from empirical.tasks.entities import REAL
 from tests.empirical.experiments.live import live, verdicts
+from tests.empirical.judged import records as committed
 
 
 def small(**changes: Any) -> Grouped:
@@ -80,3 +82,32 @@ def test_the_figures_name_every_block_and_every_kind(records: dict[str, Record])
     made_up, famous, typed = ([t.get_text() for t in axis.get_xticklabels()] for axis in figure.axes)
     assert made_up == famous == ["R", "H", "F"]
     assert typed == ["early", "early, direct", "all", "all, direct"]
+
+
+# ------------------------------------------------------------ why rows stay undecided, in the committed worlds
+
+
+def of_group(group: str) -> list[Record]:
+    return [r for r in committed("entities_wide", "cpu") if r.cell.group == group]
+
+
+def test_rehearsed_direct_questions_take_the_place_of_countries_alone() -> None:
+    """The explanation of `typed.lambda.early.free`."""
+    scores = [w.metrics.scores for w in of_group("typed")]
+    country, rest = {}, {}
+    for expert in ("first_early", "first_early_typed", "first_all"):
+        country[expert] = np.array([s[expert]["H_country"].rate for s in scores])
+        rest[expert] = np.array([s[expert]["H_old"].rate for s in scores]) / (1 - country[expert])
+    assert (country["first_early_typed"] < country["first_early"]).all()
+    means = [country[e].mean() for e in ("first_early", "first_early_typed", "first_all")]
+    assert [round(float(m), 2) for m in means] == [0.25, 0.09, 0.82]  # as explained.toml has it
+    assert abs(rest["first_early_typed"].mean() - rest["first_early"].mean()) < 0.05
+    gain = [s["first_early_typed"]["H_old"].rate - s["first_early"]["H_old"].rate for s in scores]
+    assert sum(g < 0 for g in gain) == 1
+
+
+def test_one_world_of_five_is_above_chance_on_made_up_countries_of_famous_people() -> None:
+    """The explanation of `famous.F.blind`."""
+    counts = [w.metrics.scores["sum:early+late"]["F_forced"] for w in of_group("famous")]
+    assert sum(c.right > c.asked / 12 for c in counts) == 1
+    assert np.mean([c.rate for c in counts]) < 1 / 12
