@@ -111,3 +111,19 @@ def test_one_world_of_five_is_above_chance_on_made_up_countries_of_famous_people
     counts = [w.metrics.scores["sum:early+late"]["F_forced"] for w in of_group("famous")]
     assert sum(c.right > c.asked / 12 for c in counts) == 1
     assert np.mean([c.rate for c in counts]) < 1 / 12
+
+
+def test_made_up_capitals_and_made_up_countries_of_made_up_people_differ_in_two_worlds() -> None:
+    """The explanations of `made_up.H.F` and `made_up.F.blind`."""
+    scores = [w.metrics.scores for w in of_group("made_up")]
+    rates = {f: np.array([s["sum:early+late"][f"{f}_forced"].rate for s in scores]) for f in "RHF"}
+    apart = rates["H"] - rates["F"]
+    assert sorted(np.round(apart, 2).tolist())[-2:] == [0.22, 0.22]
+    assert np.sum(np.abs(apart) < 0.06) == 3
+    assert (rates["R"] > np.maximum(rates["H"], rates["F"])).all()
+    assert np.sum(rates["F"] > 1 / 12 + 0.1) == 3
+    random = np.array([s["random:early+late"]["F_forced"].rate for s in scores])
+    assert round(float(random.mean()), 2) == 0.08  # as explained.toml has it
+    famous = [w.metrics.scores["sum:early+late"] for w in of_group("famous")]
+    means = [rates["H"].mean(), rates["F"].mean(), *(np.mean([s[f"{f}_forced"].rate for s in famous]) for f in "HF")]
+    assert [round(float(m), 2) for m in means] == [0.24, 0.16, 0.33, 0.07]
