@@ -9,6 +9,7 @@ below). The first 16 hex digits of its SHA-256 stand in every record that was ma
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,7 +84,7 @@ def powers(predictions: Sequence[Prediction], planned: dict[str, int]) -> list[f
 
 
 def declare(experiment: Experiment[Any], settings: Any, name: str, profile: str, results: Path = RESULTS) -> Path:
-    """Write the declaration, the same bytes wherever it is made.
+    """Write the declaration.
 
     Raises:
         ValueError: see `declaration`; or a power below `POWER`, except under the profile smoke, which only tries the
@@ -106,6 +107,17 @@ def declare(experiment: Experiment[Any], settings: Any, name: str, profile: str,
     return path
 
 
+def same(said: Any, says: Any) -> bool:
+    """Whether two declarations say the same: numbers to twelve digits, for a sine's last ones are the processor's."""
+    if isinstance(said, dict) and isinstance(says, dict):
+        return said.keys() == says.keys() and all(same(said[key], says[key]) for key in said)
+    if isinstance(said, list) and isinstance(says, list):
+        return len(said) == len(says) and all(map(same, said, says))
+    if isinstance(said, float) and isinstance(says, float):
+        return math.isclose(said, says, rel_tol=1e-12)
+    return type(said) is type(says) and bool(said == says)
+
+
 def read(
     experiment: Experiment[Any], settings: Any, name: str, profile: str, results: Path = RESULTS
 ) -> tuple[str | None, dict[str, float | None]]:
@@ -123,7 +135,7 @@ def read(
         noticed = {entry["id"]: entry.pop("power", None) for entry in found["predictions"]}
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise RecordError(f"{path}: expected a whole declaration, got: {error} (declare it again)") from error
-    if canonical(found) != canonical(declaration(experiment, settings, name, profile)):
+    if not same(found, as_json(declaration(experiment, settings, name, profile))):
         raise RecordError(
             f"{shown(path)}: expected what the experiment and its settings say now, got another declaration "
             f"(python -m empirical declare --experiment {name} --profile {profile}, commit it, and run again)"

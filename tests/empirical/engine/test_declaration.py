@@ -15,7 +15,7 @@ from empirical.engine import catalogue, declaration, sealed
 from empirical.engine.experiment import Experiment, Kind
 from empirical.engine.intervals import Alternative
 from empirical.engine.predictions import Measure, Predictions, measure
-from empirical.engine.records import PREDICTIONS, RESULTS, Store, canonical, files, short_hash, write_json
+from empirical.engine.records import PREDICTIONS, RESULTS, RecordError, Store, canonical, files, short_hash, write_json
 from empirical.engine.settings import Cell, Count, Table
 from tests.empirical.conftest import ROOT
 from tests.empirical.judged import records
@@ -28,12 +28,13 @@ COMMITTED = sorted((p.parent.parent.name, p.parent.name) for p in RESULTS.glob(f
 
 
 @pytest.mark.parametrize(("name", "profile"), COMMITTED)
-def test_a_declaration_is_made_without_results_and_is_the_committed_bytes(
+def test_a_declaration_is_made_without_results_and_is_the_committed_one(
     name: str, profile: str, tmp_path: Path
 ) -> None:
     made = catalogue.declare(name, profile, tmp_path)
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == [made]
-    assert made.read_bytes() == (RESULTS / name / profile / PREDICTIONS).read_bytes()
+    said, says = (json.loads(p.read_bytes()) for p in (RESULTS / name / profile / PREDICTIONS, made))
+    assert declaration.same(said, says)
 
 
 @pytest.mark.parametrize(("name", "profile"), COMMITTED)
@@ -201,6 +202,22 @@ def refused(done: subprocess.CompletedProcess[str], words: str) -> None:
     assert done.returncode == 2, done.stdout + done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert words in done.stderr
+
+
+@pytest.mark.parametrize("off", [2e-16, -2e-16, 1e-9, -1e-9])
+def test_the_last_digits_of_a_number_are_the_processors_and_no_others(off: float, tmp_path: Path) -> None:
+    said = json.loads((RESULTS / "one_layer" / "cpu" / PREDICTIONS).read_text(encoding="utf-8"))
+    (entry,) = (e for e in said["predictions"] if e["id"] == "cosine")
+    entry["predicted"] *= 1 + off
+    path = tmp_path / "one_layer" / "cpu" / PREDICTIONS
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(said), encoding="utf-8")
+    here = catalogue.load("one_layer"), catalogue.settings("one_layer", "cpu"), "one_layer", "cpu"
+    if abs(off) < 1e-12:
+        declaration.read(*here, tmp_path)
+    else:
+        with pytest.raises(RecordError, match="got another declaration"):
+            declaration.read(*here, tmp_path)
 
 
 def test_nothing_runs_before_it_is_declared_or_after_the_settings_have_changed(toy: Any) -> None:
