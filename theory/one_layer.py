@@ -6,6 +6,7 @@ vector that the adapted matrix W reads there. Arrays are float64; an experiment 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -86,7 +87,8 @@ def relu_key_cosine(cosine: float) -> float:
     """Cosine of two ReLU keys for a wide Gaussian first layer, from the cosine of what it reads.
 
     ``(sin t + (pi - t) cos t) / pi`` with t the angle: 1/pi for orthogonal prompts, 0.609 for prompts that share one of
-    two equal parts.
+    two equal parts. By `math`, not NumPy, the last digit of whose arc cosine goes by the processor: the value
+    is declared.
 
     Args:
         cosine: in [-1, 1].
@@ -98,8 +100,7 @@ def relu_key_cosine(cosine: float) -> float:
     """
     c = real(cosine, "cosine")
     require(-1 <= c <= 1, "cosine", "a number in [-1, 1]", cosine)
-    angle = float(np.arccos(c))
-    return float(np.sin(angle) + (np.pi - angle) * c) / np.pi
+    return (math.sqrt((1 - c) * (1 + c)) + (math.pi / 2 + math.asin(c)) * c) / math.pi
 
 
 class OneLayer(NamedTuple):
