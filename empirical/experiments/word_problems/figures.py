@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from empirical.engine import drawing as draw
 from empirical.engine.drawing import BLUE, GREEN, PURPLE, RED, SOFT, Records, Rows
-from empirical.experiments.word_problems.predictions import ORDERS
+from empirical.experiments.word_problems.predictions import JOINS, ORDERS
 from empirical.experiments.word_problems.run import WORLD
 
 #: what is asked, as it stands below the axis; a worked one is of the chains
@@ -56,27 +56,37 @@ def surface_figure(records: Records, rows: Rows) -> Figure | None:
     if not worlds:
         return None
     found = [w.metrics for w in worlds]
-    figure, axes = draw.new_panels(2, 1, 3.9, width_ratios=[2.6, 1], sharey=True)
-    left, right = axes[0]
     methods = ["sum", *(m for m in worlds[0].cell.methods if m in found[0].scores)]
-    for x, method in enumerate(methods):
-        for shift, order in ((-0.2, "AB"), (0.2, "BA")):
-            shares = [draw.mean_rate([m.scores[method][f"{order}{kind}"].rate for m in found]) for kind in KINDS]
-            draw.pile(left, x + shift, shares, (look for _, look in KINDS.values()), width=0.36, lw=0)
-    draw.name_axis(left, methods, rotation=60, ha="right")
-    draw.share_axis(left, "share of problems")
-    draw.panel_title(left, "Each method" + draw.tally(rows, "method."), "left bars: A then B; right bars: B then A")
-    models = ("A", "B", "sum", "joint", "mixed")
-    for x, model in enumerate(models):
-        for shift, skill in ((-0.2, "A"), (0.2, "B")):
-            if model not in ("A", "B") or model == skill:
-                shares = [
-                    draw.mean_rate([m.scores[model][f"lure_{skill}_{kind}"].rate for m in found]) for kind in READ
-                ]
-                draw.pile(right, x + shift, shares, READ.values(), width=0.36, lw=0)
-    draw.name_axis(right, models)
-    draw.panel_title(right, "Lures" + draw.tally(rows, "lure."), "blue: read by the frame (right); red: by the verb")
-    handles = [draw.area_mark(name, look) for name, look in KINDS.values()]
+
+    def share(condition: str, question: str) -> float:
+        return draw.mean_rate([m.scores[condition][question].rate for m in found])
+
+    methods.sort(key=lambda m: -sum(share(m, order) for order in ORDERS))
+    models = {"": "the expert", "sum": "sum", "joint": "joint", "mixed": "mixed"}
+    heights = [len(methods), len(models)]
+    figure, axes = draw.new_panels(2, 2, 1.3 + 0.16 * sum(heights), sharex="row", sharey="row", height_ratios=heights)
+    for axis, (order, name) in zip(axes[0], ORDERS.items(), strict=True):
+        for y, method in enumerate(methods):
+            shares = [share(method, f"{order}{kind}") for kind in KINDS]
+            draw.pile(axis, y, shares, (look for _, look in KINDS.values()), 0.76, lying=True, lw=0)
+        axis.axvline(JOINS, color="black", ls="--", lw=1, gid=f"joins.{order}")
+        draw.name_rows(axis, methods)
+        draw.panel_title(axis, name)
+        axis.set_xlabel("share of problems with two new clauses")
+    for axis, skill in zip(axes[1], "AB", strict=True):
+        for y, model in enumerate(models):
+            shares = [share(model or skill, f"lure_{skill}_{kind}") for kind in READ]
+            draw.pile(axis, y, shares, READ.values(), 0.76, lying=True, lw=0)
+        draw.name_rows(axis, list(models.values()))
+        said = f"the expert, by the frame: above 1/3{draw.verdict_suffix(rows, f'lure.{skill}')}"
+        draw.panel_title(axis, f"Lures of {skill}", said)
+        axis.set(xlim=(0, 1), xlabel="share of lures")
+    handles = [
+        *(draw.area_mark(name, look) for name, look in KINDS.values()),
+        draw.line_mark(f"predicted of both orders: at most {JOINS:g}{draw.tally(rows, 'method.')}", "--", lw=1),
+        draw.area_mark("lure read by its frame (right)", READ["clear"]),
+        draw.area_mark("lure read by its verb", READ["verb"]),
+    ]  # fmt: skip
     return draw.finish(figure, "Word problems: what each method answers, and what the surface does", worlds, handles)
 
 
