@@ -12,6 +12,7 @@ facts, and what the base knew before: capitals elsewhere, its own text.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -191,6 +192,7 @@ class WorldRun:
         self.answered: dict[str, Scored] = {}
         self.written: dict[str, dict[str, Steps]] = {}
         self.right: dict[str, dict[str, np.ndarray]] = {}
+        self.merging: dict[str, float] = {}
 
     def _famous(self, family: str) -> list[Person]:
         """Famous people of the family's countries of whom the base composes, at most `famous` of them."""
@@ -228,14 +230,15 @@ class WorldRun:
         oracle = {sum_: self.routed(members(sum_)) for sum_ in dict.fromkeys([*cell.sums, *cell.libraries])}
         return Measured(
             known=len(self.survey.known), trainer=trainer(), losses=self.losses, predicted=predicted,
-            answered=self.answered, written=self.written, oracle=oracle,
+            answered=self.answered, written=self.written, oracle=oracle, merging=self.merging,
         )  # fmt: skip
 
     def reuse(self, method: str, sum_: str, parts: Sequence[Updates], options: Options | None = None) -> None:
         """Score the experts of a sum, reused by a method; "random" is the sum of what stands in for them."""
-        label = "own" if ".py:" in method else method
+        condition, started = f"{'own' if '.py:' in method else method}:{sum_}", time.process_time()
         with reused("sum" if method == "random" else method, parts, self.base, options) as model:
-            self.score(f"{label}:{sum_}", model, KINDS, written=method == "sum")
+            self.merging[condition] = time.process_time() - started
+            self.score(condition, model, KINDS, written=method == "sum")
 
     def routed(self, experts: Sequence[str]) -> dict[str, Count]:
         """What an oracle that hands each question to the base or one expert answers right in free text."""

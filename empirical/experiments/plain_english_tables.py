@@ -175,6 +175,8 @@ class Measured(Table):
     answered: dict[str, Scored]
     written: dict[str, dict[str, Steps]]
     oracle: dict[str, dict[str, Count]]
+    #: seconds of the processor until a condition's model was there; records of before have none
+    merging: dict[str, float] | None = None
 
     @cached_property
     def scores(self) -> dict[str, dict[str, Count]]:
@@ -197,4 +199,5 @@ def asked(records: Sequence[Record[Any, Any]]) -> Iterator[ways.Asked]:
                         method, f"{on}, {how}", f"{record.cell.group}, {family}", first=cells["first"],
                         second=cells["second"], covered=cells[f"{family}{ending}"],
                         survivors=cells[f"{family}_survivors{ending}"], adapters=on.count("+") + 1, few=FEW,
+                        seconds=(record.metrics.merging or {}).get(condition),
                     )  # fmt: skip

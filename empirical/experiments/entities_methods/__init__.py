@@ -1,0 +1,1 @@
+"""The experiment entities_wide; see ``run.py``."""

@@ -1,0 +1,76 @@
+"""Every method of the bench in a tiny world, beside the sum of placed experts."""
+
+from typing import Any
+
+import pytest
+
+from empirical.engine import catalogue
+from empirical.engine.records import Record
+from empirical.engine.settings import as_json
+from empirical.experiments import plain_english
+from empirical.experiments.entities_methods.figures import plots
+from empirical.experiments.entities_methods.predictions import kind
+from empirical.experiments.plain_english_tables import Answered, Grouped
+from empirical.reuse.methods import METHODS
+from tests.empirical.experiments.live import live, verdicts
+
+
+def small(**changes: Any) -> Grouped:
+    found: Grouped = catalogue.settings("entities_methods", "smoke").but(steps=3, batch=4, **changes)
+    return found
+
+
+@pytest.fixture(scope="module")
+def record() -> Record:
+    (cell,) = plain_english.world_cells(small())
+    return live("entities_methods", cell)
+
+
+def test_the_declared_methods_are_those_of_the_bench() -> None:
+    """All but the control and those that are the sum in other words."""
+    listed = {m.partition("@")[0] for m in catalogue.settings("entities_methods", "cpu").methods}
+    assert listed == set(METHODS) - {"random", "cat"}
+    kinds = {m: kind(m) for m in listed}
+    assert {m for m, k in kinds.items() if k == "data"} == {"regmean", "lora_soups", "lora_hub"}
+    assert {m for m, k in kinds.items() if k == "router"} == {m for m in listed if m.startswith("arrow")}
+
+
+def test_every_method_is_timed_and_scored_in_both_ways(record: Record) -> None:
+    methods = small().methods
+    conditions = {f"{m}:all+all" for m in methods} | {"sum:early+late", "random:early+late"}
+    assert conditions == set(record.metrics.merging)
+    assert conditions < set(record.metrics.scores)
+    assert all({"H", "H_forced", "first", "second"} <= set(record.metrics.scores[c]) for c in conditions)
+    assert all(record.metrics.merging[c] > 0 for c in conditions)
+
+
+def planted(record: Record, right: set[str]) -> list[Record]:
+    """Five worlds in which some conditions answer everything right, in free text and by choice, and others nothing."""
+    metrics: Any = as_json(record.metrics)
+    for condition, scored in metrics["answered"].items():
+        for wording in scored["questions"].get("H", ()):
+            asked = sum(wording[:6])
+            counts = {"right": asked, "forced": asked} if condition in right else {"neither": asked}
+            wording[:] = [counts.get(field, 0) for field in Answered._fields]
+    return [live("entities_methods", record.cell.but(seed=seed), metrics) for seed in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("winner", "of_kind"), [("mean:all+all", "merge"), ("regmean:all+all", "data"), ("arrow_top1:all+all", "router")]
+)
+def test_one_method_that_joins_refutes_its_kind_alone(record: Record, winner: str, of_kind: str) -> None:
+    found = verdicts("entities_methods", small(), planted(record, {"sum:early+late"}))
+    rows = [f"two.placed.all+all.{k}.{how}" for k in ("merge", "data", "router") for how in ("free", "forced")]
+    assert {found[row] for row in rows} == {("hypothesis", "holds")}
+    found = verdicts("entities_methods", small(), planted(record, {winner}))
+    assert {row for row in rows if found[row][1] == "violated"} == {r for r in rows if f".{of_kind}." in r}
+
+
+def test_the_figure_has_a_row_for_every_method(record: Record) -> None:
+    (plot,) = plots.values()
+    assert plot([], []) is None
+    figure = plot([record], [])
+    assert figure is not None
+    names = [t.get_text() for t in figure.axes[0].get_yticklabels()]
+    assert len(names) == len(small().methods) + 2
+    assert {"sum, early+late", "arrow top1"} <= set(names)
