@@ -39,7 +39,7 @@ def methods_figure(records: Records, rows: Rows) -> Figure | None:
     handles = [*(draw.mean_mark(*look) for look in looks), draw.world_mark(),
                draw.line_mark("blind to the country", lw=1.1)]  # fmt: skip
     title = "Every method over experts on all layers, and the sum of an early first hop and a late second one"
-    return draw.finish(figure, title + draw.tally(rows, "two.placed"), worlds, handles)
+    return draw.finish(figure, title + draw.tally(rows, "two."), worlds, handles)
 
 
 plots = {"entities_methods": methods_figure}

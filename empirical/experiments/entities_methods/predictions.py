@@ -1,4 +1,4 @@
-"""What `entities_methods` declares: the plain sum of placed experts against the best of each kind of method.
+"""What `entities_methods` declares of the best of each kind of method, chosen with the answers at hand.
 
 Deviations of the alternatives are what the worlds of `entities` and a calibration world showed, rounded up.
 """
@@ -17,8 +17,10 @@ from empirical.reuse.options import Options
 
 #: smallest share of its facts at which an expert counts as having learnt them
 LEARNT = 0.85
-#: how a question is answered: ending of its cell, words
-ANSWERS = {"free": ("", "in free text"), "forced": ("_forced", "by forced choice")}
+#: what no method over experts on all layers exceeds by forced choice
+MOST = 0.4
+#: kinds of methods
+KINDS = {"merge": "merge without data", "data": "merge that sees examples", "router": "router"}
 
 
 def kind(method: str) -> str:
@@ -27,38 +29,38 @@ def kind(method: str) -> str:
 
 
 def best(m: Measured, conditions: Sequence[str], cell: str) -> float:
-    """The highest rate of some conditions, chosen with the answers at hand."""
+    """The highest rate of some conditions."""
     return max(m.scores[c][cell].rate for c in conditions)
 
 
 def declare(settings: Grouped) -> list[Prediction]:
     """Every group says the same of its libraries."""
-    found: list[Prediction] = []
-    for group in settings.groups:
-        found += worlds(group, settings.but(**group.changes))
-    return found
+    return [p for group in settings.groups for p in worlds(group, settings.but(**group.changes))]
 
 
 def worlds(group: Group, settings: WorldSettings) -> Predictions:
-    """What must be there, and the sum of placed experts against what each kind of method makes of the others."""
+    """What must be there, and what the best method of each kind makes of experts on all layers."""
     said = Predictions(group.name)
     for expert in ("first_early", "second_late", "first_all", "second_all"):
         says = f"{expert} alone: its facts in wordings that were not taught"
         of = (expert, expert.partition("_")[0])
         said.control(f"learnt.{expert}", "coverage_law", says, of=of, at_least=LEARNT)
-    kinds = dict.fromkeys(map(kind, settings.methods))
-    for (how, (ending, words)), library in ((a, b) for a in ANSWERS.items() for b in settings.libraries):
-        for of_kind in kinds:
+    for library in settings.libraries:
+        for of_kind in dict.fromkeys(map(kind, settings.methods)):
             conditions = [f"{m}:{library}" for m in settings.methods if kind(m) == of_kind]
-            cell = f"H{ending}"
-            instead = measure(Measured, f"the best of {', '.join(conditions)}: {cell}",
-                              partial(best, conditions=conditions, cell=cell), step=0.01)  # fmt: skip
+            free, forced = (
+                measure(Measured, f"the best of {', '.join(conditions)}: {cell}",
+                        partial(best, conditions=conditions, cell=cell), step=0.01)
+                for cell in ("H", "H_forced")
+            )  # fmt: skip
+            words = f"the best {KINDS[of_kind]} over {library.replace('+', ' + ')}"
             unless = Alternative("the other way round, by .3", -0.3, 0.1)
-            said.hypothesis(f"placed.{library}.{of_kind}.{how}", "layer_order",
-                            f"H {words}: the sum of early + late beats the best {NAMES[of_kind]} over {library}",
-                            of=address("sum:early+late", cell) - instead, above=0.0, unless=unless,
-                            family=f"the sum of placed experts, {words}", about="sum:early+late")  # fmt: skip
+            said.hypothesis(f"placed.{library}.{of_kind}", "layer_order",
+                            f"H in free text: the plain sum of early + late beats {words}",
+                            of=address("sum:early+late", "H") - free, above=0.0, unless=unless,
+                            family="the sum of placed experts, in free text", about="sum:early+late")  # fmt: skip
+            said.hypothesis(f"most.{library}.{of_kind}", "interference",
+                            f"H by forced choice: {words} answers at most {MOST:g}", of=forced, at_most=MOST,
+                            unless=Alternative("answers .65", 0.65, 0.1),
+                            family="experts on all layers, by forced choice")  # fmt: skip
     return said
-
-
-NAMES = {"merge": "merge without data", "data": "merge that sees examples", "router": "router"}
