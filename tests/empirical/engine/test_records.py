@@ -11,7 +11,17 @@ from empirical.engine import catalogue as engine
 from empirical.engine import log
 from empirical.engine.judge import informative
 from empirical.engine.pool import work
-from empirical.engine.records import PREDICTIONS, RESULTS, canonical, cell_hash, files, read, short_hash, write_json
+from empirical.engine.records import (
+    PREDICTIONS,
+    RESULTS,
+    canonical,
+    cell_hash,
+    device_name,
+    files,
+    read,
+    short_hash,
+    write_json,
+)
 from empirical.ladder import experiments_of
 from tests.empirical.experiments.live import changed
 from tests.empirical.judged import records, rows
@@ -120,30 +130,38 @@ def leaves(metrics: Any) -> dict[tuple[Any, ...], tuple[float, float]]:
     return found
 
 
-def rooms(committed: Any, worlds: list[Any]) -> dict[tuple[Any, ...], tuple[float, float]]:
-    """(value, by how much it may differ): three standard deviations of its count and a tenth of its spread over the
-    worlds, which is what another processor's rounding may do to a decision at a tie."""
+def rooms(committed: Any, worlds: list[Any], same: bool) -> dict[tuple[Any, ...], tuple[float, float]]:
+    """From where to where a number may lie when its cell is run again.
+
+    On the same processor: three standard deviations of its count and a tenth of its spread over the worlds, for
+    decisions at a tie. Another one rounds otherwise, which training makes as much of as of another start: what comes
+    back there lies so far, or a hundredth, from what some world has.
+    """
     found, others = {}, [leaves(w) for w in worlds]
     for path, (value, deviation) in leaves(committed).items():
-        values = [o[path][0] for o in others if path in o]
-        found[path] = (value, 3 * deviation + 0.1 * (max(values) - min(values)) + 1e-6 * abs(value))
+        there = [o[path] for o in others if path in o]
+        low, high = min(v for v, _ in there), max(v for v, _ in there)
+        tie = 0.1 * (high - low)
+        room = tie + 3 * deviation + 1e-6 * abs(value)
+        wide = tie + 3 * max(d for _, d in there) + 0.01 * max(abs(low), abs(high))
+        found[path] = (value - room, value + room) if same else (low - wide, high + wide)
     return found
 
 
 def moved(wanted: dict[tuple[Any, ...], tuple[float, float]], again: Any) -> set[tuple[Any, ...]]:
     """Places whose number did not come back."""
     found = leaves(again)
-    off = {path for path in wanted.keys() & found.keys() if abs(found[path][0] - wanted[path][0]) > wanted[path][1]}
+    off = {path for path in wanted.keys() & found.keys() if not wanted[path][0] <= found[path][0] <= wanted[path][1]}
     return off | (wanted.keys() ^ found.keys())
 
 
-def far_off(metrics: Any, place: tuple[Any, ...]) -> Any:
-    """The metrics with the count at a place at its other end, or the number there beyond any spread."""
+def far_off(metrics: Any) -> Any:
+    """The metrics with every count at its other end, and every other number beyond any spread."""
 
     def far(x: Any) -> Any:
         return [0 if 2 * x[0] > x[1] else x[1], x[1]] if isinstance(x, list) else 3 * x + 1e3
 
-    return changed(metrics, lambda path, x: far(x) if path == place else x)
+    return changed(metrics, lambda path, x: far(x))
 
 
 @pytest.mark.parametrize("name", sorted({name for name, _ in WHOLE}))
@@ -158,9 +176,11 @@ def test_a_small_cell_comes_back_when_it_is_run_again(name: str) -> None:
     outcome = work(name, record.cell.identity(), "cpu")  # what the same code trained for it before is loaded
     assert outcome.error is None
     again = outcome.metrics
-    wanted = rooms(record["metrics"], [r.raw["metrics"] for r in alike])
+    same = record["device"] == device_name("cpu")
+    wanted = rooms(record["metrics"], [r.raw["metrics"] for r in alike], same)
     assert wanted
     assert moved(wanted, again) == set()
-    # and a number that is off by more than the worlds differ would be noticed, wherever it stands
-    for place in wanted:
-        assert place in moved(wanted, far_off(again, place))
+    # and a number that is off by more than the worlds differ would be noticed, wherever it stands; beside worlds that
+    # fill the whole range of a count, nearly everywhere
+    missed = wanted.keys() - moved(wanted, far_off(again))
+    assert len(missed) <= (0 if same else 0.1 * len(wanted)), missed
