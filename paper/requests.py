@@ -83,7 +83,8 @@ def parts(evidence: Evidence) -> dict[str, str]:
     """Files that the paper inputs: stem -> what is in it."""
     about: dict[str, object] = {
         **tables.ladder(evidence), "evidence": evidence, "groups": tables.groups, "settings": tables.settings,
-        "environments": tables.environments(evidence), "provenance": figures.provenance, "words": words,
+        "environments": tables.environments(evidence), "declarations": tables.declarations(evidence),
+        "provenance": figures.provenance, "words": words,
     }  # fmt: skip
     stems = ("ladder", "graph", "judged", "declared", "statements", "settings", "environments")
     found = {stem: render.template(f"{stem}.tex").render(about) for stem in stems}

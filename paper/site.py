@@ -60,7 +60,7 @@ def page(evidence: Evidence) -> str:
         **tables.ladder(evidence), "evidence": evidence, "rows": rows, "drawn": drawn, "place": tables.strip,
         "verification": tables.verification(evidence), "environments": tables.environments(evidence),
         "experiments": list(dict.fromkeys((*evidence.runs, *evidence.unfinished))), "purpose": purpose,
-        "fields": keys.RUN_FIELDS,
+        "fields": keys.RUN_FIELDS, "declarations": tables.declarations(evidence),
         "overview": overview.svg({run.experiment: run for run in evidence.first_runs}),
         "behind": [name for name in dict.fromkeys(p.experiment for p in overview.PANELS) if name in evidence.runs],
         "ways": tables.methods(evidence), "panel_id": panel_id, "plots": plot_data(evidence, drawn),

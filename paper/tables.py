@@ -13,7 +13,9 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from empirical.engine.catalogue import load, ways_of
+from empirical.engine.declaration import declared
 from empirical.engine.judge import Row
+from empirical.engine.records import RESULTS
 from empirical.engine.show import spans
 from empirical.engine.spread import Spread
 from empirical.engine.spread import table as split
@@ -25,6 +27,7 @@ from paper.graph import layout
 from paper.keys import RUN_FIELDS, UnknownKey, cell_rates, dig, kind_of, select
 from paper.words import Code, Number, Phrase, joined
 from theory.claims import Claim
+from theory.provenance import short
 from theory.verify.formal import CLOSED, Printed
 from theory.verify.status import ResultData
 
@@ -266,6 +269,34 @@ def settings(run: Run) -> list[Setting]:
                 each = dict.fromkeys(words.setting(v) if v is not None else None for v in values)
                 varied.append((label, ": ", joined(each, " / ")))
         found.append(Setting(kind, len(mine), joined(varied, "; "), joined(same, "; ")))
+    return found
+
+
+class Declaration(NamedTuple):
+    """What a run was declared by: the hash in its records, the commit that declared it, the commits whose declarations
+    that one replaced, marked where worlds had run under them; no commit where the history of the records is not
+    there, nothing where the run was not declared."""
+
+    said: Phrase = None
+    commit: Phrase = None
+    replaced: Phrase = None
+
+
+def declarations(evidence: Evidence) -> dict[str, Declaration]:
+    """Run by name -> its declaration.
+
+    Raises:
+        RecordError: a record was made at a commit before which its declaration was not committed.
+    """
+    found = {}
+    for run in evidence.all_runs:
+        made = sorted({(r["declaration"], r["commit"]) for r in run.records if r["declaration"]})
+        there = [declared(*pair, RESULTS / run.experiment / run.profile) for pair in made]
+        said = [Code(made[0][0])] if made else []
+        for first in [d for d in there[:1] if d]:
+            before = [(Code(short(c)), " *" if seen else "") for c, seen in first.replaced]
+            said += [Code(short(first.commit)), joined(before) or None]
+        found[run.name] = Declaration(*said)
     return found
 
 

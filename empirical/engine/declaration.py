@@ -13,7 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from empirical.engine.experiment import Experiment
 from empirical.engine.intervals import power
@@ -22,7 +22,7 @@ from empirical.engine.predictions import Measure, Prediction
 from empirical.engine.records import PREDICTIONS, RESULTS, RecordError, canonical, short_hash, write_json
 from empirical.engine.settings import as_json
 from theory.numerics import require
-from theory.provenance import ROOT, git, in_checkout, shown
+from theory.provenance import ROOT, git, in_checkout, short, shown
 
 SCHEMA = 1
 #: probability that an alternative is noticed, below which a prediction is none
@@ -168,3 +168,33 @@ def required(experiment: Experiment[Any], settings: Any, name: str, profile: str
         if committed is None and git("rev-parse", "HEAD") is not None:
             raise RecordError(f"{shown(path)}: expected it committed before the run, got a new file ({cure})")
     return found
+
+
+class Declared(NamedTuple):
+    """The commit that declared a run, and those whose declarations it replaced."""
+
+    commit: str
+    #: (commit, whether worlds had run under its declaration), the first one first
+    replaced: Sequence[tuple[str, bool]]
+
+
+def declared(said: str, ran: str, folder: Path) -> Declared | None:
+    """Where the declaration of hash `said` first stands in the history of the commit `ran`; None where git does not
+    know that history (no checkout, another repository, a shallow clone).
+
+    Raises:
+        RecordError: it stands nowhere: what was made at `ran` had not been declared.
+    """
+    where = folder.relative_to(ROOT).as_posix()
+    commits = git("log", "--topo-order", "--reverse", "--format=%H", ran, "--", f"{where}/{PREDICTIONS}")
+    if commits is None or (git("rev-parse", "--is-shallow-repository") or "").strip() != "false":
+        return None
+    before: dict[str, str] = {}
+    for commit in commits.split():
+        text = git("show", f"{commit}:{where}/{PREDICTIONS}")
+        if text is not None and short_hash(text) == said:
+            return Declared(commit, [(c, bool(git("log", "-1", "--format=%h", f"-S{old}", ran, "--", where)))
+                                     for old, c in before.items()])  # fmt: skip
+        if text is not None:
+            before.setdefault(short_hash(text), commit)
+    raise RecordError(f"{where}: expected the declaration {said} in a commit before {short(ran)}, got none there")

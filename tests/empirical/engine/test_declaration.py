@@ -19,6 +19,7 @@ from empirical.engine.records import PREDICTIONS, RESULTS, RecordError, Store, c
 from empirical.engine.settings import Cell, Count, Table
 from tests.empirical.conftest import ROOT
 from tests.empirical.judged import records
+from theory import provenance
 from theory.provenance import git
 
 COMMITTED = sorted((p.parent.parent.name, p.parent.name) for p in RESULTS.glob(f"*/[!s]*/{PREDICTIONS}"))
@@ -50,6 +51,66 @@ def test_records_were_made_under_a_declaration_that_was_committed_before(name: s
         text = git("show", f"{commit}:{there}/{PREDICTIONS}")
         assert text is not None, f"{commit} is not in the history, or declares nothing"
         assert short_hash(text) == declared
+
+
+def ran_at(name: str, profile: str) -> tuple[str, str, Path]:
+    """Hash of the declaration, a commit that records were made at, their folder."""
+    pairs = {(r.raw["declaration"], r.commit) for r in records(name, profile)}
+    return *min(pairs), RESULTS / name / profile
+
+
+@pytest.mark.parametrize(("name", "profile"), COMMITTED)
+def test_what_is_declared_anew_is_asked_of_fresh_worlds(name: str, profile: str) -> None:
+    """No world of a group in which something can be refuted had a record under an earlier declaration."""
+    said, ran, folder = ran_at(name, profile)
+    found = declaration.declared(said, ran, folder)
+    if found is None:
+        pytest.skip("the history is not here")
+    declared = json.loads((folder / PREDICTIONS).read_text(encoding="utf-8"))["predictions"]
+    open_ = {entry["group"] for entry in declared if entry["alternative"]}
+    fresh = {(r.raw["cell"].get("group", ""), r.cell.seed) for r in records(name, profile)}
+    where = folder.relative_to(ROOT).as_posix()
+    for commit, seen in found.replaced:
+        old = short_hash(git("show", f"{commit}:{where}/{PREDICTIONS}") or "")
+        added = (git("log", "--diff-filter=A", "--format=%H", f"-S{old}", ran, "--", where) or "").split()
+        there = [place for at in added for place in (git("grep", "-l", old, at, "--", where) or "").split()]
+        assert bool(there) == seen
+        for cell in (json.loads(git("show", place) or "")["cell"] for place in there):
+            assert cell.get("group", "") not in open_ or (cell.get("group", ""), cell["seed"]) not in fresh, cell
+
+
+def test_the_commit_that_declared_is_the_first_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, folder = tmp_path / "there", tmp_path / "there" / "results" / "x"
+    monkeypatch.setattr(provenance, "ROOT", root)
+    monkeypatch.setattr(declaration, "ROOT", root)
+    folder.mkdir(parents=True)
+
+    def committed(name: str, text: str) -> str:
+        (folder / name).write_text(text, encoding="utf-8")
+        for command in (["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", name]):
+            subprocess.run(["git", "-C", str(root), *command], check=True)
+        return (git("rev-parse", "HEAD") or "").strip()
+
+    assert declaration.declared(short_hash("a"), "HEAD", folder) is None, "no repository"
+    subprocess.run(["git", "-C", str(root), "init", "-q"], check=True)
+    first, unseen = committed(PREDICTIONS, "a"), committed("1.json", f"a record under {short_hash('a')}")
+    second, third = committed(PREDICTIONS, "b"), committed(PREDICTIONS, "c")
+    last = committed("2.json", "another")
+    assert declaration.declared(short_hash("a"), last, folder) == (first, [])
+    assert declaration.declared(short_hash("c"), last, folder) == (third, [(first, True), (second, False)])
+    assert declaration.declared(short_hash("b"), second, folder) == (second, [(first, True)])
+    for said, ran in ((short_hash("b"), unseen), (short_hash("d"), last)):  # declared after the run; never
+        with pytest.raises(
+            RecordError, match=f"expected the declaration {said} in a commit before {ran[:7]}, got none"
+        ):
+            declaration.declared(said, ran, folder)
+    assert declaration.declared(short_hash("a"), "0" * 40, folder) is None, "another repository"
+    command = ["git", "clone", "-q", "--depth", "1", f"file://{root}", str(tmp_path / "shallow")]
+    subprocess.run(command, check=True)
+    for module in (provenance, declaration):
+        monkeypatch.setattr(module, "ROOT", tmp_path / "shallow")
+    shallow = tmp_path / "shallow" / "results" / "x"
+    assert declaration.declared(short_hash("c"), last, shallow) is None, "the history ends before the declaration"
 
 
 class Settings(Table):
