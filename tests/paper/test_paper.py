@@ -15,11 +15,12 @@ import pytest
 
 from empirical.engine import catalogue
 from empirical.engine.catalogue import PROFILES
+from empirical.engine.declaration import Declared
 from empirical.engine.figures import plots
 from empirical.engine.judge import Row
 from empirical.engine.records import RESULTS
 from empirical.engine.show import spans
-from paper import evidence, figures, lint, render, words
+from paper import evidence, figures, lint, render, tables, words
 from paper.evidence import Evidence, EvidenceError
 from paper.generate import RequestError, answers, generate
 from paper.graph import depths, layout
@@ -67,6 +68,23 @@ def test_every_theorem_stands_under_the_file_that_holds_it(generated: Path) -> N
         (file,) = re.findall(r"\\code{proofs/(\w+)\.v}", part.partition("\n")[0])
         held |= {theorem: [file] for theorem in re.findall(r"\\formal{\\code{(\w+)}}", part)}
     assert held == theorem_files(ROOT / "proofs")
+
+
+def test_the_appendix_names_the_commit_that_declared(gathered: Evidence, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And has dashes where the history is not there."""
+
+    def table(found: Declared | None) -> str:
+        monkeypatch.setattr(tables, "declared", lambda *run: found)
+        about = {"evidence": gathered, "declarations": tables.declarations(gathered)}
+        return render.template("declared.tex").render(about)
+
+    named = table(Declared("1234567890", [("abcdef0123", True), ("fedcba9876", False)]))
+    assert named.count(r"& \code{1234567} &") == len(gathered.all_runs)
+    assert named.count(r"& \code{abcdef0} *, \code{fedcba9} &") == len(gathered.all_runs)
+    nameless = table(None)
+    for run in gathered.all_runs:
+        said = run.records[0]["declaration"]
+        assert rf"& \code{{{said}}} & -- & {run.commits} & -- &" in nameless
 
 
 def test_figures_embed_their_fonts_as_outlines(generated: Path) -> None:
