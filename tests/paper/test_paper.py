@@ -84,7 +84,7 @@ def test_the_appendix_names_the_commit_that_declared(gathered: Evidence, monkeyp
     nameless = table(None)
     for run in gathered.all_runs:
         said = run.records[0]["declaration"]
-        assert rf"& \code{{{said}}} & -- & {run.commits} & -- &" in nameless
+        assert rf"& \code{{{said}}} & -- & \code{{{run.commits}}} & -- &" in nameless
 
 
 def test_figures_embed_their_fonts_as_outlines(generated: Path) -> None:
