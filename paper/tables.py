@@ -292,7 +292,7 @@ def declarations(evidence: Evidence) -> dict[str, Declaration]:
     for run in evidence.all_runs:
         made = sorted({(r["declaration"], r["commit"]) for r in run.records if r["declaration"]})
         there = [declared(*pair, RESULTS / run.experiment / run.profile) for pair in made]
-        said = [Code(made[0][0])] if made else []
+        said: list[Phrase] = [Code(made[0][0])] if made else []
         for first in [d for d in there[:1] if d]:
             before = [(Code(short(c)), " *" if seen else "") for c, seen in first.replaced]
             said += [Code(short(first.commit)), joined(before) or None]

@@ -55,8 +55,8 @@ def test_records_were_made_under_a_declaration_that_was_committed_before(name: s
 
 def ran_at(name: str, profile: str) -> tuple[str, str, Path]:
     """Hash of the declaration, a commit that records were made at, their folder."""
-    pairs = {(r.raw["declaration"], r.commit) for r in records(name, profile)}
-    return *min(pairs), RESULTS / name / profile
+    said, ran = min((str(r.raw["declaration"]), str(r.commit)) for r in records(name, profile))
+    return said, ran, RESULTS / name / profile
 
 
 @pytest.mark.parametrize(("name", "profile"), COMMITTED)
