@@ -204,8 +204,9 @@ def alignment_figure(records: Records, rows: Rows) -> Figure | None:
             f"{PAIRS[pair]}",
             f"AUC in {len(values)} of {len(worlds)} worlds",
             f"≥ {TELLS:g}{draw.verdict_suffix(rows, f'headline.{score}.{pair}') or ' predicted'}",
-            f"> confidence{draw.verdict_suffix(rows, f'headline.{score}.{pair}.gain') or ' predicted'}",
         ]
+        gain = draw.verdict_suffix(rows, f"headline.{score}.{pair}.gain")  # not said of every pair
+        lines += [f"> confidence{gain}"] if gain else []
         axis.set_title("\n" * (len(lines) + 1))  # room for the lines
         axis.text(0, 1.27, f"{names[score]}, {asked} 2nd hops", transform=axis.transAxes).set_in_layout(False)
         for i, text in enumerate(lines):

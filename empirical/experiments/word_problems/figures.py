@@ -78,8 +78,8 @@ def surface_figure(records: Records, rows: Rows) -> Figure | None:
             shares = [share(model or skill, f"lure_{skill}_{kind}") for kind in READ]
             draw.pile(axis, y, shares, READ.values(), 0.76, lying=True, lw=0)
         draw.name_rows(axis, list(models.values()))
-        said = f"the expert, by the frame: above 1/3{draw.verdict_suffix(rows, f'lure.{skill}')}"
-        draw.panel_title(axis, f"Lures of {skill}", said)
+        said = f"its expert by the frame > 1/3{draw.verdict_suffix(rows, f'lure.{skill}')}"
+        draw.panel_title(axis, f"Lures of {skill}; {said}")
         axis.set(xlim=(0, 1), xlabel="share of lures")
     handles = [
         *(draw.area_mark(name, look) for name, look in KINDS.values()),
