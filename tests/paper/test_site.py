@@ -538,6 +538,9 @@ def test_the_first_figure_says_the_numbers_of_a_row_that_is_pointed_at(
         rows, says = tab.locator("#overview [tabindex]"), tab.locator("#overview-says")
         assert rows.evaluate_all("all => all.map(row => row.getAttribute('aria-label'))") == wanted
         assert says.inner_text().startswith("Point at a row")
+        words = tab.locator("#overview svg text", has_text=re.compile(r"\S"))
+        assert min(words.evaluate_all("all => all.map(word => word.getBoundingClientRect().height)")) >= 9, "too small"
+        assert look.width() <= width
         rows.first.focus()
         tab.keyboard.press("Tab")
         assert says.inner_text() == wanted[1]
