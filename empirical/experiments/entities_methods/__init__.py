@@ -1,1 +1,1 @@
-"""The experiment entities_wide; see ``run.py``."""
+"""The experiment entities_methods; see ``run.py``."""
