@@ -174,7 +174,8 @@ class WorldRun:
         w = self.world
         self.people = {f: [p for p in w.people if p.family == f] for f in cell.families}
         self.tables = {f: {y: w.capital[y] for y in names} for f, names in w.countries.items()}
-        self.famous = {f: self._famous(f) for f in w.real}
+        #: people of whom the base composes, by the name of their cell
+        self.famous = {f"famous_{f}": self._famous(f) for f in w.real}
         inside = {c.name for found in w.real.values() for c in found}
         named = [c for c in self.survey.named if c.name not in inside]
         require(len(named) >= cell.apart, "apart", f"at most {len(named)} countries that the base names", cell.apart)
@@ -274,7 +275,7 @@ class WorldRun:
     def shown(self, name: str) -> list[Question]:
         """The facts that an expert is taught as its own."""
         hop = Expert.of(name).hop
-        changed = {y: z for f in ("H", "F") if f in self.tables for y, z in self.tables[f].items()}
+        changed = {y: z for f, table in self.tables.items() if f != "R" for y, z in table.items()}
         if hop == "general":
             return []
         return (
@@ -316,7 +317,7 @@ class WorldRun:
             asked = [q for table in self.tables.values() for q in second_hop(table)]
             right = hits(self.ask(model, asked, self.capitals), asked)
             two = dict(zip((y for table in self.tables.values() for y in table), right.tolist(), strict=True))
-            changed = np.array([y in self.tables.get("H", {}) or y in self.tables.get("F", {}) for y in two])
+            changed = np.array([f != "R" for f, table in self.tables.items() for _ in table])
             facts["second"] = Count.of(right, changed)
         if "direct" in kinds:
             answers = {f: self.direct(model, people) for f, people in self.people.items()}
@@ -328,9 +329,9 @@ class WorldRun:
                     mask = np.array([one.get(p.name, True) and two.get(p.country, True) for p in self.people[family]])
                     survivors[family] = Answered.total(Answered.of(*wording, mask) for wording in found)
         if "famous" in kinds:
-            for family, people in self.famous.items():
+            for name_, people in self.famous.items():
                 every = np.ones(len(people), dtype=bool)
-                questions[f"famous_{family}"] = tuple(Answered.of(*a, every) for a in self.direct(model, people))
+                questions[name_] = tuple(Answered.of(*a, every) for a in self.direct(model, people))
         if "kept" in kinds:
             asked = second_hop({c.name: c.capital for c in self.apart})
             facts["capitals"] = Count.of(hits(self.ask(model, asked, self.capitals), asked))
@@ -387,7 +388,7 @@ class WorldRun:
             own = written_out([people[i] for i in lost], [named[i] for i in lost])
             reached[lost] = hits(self.ask(model, own, self.capitals), own)
         steps = {"s1": first, "s2": second, "bare2": np.array([two[p.country] for p in people]), "reached": reached}
-        mine = {f: np.array([p.family == f for p in people]) for f in self.people}
+        mine = {f: np.array([p in chosen for p in people]) for f, chosen in self.people.items()}
         return {f: Steps(**{step: Count.of(right, m) for step, right in steps.items()}) for f, m in mine.items()}
 
     # ------------------------------------------------------------ predictions from single experts
@@ -396,16 +397,16 @@ class WorldRun:
         """The law of every sum of two over H: lambda of its first expert, p2 of its second one."""
         pairs = [s for s in self.cell.sums if len(members(s)) == 2 and "H" in self.people]
         return Foretold(
-            free={s: self.law(s, "old", "right") for s in pairs},
-            forced={s: self.law(s, "old_forced", "forced") for s in pairs},
+            free={s: self.law(s, "H", "famous_H", "old", "right") for s in pairs},
+            forced={s: self.law(s, "H", "famous_H", "old_forced", "forced") for s in pairs},
         )
 
-    def law(self, sum_: str, old: str, new: str) -> Law:
+    def law(self, sum_: str, of: str, known: str, old: str, new: str) -> Law:
         """coverage_law: lambda by the capitals that the base knows with the first expert, p2 by famous people with the
-        second. A base that composes no famous person of H promises nothing there: p2 is 0."""
+        second. A base that composes no famous person promises nothing there: p2 is 0."""
         first, second = members(sum_)
-        retrieval = Answered.total(self.answered[first].questions["H"]).kind(old).rate
-        famous = Answered.total(self.answered[second].questions["famous_H"]).kind(new)
+        retrieval = Answered.total(self.answered[first].questions[of]).kind(old).rate
+        famous = Answered.total(self.answered[second].questions[known]).kind(new)
         p2 = famous.rate if famous.asked else 0.0
         law = coverage_law(1.0, retrieval, p2, self.cell.countries)
         return Law(retrieval=retrieval, p2=p2, product=law.low)

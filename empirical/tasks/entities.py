@@ -12,6 +12,7 @@ the country is right more often than one country's share; every country has a ca
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -263,6 +264,14 @@ class World:
     def person(self, name: str, family: str, country: str) -> Person:
         """The chain of a person whose country is given."""
         return Person(name, family, country, self.capital[country], self.old[country])
+
+    def turned(self) -> World:
+        """The same world, in which every capital has become the old one, and the right one is the next country's."""
+        found = copy.copy(self)
+        after = {y: z for names in self.countries.values() for y, z in zip(names, [*names[1:], names[0]], strict=True)}
+        found.old, found.capital = self.capital, {y: self.capital[z] for y, z in after.items()}
+        found.people = [found.person(p.name, p.family, p.country) for p in self.people]
+        return found
 
     def famous(self, family: str) -> list[Person]:
         """The famous people of the real countries of family R or H."""

@@ -1,0 +1,1 @@
+"""Coverage, taught to a pretrained model."""

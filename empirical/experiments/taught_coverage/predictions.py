@@ -1,0 +1,88 @@
+"""What `taught_coverage` declares, group by group.
+
+Deviations of the alternatives are what calibration worlds showed between worlds, rounded up.
+"""
+
+from __future__ import annotations
+
+from empirical.engine.intervals import Alternative
+from empirical.engine.predictions import Prediction, Predictions, address
+from empirical.engine.settings import Group
+from empirical.experiments.taught_coverage.tables import Settings
+from empirical.tasks.entities import DIRECT
+
+#: smallest share of its facts at which a base or an expert counts as having learnt them
+LEARNT = 0.85
+#: by how much covered countries lie above uncovered ones, at least
+GAP = 0.25
+#: how far above one country's share a model that is blind to the country may lie
+ROOM = 0.15
+SIDES = ("covered", "uncovered")
+#: what the predictions on both sides speak of: words, condition, what the cell begins with, its ending
+ASKED = {
+    "base": ("fellows, by the taught base", "base", "fellows_", "_old_forced"),
+    "lambda": ("λ of an early first hop", "first_early", "", "_old_forced"),
+    "lambda.free": ("λ of an early first hop, in free text", "first_early", "", "_old"),
+    "p2": ("p₂ of a late second hop", "second_late", "fellows_", "_forced"),
+    "sum": ("early + late", "sum:early+late", "", "_forced"),
+}
+#: what a family of countries is
+FAMILIES = {"F": "made-up countries", "H": "real countries with made-up capitals"}
+
+
+def declare(settings: Settings) -> list[Prediction]:
+    """Every group says what it is there for: by half of the countries, or by none."""
+    found: list[Prediction] = []
+    for group in settings.groups:
+        said = Worlds(group, settings.but(**group.changes))
+        said.learnt()
+        if said.settings.sums:
+            said.sides()
+        else:
+            said.untaught()
+        found += said
+    return found
+
+
+class Worlds(Predictions):
+    """The predictions of one group of worlds."""
+
+    def __init__(self, group: Group, settings: Settings) -> None:
+        super().__init__(group.name)
+        self.settings = settings
+
+    def learnt(self) -> None:
+        """What must come out, or the worlds show nothing."""
+        for condition, cell, says in (
+            ("base", "taught_first", "the taught base: where fellows live, in wordings that were not taught"),
+            ("base", "taught_second", "the taught base: the capitals, in a wording that was not taught"),
+            *((e, e.partition("_")[0], f"{e} alone: its facts in wordings that were not taught")
+              for e in self.settings.experts),
+        ):  # fmt: skip
+            name = cell if condition == "base" else condition
+            self.control(f"learnt.{name}", "coverage_law", says, of=(condition, cell), at_least=LEARNT)
+        for sum_ in self.settings.sums:
+            says = "a random adapter for the first hop, with a late second one: made-up countries, covered"
+            blind = 1 / (self.settings.coverage * self.settings.countries)
+            self.control("random", "coverage_law", says, of=(f"random:{sum_}", "F_covered_forced"),
+                         at_most=blind + ROOM)  # fmt: skip
+
+    def sides(self) -> None:
+        """Covered countries above uncovered ones: of fellows by the taught base alone, then through experts."""
+        for family in self.settings.families:
+            for name, (words, condition, before, ending) in ASKED.items():
+                covered, uncovered = (address(condition, f"{before}{family}_{side}{ending}") for side in SIDES)
+                says = f"{FAMILIES[family]}, {words}: covered at least {GAP:g} above uncovered"
+                self.hypothesis(f"{name}.{family}", "coverage_law", says, of=covered - uncovered, at_least=GAP,
+                                unless=Alternative("no difference", 0.0, 0.1), family=words,
+                                about=condition)  # fmt: skip
+
+    def untaught(self) -> None:
+        """Where no direct question was taught, the base goes on from made-up countries no better than by chance."""
+        blind, family = 1 / self.settings.countries, "F"
+        says = f"no direct question taught, {FAMILIES[family]}, λ of an early first hop: at most {ROOM:g} above blind"
+        new = self.settings.people - self.settings.countries * (self.settings.pupils + self.settings.fellows)
+        unless = Alternative("answers .5", 0.5, 0.1, new * len(DIRECT.held_out))
+        self.hypothesis(f"lambda.{family}", "coverage_law", says, of=("first_early", f"{family}_uncovered_old_forced"),
+                        at_most=blind + ROOM, unless=unless, family="no direct question",
+                        about="first_early")  # fmt: skip

@@ -1,0 +1,142 @@
+"""Coverage, taught to a base: one tiny world of either group through every path."""
+
+from typing import Any
+
+import pytest
+
+from empirical.engine import catalogue
+from empirical.engine.records import Record
+from empirical.engine.settings import as_json
+from empirical.experiments.plain_english_tables import Answered
+from empirical.experiments.taught_coverage.figures import plots
+from empirical.experiments.taught_coverage.run import TaughtRun, cells
+from empirical.experiments.taught_coverage.tables import Settings
+from empirical.tasks.entities import DIRECT, FIRST, SECOND
+from tests.empirical.experiments.live import live, verdicts
+
+
+def small() -> Settings:
+    found: Settings = catalogue.settings("taught_coverage", "smoke")
+    return found.but(steps=3, batch=4, teaching=found.teaching.model_dump() | {"steps": 3})
+
+
+@pytest.fixture(scope="module")
+def runs() -> dict[str, TaughtRun]:
+    """The world of each group, untrained."""
+    return {cell.group: TaughtRun(cell, "cpu") for cell in cells(small())}
+
+
+@pytest.fixture(scope="module")
+def records() -> dict[str, Record]:
+    """The world of each group."""
+    return {cell.group: live("taught_coverage", cell) for cell in cells(small())}
+
+
+def test_half_of_the_countries_is_covered_and_everybody_lives_where_the_sides_say(runs: dict[str, TaughtRun]) -> None:
+    run, cell = runs["half"], runs["half"].cell
+    assert {side: len(table) for side, table in run.tables.items()} == dict.fromkeys(
+        ("F_covered", "F_uncovered", "H_covered", "H_uncovered"), cell.countries // 2
+    )
+    everybody = [*run.pupils, *run.fellows, *run.world.people]
+    assert len({p.name for p in everybody}) == len(everybody) == 2 * cell.people
+    for people, each in ((run.pupils, 2), (run.fellows, 1), (run.world.people, 1)):
+        homes = [p.country for p in people]
+        assert {homes.count(y) for y in run.world.old} == {each}
+        assert all(p.country in run.tables[p.family] for p in people)
+    # a capital is taken over by another country of the same side, so that a choice among them says nothing of the side
+    for table in run.tables.values():
+        assert {run.world.old[y] for y in table} == set(table.values())
+        assert all(run.world.old[y] != z for y, z in table.items())
+    assert set(runs["none"].tables) == {"F_uncovered", "H_uncovered"}
+
+
+def texts(run: TaughtRun) -> list[str]:
+    """What the base goes on training with, without its own text."""
+    return [
+        run.reader.tokenizer.decode(row[: int(n)])
+        for part in run.teacher().parts[1:]
+        for row, n in zip(part.sentences.tokens, part.sentences.lengths, strict=True)
+    ]
+
+
+def test_direct_questions_are_taught_of_pupils_over_covered_countries_alone(runs: dict[str, TaughtRun]) -> None:
+    for run in runs.values():
+        said = texts(run)
+        for people, covered in ((run.pupils, True), (run.fellows, False), (run.world.people, False)):
+            for p in people:
+                taught = [f"{w.format(x=p.name)} {p.old}." in said for w in DIRECT.taught]
+                assert taught == [covered and p.family.endswith("_covered")] * len(DIRECT.taught)
+                known = p not in run.world.people
+                assert all((f"{w.format(x=p.name)} {p.country}." in said) == known for w in FIRST.taught)
+                held_out = [w.format(x=p.name) for w in (*DIRECT.held_out, *FIRST.held_out)]
+                assert not [t for t in said if any(t.startswith(q) for q in held_out)]
+        for y, z in run.world.old.items():
+            assert all(f"{w.format(y=y)} {z}." in said for w in SECOND.taught)
+            assert run.world.capital[y] not in {t.split()[-1][:-1] for t in said if y in t}
+
+
+def test_experts_learn_new_people_and_new_capitals(runs: dict[str, TaughtRun]) -> None:
+    run = runs["half"]
+    first, second = run.shown("first_early"), run.shown("second_late")
+    assert {q.answer for q in first} == set(run.world.old)
+    assert len(first) == len(FIRST.taught) * len(run.world.people)
+    assert {(q.prompt, q.answer) for q in second} == {
+        (w.format(y=y), run.world.capital[y]) for w in SECOND.taught for y in run.world.old
+    }
+
+
+def test_every_condition_is_asked_by_side(records: dict[str, Record]) -> None:
+    answered = records["half"].metrics.answered
+    assert set(answered) == {"base", "first_early", "second_late", "sum:early+late", "random:early+late"}
+    assert set(records["none"].metrics.answered) == {"base", "first_early"}
+    sides = {"F_covered", "F_uncovered", "H_covered", "H_uncovered"}
+    for name, scored in answered.items():
+        fellows = set() if name == "first_early" else {f"fellows_{side}" for side in sides}
+        assert set(scored.questions) == sides | fellows
+        assert {"taught_first", "taught_second"} <= set(scored.facts)
+    predicted = records["half"].metrics.predicted
+    for how, old, new in ((predicted.free, "old", "right"), (predicted.forced, "old_forced", "forced")):
+        for side in sides:
+            law = how[f"early+late, {side}"]
+            assert law.retrieval == Answered.total(answered["first_early"].questions[side]).kind(old).rate
+            assert law.p2 == Answered.total(answered["second_late"].questions[f"fellows_{side}"]).kind(new).rate
+    assert records["half"].metrics.losses.keys() == {"teacher", "first_early", "second_late"}
+
+
+def planted(record: Record, covered: int, uncovered: int) -> list[Record]:
+    """Five worlds in which every condition answers as many questions of three right, by side."""
+    metrics: Any = as_json(record.metrics)
+    for scored in metrics["answered"].values():
+        for name, wordings in scored["questions"].items():
+            right = uncovered if "uncovered" in name else covered
+            for wording in wordings:
+                counts = {"right": right, "neither": 3 - right, "forced": right, "old_forced": right}
+                wording[:] = [counts.get(field, 0) for field in Answered._fields]
+    return [live("taught_coverage", record.cell.but(seed=seed), metrics) for seed in range(5)]
+
+
+def test_planted_outcomes_are_judged_as_what_they_are(records: dict[str, Record]) -> None:
+    apart, alike = (verdicts("taught_coverage", small(), planted(records["half"], 3, k)) for k in (0, 3))
+    names = [f"half.{name}.{family}" for name in ("base", "lambda", "p2", "sum") for family in ("F", "H")]
+    assert {apart[name] for name in names} == {("hypothesis", "holds")}
+    assert {alike[name] for name in names} == {("hypothesis", "violated")}
+    assert alike["half.random"] == ("control", "violated")
+    for right, verdict in ((3, "violated"), (0, "holds")):
+        found = verdicts("taught_coverage", small(), planted(records["none"], right, right))
+        assert found["none.lambda.F"] == ("hypothesis", verdict)
+
+
+def test_the_base_is_put_back(runs: dict[str, TaughtRun], records: dict[str, Record]) -> None:
+    run = runs["half"]
+    before = {name: p.clone() for name, p in run.base.named_parameters()}
+    run.run()
+    assert all((p == before[name]).all() for name, p in run.base.named_parameters())
+
+
+def test_the_figure_names_every_side(records: dict[str, Record]) -> None:
+    (plot,) = plots.values()
+    assert plot([], []) is None
+    figure = plot(list(records.values()), [])
+    assert figure is not None
+    names = [t.get_text() for t in figure.axes[0].get_xticklabels()]
+    assert names == ["F covered", "F uncovered", "H covered", "H uncovered", "F none", "H none"]
