@@ -1,1 +1,1 @@
-"""Coverage, taught to a pretrained model."""
+"""The experiment taught_coverage; see ``run.py``."""

@@ -13,8 +13,6 @@ from empirical.tasks.entities import DIRECT
 
 #: smallest share of its facts at which a base or an expert counts as having learnt them
 LEARNT = 0.85
-#: by how much covered countries lie above uncovered ones, at least
-GAP = 0.25
 #: how far above one country's share a model that is blind to the country may lie
 ROOM = 0.15
 SIDES = ("covered", "uncovered")
@@ -72,9 +70,9 @@ class Worlds(Predictions):
         for family in self.settings.families:
             for name, (words, condition, before, ending) in ASKED.items():
                 covered, uncovered = (address(condition, f"{before}{family}_{side}{ending}") for side in SIDES)
-                says = f"{FAMILIES[family]}, {words}: covered at least {GAP:g} above uncovered"
-                self.hypothesis(f"{name}.{family}", "coverage_law", says, of=covered - uncovered, at_least=GAP,
-                                unless=Alternative("no difference", 0.0, 0.1), family=words,
+                says = f"{FAMILIES[family]}, {words}: covered above uncovered"
+                self.hypothesis(f"{name}.{family}", "coverage_law", says, of=covered - uncovered, above=0.0,
+                                unless=Alternative("the other way round, by .3", -0.3, 0.1), family=words,
                                 about=condition)  # fmt: skip
 
     def untaught(self) -> None:

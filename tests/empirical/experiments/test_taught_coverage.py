@@ -116,11 +116,11 @@ def planted(record: Record, covered: int, uncovered: int) -> list[Record]:
 
 
 def test_planted_outcomes_are_judged_as_what_they_are(records: dict[str, Record]) -> None:
-    apart, alike = (verdicts("taught_coverage", small(), planted(records["half"], 3, k)) for k in (0, 3))
+    apart, turned = (verdicts("taught_coverage", small(), planted(records["half"], k, 3 - k)) for k in (3, 0))
     names = [f"half.{name}.{family}" for name in ("base", "lambda", "p2", "sum") for family in ("F", "H")]
     assert {apart[name] for name in names} == {("hypothesis", "holds")}
-    assert {alike[name] for name in names} == {("hypothesis", "violated")}
-    assert alike["half.random"] == ("control", "violated")
+    assert {turned[name] for name in names} == {("hypothesis", "violated")}
+    assert apart["half.random"] == ("control", "violated")
     for right, verdict in ((3, "violated"), (0, "holds")):
         found = verdicts("taught_coverage", small(), planted(records["none"], right, right))
         assert found["none.lambda.F"] == ("hypothesis", verdict)
