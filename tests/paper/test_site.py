@@ -241,7 +241,10 @@ class Folds(HTMLParser):
 def folded(verdicts: dict[str, list[str]]) -> str:
     """The predictions of experiments that came out so."""
     runs = [Run(name, "cpu", [], [row(experiment=name, verdict=v) for v in of]) for name, of in verdicts.items()]
-    return render.template("predictions.html").render(evidence=SimpleNamespace(all_runs=runs), place=tables.strip)
+    declarations = {run.name: SimpleNamespace(commit=f"{run.experiment}-said") for run in runs}
+    return render.template("predictions.html").render(
+        evidence=SimpleNamespace(all_runs=runs), place=tables.strip, declarations=declarations
+    )
 
 
 def test_predictions_are_folded_by_experiment_and_what_does_not_hold_is_open() -> None:
