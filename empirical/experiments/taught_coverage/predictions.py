@@ -21,8 +21,7 @@ ASKED = {
     "base": ("fellows, by the taught base", "base", "fellows_", "_old_forced"),
     "lambda": ("λ of an early first hop", "first_early", "", "_old_forced"),
     "lambda.free": ("λ of an early first hop, in free text", "first_early", "", "_old"),
-    "p2": ("p₂ of a late second hop", "second_late", "fellows_", "_forced"),
-    "sum": ("early + late", "sum:early+late", "", "_forced"),
+    "p2.free": ("p₂ of a late second hop, in free text", "second_late", "fellows_", ""),
 }
 #: what a family of countries is
 FAMILIES = {"F": "made-up countries", "H": "real countries with made-up capitals"}
@@ -48,6 +47,9 @@ class Worlds(Predictions):
     def __init__(self, group: Group, settings: Settings) -> None:
         super().__init__(group.name)
         self.settings = settings
+        new = settings.people - settings.countries * (settings.pupils + settings.fellows)
+        #: questions about new people of a family, over one half of its countries at least
+        self.asked = new * len(DIRECT.held_out) // 2
 
     def learnt(self) -> None:
         """What must come out, or the worlds show nothing."""
@@ -74,13 +76,19 @@ class Worlds(Predictions):
                 self.hypothesis(f"{name}.{family}", "coverage_law", says, of=covered - uncovered, above=0.0,
                                 unless=Alternative("the other way round, by .3", -0.3, 0.1), family=words,
                                 about=condition)  # fmt: skip
+        blind = 1 / (self.settings.coverage * self.settings.countries)
+        for sum_ in self.settings.sums:
+            for family in self.settings.families:
+                says = f"{FAMILIES[family]}, {sum_}, covered: at most {ROOM:g} above blind, for little is left to join"
+                self.hypothesis(f"sum.{family}", "coverage_law", says, of=(f"sum:{sum_}", f"{family}_covered_forced"),
+                                at_most=blind + ROOM, unless=Alternative("answers .6", 0.6, 0.1, self.asked),
+                                family="the sum over taught countries", about=f"sum:{sum_}")  # fmt: skip
 
     def untaught(self) -> None:
         """Where no direct question was taught, the base goes on from made-up countries no better than by chance."""
         blind, family = 1 / self.settings.countries, "F"
         says = f"no direct question taught, {FAMILIES[family]}, λ of an early first hop: at most {ROOM:g} above blind"
-        new = self.settings.people - self.settings.countries * (self.settings.pupils + self.settings.fellows)
-        unless = Alternative("answers .5", 0.5, 0.1, new * len(DIRECT.held_out))
+        unless = Alternative("answers .5", 0.5, 0.1, self.asked)
         self.hypothesis(f"lambda.{family}", "coverage_law", says, of=("first_early", f"{family}_uncovered_old_forced"),
                         at_most=blind + ROOM, unless=unless, family="no direct question",
                         about="first_early")  # fmt: skip

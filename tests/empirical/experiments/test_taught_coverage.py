@@ -110,17 +110,20 @@ def planted(record: Record, covered: int, uncovered: int) -> list[Record]:
         for name, wordings in scored["questions"].items():
             right = uncovered if "uncovered" in name else covered
             for wording in wordings:
-                counts = {"right": right, "neither": 3 - right, "forced": right, "old_forced": right}
+                free = "right" if name.startswith("fellows") else "old"
+                counts = {free: right, "neither": 3 - right, "forced": right, "old_forced": right}
                 wording[:] = [counts.get(field, 0) for field in Answered._fields]
     return [live("taught_coverage", record.cell.but(seed=seed), metrics) for seed in range(5)]
 
 
 def test_planted_outcomes_are_judged_as_what_they_are(records: dict[str, Record]) -> None:
     apart, turned = (verdicts("taught_coverage", small(), planted(records["half"], k, 3 - k)) for k in (3, 0))
-    names = [f"half.{name}.{family}" for name in ("base", "lambda", "p2", "sum") for family in ("F", "H")]
+    names = [f"half.{name}.{family}" for name in ("base", "lambda", "lambda.free", "p2.free") for family in ("F", "H")]
     assert {apart[name] for name in names} == {("hypothesis", "holds")}
     assert {turned[name] for name in names} == {("hypothesis", "violated")}
     assert apart["half.random"] == ("control", "violated")
+    assert {apart[f"half.sum.{family}"][1] for family in "FH"} == {"violated"}
+    assert {turned[f"half.sum.{family}"][1] for family in "FH"} == {"holds"}
     for right, verdict in ((3, "violated"), (0, "holds")):
         found = verdicts("taught_coverage", small(), planted(records["none"], right, right))
         assert found["none.lambda.F"] == ("hypothesis", verdict)
