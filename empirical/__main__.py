@@ -38,7 +38,9 @@ def _parser() -> argparse.ArgumentParser:
     declare.add_argument("--results", type=Path, metavar="DIR")
     judge = commands.add_parser("judge", help="hold the finished cells against the predictions")
     judge.add_argument("--experiment", action="append", metavar="NAME")
-    judge.add_argument("--profile", default="auto", metavar="smoke|cpu|gpu|auto", help="auto: gpu where it has results")
+    judge.add_argument(
+        "--profile", default="auto", metavar="smoke|cpu|gpu|auto", help="auto: of each experiment the one that counts"
+    )
     judge.add_argument("--results", type=Path, metavar="DIR")
     judge.add_argument("--write", type=Path, metavar="FILE", help="by default build/experiments.json")
     log = commands.add_parser(
@@ -47,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     log.add_argument("--results", type=Path, metavar="DIR")
     figures = commands.add_parser("figures", help="plot the finished cells beside the predictions")
     figures.add_argument(
-        "--profile", default="auto", metavar="smoke|cpu|gpu|auto", help="auto: gpu where it has results"
+        "--profile", default="auto", metavar="smoke|cpu|gpu|auto", help="auto: of each experiment the one that counts"
     )
     figures.add_argument("--results", type=Path, metavar="DIR")
     figures.add_argument("--out", type=Path, metavar="DIR", help="by default build/figures")
@@ -104,8 +106,6 @@ def _judge(options: argparse.Namespace) -> int:
 
     results, profile = _results(options), options.profile
     chosen = options.experiment or catalogue.names()
-    if profile == "auto":
-        profile = catalogue.judged_profile(results)
     console, refused = show.new_console(), list[str]()
     rows = catalogue.judge_all(chosen, profile, results, report=refused.append)
     if not rows:

@@ -131,13 +131,11 @@ def _judged(names: Sequence[str], write: Path | None) -> tuple[list[Judged], str
     """The judged predictions of experiments, and why there are none."""
     try:
         from empirical.engine import catalogue
-        from empirical.engine.records import RESULTS
         from empirical.engine.run import write_experiments
 
-        profile = catalogue.judged_profile(RESULTS)
-        rows = catalogue.judge_all(names, profile)
+        rows = catalogue.judge_all(names, "auto")
         if write is not None:
-            write_experiments(write, profile, rows)
+            write_experiments(write, "auto", rows)
     except (ImportError, ValueError) as error:
         return [], str(error).splitlines()[0]
     return rows, None

@@ -25,8 +25,6 @@ from theory.verify.run import SCHEMA, Verification, sources_hash
 VERIFICATION = ROOT / "build" / "verification.json"
 STATEMENTS = ROOT / "proofs" / "statements.v.out"
 RUNGS = ("stated", "coded", "checked", "proved", "measured")
-#: profiles whose results the paper shows; where both are complete the first one is in the text
-PROFILES = ("gpu", "cpu")
 
 
 class EvidenceError(ValueError):
@@ -173,7 +171,7 @@ def judge_everything(results: Path) -> dict[tuple[str, str], Run]:
 
     found = {}
     for experiment in engine.names():
-        for profile in PROFILES:
+        for profile in engine.JUDGED:
             there = {path.name for path in files(results / experiment / profile)}
             if not there:
                 continue
@@ -199,7 +197,7 @@ def sort_runs(judged: Mapping[tuple[str, str], Run]) -> tuple[dict[str, list[Run
     unfinished: dict[str, str] = {}
     for experiment in engine.names():
         notes = []
-        for profile in PROFILES:
+        for profile in engine.JUDGED:
             run = judged.get((experiment, profile))
             if run is None:
                 continue
@@ -223,8 +221,9 @@ def check_measured(
     """
     from empirical.engine.catalogue import judged_profile
 
-    profile = judged_profile(results)
-    rows = [row for (_, under), run in judged.items() if under == profile for row in run.rows]
+    rows = [
+        row for (e, under), run in judged.items() if under == judged_profile(e, "auto", results) for row in run.rows
+    ]
     for claim in claims.values():
         now = {r["id"]: r["verdict"] for r in rows if r["claim"] == claim.id}
         if verification["claims"][claim.id]["empirical"]["parts"] != now:

@@ -25,6 +25,8 @@ from empirical.engine.ways import Way, table
 from theory.numerics import one_of, require
 
 PROFILES = ("smoke", "cpu", "gpu")
+#: those whose results are evidence; where both have run whole the first one counts, and the other repeats it
+JUDGED = ("cpu", "gpu")
 
 
 def folders() -> dict[str, Path]:
@@ -177,10 +179,11 @@ def ways_of(name: str, records: Sequence[Record[Any, Any]]) -> list[Way]:
     return [] if experiment.asked is None else table(name, experiment.asked(records))
 
 
-def explanations(name: str) -> dict[str, str]:
-    """Id or family of predictions -> why they were violated or undecided, from ``explained.toml``; else empty."""
+def explanations(name: str, profile: str) -> dict[str, str]:
+    """Id or family of predictions -> why they were violated or undecided under `profile`, by its table in
+    ``explained.toml``; else empty."""
     path = folders()[name] / "explained.toml"
-    return tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return tomllib.loads(path.read_text(encoding="utf-8")).get(profile, {}) if path.is_file() else {}
 
 
 def judge_all(
@@ -193,6 +196,7 @@ def judge_all(
     """Judge every experiment that has a record: rows as in ``build/experiments.json``.
 
     Args:
+        profile: "auto" takes of each experiment the one that counts.
         report: is told in one line what is not judged, and why; the rest goes on.
 
     Raises:
@@ -204,7 +208,8 @@ def judge_all(
     rows: list[Row] = []
     for name in names:
         try:
-            rows += _judge(name, profile, results, method, report or (lambda line: None))
+            under = judged_profile(name, profile, results)
+            rows += _judge(name, under, results, method, report or (lambda line: None))
         except RecordError as error:
             if report is None:
                 raise
@@ -235,7 +240,7 @@ def _judge(
             )
         kept += mine
         declared[group] = current
-    explained, devices = explanations(name), sorted({r.device for r in found})
+    explained, devices = explanations(name, profile), sorted({r.device for r in found})
     try:
         seen = experiment.observed(chosen, kept)
     except ValueError as error:
@@ -301,9 +306,14 @@ def pick_profile(profile: str, cuda: bool | None = None) -> str:
     return profile
 
 
-def judged_profile(results: Path) -> str:
-    """The profile that counts: gpu where it has results, else cpu."""
-    return "gpu" if any(map(files, results.glob("*/gpu"))) else "cpu"
+def judged_profile(name: str, profile: str, results: Path = RESULTS) -> str:
+    """Resolve "auto": the profile whose results count, cpu unless more of the cells of gpu have run."""
+
+    def ran(profile: str) -> float:
+        store, grid = store_for(name, profile, results), cells(name, profile)
+        return sum(store.path(cell).exists() for cell in grid) / len(grid)
+
+    return max(JUDGED, key=ran) if profile == "auto" else profile
 
 
 def user_method(reference: str, experiments: Sequence[str] = ()) -> UserMethod:

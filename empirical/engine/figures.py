@@ -49,18 +49,17 @@ def draw(
     """Draw what the results allow; yields one line per figure, drawn or skipped.
 
     Args:
-        profile: "auto" takes gpu where it has results, else cpu.
+        profile: "auto" takes of each experiment the one that counts.
         names: only figures of these experiments.
 
     Raises:
         ValueError: no results of the profile at all, or an unknown profile.
         RecordError: a damaged record, or a folder that cannot be written.
     """
-    if profile == "auto":
-        profile = catalogue.judged_profile(results)
     chosen = plots(names)
     wanted = list(dict.fromkeys(p.experiment for p in chosen))
-    found = {name: catalogue.records(name, profile, results, method) for name in wanted}
+    under = {name: catalogue.judged_profile(name, profile, results) for name in wanted}
+    found = {name: catalogue.records(name, under[name], results, method) for name in wanted}
     if names is None:
         got = "none (make experiments)"
         require(any(found.values()), "figures", f"results of profile {profile} in {results}", got)
@@ -70,7 +69,7 @@ def draw(
         with matplotlib.rc_context(STYLE):
             figure = plot.draw(records, rows[plot.experiment]) if records else None
             if figure is None:
-                yield f"skipped: {plot.name}, no results of {plot.experiment} under profile {profile}"
+                yield f"skipped: {plot.name}, no results of {plot.experiment} under profile {under[plot.experiment]}"
                 continue
             try:
                 out.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,8 @@
 """Rows of the tables in prose: ``python -m empirical.engine.quotes`` (``--write`` writes) fills in what a page quotes.
 
 A page marks a place with ``<!-- row coverage/headline.order.sum.all -->`` and ``<!-- /row -->``; between them stands
-what the judge says of that prediction today: mean over worlds, interval, verdict, number of worlds, profile.
+what the judge says of that prediction today: mean over worlds, interval, verdict, number of worlds; first of the run on
+a processor, then of the one on a GPU.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from empirical.engine import catalogue as engine
 from empirical.engine.records import PREDICTIONS, RESULTS
 from theory.provenance import ROOT, write_text
 
-#: pages that quote rows, all of them from runs of this profile
-PAGES, PROFILE = [ROOT / "docs" / name for name in ("reusable-adapters.md", "audit.md")], "cpu"
+#: pages that quote rows
+PAGES = [ROOT / "docs" / name for name in ("reusable-adapters.md", "audit.md")]
+#: what stands before a row, by profile
+BEFORE = {"cpu": "", "gpu": "on a GPU "}
 #: a place: experiment, id of the prediction, what stands there
 PLACE = re.compile(r"<!-- row ([a-z_]+)/(\S+) -->(.*?)<!-- /row -->", re.DOTALL)
 
@@ -37,16 +40,20 @@ def filled(text: str, results: Path = RESULTS) -> str:
         RecordError: records cannot be judged.
     """
     named = sorted({experiment for experiment, _, _ in PLACE.findall(text)})
-    rows = {(row["experiment"], row["id"]): row for row in engine.judge_all(named, PROFILE, results)}
+    rows: dict[tuple[str, str], list[str]] = {}
+    for profile, before in BEFORE.items():
+        for row in engine.judge_all(named, profile, results):
+            if row["interval"]:
+                rows.setdefault((row["experiment"], row["id"]), []).append(before + said(row))
 
     def put(place: re.Match[str]) -> str:
         experiment, row, _ = place.groups()
-        judged = rows.get((experiment, row))
-        if judged is None:
-            declaration = results / experiment / PROFILE / PREDICTIONS
-            if not declaration.is_file() or f'"id": "{row}"' not in declaration.read_text(encoding="utf-8"):
+        told = "; ".join(rows.get((experiment, row), []))
+        if not told:
+            declared = [d.read_text(encoding="utf-8") for d in results.glob(f"{experiment}/*/{PREDICTIONS}")]
+            if not any(f'"id": "{row}"' in text for text in declared):
                 raise ValueError(f"row: expected one that is declared, got {experiment}/{row}")
-        told = said(judged) if judged and judged["interval"] else "declared, not run yet"
+            told = "declared, not run yet"
         return f"<!-- row {experiment}/{row} -->{told}<!-- /row -->"
 
     return PLACE.sub(put, text)

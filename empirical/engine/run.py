@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from empirical.engine import catalogue, estimate
-from empirical.engine.catalogue import judge_all, judged_profile, pick_profile, store_for
+from empirical.engine.catalogue import judge_all, pick_profile, store_for
 from empirical.engine.driver import Driver
 from empirical.engine.estimate import Job, Times, gib
 from empirical.engine.judge import Row
@@ -220,12 +220,11 @@ def _strangers(names: Sequence[str], profile: str, folder: Path, method: UserMet
 def documents(folder: Path, profile: str, method: UserMethod | None = None) -> tuple[Path, Path]:
     """(JSON file, folder of figures) for the outcomes of `profile`.
 
-    They lie in build/, or beside results that lie elsewhere. ``experiments.json`` is the profile that counts
-    (`judged_profile`), or the user's method; a smoke run, or a CPU run where there are GPU results, gets a name of its
-    own.
+    They lie in build/, or beside results that lie elsewhere. A user's method, and any profile but cpu, gets names of
+    its own.
     """
     base = build_folder() if folder in (RESULTS, build_folder() / "results-method") else folder
-    suffix = "-method" if method else "" if profile == judged_profile(folder) else f"-{profile}"
+    suffix = "-method" if method else "" if profile == "cpu" else f"-{profile}"
     return base / f"experiments{suffix}.json", base / f"figures{suffix}"
 
 

@@ -17,7 +17,7 @@ def purpose(name: str) -> str:
     return engine.load(name).purpose
 
 
-def summary(results: Path = RESULTS, profiles: Sequence[str] = ("cpu", "gpu")) -> str:
+def summary(results: Path = RESULTS, profiles: Sequence[str] = engine.JUDGED) -> str:
     """One row per experiment and profile: what it is about, what ran, how its predictions came out.
 
     Hypotheses and ceilings, by kind: hold / violated / undecided. An experiment without results has a row that says so.

@@ -52,11 +52,11 @@ def judged() -> Judged:
 def gathered(tmp_path_factory: pytest.TempPathFactory, judged: Judged) -> Evidence:
     from empirical.engine.catalogue import judged_profile
 
-    claims, profile = load(), judged_profile(RESULTS)
+    claims = load()
     parts: dict[str, dict[str, str]] = {}
-    for (_, under), run in judged.items():
+    for (name, under), run in judged.items():
         for row in run.rows:
-            if under == profile:
+            if under == judged_profile(name, "auto"):
                 parts.setdefault(row["claim"], {})[row["id"]] = row["verdict"]
     path = tmp_path_factory.mktemp("build") / "verification.json"
     path.write_text(json.dumps(verified(parts)), encoding="utf-8")

@@ -46,9 +46,22 @@ def spoken_of() -> list[tuple[str, str, str]]:
     return found
 
 
-def test_every_experiment_that_a_claim_names_has_results_on_a_cpu_or_waits_for_its_run() -> None:
+@pytest.mark.parametrize(
+    ("cpu", "gpu", "counts"), [(0, 0, "cpu"), (0, 1, "gpu"), (2, 2, "cpu"), (1, 2, "gpu"), (2, 1, "cpu")]
+)
+def test_cpu_counts_unless_more_of_gpu_has_run(tmp_path: Path, cpu: int, gpu: int, counts: str) -> None:
+    for profile, ran in (("cpu", cpu), ("gpu", gpu)):
+        store, grid = engine.store_for("gates", profile, tmp_path), engine.cells("gates", profile)
+        store.folder.mkdir(parents=True)
+        for cell in grid[: len(grid) * ran // 2]:
+            store.path(cell).touch()
+    assert engine.judged_profile("gates", "auto", tmp_path) == counts
+    assert engine.judged_profile("gates", "gpu", tmp_path) == "gpu"
+
+
+def test_every_experiment_that_a_claim_names_has_results_or_waits_for_its_run() -> None:
     named = {e for claim in load() for e in experiments_of(claim)}
-    assert {name for name, profile in (*WHOLE, *WAITING) if profile == "cpu"} == named
+    assert {name for name, _ in (*WHOLE, *WAITING)} == named
     assert named <= set(engine.names())
     assert set(PAIRS) <= {*WHOLE, *WAITING}  # what is in part was declared
 
@@ -106,7 +119,9 @@ def test_every_set_of_results_is_in_the_log(tmp_path: Path) -> None:
 def test_explanations_belong_to_predictions() -> None:
     known = {(name, prediction) for name, prediction, _ in spoken_of()}
     known |= {(r["experiment"], r["family"]) for name, p in WHOLE for r in rows(name, p)}
-    assert {(name, key) for name in engine.names() for key in engine.explanations(name)} <= known
+    assert {
+        (name, key) for name in engine.names() for p in engine.JUDGED for key in engine.explanations(name, p)
+    } <= known
 
 
 def test_experiments_name_the_claims_that_they_speak_of() -> None:
