@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from empirical.engine.quotes import PAGES, PLACE, PROFILE, filled
+from empirical.engine.quotes import BEFORE, PAGES, PLACE, filled
 from tests.empirical.judged import rows
 from theory.claims import load
 
@@ -18,11 +18,13 @@ def test_a_page_says_what_the_judge_says(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert filled(text) == text, "the page is of other results: make golden"
     declared = [place for place in PLACE.findall(text) if "(" in place[2]]
-    judged = {(r["experiment"], r["id"]): r for e in {e for e, *_ in declared} for r in rows(e, PROFILE)}
     assert len(declared) > 5
     for experiment, row, told in declared:
-        assert f"{judged[experiment, row]['mean']:.2f} (" in told
-        assert judged[experiment, row]["verdict"] in told
+        judged = [(before, r) for p, before in BEFORE.items() for r in rows(experiment, p) if r["id"] == row]
+        assert len(judged) == len(told.split("; on")) > 0
+        for part, (before, r) in zip(re.split("; (?=on)", told), judged, strict=True):
+            assert part.startswith(f"{before}{r['mean']:.2f} (")
+            assert r["verdict"] in part
 
 
 def test_a_stale_number_is_put_right_and_nothing_else_is_touched() -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from empirical.engine import catalogue
@@ -13,6 +14,7 @@ from empirical.experiments.entities_methods.predictions import kind
 from empirical.experiments.plain_english_tables import Answered, Grouped
 from empirical.reuse.methods import METHODS
 from tests.empirical.experiments.live import live, verdicts
+from tests.empirical.judged import records as committed
 
 
 def small(**changes: Any) -> Grouped:
@@ -74,3 +76,22 @@ def test_the_figure_has_a_row_for_every_method(record: Record) -> None:
     names = [t.get_text() for t in figure.axes[0].get_yticklabels()]
     assert len(names) == len(small().methods) + 2
     assert {"sum, early+late", "arrow top1"} <= set(names)
+
+
+def test_lora_soups_alone_joins_as_much_as_placed_experts_and_keeps_every_fact() -> None:
+    """The explanation of `two.placed.all+all.data`."""
+    worlds = committed("entities_methods", "gpu")
+
+    def rates(condition: str, cell: str) -> list[float]:
+        return [w.metrics.scores[condition][cell].rate for w in worlds]
+
+    mean = {c: float(np.mean(rates(c, "H"))) for c in worlds[0].metrics.merging}
+    placed, soups = "sum:early+late", "lora_soups:all+all"
+    second = max(m for c, m in mean.items() if c not in (placed, soups))
+    assert [round(mean[c], 2) for c in (placed, soups)] == [0.23, 0.23]  # here and below as explained.toml has it
+    assert second < min(mean[placed], mean[soups]) / 2
+    assert len(mean) - 3 == 29  # neither the two nor the random adapter
+    better = np.sign(np.subtract(rates(soups, "H"), rates(placed, "H"))).tolist()
+    assert (better.count(1), better.count(-1)) == (6, 4)
+    kept = {c: [round(float(np.mean(rates(c, hop))), 2) for hop in ("first", "second")] for c in (placed, soups)}
+    assert kept == {placed: [0.45, 0.69], soups: [0.95, 0.97]}
