@@ -7,41 +7,56 @@ from matplotlib.figure import Figure
 from empirical.engine import drawing as draw
 from empirical.engine.drawing import BLUE, RED, Records, Rows
 
-#: how a direct question is answered: colour, marker, ending of the cell for the right and for the old capital
-ANSWERS = {"forced choice": (BLUE, "o", "_forced", "_old_forced"), "free text": (RED, "^", "", "_old")}
-#: what is asked of whom: condition, what the cell begins with, whether of the old capital, a row that is judged
+#: what direct questions are answered, and how they are asked: colour, marker, ending of the cell
+ANSWERS = {
+    "old capital, forced choice": (BLUE, "o", "_old_forced"),
+    "old capital, free text": (BLUE, "^", "_old"),
+    "new capital, forced choice": (RED, "s", "_forced"),
+    "new capital, free text": (RED, "v", ""),
+}
+#: who is asked: condition, what the cell begins with, how many of the answers can come, a row that is judged
 PANELS = {
-    "λ: first hop alone": ("first_early", "", True, "half.lambda.F"),
-    "p₂: second hop alone": ("second_late", "fellows_", False, "half.p2.F"),
-    "sum": ("sum:early+late", "", False, "half.sum.F"),
+    "base": ("base", "fellows_", 2, "half.base.F"),
+    "λ: first hop": ("first_early", "", 2, "half.lambda.F"),
+    "p₂: second hop": ("second_late", "fellows_", 4, "half.p2.free.F"),
+    "sum": ("sum:early+late", "", 4, "half.sum.F"),
 }
 
 
 def sides_figure(records: Records, rows: Rows) -> Figure | None:
-    """Direct questions by forced choice and in free text, over made-up (F) and real (H) countries of which the base was
-    taught direct questions, and over the others; λ also where none was taught (none)."""
+    """Direct questions over covered and uncovered countries, made up (F) or real (H) where there are both: how many are
+    answered with the old capital, which the base was taught, and with the new one, which the second hop was taught.
+    Base and p₂: of people whom the base knows; λ and the sum: of new ones; λ also where no direct question was taught.
+    """
     worlds, none = draw.in_groups(records, "half"), draw.in_groups(records, "none")
     if not worlds:
         return None
-    sides = [f"{family}_{side}" for family in ("F", "H") for side in ("covered", "uncovered")]
-    figure, axes = draw.new_panels(3, 1, 3.1, sharey=True, width_ratios=(6, 4, 4))
-    for axis, (title, (condition, before, old, judged)) in zip(axes[0], PANELS.items(), strict=True):
-        shown = [(side, worlds) for side in sides]
-        if condition == "first_early":
-            shown += [(side, none) for side in sides[1::2]]
-        for k, (colour, marker, *endings) in enumerate(ANSWERS.values()):
-            for x, (side, of) in enumerate(shown):
-                rates = [w.metrics.scores[condition][before + side + endings[old]].rate for w in of]
-                draw.cloud(axis, x + 0.24 * k - 0.12, rates, colour, 0.1, marker)
-        names = [side if of is worlds else f"{side[0]} none" for side, of in shown]
+    cell = worlds[0].cell
+    families = sorted(cell.families)
+    sides = [f"{family}_{side}" for family in families for side in ("covered", "uncovered")]
+    shown = {title: [(side, worlds) for side in sides] for title in PANELS}
+    if none:
+        shown["λ: first hop"] += [(side, none) for side in sides[1::2]]
+    widths = [len(shown[title]) * (6 + come) for title, (_, _, come, _) in PANELS.items()]
+    figure, axes = draw.new_panels(4, 1, 3.1, sharey=True, width_ratios=widths)
+    for axis, (title, (condition, before, come, judged)) in zip(axes[0], PANELS.items(), strict=True):
+        for x, (side, of) in enumerate(shown[title]):
+            for k, (colour, marker, ending) in enumerate(list(ANSWERS.values())[:come]):
+                rates = [w.metrics.scores[condition][before + side + ending].rate for w in of]
+                draw.cloud(axis, x + 0.2 * (k - (come - 1) / 2), rates, colour, 0.1, marker)
+            coverage = of[0].cell.coverage
+            choices = cell.countries * (1 - coverage if side.endswith("uncovered") else coverage)
+            axis.plot([x - 0.45, x + 0.45], [1 / choices] * 2, color="black", lw=1.2)
+        names = [side if of is worlds else side.replace("uncovered", "none") for side, of in shown[title]]
+        if len(families) == 1:
+            names = [name.removeprefix(f"{families[0]}_") for name in names]
         draw.name_axis(axis, names, rotation=40, ha="right")
-        axis.set_xlim(-0.6, len(shown) - 0.4)
-        axis.axhline(2 / worlds[0].cell.countries, color="black", lw=1.2)
+        axis.set_xlim(-0.6, len(names) - 0.4)
         draw.panel_title(axis, title + draw.verdict_suffix(rows, judged))
-    draw.share_axis(axes[0][0], "capital right (share of questions)")
-    handles = [*(draw.mean_mark(name, colour, marker) for name, (colour, marker, *_) in ANSWERS.items()),
-               draw.world_mark(), draw.line_mark("blind to the country")]  # fmt: skip
-    return draw.finish(figure, "Coverage, taught to a pretrained model", worlds, handles)
+    draw.share_axis(axes[0][0], "answered so (share of questions)")
+    handles = [*(draw.mean_mark(name, colour, marker) for name, (colour, marker, _) in ANSWERS.items()),
+               draw.world_mark(), draw.line_mark("a guess by forced choice")]  # fmt: skip
+    return draw.finish(figure, "Coverage, taught to a pretrained model", [*worlds, *none], handles)
 
 
 plots = {"taught_coverage": sides_figure}

@@ -136,10 +136,55 @@ def test_the_base_is_put_back(runs: dict[str, TaughtRun], records: dict[str, Rec
     assert all((p == before[name]).all() for name, p in run.base.named_parameters())
 
 
+def ticks(records: list[Record]) -> list[list[str]]:
+    """What the panels of the figure name."""
+    (plot,) = plots.values()
+    figure = plot(records, [])
+    assert figure is not None
+    return [[t.get_text() for t in axis.get_xticklabels()] for axis in figure.axes]
+
+
 def test_the_figure_names_every_side(records: dict[str, Record]) -> None:
     (plot,) = plots.values()
     assert plot([], []) is None
-    figure = plot(list(records.values()), [])
+    sides = ["F covered", "F uncovered", "H covered", "H uncovered"]
+    assert ticks(list(records.values())) == [sides, [*sides, "F none", "H none"], sides, sides]
+    assert ticks([records["half"]]) == [sides] * 4
+
+
+def test_the_figure_shows_the_families_that_the_worlds_have(records: dict[str, Record]) -> None:
+    def alone(family: str, record: Record) -> Record:
+        metrics: Any = as_json(record.metrics)
+        for scored in metrics["answered"].values():
+            for kind in ("questions", "survivors"):
+                scored[kind] = {name: c for name, c in scored[kind].items() if f"{family}_" in name}
+        return live("taught_coverage", record.cell.but(families=[family]), metrics)
+
+    sides = ["covered", "uncovered"]
+    for family in "FH":
+        assert ticks([alone(family, r) for r in records.values()]) == [sides, [*sides, "none"], sides, sides]
+
+
+def test_the_figure_of_the_committed_run_marks_what_was_measured() -> None:
+    found = catalogue.records("taught_coverage", "gpu")
+    worlds, none = ([r for r in found if r.cell.group == group] for group in ("half", "none"))
+    (plot,) = plots.values()
+    figure = plot(found, [])
     assert figure is not None
-    names = [t.get_text() for t in figure.axes[0].get_xticklabels()]
-    assert names == ["F covered", "F uncovered", "H covered", "H uncovered", "F none", "H none"]
+
+    def marks(axis: Any) -> list[float]:
+        return sorted(float(line.get_ydata()[0]) for line in axis.lines if len(line.get_xdata()) == 1)
+
+    def means(of: list[Record], condition: str, *names: str) -> list[float]:
+        return [sum(r.metrics.scores[condition][name].rate for r in of) / len(of) for name in names]
+
+    old = [f"F_{side}{how}" for side in ("covered", "uncovered") for how in ("_old", "_old_forced")]
+    new = [f"F_{side}{how}" for side in ("covered", "uncovered") for how in ("", "_forced")]
+    base, first, second, both = map(marks, figure.axes)
+    assert base == pytest.approx(sorted(means(worlds, "base", *(f"fellows_{name}" for name in old))))
+    assert first == pytest.approx(sorted(means(worlds, "first_early", *old) + means(none, "first_early", *old[2:])))
+    assert second == pytest.approx(sorted(means(worlds, "second_late", *(f"fellows_{n}" for n in (*old, *new)))))
+    assert both == pytest.approx(sorted(means(worlds, "sum:early+late", *old, *new)))
+    for axis, sizes in zip(figure.axes, ((6, 6), (6, 6, 12), (6, 6), (6, 6)), strict=True):
+        lines: list[Any] = [line for line in axis.lines if line.get_color() == "black"]
+        assert [line.get_ydata()[0] for line in lines] == pytest.approx([1 / n for n in sizes])
