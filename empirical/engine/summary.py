@@ -20,7 +20,8 @@ def purpose(name: str) -> str:
 def summary(results: Path = RESULTS, profiles: Sequence[str] = engine.JUDGED) -> str:
     """One row per experiment and profile: what it is about, what ran, how its predictions came out.
 
-    Hypotheses and ceilings, by kind: hold / violated / undecided. An experiment without results has a row that says so.
+    Hypotheses and ceilings, by kind: hold / violated / undecided. An experiment without results has a row that says so;
+    what it is about stands in the first of several.
     """
     lines = ["| experiment | what it holds against real training | results | hypotheses | ceilings |",
              "|---|---|---|---|---|"]  # fmt: skip
@@ -34,7 +35,8 @@ def summary(results: Path = RESULTS, profiles: Sequence[str] = engine.JUDGED) ->
                 " / ".join(map(str, counts[k].values())) if k in counts else "-" for k in ("hypothesis", "ceiling")
             ]
             ran = f"{profile.upper()}, {len(seeds)} worlds, {len(records)} cells"
-            lines.append(f"| `{name}` | {purpose(name)} | {ran} | {' | '.join(kinds)} |")
+            about = purpose(name) if profile == next(iter(done)) else "the same again, on fresh worlds"
+            lines.append(f"| `{name}` | {about} | {ran} | {' | '.join(kinds)} |")
         if not done:
             lines.append(f"| `{name}` | {purpose(name)} | none yet | - | - |")
     return "\n".join(lines)
