@@ -4,42 +4,14 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from empirical.engine import drawing as draw
-from empirical.engine.drawing import BLUE, GREEN, PURPLE, RED, Records, Rows
-
-#: what is shown, panel by panel: its cell, its colour and marker
-SHOWN = (
-    ("made-up capital of a new person's country",
-     {"right by forced choice": ("H_forced", BLUE, "o"), "right in free text": ("H", RED, "^")}),
-    ("one-hop facts", {"first hops kept": ("first", GREEN, "s"), "second hops kept": ("second", PURPLE, "D")}),
-)  # fmt: skip
+from empirical.engine.drawing import Records, Rows
+from empirical.experiments.plain_english_figures import panels_of_methods
 
 
 def methods_figure(records: Records, rows: Rows) -> Figure | None:
     """Every method over two experts on all layers, and the sum of placed ones: what is joined, and what is kept."""
-    worlds = draw.in_groups(records, "two")
-    if not worlds:
-        return None
-
-    def rates(condition: str, cell: str) -> list[float]:
-        return [w.metrics.scores[condition][cell].rate for w in worlds]
-
-    conditions = [c for c in worlds[0].metrics.scores if ":" in c]
-    conditions.sort(key=lambda c: -draw.mean_rate(rates(c, "H_forced")))
-    figure, axes = draw.new_panels(2, 1, 0.5 + 0.2 * len(conditions), sharey=True)
-    for axis, (title, cells) in zip(axes[0], SHOWN, strict=True):
-        for cell, colour, marker in cells.values():
-            for y, condition in enumerate(conditions):
-                draw.row(axis, y, rates(condition, cell), colour, marker)
-        draw.panel_title(axis, title)
-        axis.set(xlim=(-0.03, 1.05), xlabel="share of questions")
-    axes[0][0].axvline(1 / worlds[0].cell.countries, color="black", lw=1.1)
-    draw.name_rows(axes[0][0], [c.removesuffix(":all+all").replace(":", ", ") for c in conditions])
-    looks = [(name, *look) for _, cells in SHOWN for name, (_, *look) in cells.items()]
-    handles = [*(draw.mean_mark(*look) for look in looks), draw.world_mark(),
-               draw.line_mark("blind to the country", lw=1.1)]  # fmt: skip
     title = "Every method over experts on all layers, and the sum of an early first hop and a late second one"
-    return draw.finish(figure, title + draw.tally(rows, "two."), worlds, handles)
+    return panels_of_methods(records, rows, "two", title)
 
 
 plots = {"entities_methods": methods_figure}

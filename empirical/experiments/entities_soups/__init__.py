@@ -1,0 +1,1 @@
+"""The experiment entities_soups; see ``run.py``."""

@@ -1,0 +1,18 @@
+"""Figures of entities_soups."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from empirical.engine.drawing import Records, Rows
+from empirical.experiments.plain_english_figures import panels_of_methods
+
+
+def placed_figure(records: Records, rows: Rows) -> Figure | None:
+    """Weights learnt over an early first hop and a late second one, and their plain sum: what is joined, what is kept."""
+    return panels_of_methods(
+        records, rows, "placed", "An early first hop and a late second one: learnt weights, plain sum"
+    )
+
+
+plots = {"entities_soups": placed_figure}
