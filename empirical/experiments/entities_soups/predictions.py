@@ -7,7 +7,7 @@ layers kept nearly all one-hop facts, of which the plain sum of placed experts k
 from __future__ import annotations
 
 from empirical.engine.intervals import Alternative
-from empirical.engine.predictions import Prediction, Predictions, address
+from empirical.engine.predictions import Prediction, Predictions
 from empirical.engine.settings import Group
 from empirical.experiments.plain_english_tables import Grouped, WorldSettings
 from empirical.tasks.entities import FIRST
@@ -42,9 +42,8 @@ def worlds(group: Group, settings: WorldSettings) -> Predictions:
         for cell, counted in CELLS.items():
             says = f"{counted}: weights learnt over {words} above their plain sum"
             unless = Alternative("the other way round, by .3", -0.3, 0.1)
-            said.hypothesis(f"{cell}.{sum_}", "interference", says, of=address(soup, cell),
-                            above=address(f"sum:{sum_}", cell), unless=unless, family="learnt weights",
-                            about=soup)  # fmt: skip
+            said.hypothesis(f"{cell}.{sum_}", "interference", says, of=(soup, cell), above=(f"sum:{sum_}", cell),
+                            unless=unless, family="learnt weights", about=soup)  # fmt: skip
         unless = Alternative("half of them", 0.5, 0.1, settings.people * len(FIRST.held_out))
         says = f"first hops: weights learnt over {words} keep at least {KEPT:g}"
         said.hypothesis(f"kept.{sum_}", "interference", says, of=(soup, "first"), at_least=KEPT, unless=unless,
