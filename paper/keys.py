@@ -101,11 +101,12 @@ def dig(value: Any, path: Sequence[str]) -> Any:
 
 
 def cell_rates(records: Sequence[Record[Any, Any]], path: Sequence[str]) -> list[float]:
-    """The rate under `path` in every record that has it and asked something."""
+    """The rate under `path` in every record that has it and asked something; `scores` may be added up."""
     found = []
     for record in records:
         try:
-            found.append(words.rate(dig(record["metrics"], path)))
+            metrics = {"scores": getattr(record.metrics, "scores", None)} | record["metrics"]
+            found.append(words.rate(dig(metrics, path)))
         except (UnknownKey, TypeError):
             continue
     return [value for value in found if not math.isnan(value)]

@@ -183,6 +183,12 @@ def test_values_come_from_theory_and_results(gathered: Evidence) -> None:
     (cosine,) = [r for r in run.rows if r["id"] == "cosine"]
     assert values("one_layer.cosine.mean") == words.Number(words.mean(words.rates(cosine)))
     assert values("one_layer.cosine.verdict") == words.Verdict(cosine["verdict"])
+    # what no record holds as a share, and its metrics add up over wordings
+    scored = [r for r in gathered.runs["taught_coverage"][0].records if r.cell.group == "half"]
+    asked = [r.metrics.answered["first_early"].questions["F_covered"] for r in scored]
+    right = [sum(wording.old_forced for wording in a) / sum(wording.asked for wording in a) for a in asked]
+    rate = values("taught_coverage.metric.world[group=half].scores.first_early.F_covered_old_forced.mean")
+    assert rate == words.Number(words.mean(right))
 
 
 # ---------------------------------------------------------------- numbers and text

@@ -26,7 +26,7 @@ PANELS = {
 def sides_figure(records: Records, rows: Rows) -> Figure | None:
     """Direct questions over covered and uncovered countries, made up (F) or real (H) where there are both: how many are
     answered with the old capital, which the base was taught, and with the new one, which the second hop was taught.
-    Base and p₂: of people whom the base knows; λ and the sum: of new ones; λ also where no direct question was taught.
+    Base and p₂: of people whom the base knows; λ and the sum: of new ones; none: where no direct question was taught.
     """
     worlds, none = draw.in_groups(records, "half"), draw.in_groups(records, "none")
     if not worlds:
