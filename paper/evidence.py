@@ -10,11 +10,13 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from empirical.engine.judge import Row
 from empirical.engine.records import RESULTS, Record, RecordError, files
+from empirical.engine.ways import Way
 from empirical.ladder import LAYERS, SOURCES
 from theory.checks import Figure
 from theory.claims import REGISTRY, Claim, RegistryError, load
@@ -59,6 +61,13 @@ class Run:
     def commits(self) -> str:
         """Short commits that the records were made at."""
         return ", ".join(sorted({commit(r) for r in self.records}))
+
+    @cached_property
+    def ways(self) -> list[Way]:
+        """What each method made of its experts; empty where none are compared."""
+        from empirical.engine.catalogue import ways_of
+
+        return ways_of(self.experiment, self.records)
 
 
 @dataclass(frozen=True)

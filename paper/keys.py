@@ -14,13 +14,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
+from empirical.engine.catalogue import JUDGED
 from empirical.engine.judge import Row, informative
 from empirical.engine.predictions import KINDS
 from empirical.engine.records import Record
 from empirical.engine.show import spans
+from empirical.engine.ways import SHARES
 from empirical.ladder import checks_of
 from paper import words
 from paper.evidence import Evidence, Run
+from paper.replications import counts, replications
 from paper.words import PENDING, VERDICTS, Code, Number, Phrase, Verdict, joined
 from theory.claims import Claim, resolve
 from theory.provenance import short
@@ -205,10 +208,22 @@ def _result(run: Run, rest: str) -> Phrase:
     if head == "metric":  # metric.<kind of cell>.<name>....<statistic>
         selector, *path, statistic = _split(tail)
         return _summary(cell_rates(select(run, selector), path), statistic)
+    if head == "way":  # way.<method>[<experts>].<share> of a table of methods
+        return _way(run, tail)
     if head == "over":  # over.<prefixes>.<statistic> of the rows' means
         prefixes, _, statistic = tail.rpartition(".")
         return _summary([words.mean(words.rates(r)) for r in rows_like(run, prefixes)], statistic)
     raise UnknownKey(f"{run.experiment}.{rest}: expected a key of build/paper/keys.txt")
+
+
+def _way(run: Run, asked: str) -> Number:
+    """The mean of a method's share, ``lora_soups[all+all, free text].first``."""
+    match = re.fullmatch(rf"(.+)\[(.+)\]\.({'|'.join(SHARES)})", asked)
+    found = [way for way in run.ways if match and (way.method, way.on) == (match[1], match[2])]
+    shares = [getattr(way, match[3]) for way in found] if match else []
+    if len(shares) != 1 or shares[0] is None:
+        raise UnknownKey(f"{asked}: expected method[experts].share of one line of the methods of {run.name}")
+    return Number(shares[0].mean)
 
 
 def _split(text: str) -> list[str]:
@@ -250,7 +265,11 @@ def _judging() -> dict[str, Phrase]:
     from empirical.engine.declaration import POWER
     from empirical.engine.judge import ERROR
 
-    return {"judge.level": words.percent(1 - ERROR), "judge.power": words.percent(POWER)}
+    return {
+        "judge.level": words.percent(1 - ERROR),
+        "judge.error": words.percent(ERROR),
+        "judge.power": words.percent(POWER),
+    }
 
 
 def _results(evidence: Evidence) -> dict[str, Phrase]:
@@ -264,8 +283,8 @@ def _results(evidence: Evidence) -> dict[str, Phrase]:
         "results.records": sum(len(run.records) for run in runs),
         "results.sealed": sum(sealed(r) for run in runs for r in run.records),
         "results.sealing": joined(Code(run.experiment) for run in sealing),
-        "results.profiles": " and ".join(sorted({run.profile for run in runs})),
         **{f"results.{verdict}": count for verdict, count in words.counts(informative(rows)).items()},
+        **{f"again.{name}": count for name, count in counts(replications(evidence)).items()},
     }
 
 
@@ -291,8 +310,11 @@ class Values:
         if head in self.evidence.runs or head in self.evidence.unfinished:
             if rest == "status":
                 return self.evidence.unfinished.get(head, "finished")
-            run = self.evidence.run(head)
-            return PENDING if run is None else _result(run, rest)
+            profile, _, of = rest.partition(".")
+            runs = self.evidence.runs.get(head, ())
+            if profile in JUDGED:  # <experiment>.<profile>.<key>: of that run, whichever comes first
+                runs, rest = [run for run in runs if run.profile == profile], of
+            return _result(runs[0], rest) if runs else PENDING
         raise UnknownKey(f"{key}: expected a key of build/paper/keys.txt")
 
     def listed(self) -> Iterator[tuple[str, Phrase]]:

@@ -11,6 +11,7 @@ from paper.evidence import Evidence, Run
 from paper.figures import Figure
 from paper.keys import UnknownKey, Values, rows_like
 from paper.manuscript import sections
+from paper.replications import CAME, counts, replications, unlike
 from paper.words import Phrase, TeX
 from theory.claims import topics
 
@@ -84,9 +85,10 @@ def parts(evidence: Evidence) -> dict[str, str]:
     about: dict[str, object] = {
         **tables.ladder(evidence), "evidence": evidence, "groups": tables.groups, "settings": tables.settings,
         "environments": tables.environments(evidence), "declarations": tables.declarations(evidence),
-        "provenance": figures.provenance, "words": words,
+        "found": replications(evidence), "unlike": unlike(evidence), "counts": counts, "came": CAME,
+        "number": words.Number, "provenance": figures.provenance, "words": words,
     }  # fmt: skip
-    stems = ("ladder", "graph", "judged", "declared", "statements", "settings", "environments")
+    stems = ("ladder", "graph", "judged", "declared", "replications", "statements", "settings", "environments")
     found = {stem: render.template(f"{stem}.tex").render(about) for stem in stems}
     order = list(dict.fromkeys((*evidence.runs, *evidence.unfinished)))
     for stem, files in (("topics", topics(evidence.claims)), ("experiments", sections(order))):

@@ -14,10 +14,12 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from empirical.engine.judge import ERROR
 from empirical.engine.predictions import KINDS
-from paper import figures, keys, overview, render, tables
+from paper import figures, keys, overview, render, tables, words
 from paper.evidence import Evidence, Run, command
 from paper.plots import Drawn, convert
+from paper.replications import CAME, counts, replications
 from paper.words import VERDICTS
 from theory.provenance import ROOT
 
@@ -62,6 +64,8 @@ def page(evidence: Evidence) -> str:
         "experiments": list(dict.fromkeys((*evidence.runs, *evidence.unfinished))), "purpose": purpose,
         "fields": keys.RUN_FIELDS, "declarations": tables.declarations(evidence),
         "overview": overview.svg({run.experiment: run for run in evidence.first_runs}),
+        "again": replications(evidence), "counts": counts, "came": CAME, "number": words.Number, "error": ERROR,
+        "counted": [row for run in evidence.first_runs for row in run.rows],
         "behind": [name for name in dict.fromkeys(p.experiment for p in overview.PANELS) if name in evidence.runs],
         "ways": tables.methods(evidence), "panel_id": panel_id, "plots": plot_data(evidence, drawn),
         "sealed": sum(map(keys.sealed, records)), "records": len(records),

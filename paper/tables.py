@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from empirical.engine.catalogue import load, ways_of
+from empirical.engine.catalogue import load
 from empirical.engine.declaration import declared
 from empirical.engine.judge import Row
 from empirical.engine.records import RESULTS
@@ -50,7 +50,7 @@ class Compared(NamedTuple):
 
 def methods(evidence: Evidence) -> dict[str, list[Compared]]:
     """Experiment -> its methods, asked three ways, by experts; of the experiments that compare any."""
-    found = {run.experiment: _compared(ways_of(run.experiment, run.records)) for run in evidence.first_runs}
+    found = {run.experiment: _compared(run.ways) for run in evidence.first_runs}
     return {name: tables for name, tables in found.items() if tables}
 
 

@@ -159,7 +159,7 @@ def measured(row: Row) -> Phrase:
     if row["kind"] == "exact":
         least, greatest = Number(min(found)), Number(max(found))
         return least if least == greatest else (least, " to ", greatest)
-    return Number(mean(found)), " ", interval(row)
+    return Number(round(mean(found), 12)), " ", interval(row)  # a zero without what adding left of it
 
 
 def error(row: Row) -> Phrase:
