@@ -27,9 +27,9 @@ PLACE = re.compile(r"<!-- row ([a-z_]+)/(\S+) -->(.*?)<!-- /row -->", re.DOTALL)
 
 def said(row: Mapping[str, Any]) -> str:
     """What was measured: mean over worlds, interval, verdict, worlds."""
-    low, high = row["interval"]
+    mean, low, high = (round(x, 2) + 0.0 for x in (row["mean"], *row["interval"]))  # no minus before a zero
     verdict = "**violated**" if row["verdict"] == "violated" else row["verdict"]
-    return f"{row['mean']:.2f} ({low:.2f} to {high:.2f}; {verdict}, {len(row['worlds'])} worlds)"
+    return f"{mean:.2f} ({low:.2f} to {high:.2f}; {verdict}, {len(row['worlds'])} worlds)"
 
 
 def filled(text: str, results: Path = RESULTS) -> str:

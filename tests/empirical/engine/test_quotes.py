@@ -23,7 +23,9 @@ def test_a_page_says_what_the_judge_says(page: Path) -> None:
         judged = [(before, r) for p, before in BEFORE.items() for r in rows(experiment, p) if r["id"] == row]
         assert len(judged) == len(told.split("; on")) > 0
         for part, (before, r) in zip(re.split("; (?=on)", told), judged, strict=True):
-            assert part.startswith(f"{before}{r['mean']:.2f} (")
+            assert part.startswith(before)
+            assert float(part.removeprefix(before).partition(" (")[0]) == round(r["mean"], 2)
+            assert "-0.00" not in part
             assert r["verdict"] in part
 
 
