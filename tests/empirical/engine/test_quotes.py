@@ -24,7 +24,7 @@ def test_a_page_says_what_the_judge_says(page: Path) -> None:
         assert len(judged) == len(told.split("; on")) > 0
         for part, (before, r) in zip(re.split("; (?=on)", told), judged, strict=True):
             assert part.startswith(before)
-            assert float(part.removeprefix(before).partition(" (")[0]) == round(r["mean"], 2)
+            assert float(part.removeprefix(before).partition(" (")[0]) == round(r["mean"] or 0.0, 2)
             assert "-0.00" not in part
             assert r["verdict"] in part
 
