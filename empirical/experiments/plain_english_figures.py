@@ -26,7 +26,7 @@ def panels_of_methods(records: Records, rows: Rows, group: str, title: str) -> F
 
     conditions = [c for c in worlds[0].metrics.scores if ":" in c]
     conditions.sort(key=lambda c: -draw.mean_rate(rates(c, "H_forced")))
-    figure, axes = draw.new_panels(2, 1, 0.5 + 0.2 * len(conditions), sharey=True)
+    figure, axes = draw.new_panels(2, 1, max(1.9, 0.5 + 0.2 * len(conditions)), sharey=True)
     for axis, (panel, cells) in zip(axes[0], SHOWN, strict=True):
         for cell, colour, marker in cells.values():
             for y, condition in enumerate(conditions):
