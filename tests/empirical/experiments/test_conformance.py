@@ -29,7 +29,8 @@ experiments = pytest.mark.parametrize("name", NAMES)
 
 def ran(name: str) -> list[Record]:
     """The records of an experiment; the test is skipped where it has yet to run whole under its declaration."""
-    found, cells = records(name, "cpu"), catalogue.cells(name, "cpu")
+    profile = catalogue.judged_profile(name, "auto")
+    found, cells = records(name, profile), catalogue.cells(name, profile)
     if len(found) < len(cells):
         pytest.skip(f"{name}: declared, {len(found)} of {len(cells)} cells have run")
     return found
@@ -237,7 +238,7 @@ def test_figures_are_drawn_and_a_violation_is_loud(name: str) -> None:
     pytest.importorskip("matplotlib")
     from empirical.engine.figures import plots
 
-    violated: Any = [{**row, "verdict": "violated"} for row in rows(name, "cpu")]
+    violated: Any = [{**row, "verdict": "violated"} for row in rows(name, catalogue.judged_profile(name, "auto"))]
     drawn = plots([name])
     loud = []
     for plot in drawn:
