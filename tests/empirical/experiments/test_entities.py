@@ -531,8 +531,10 @@ def test_the_product_of_bare_hops_is_off_where_the_second_step_profits_from_the_
     assert np.corrcoef(off, profit)[0, 1] > 0.9
 
 
-@pytest.mark.parametrize(("profile", "above"), [("cpu", 3), ("gpu", 8)])
-def test_worlds_are_above_the_bound_of_all_and_late(profile: str, above: int) -> None:
-    """The explanation of `blind.all+late`."""
-    rates = [w.metrics.scores["sum:all+late"]["H_forced"].rate for w in committed_worlds(profile)]
+@pytest.mark.parametrize(
+    ("profile", "sum_", "above"), [("cpu", "all+late", 3), ("gpu", "all+late", 8), ("gpu", "all+all", 5)]
+)
+def test_worlds_are_above_the_bound_of_what_is_blind(profile: str, sum_: str, above: int) -> None:
+    """The explanation of `blind.all+late` and `blind.all+all`."""
+    rates = [w.metrics.scores[f"sum:{sum_}"]["H_forced"].rate for w in committed_worlds(profile)]
     assert sum(rate > 2.5 / 12 for rate in rates) == above
