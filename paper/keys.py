@@ -139,7 +139,7 @@ ROW_FIELDS: dict[str, Callable[[Row], Phrase]] = {
     "mean": lambda row: Number(words.mean(words.rates(row))),
     "least": lambda row: Number(min(words.rates(row))),
     "greatest": lambda row: Number(max(words.rates(row))),
-    "interval": words.interval,
+    "interval": words.bounds,
     "level": lambda row: words.percent(row["level"], 4),
     "predicted": lambda row: Number(words.target(row)),
     "margin": lambda row: Number(row["margin"]),

@@ -130,6 +130,8 @@ def log_problems(log: str) -> Iterator[str]:
     for line in log.splitlines():
         if re.search(r"(?:Citation|Reference) [`'].*undefined|There were undefined|multiply.defined", line):
             yield f"log: {line.strip()}"
+        if "Float too large" in line:
+            yield f"log: {line.strip()}"
         box = re.match(r"Overfull \\[hv]box \((\d+(?:\.\d+)?)pt too", line)
         if box and float(box[1]) > OVERHANG:
             yield f"log: {line.strip()}"

@@ -36,6 +36,7 @@ def requests(evidence: Evidence, values: Values, drawn: Mapping[str, Sequence[Fi
         drawn: experiment -> its figures.
     """
     from empirical.engine.figures import plots
+    from empirical.engine.ways import SHARES
 
     macros: Any = render.template("requests.tex").module
     standings = tables.standings(evidence)
@@ -62,6 +63,10 @@ def requests(evidence: Evidence, values: Values, drawn: Mapping[str, Sequence[Fi
             raise UnknownKey(f"{name}: expected the name of a figure, got none such")
         return macros.figref(name, any(figure.name == name for found in drawn.values() for figure in found))
 
+    def ways(run: Run) -> Phrase:
+        found = tables.methods(evidence).get(run.experiment, ())
+        return macros.ways(found, [s for s in SHARES if any(s in table.shares for table in found)])
+
     pending = macros.pending()
     return {
         "val": (1, values),
@@ -70,10 +75,10 @@ def requests(evidence: Evidence, values: Values, drawn: Mapping[str, Sequence[Fi
         "status": (1, lambda e: "" if known(e) else macros.unfinished(e, evidence.unfinished[e])),
         "finished": (1, of_run(lambda run: macros.keep(), macros.drop())),
         "judged": (2, of_run(lambda run, prefixes: macros.judged(rows_like(run, prefixes)), pending)),
-        "summary": (1, of_run(lambda run: macros.summary(tables.groups(run.rows), standings), pending)),
+        "summary": (1, of_run(lambda run: macros.summary(run, tables.groups(run.rows), standings), pending)),
         "violations": (1, of_run(lambda run: macros.violations(run.rows), pending)),
         "scores": (5, of_run(lambda run, *asked: macros.scores(tables.scores(run, *asked)), pending)),
-        "ways": (1, of_run(lambda run: macros.ways(tables.methods(evidence).get(run.experiment, ())), pending)),
+        "ways": (1, of_run(ways, pending)),
         "spread": (1, of_run(lambda run: macros.spread(tables.spread(run)), pending)),
         "figures": (1, of_run(lambda run: macros.figures(drawn.get(run.experiment, ())), "")),
         "figref": (1, figref),

@@ -304,7 +304,7 @@ class Made(NamedTuple):
     """Where and with what a run, or the verification, was made."""
 
     name: Phrase
-    where: Phrase
+    where: str
     seeds: Phrase
     cells: Phrase
     commit: str
@@ -314,21 +314,23 @@ class Made(NamedTuple):
 def verification(evidence: Evidence) -> Made:
     """Where and with what the rungs were computed."""
     e = evidence.verification["environment"]
-    where = (e["platform"], ", ", e["cores"], " cores; ", _versions(e), "; ", e["coq"] or "no Coq")
+    where = f"{e['platform']}, {e['cores']} cores; {_versions(e)}; {e['coq'] or 'no Coq'}"
     return Made("verification", where, None, None, commit(e), Number(e["seconds"] / 60, 2))
 
 
-def environments(evidence: Evidence) -> list[Made]:
-    """Devices, versions, seeds, commits and times of the verification and of every run."""
-    found = [verification(evidence)]
+def environments(evidence: Evidence) -> dict[str, list[Made]]:
+    """Device and versions -> what was made there: the verification and every run, with seeds, commits and times."""
+    first = verification(evidence)
+    found = {first.where: [first]}
     for run in evidence.all_runs:
         each: dict[str, int] = {}
         for r in run.records:
             where = f"{r['device']}; {_versions(r['environment'])}"
             each[where] = each.get(where, 0) + 1
-        where_all = joined(((where, " (", cells, " cells)") for where, cells in each.items()), "; ")
-        found.append(Made((Code(run.experiment), f", {run.profile}"), where_all, spans(run.seeds),
-                          len(run.records), run.commits, RUN_FIELDS["minutes"](run)))  # fmt: skip
+        where = "; ".join(f"{where} ({cells} cells)" if len(each) > 1 else where for where, cells in each.items())
+        made = Made((Code(run.experiment), f", {run.profile}"), where, spans(run.seeds), len(run.records), run.commits,
+                    RUN_FIELDS["minutes"](run))  # fmt: skip
+        found.setdefault(where, []).append(made)
     return found
 
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import groupby
 from typing import Any
 
 from empirical.engine import judge
@@ -144,11 +145,16 @@ def predicted(row: Row) -> Phrase:
     return sign, " ", Number(target(row)), margin, " (by world)" if by_world(row) else ""
 
 
-def interval(row: Row) -> Phrase:
-    """The interval that decided; of the difference from the prediction where that varies by world."""
+def bounds(row: Row) -> Phrase:
+    """The interval that decided."""
     low, high = (Number(end if end is not None else side)
                  for end, side in zip(row["interval"], (-math.inf, math.inf), strict=True))  # fmt: skip
-    return "Δ " if by_world(row) and row["kind"] != "exact" else "", "[", low, ", ", high, "]"
+    return "[", low, ", ", high, "]"
+
+
+def interval(row: Row) -> Phrase:
+    """The interval that decided, marked where it is one of differences from a prediction that varies by world."""
+    return "Δ " if by_world(row) and row["kind"] != "exact" else "", bounds(row)
 
 
 def measured(row: Row) -> Phrase:
@@ -171,6 +177,20 @@ def outcome(row: Row) -> Phrase:
     """One clause about one prediction: predicted, measured, verdict."""
     worlds, verdict = len(rates(row)), Verdict(row["verdict"])
     return "predicted ", predicted(row), ", measured ", measured(row), " in ", worlds, " worlds: ", verdict
+
+
+def families(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
+    """(sentence, rows that say it each of something else, its name left out of the sentence); "" and the row where it
+    stands alone. The rows are in their order."""
+
+    def shape(row: Row) -> str:
+        return row["says"].replace(row["about"], "…", 1) if row["about"] else row["id"]
+
+    found: list[tuple[str, list[Row]]] = []
+    for sentence, group in groupby(rows, shape):
+        alike = list(group)
+        found += [(sentence, alike)] if len(alike) > 1 else [("", alike)]
+    return found
 
 
 def by_reason(rows: Iterable[Row]) -> dict[str, list[Row]]:

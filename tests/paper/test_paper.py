@@ -7,11 +7,14 @@ import re
 import shutil
 import subprocess
 import zlib
+from collections.abc import Iterator
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
 from empirical.engine import catalogue
 from empirical.engine.catalogue import PROFILES
@@ -33,11 +36,34 @@ from theory.verify.formal import theorem_files
 
 from .conftest import Judged, verified
 
+#: of every figure of the paper: pairs of level names along an axis with less than a space between them
+TOUCHING: list[tuple[str, str]] = []
+
+
+def touching(figure: Any) -> Iterator[tuple[str, str]]:
+    """Pairs of level names along a horizontal axis with less than a space between them."""
+    space = 3 * figure.dpi / 72
+    for axis in figure.axes:
+        low, high = sorted(axis.get_xlim())
+        shown = [t for t in axis.get_xticklabels() if t.get_text() and low <= t.get_position()[0] <= high]
+        level = [(t.get_text(), t.get_window_extent()) for t in shown if not t.get_rotation()]
+        for (name, box), (other, beside) in pairwise(sorted(level, key=lambda found: found[1].x0)):
+            if beside.x0 - box.x1 < space and box.y0 < beside.y1 and beside.y0 < box.y1:
+                yield name, other
+
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory: pytest.TempPathFactory, gathered: Evidence) -> Path:
+    settle = figures.settle
+
+    def settled(figure: Any) -> None:
+        settle(figure)
+        TOUCHING.extend(touching(figure))
+
     out = tmp_path_factory.mktemp("first") / "generated"
-    generate(gathered, PAPER, out, out.parent / "keys.txt")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "settle", settled)
+        generate(gathered, PAPER, out, out.parent / "keys.txt")
     return out
 
 
@@ -104,6 +130,16 @@ def test_every_section_of_the_main_text_opens_with_its_result() -> None:
         "limits",
     ]  # fmt: skip
     assert {name for name, line in opening if not line.startswith(r"\emph{")} == set()
+
+
+@pytest.mark.usefixtures("generated")
+def test_names_along_an_axis_do_not_touch() -> None:
+    figure = Figure(figsize=(2, 2))
+    axis = figure.subplots()
+    axis.set_xticks(range(3), ["of one width", "of one width", "b"])
+    figure.draw_without_rendering()
+    assert list(touching(figure)) == [("of one width", "of one width")]
+    assert TOUCHING == []
 
 
 def test_no_text_of_a_figure_is_smaller_than_seven_points_in_print(generated: Path) -> None:
@@ -218,6 +254,33 @@ def test_many_ways_are_counted_and_those_that_violate_a_sentence_are_named() -> 
     assert said(9, 2) == "holds for 9 of 11 ways; is violated by w9, w10"
     assert said(1, 0, 9) == "holds for w0; is undecided for 9 of 10 ways"
     assert said(0, 9) == "is violated by w0, w1, w2, w3, w4, w5, w6, w7, w8"
+
+
+def test_a_sentence_that_is_said_of_several_stands_once(gathered: Evidence) -> None:
+    said = [
+        ("sum: rises", "sum"),
+        ("mean: rises", "mean"),
+        ("mean: falls", "mean"),
+        ("a control", ""),
+        ("a control", ""),
+    ]
+    rows: Any = [{"id": str(i), "says": says, "about": about} for i, (says, about) in enumerate(said)]
+    found = words.families(rows)
+    assert [sentence for sentence, _ in found] == ["…: rises", "", "", ""]
+    assert [[row["id"] for row in alike] for _, alike in found] == [["0", "1"], ["2"], ["3"], ["4"]]
+    for run in gathered.all_runs:
+        assert [row for _, alike in words.families(run.rows) for row in alike] == list(run.rows)
+
+
+def test_every_run_stands_once_under_where_it_was_made(gathered: Evidence) -> None:
+    found = tables.environments(gathered)
+    verification, *runs = [made for there in found.values() for made in there]
+    assert verification.name == "verification"
+    assert sorted(render.html(made.name) for made in runs) == sorted(
+        render.html((words.Code(run.experiment), f", {run.profile}")) for run in gathered.all_runs
+    )
+    for where, there in found.items():
+        assert {made.where for made in there} == {where}
 
 
 @pytest.mark.parametrize(
@@ -419,6 +482,7 @@ def test_arguments_are_read_with_nested_braces_and_line_breaks() -> None:
         "LaTeX Warning: Label `a' multiply defined.",
         "Overfull \\hbox (5.01pt too wide) in paragraph at lines 5--6",
         "Overfull \\vbox (12.0pt too high) has occurred while \\output is active",
+        "LaTeX Warning: Float too large for page by 40.24223pt on input line 29.",
     ],
 )
 def test_a_warning_that_must_not_be_is_noticed(line: str) -> None:

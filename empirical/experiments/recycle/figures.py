@@ -24,7 +24,7 @@ def recycle_figure(records: Records, rows: Rows) -> Figure | None:
         found = [w.metrics.probed[name] for w in worlds]
         draw.cloud(left, x - 0.15, [f.recalled.rate for f in found], BLUE, 0.2)
         draw.cloud(left, x + 0.15, [f.taught.rate for f in found], PURPLE, 0.2, "s")
-    draw.name_axis(left, list(first.probed))
+    draw.name_axis(left, [name.replace(" ", "\n") for name in first.probed])
     for x, name in enumerate(first.found):
         learnt = [w.metrics.found[name] for w in worlds]
         draw.cloud(right, x - 0.3, [sum(t.right for t in f.tasks) / sum(t.asked for t in f.tasks) for f in learnt],
