@@ -40,9 +40,9 @@ def panels_of_methods(records: Records, rows: Rows, group: str, title: str, *jud
         draw.panel_title(axis, panel + draw.verdict_suffix(rows, f"{group}.{row}"))
         axis.set(xlim=(-0.03, 1.05), xlabel="share of questions")
     axes[0][0].axvline(1 / worlds[0].cell.countries, color="black", lw=1.1)
-    libraries = worlds[0].cell.libraries
-    only = f":{libraries[0]}" if len(libraries) == 1 and libraries[0] not in worlds[0].cell.sums else ""
-    draw.name_rows(axes[0][0], [c.removesuffix(only).replace(":", ", ") for c in conditions])
+    alone = len(worlds[0].cell.libraries) == 1
+    named = [c if c.startswith(("sum:", "random:")) or not alone else c.partition(":")[0] for c in conditions]
+    draw.name_rows(axes[0][0], [c.replace(":", ", ") for c in named])
     looks = [(name, *look) for _, cells in SHOWN for name, (_, *look) in cells.items()]
     handles = [*(draw.mean_mark(*look) for look in looks), draw.world_mark(),
                draw.line_mark("blind to the country", lw=1.1)]  # fmt: skip

@@ -10,7 +10,7 @@ from empirical.engine.records import Record
 from empirical.engine.settings import as_json
 from empirical.experiments import plain_english
 from empirical.experiments.entities_methods.figures import plots
-from empirical.experiments.entities_methods.predictions import kind
+from empirical.experiments.plain_english_predictions import kind
 from empirical.experiments.plain_english_tables import Answered, Grouped
 from empirical.reuse.methods import METHODS
 from tests.empirical.experiments.live import live, verdicts

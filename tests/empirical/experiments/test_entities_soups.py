@@ -73,7 +73,7 @@ def test_the_figure_has_a_row_for_every_condition(record: Record) -> None:
     figure = plot([record], [])
     assert figure is not None
     assert {t.get_text() for t in figure.axes[0].get_yticklabels()} == {
-        "sum, early+late", "lora soups, early+late", "random, early+late"
+        "sum, early+late", "lora soups", "random, early+late"
     }  # fmt: skip
 
 

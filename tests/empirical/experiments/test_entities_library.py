@@ -1,0 +1,107 @@
+"""A library of three in a tiny world: two hops, and an expert for direct questions about other people."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from empirical.engine import catalogue
+from empirical.engine.records import Record
+from empirical.engine.settings import as_json
+from empirical.experiments import plain_english
+from empirical.experiments.entities_library.figures import plots
+from empirical.experiments.entities_library.predictions import ADDED
+from empirical.experiments.plain_english_tables import Answered, Grouped
+from tests.empirical.experiments.live import live, verdicts
+from tests.empirical.judged import records as committed
+
+
+def small() -> Grouped:
+    found: Grouped = catalogue.settings("entities_library", "smoke").but(steps=3, batch=4)
+    return found
+
+
+@pytest.fixture(scope="module")
+def record() -> Record:
+    (cell,) = plain_english.world_cells(small())
+    return live("entities_library", cell)
+
+
+def test_the_third_expert_is_shown_other_people_alone(record: Record) -> None:
+    world = plain_english.WorldRun(record.cell, "cpu")
+    shown = world.shown("direct_all")
+    people, inside = {p.name for p in world.world.people}, {y for table in world.tables.values() for y in table}
+    assert shown
+    assert not any(name in q.prompt for q in shown for name in people | inside)
+    three = {f"{m}:all+all+all" for m in small().methods}
+    assert three | {f"sum:{s}" for s in (*ADDED, *ADDED.values())} | {"random:early+late"} == set(
+        record.metrics.merging
+    )
+
+
+def planted(record: Record, kept: dict[str, float], countries: dict[str, float], joined: str) -> list[Record]:
+    """Ten worlds: shares of first hops that sums keep, of direct questions answered with the country, and who joins."""
+    metrics: Any = as_json(record.metrics)
+    for condition, scored in metrics["answered"].items():
+        if condition in kept:
+            scored["facts"]["first"] = [round(kept[condition] * 48), 48]
+        for wording in scored["questions"].get("H", ()):
+            asked = sum(wording[:6])
+            country = round(countries.get(condition, 0.0) * asked)
+            counts = {"right": asked, "forced": asked} if condition == joined else {
+                "country": country, "neither": asked - country}  # fmt: skip
+            wording[:] = [counts.get(field, 0) for field in Answered._fields]
+    return [live("entities_library", record.cell.but(seed=seed), metrics) for seed in range(10)]
+
+
+@pytest.mark.parametrize("helps", [False, True])
+def test_each_prediction_holds_and_breaks_with_what_it_speaks_of(record: Record, helps: bool) -> None:
+    """A third expert that takes facts and countries away, or gives both; the placed sum joins, or a merge of three."""
+    two, three = [f"sum:{s}" for s in ADDED.values()], [f"sum:{s}" for s in ADDED]
+    more, fewer = (three, two) if helps else (two, three)
+    shares = dict.fromkeys(more, 0.75) | dict.fromkeys(fewer, 0.25)
+    placed, merge = "sum:early+late", "mean:all+all+all"
+    joined = merge if helps else placed
+    found = verdicts(
+        "entities_library", small(), planted(record, shares, {c: s for c, s in shares.items() if c != joined}, joined)
+    )
+    rows = [f"three.{row}.{s}" for row in ("fewer", "asks") for s in ADDED]
+    if not helps:
+        rows.remove("three.asks.early+late+late")  # the sum that joins everything names no country
+    rows += ["three.placed.all+all+all.merge", "three.most.all+all+all.merge"]
+    assert {row: found[row] for row in rows} == dict.fromkeys(rows, ("hypothesis", "violated" if helps else "holds"))
+
+
+def test_the_figure_has_a_row_for_every_method(record: Record) -> None:
+    (plot,) = plots.values()
+    assert plot([], []) is None
+    figure = plot([record], [])
+    assert figure is not None
+    names = {t.get_text() for t in figure.axes[0].get_yticklabels()}
+    assert {f"sum, {s}" for s in (*ADDED, *ADDED.values())} | {"arrow top1"} <= names
+
+
+# ------------------------------------------------------------ what the committed worlds show
+
+
+def share(worlds: list[Record], condition: str, cell: str) -> float:
+    return round(float(np.mean([w.metrics.scores[condition][cell].rate for w in worlds])), 2)
+
+
+def test_an_expert_for_direct_questions_takes_away_what_the_hops_join() -> None:
+    """The explanation of `asks`, and what paper and recipe say: numbers as explained.toml has them."""
+    worlds = committed("entities_library", "gpu")
+    pairs = [(f"sum:{two}", f"sum:{three}") for three, two in ADDED.items()]
+    countries = {c: share(worlds, c, "H_country") for pair in pairs for c in pair}
+    assert countries == {
+        "sum:all+all": 0.30, "sum:all+all+all": 0.03, "sum:early+late": 0.02, "sum:early+late+late": 0.01
+    }  # fmt: skip
+    most = max(w.metrics.scores["sum:early+late"]["H_country"].rate for w in worlds)
+    assert round(most, 2) == 0.08
+    # in every world the placed sum joins more without the third expert than with it
+    assert all(
+        w.metrics.scores["sum:early+late"]["H"].rate > w.metrics.scores["sum:early+late+late"]["H"].rate for w in worlds
+    )
+    # alone it answers with capitals, and never with the right one
+    assert share(worlds, "direct_late", "H_other_capital") > 0.7
+    assert share(worlds, "direct_late", "H") == 0.0
