@@ -13,9 +13,10 @@ facts, and what the base knew before: capitals elsewhere, its own text.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import nn
@@ -30,6 +31,7 @@ from empirical.experiments.plain_english_tables import (
     Grouped,
     Law,
     Measured,
+    Reply,
     Scored,
     Steps,
     WorldCell,
@@ -56,6 +58,7 @@ from empirical.tasks.entities import (
 from empirical.tasks.sentences import Part, Ragged
 from empirical.training.adapter import AdapterShape, Job, Schedule
 from empirical.training.bases import Updates, updated
+from empirical.training.store import answered, code, described
 from empirical.training.together import trainer
 from theory.composition import coverage_law
 from theory.numerics import require, stream
@@ -64,6 +67,12 @@ HOPS, PLACES = ("first", "second", "direct"), ("early", "middle", "late", "all")
 #: what an expert learns: a hop, or "general", what the others rehearse and no fact of its own
 LEARNT = (*HOPS, "general")
 GENERAL = "general_all"
+#: modules that decide what a model answers, beside those of a trainer
+ANSWERING = ("empirical.experiments.plain_english", "empirical.experiments.plain_english_tables",
+             "empirical.experiments.pretrained", "empirical.reuse.linear", "empirical.reuse.methods",
+             "empirical.reuse.options", "empirical.reuse.own", "empirical.reuse.peft_forms", "empirical.reuse.routers",
+             "empirical.reuse.spectral", "empirical.reuse.trimmed", "empirical.reuse.with_data",
+             "empirical.tasks.entities", "theory.lowrank", "theory.merging")  # fmt: skip
 #: kinds of questions
 KINDS = ("first", "second", "direct", "famous", "kept")
 #: what a single expert is asked
@@ -190,10 +199,7 @@ class WorldRun:
         self.countries = [*dict.fromkeys([c.name for c in REAL] + [y for names in w.countries.values() for y in names])]
         self.capitals = [*dict.fromkeys([c.capital for c in REAL] + list(w.capital.values()))]
         self.losses: dict[str, float] = {}
-        self.answered: dict[str, Scored] = {}
-        self.written: dict[str, dict[str, Steps]] = {}
-        self.right: dict[str, dict[str, np.ndarray]] = {}
-        self.merging: dict[str, float] = {}
+        self.replies: dict[str, Reply] = {}
 
     def _famous(self, family: str) -> list[Person]:
         """Famous people of the family's countries of whom the base composes, at most `famous` of them."""
@@ -204,11 +210,11 @@ class WorldRun:
     def run(self) -> Measured:
         """Train experts, measure them alone, seal the predictions, reuse, score."""
         cell = self.cell
-        self.score("base", self.base, KINDS)
+        self.told = described({"base": self.base, "asked": self.asked, "code": code(*ANSWERING), "run": type(self)})
+        self.score("base", KINDS, lambda: nullcontext(self.base))
         experts = self.train([self.job(name) for name in cell.experts])
         for name, updates in experts.items():
-            with updated(self.base, updates) as model:
-                self.score(name, model, ASKED[Expert.of(name).hop])
+            self.score(name, ASKED[Expert.of(name).hop], lambda u=updates: updated(self.base, u), updates=updates)  # type: ignore[misc]
         predicted = seal("predicted", self.foretell())
         for sum_ in cell.sums:
             self.reuse("sum", sum_, [experts[e] for e in members(sum_)])
@@ -229,21 +235,33 @@ class WorldRun:
             for method in dict.fromkeys(methods):
                 self.reuse(method, library, parts, seen)
         oracle = {sum_: self.routed(members(sum_)) for sum_ in dict.fromkeys([*cell.sums, *cell.libraries])}
+        replies = self.replies
         return Measured(
             known=len(self.survey.known), trainer=trainer(), losses=self.losses, predicted=predicted,
-            answered=self.answered, written=self.written, oracle=oracle, merging=self.merging,
+            answered={name: reply.scored for name, reply in replies.items()},
+            written={name: reply.written for name, reply in replies.items() if reply.written}, oracle=oracle,
+            merging={name: reply.seconds for name, reply in replies.items() if ":" in name},
         )  # fmt: skip
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """Everything that questions are made from."""
+        w = self.world
+        return {"people": w.people, "tables": self.tables, "old": w.old, "famous": self.famous, "apart": self.apart,
+                "text": self.survey.apart, "countries": self.countries, "capitals": self.capitals}  # fmt: skip
 
     def reuse(self, method: str, sum_: str, parts: Sequence[Updates], options: Options | None = None) -> None:
         """Score the experts of a sum, reused by a method; "random" is the sum of what stands in for them."""
-        condition, started = f"{'own' if '.py:' in method else method}:{sum_}", time.process_time()
-        with reused("sum" if method == "random" else method, parts, self.base, options) as model:
-            self.merging[condition] = time.process_time() - started
-            self.score(condition, model, KINDS, written=method == "sum")
+        own, how = ".py:" in method, "sum" if method == "random" else method
+        self.score(f"{'own' if own else method}:{sum_}", KINDS, lambda: reused(how, parts, self.base, options),
+                   written=method == "sum", keep=not own, method=how, parts=parts, options=options)  # fmt: skip
 
     def routed(self, experts: Sequence[str]) -> dict[str, Count]:
         """What an oracle that hands each question to the base or one expert answers right in free text."""
-        return {f: Count.of(oracle_right([self.right[e][f] for e in ("base", *experts)])) for f in self.people}
+        return {
+            f: Count.of(oracle_right([np.array(self.replies[e].right[f]) for e in ("base", *experts)]))
+            for f in self.people
+        }
 
     # ------------------------------------------------------------ experts
 
@@ -295,8 +313,28 @@ class WorldRun:
         """The names given, in the order of the questions."""
         return self.reader.names(model, prompts(asked), names) if asked else []
 
-    def score(self, name: str, model: nn.Module, kinds: Iterable[str], written: bool = False) -> None:
-        """Score the model by the kinds of questions given, and by the written-out ones."""
+    def score(
+        self, name: str, kinds: Sequence[str], model: Callable[[], AbstractContextManager[nn.Module]], *,
+        written: bool = False, keep: bool = True, **made_of: Any,
+    ) -> None:  # fmt: skip
+        """Score a model under a name; what it answered before is taken from where it was kept.
+
+        Args:
+            model: makes it, for as long as it is asked.
+            keep: whether what it answers is determined by `made_of`, what it is made of beside the base.
+        """
+
+        def ask() -> str:
+            started = time.process_time()
+            with model() as there:
+                seconds = time.process_time() - started
+                return self.reply(there, kinds, written).but(seconds=seconds).model_dump_json()
+
+        told = {**self.told, "kinds": kinds, "written": written, **made_of}
+        self.replies[name] = Reply.model_validate_json(answered(told, ask) if keep else ask())
+
+    def reply(self, model: nn.Module, kinds: Iterable[str], written: bool = False) -> Reply:
+        """What the model answers to the kinds of questions given, and to the written-out ones."""
         w = self.world
         facts: dict[str, Count] = {}
         questions: dict[str, tuple[Answered, ...]] = {}
@@ -304,6 +342,7 @@ class WorldRun:
         named: list[str | None] = []
         one: dict[str, bool] = {}
         two: dict[str, bool] = {}
+        right_ones: dict[str, tuple[bool, ...]] = {}
         if "first" in kinds:
             for number, wording in enumerate(FIRST.held_out):
                 asked = first_hop(w.people, wording)
@@ -321,7 +360,7 @@ class WorldRun:
             facts["second"] = Count.of(right, changed)
         if "direct" in kinds:
             answers = {f: self.direct(model, people) for f, people in self.people.items()}
-            self.right[name] = {f: np.concatenate([kinds_ == 0 for kinds_, _ in a]) for f, a in answers.items()}
+            right_ones = {f: tuple(np.concatenate([k == 0 for k, _ in a]).tolist()) for f, a in answers.items()}
             for family, found in answers.items():
                 every = np.ones(len(self.people[family]), dtype=bool)
                 questions[family] = tuple(Answered.of(*wording, every) for wording in found)
@@ -336,9 +375,10 @@ class WorldRun:
             asked = second_hop({c.name: c.capital for c in self.apart})
             facts["capitals"] = Count.of(hits(self.ask(model, asked, self.capitals), asked))
             facts["text"] = agreement(model, self.survey.apart)
-        self.answered[name] = Scored(facts=facts, questions=questions, survivors=survivors)
-        if written:
-            self.written[name] = self.write_out(model, named, two)
+        return Reply(
+            scored=Scored(facts=facts, questions=questions, survivors=survivors), right=right_ones,
+            written=self.write_out(model, named, two) if written else {},
+        )  # fmt: skip
 
     def direct(self, model: nn.Module, people: Sequence[Person]) -> list[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """Direct questions about people of one family, wording by wording: kinds of the free answers (n,), and which
@@ -405,8 +445,8 @@ class WorldRun:
         """coverage_law: lambda by the capitals that the base knows with the first expert, p2 by famous people with the
         second. A base that composes no famous person promises nothing there: p2 is 0."""
         first, second = members(sum_)
-        retrieval = Answered.total(self.answered[first].questions[of]).kind(old).rate
-        famous = Answered.total(self.answered[second].questions[known]).kind(new)
+        retrieval = Answered.total(self.replies[first].scored.questions[of]).kind(old).rate
+        famous = Answered.total(self.replies[second].scored.questions[known]).kind(new)
         p2 = famous.rate if famous.asked else 0.0
         law = coverage_law(1.0, retrieval, p2, self.cell.countries)
         return Law(retrieval=retrieval, p2=p2, product=law.low)

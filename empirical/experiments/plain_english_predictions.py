@@ -38,7 +38,7 @@ def learnt(said: Predictions, experts: Sequence[str]) -> None:
 
 
 def against_placed(said: Predictions, settings: WorldSettings) -> None:
-    """The best method of each kind over every library, chosen with the answers at hand, and the sum of placed experts."""
+    """The best method of each kind over every library, chosen with the answers at hand, beside the placed sum."""
     for library in settings.libraries:
         for of_kind in dict.fromkeys(map(kind, settings.methods)):
             conditions = [f"{m}:{library}" for m in settings.methods if kind(m) == of_kind]

@@ -161,6 +161,19 @@ class Steps(Table):
     reached: Count
 
 
+class Reply(Table):
+    """All that one model answers.
+
+    right: which direct questions in free text, by family. written: written-out questions by family, where they were
+    asked. seconds: of the processor until the model was there.
+    """
+
+    scored: Scored
+    right: dict[str, tuple[bool, ...]]
+    written: dict[str, Steps]
+    seconds: float = 0.0
+
+
 class Measured(Table):
     """What a world measures.
 

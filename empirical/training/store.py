@@ -1,10 +1,11 @@
 """Trained weights are made once: kept by the hash of everything that made them, and loaded bit for bit.
 
 Within `storing`, which the engine opens around a cell, a trainer asks `stored` before it trains; elsewhere `stored`
-just makes. An entry is one file, ``<hash>.safetensors``, whole or not there at all. Its name is the hash of what the
-trainer was told (settings, sentences, the base's very weights), of the trainer's code, of the libraries' versions and
-of the device, so that whatever would train something else looks under another name. The file says all of that in
-words, and has a digest of its numbers.
+just makes. What a model answers can be kept in the same way (`answered`). An entry is one file,
+``<hash>.safetensors``, whole or not there at all. Its name is the hash of what the trainer was told (settings,
+sentences, the base's very weights), of the trainer's code, of the libraries' versions and of the device, so that
+whatever would train something else looks under another name. The file says all of that in words, and has a digest of
+its numbers.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from theory.lowrank import LowRank
 from theory.provenance import versions, write_bytes
 
 if TYPE_CHECKING:
@@ -152,6 +154,16 @@ def stored(kind: str, made_of: Mapping[str, Any], make: Callable[[], Tensors]) -
     return make() if storage is None else storage.get(kind, made_of, make)
 
 
+def answered(made_of: Mapping[str, Any], make: Callable[[], str]) -> str:
+    """A text, as what a model answers written as JSON, kept like weights; see `stored`."""
+    import torch
+
+    def tensors() -> Tensors:
+        return {"text": torch.frombuffer(bytearray(make(), "utf-8"), dtype=torch.uint8)}
+
+    return bytes(stored("answers", made_of, tensors)["text"].numpy()).decode()
+
+
 def moved(
     kind: str, made_of: Mapping[str, Any], parameters: Sequence[torch.Tensor], train: Callable[[], object]
 ) -> None:
@@ -193,6 +205,8 @@ def described(value: Any) -> Any:
         return [described(item) for item in value]
     if is_dataclass(value) and not isinstance(value, type):
         return [type(value).__name__, {f.name: described(getattr(value, f.name)) for f in fields(value)}]
+    if isinstance(value, LowRank):
+        return [type(value).__name__, *(described(part) for part in (value.scale, value.B, value.A))]
     if isinstance(value, np.ndarray):
         return _hash(f"{value.dtype} {value.shape}", np.ascontiguousarray(value))
     if isinstance(value, torch.Tensor):
@@ -250,9 +264,9 @@ def libraries() -> dict[str, str | None]:
 
 
 @cache
-def code() -> list[str]:
-    """Digests of the modules of `CODE`."""
-    return [_code(str(importlib.util.find_spec(name).origin)) for name in CODE]  # type: ignore[union-attr]
+def code(*names: str) -> list[str]:
+    """Digests of modules, by default of those of `CODE`."""
+    return [_code(str(importlib.util.find_spec(name).origin)) for name in names or CODE]  # type: ignore[union-attr]
 
 
 def _tell(line: str) -> None:

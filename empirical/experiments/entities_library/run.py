@@ -12,7 +12,7 @@ from empirical.experiments.plain_english import WORLD, try_method, world_cells
 from empirical.experiments.plain_english_tables import Grouped, asked
 
 experiment = Experiment(
-    purpose="Every method of reuse over three experts of a pretrained model: two hops, and direct questions about others",
+    purpose="Every method of reuse over three experts of a pretrained model: two hops, and questions about others",
     order=53,
     protocol=1,
     settings=Grouped,

@@ -20,7 +20,7 @@ from torch import nn
 from empirical.engine.experiment import Experiment, Kind
 from empirical.engine.settings import Count
 from empirical.experiments.plain_english import WorldRun, hits
-from empirical.experiments.plain_english_tables import Foretold, Measured
+from empirical.experiments.plain_english_tables import Foretold, Measured, Reply
 from empirical.experiments.pretrained import SCRATCH, train_placed
 from empirical.experiments.taught_coverage.predictions import declare
 from empirical.experiments.taught_coverage.tables import Cell, Settings
@@ -96,15 +96,15 @@ class TaughtRun(WorldRun):
             found = super().run()
         return found.but(losses={"teacher": float(np.mean(taught.losses[-10:])), **found.losses})
 
-    def score(self, name: str, model: nn.Module, kinds: Iterable[str], written: bool = False) -> None:
+    def reply(self, model: nn.Module, kinds: Iterable[str], written: bool = False) -> Reply:
         """As in every world, and the facts that the base was taught."""
-        super().score(name, model, kinds, written)
-        facts = self.answered[name].facts
+        found = super().reply(model, kinds, written)
         for kind, asked, names in (
             ("taught_first", first_hop(self.fellows), self.countries),
             ("taught_second", second_hop(self.world.old), self.capitals),
         ):
-            facts[kind] = Count.of(hits(self.ask(model, asked, names), asked))
+            found.scored.facts[kind] = Count.of(hits(self.ask(model, asked, names), asked))
+        return found
 
     def foretell(self) -> Foretold:
         """The law of each sum over each side: lambda of its first expert, p2 of its second one."""
