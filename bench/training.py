@@ -1,7 +1,8 @@
 """Adapters trained together against one by one with peft: the same steps on the same data, in one run.
 
 ``python bench/training.py`` times K adapters on the coverage experiment's base (width 128, 4 layers, rank 16, all
-layers), writes ``build/bench/training.json`` and prints the table. Each repeat is a pair, one after the other; a step
+layers), writes ``build/bench/training.json`` and prints the table; if it is cut off, the same command goes on after the
+last row that it finished. Each repeat is a pair, one after the other; a step
 is what a longer run takes beyond a run of one step, so that the set-up (which peft pays K times) is left out. Peak
 memory is that of a process of its own. ``--write`` takes a result into ``bench/results/`` and ``docs/training.md``.
 """
@@ -13,6 +14,7 @@ import json
 import multiprocessing
 import os
 import statistics
+import sys
 import time
 from pathlib import Path
 from typing import TypedDict
@@ -25,10 +27,11 @@ from empirical.tasks.two_hop import World, WorldShape
 from empirical.training.adapter import AdapterShape, Job, Schedule
 from empirical.training.bases import BaseShape, scratch_base
 from empirical.training.together import train_adapters
-from theory.provenance import embed
+from theory.provenance import embed, write_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT, DOCS = ROOT / "build/bench/training.json", ROOT / "docs/training.md"
+BEGUN = OUTPUT.with_suffix(".part.json")
 BATCHES, COUNTS, QUICK = (8, 128), (1, 4, 8, 16, 64), (1, 4)
 MODES = ("peft", "together")
 #: what the profiler's operators are, by name; everything else that it sees is elementwise work, norms and copies
@@ -177,16 +180,30 @@ class Measured(TypedDict):
     split: dict[str, dict[str, float]]
 
 
+def begun(told: dict[str, object]) -> list[Row]:
+    """Rows of a run of the same kind that was cut off."""
+    try:
+        found = json.loads(BEGUN.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    rows: list[Row] = found["rows"] if found["told"] == told else []
+    return rows
+
+
 def measure(options: argparse.Namespace) -> Measured:
     """All of it as plain data."""
     load = os.getloadavg()[0]
     bench = Bench(options)
+    told: dict[str, object] = {**vars(options), "on": device_name(options.device), "torch": torch.__version__}
     bench.run("peft", 1, 8, 3)  # first touches
     rate = bench.matrix_rate()
     tokens = 2  # of a sentence of three, the last is never an input
-    rows: list[Row] = []
+    rows = begun(told)
+    done = {(row["batch"], row["adapters"]) for row in rows}
     for batch in BATCHES:
         for count in QUICK if options.quick else COUNTS:
+            if (batch, count) in done:
+                continue
             steps = 4 if options.quick else max(4, min(60, 1600 // (count * (1 if batch == 8 else 4))))
             pairs = [
                 [bench.step(mode, count, batch, steps) for mode in (MODES if i % 2 else MODES[::-1])]
@@ -205,6 +222,8 @@ def measure(options: argparse.Namespace) -> Measured:
                 "tokens_per_s": count * batch * tokens / step,
                 "matrix_share": bench.operations(count, batch) / step / rate, "peak_mib": memory,
             })  # fmt: skip
+            print(f"batch {batch}, {count} adapters: {rows[-1]['ratio']:.2f}", file=sys.stderr, flush=True)
+            write_bytes(BEGUN, json.dumps({"told": told, "rows": rows}).encode())
     count = QUICK[-1] if options.quick else 16
     cuda = options.device == "cuda"
     return {
@@ -263,8 +282,8 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="keep the result in bench/results and docs/training.md")
     options = parser.parse_args()
     found = measure(options)
-    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-    OUTPUT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write_bytes(OUTPUT, (json.dumps(found, indent=1) + "\n").encode())
+    BEGUN.unlink(missing_ok=True)
     print(table(found))
     if options.write:
         write(found)

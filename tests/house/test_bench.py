@@ -38,3 +38,14 @@ def test_memory_of_a_process_is_read_from_the_system() -> None:
             fresh[page] = 1
         assert 60 <= bench._resident("VmRSS") - before <= 70
         assert bench._resident("VmHWM") >= bench._resident("VmRSS") - 1
+
+
+def test_a_run_that_was_cut_off_goes_on_after_its_last_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "BEGUN", tmp_path / "training.part.json")
+    told = {"repeats": 5, "on": "CPU: a test"}
+    assert bench.begun(told) == []
+    bench.BEGUN.write_text(json.dumps({"told": told, "rows": [{"batch": 8, "adapters": 1}]}))
+    assert bench.begun(told) == [{"batch": 8, "adapters": 1}]
+    assert bench.begun({**told, "repeats": 3}) == []
+    bench.BEGUN.write_text(bench.BEGUN.read_text()[:-5])
+    assert bench.begun(told) == []
