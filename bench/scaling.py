@@ -12,16 +12,22 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
 from pydantic import ConfigDict
+from rich.console import Console
 
-from empirical.engine.ray import PER_GPU
+from empirical.engine import catalogue, estimate
+from empirical.engine.driver import Driver
+from empirical.engine.pool import Engine, Local
+from empirical.engine.ray import PER_GPU, Ray
 from empirical.engine.records import RESULTS, RecordError, Store, device_name, files, read, write_json
 from empirical.engine.scheduler import Schedule, graham, lower_bound, simulate
 from empirical.engine.settings import Cell
+from empirical.experiments.coverage.tables import StackCell
 from theory.adapters import parameter_count
 from theory.numerics import require, stream
 from theory.provenance import build_folder, embed
@@ -66,20 +72,31 @@ def recorded(results: Path = RESULTS) -> dict[str, list[float]]:
     return found
 
 
-class Driver(TypedDict):
+class Sweep(TypedDict):
+    """Cells of about nothing on so many workers: milliseconds from one record to the next, in the second tenth of them
+    (in the first, workers start) and in the last."""
+
+    cells: int
+    workers: int
+    early_ms: float
+    late_ms: float
+
+
+class Work(TypedDict):
     """What the driver's own work takes: milliseconds (median) per record, on a device, over so many records."""
 
     device: str
     records: int
     write_ms: float
     read_ms: float
+    sweeps: dict[str, Sweep]
 
 
-def measure(count: int = 300) -> Driver:
-    """Time the driver's own work on records of ordinary size."""
-    example = read(
-        max((p for folder in RESULTS.glob("*/cpu") for p in files(folder)), key=lambda path: path.stat().st_size)
-    )
+def measure(count: int = 300) -> Work:
+    """Time the driver's own work: on records of the mean size, and on sweeps."""
+    kept = [p for folder in RESULTS.glob("*/cpu") for p in files(folder)]
+    mean = sum(p.stat().st_size for p in kept) / len(kept)
+    example = read(min(kept, key=lambda path: abs(path.stat().st_size - mean)))
     write: list[float] = []
     reading: list[float] = []
     # in the checkout, since /tmp may be memory
@@ -98,7 +115,28 @@ def measure(count: int = 300) -> Driver:
         "records": count,
         "write_ms": round(1e3 * float(np.median(write)), 3),
         "read_ms": round(1e3 * float(np.median(reading)), 3),
+        "sweeps": {"processes": sweep(Local(2)), "Ray": sweep(Ray(None, 2))},
     }
+
+
+def sweep(engine: Engine, count: int = 2000, workers: int = 2) -> Sweep:
+    """Run so many cells of the smallest kind that there is, from the list of jobs to the last record on disk."""
+    settings = catalogue.settings("coverage", "smoke")
+    written: list[float] = []
+
+    def note(*_: object) -> None:
+        written.append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory(dir=build_folder()) as folder, closing(engine):
+        store = Store(Path(folder), "coverage", catalogue.load("coverage").protocol, "smoke")
+        cells = [StackCell.of(settings.stack, placement="early_late", seed=seed) for seed in range(count)]
+        jobs = [estimate.job(catalogue.load("coverage"), "coverage", store, cell) for cell in cells]
+        driver = Driver(engine, "cpu", estimate.Times(), None, None, Console(quiet=True), broken=note)
+        failures, left = driver.run(jobs)
+        require(not failures and not left, "sweep", f"{count} records", f"{failures[:1]}, {left} left")
+    tenth = count // 10
+    early, late = (1e3 * (written[i + tenth - 1] - written[i]) / (tenth - 1) for i in (tenth, count - tenth))
+    return {"cells": count, "workers": workers, "early_ms": round(early, 2), "late_ms": round(late, 2)}
 
 
 def section(results: Path = RESULTS, measured: Path = MEASURED) -> str:
@@ -111,7 +149,13 @@ def section(results: Path = RESULTS, measured: Path = MEASURED) -> str:
     sizes = [path.stat().st_size for folder in results.glob("*/cpu") for path in files(folder)]
     each = [s for of in durations.values() for s in of]
     return "\n\n".join(
-        (_costs(durations), _order(each), _sweep(each, float(np.mean(sizes)), driver), _losses(each)),
+        (
+            _costs(durations),
+            _driven(driver["sweeps"]),
+            _order(each),
+            _sweep(each, float(np.mean(sizes)), driver),
+            _losses(each),
+        ),
     )
 
 
@@ -132,6 +176,17 @@ def _costs(durations: dict[str, list[float]]) -> str:
     ]
     head = "### Measured: what a cell took\n\nEach on one CPU core, from the committed records.\n\n"
     return head + _table(["experiment", "cells", "mean s", "longest s", "sum min"], rows)
+
+
+def _driven(sweeps: dict[str, Sweep]) -> str:
+    rows = [[name, f"{s['cells']:,}", str(s["workers"]), f"{s['early_ms']:.1f}", f"{s['late_ms']:.1f}"]
+            for name, s in sweeps.items()]  # fmt: skip
+    text = _paragraph(
+        "Cells of about nothing (the constructed stack), from the list of jobs to the last record on disk:",
+        "milliseconds from one record to the next, in the second tenth (in the first, workers start) and in the last.",
+    )
+    head = "### Measured: thousands of cells through the driver\n\n"
+    return f"{head}{text}\n\n{_table(['workers', 'cells', 'at once', 'early, ms', 'late, ms'], rows)}"
 
 
 def _order(each: Sequence[float]) -> str:
@@ -173,7 +228,7 @@ def cost() -> dict[str, float]:
     }  # fmt: skip
 
 
-def _sweep(each: Sequence[float], record_bytes: float, driver: Driver) -> str:
+def _sweep(each: Sequence[float], record_bytes: float, driver: Work) -> str:
     c = cost()
     hours = CELLS * c["seconds"] / 3600
     apart = int(GPU_MEMORY // (1.2 * c["base_bytes"]))

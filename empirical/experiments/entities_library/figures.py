@@ -10,7 +10,7 @@ from empirical.experiments.plain_english_figures import panels_of_methods
 
 def methods_figure(records: Records, rows: Rows) -> Figure | None:
     """Every method over three experts on all layers, sums with and without the third: what is joined, what is kept."""
-    title = "A library of three: two hops, and direct questions about others"
+    title = "Every method over a library of three"
     return panels_of_methods(records, rows, "three", title, "placed.all+all+all.merge", "fewer.all+all+all")
 
 
