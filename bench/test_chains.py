@@ -3,12 +3,22 @@
 A construction cannot do without the SVD of the gap, which tells its rank and the error below the threshold, so times
 are given as multiples of that, in processor time. Nothing here runs under ``make test``.
 
-Beside the public code of Zeng & Lee (UW-Madison-Lee-Lab/Expressive_Power_of_LoRA at eaeb7d3, in float64, processor time
-of one thread, same weights, November 2026): linear chains of 2 layers take 1.6 to 2.3 times as long (width 64 and 256),
-of 4 layers 1.8 to 2.9 times (width 64 and 128) and 4 times at width 16, where both take about a millisecond. The error
-is 2e2 to 1e8 times smaller on Gaussian chains and those that torch draws; orthogonal layers are a tie at rounding. At 8
-layers of width 128 theirs has no digit. Transformers of width 16 to 64 with 2 or 3 blocks took 1.3 to 1.8 times as
-long, smaller errors on each of 20, before chains became what they are, which takes a seventh less.
+Beside the public code of Zeng & Lee (UW-Madison-Lee-Lab/Expressive_Power_of_LoRA at eaeb7d3, in float64), linear chains
+take so many times as long, the median of all settings and that of the worst:
+
+    width   2 layers   4 layers   8 layers
+       16  1.5, 1.6   1.6, 1.6   1.6, 1.7
+       32  1.4, 1.5   1.5, 1.6   1.5, 1.6
+       64  1.1, 1.3   1.3, 1.4   1.4, 1.7
+      128  0.9, 1.1   1.0, 1.2   1.2, 1.3
+
+That is processor time of one thread, two processes in turns on one core of an AMD EPYC (Zen 3), same weights, November
+2026; three seeds of each setting: Gaussian, orthogonal and near-identity layers and those that torch draws, at the rank
+that is needed, half of it, and that of a gap of rank size / 4. On Gaussian layers and those of torch the error is 6 to
+8e2 times smaller at 2 layers and 3e2 to 2e8 times at 4 (medians, where the target is reached); at 8 theirs has few
+digits or none. Orthogonal and near-identity layers are a tie at rounding, and so is what lies above 0 at half the rank.
+Transformers of width 16 to 64 with 1 to 3 blocks of two heads take 0.8 to 1.1 times as long (with the copy of the model
+that theirs makes), and the error is smaller on each of 36.
 """
 
 import math
@@ -23,7 +33,7 @@ from theory.networks import Block, TransformerWeights, transformer_adapters
 from theory.numerics import Array, stream
 
 #: what is allowed: SVDs per layer, and error relative to ||T||
-TIMES, ERROR = 4.5, 1e-12
+TIMES, ERROR = 3.5, 1e-12
 
 
 def layer(rng: np.random.Generator, kind: str, size: int) -> Array:

@@ -7,7 +7,6 @@ matrices). Layers are listed input first, so the product of ``[W_1, ..., W_L]`` 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import lru_cache
 from itertools import accumulate
 from typing import NamedTuple
@@ -20,11 +19,11 @@ from theory.numerics import EPS, Array, rank_tolerance, require, stream
 
 
 class Gap(NamedTuple):
-    """SVD of ``target - product``; singular values at or below `tolerance` are rounding and are set to zero."""
+    """``change = target - product`` and its SVD; singular values at or below `tolerance` are rounding, set to zero."""
 
+    change: Array
     left: Array
     values: Array
-    right: Array
     tolerance: float
     #: norm of the target and norm of the gap: at least the norm of the frozen product
     scale: float
@@ -82,8 +81,10 @@ def rounding(weights: Sequence[Array], below: Sequence[Array], above: Sequence[A
     Multiplying layer l onto the product Q of those below is off by ``rank_tolerance(.., ||W_l|| ||Q||)``, which the
     product S of those above stretches by at most ||S||. These are norms of products: far below a product of norms.
     """
-    norms = zip([*map(stretch, above[1:]), 1.0], map(stretch, weights[1:]), map(stretch, below[:-1]), strict=False)
-    return rank_tolerance((largest_size(weights),), sum(s * w * q for s, w, q in norms))
+    inner = len(weights) - 1
+    norms = [*stretches([*weights[1:], *below[:-1], *above[1:]]), 1.0]
+    terms = zip(norms[:inner], norms[inner:], norms[2 * inner :], strict=False)
+    return rank_tolerance((largest_size(weights),), sum(w * q * s for w, q, s in terms))
 
 
 def gap(weights: Sequence[Array], target: Array, uncertain: float = 0.0) -> Gap:
@@ -93,10 +94,11 @@ def gap(weights: Sequence[Array], target: Array, uncertain: float = 0.0) -> Gap:
     `uncertain`.
     """
     below, above = _partial(weights)
-    left, values, right = np.linalg.svd(target - below[-1], full_matrices=False)
+    change = target - below[-1]
+    left, values, _ = np.linalg.svd(change, full_matrices=False)
     scale = stretch(target) + float(values[0])
     tolerance = rank_tolerance((largest_size(weights),), scale) + rounding(weights, below, above) + uncertain
-    return Gap(left, np.where(values > tolerance, values, 0.0), right, tolerance, scale, above)
+    return Gap(change, left, np.where(values > tolerance, values, 0.0), tolerance, scale, above)
 
 
 def adapt(weights: Sequence[Array], target: Array, r: int, names: Sequence[str], uncertain: float = 0.0) -> Adapted:
@@ -111,9 +113,10 @@ def adapt(weights: Sequence[Array], target: Array, r: int, names: Sequence[str],
     write at great cost waits for a layer near the output.
 
     Rows: ``C_1 (F_1 + Z F_2) + (C_2 - C_1 Z) F_2`` is the same E for every Z. The adapted product is non-singular if
-    ``D_1 + Z D_2`` is, where ``D_1 = I + F_1 X``, ``D_2 = F_2 X`` and ``X = (W_l Q_{l-1})^+ B_1``. With polar
-    decompositions ``D_i = V_i H_i`` the choice ``Z = V_1 V_2^T`` makes it V_1 (H_1 + H_2), singular only if some x is
-    mapped to 0 by both: then the target itself is singular, and the rows that are left do not see what was lost.
+    ``D_1 + Z D_2`` is, where ``D_1 = Y + F_1 X``, ``D_2 = F_2 X`` and ``W_l Q_{l-1} X = B_1 Y``. With one QR
+    decomposition ``D_i = K_i R`` of both and the polar decomposition ``K_1 = V H`` the choice ``Z = V K_2^T`` makes it
+    V (I + H - H^2) R, as well conditioned as R up to a factor 5/4, and singular only if some x is mapped to 0 by both:
+    then the target itself is singular, and the rows that are left do not see what was lost.
 
     S_l is not inverted at all: what a layer is to write before it is known at the layer below, and goes through the
     layer between. Nor is Q_l as a whole, only each adapted layer, as well conditioned as it is.
@@ -134,37 +137,38 @@ def adapt(weights: Sequence[Array], target: Array, r: int, names: Sequence[str],
     depth = len(weights)
     found = gap(weights, target, uncertain)
     kept = min(found.rank, r * depth)
-    columns, rows = found.left[:, :kept], found.values[:kept, None] * found.right[:kept]
-    outside = _complement(columns)
-    carried = np.zeros((weights[0].shape[0], kept))
+    outer = found.left[:, : found.rank]
+    rows, beyond = np.split(outer.T @ found.change, [kept])
+    wanted = target - outer[:, kept:] @ beyond
+    # the columns of C come last
+    directions = np.hstack([_complement(found.left), found.left[:, kept:], found.left[:, :kept]])
+    carried = np.zeros((len(weights[0]), kept))
     basis = None
-    adapters, regularity = [], []
+    adapters, layers, regularity = [], [], []
     for i, w in enumerate(weights):
-        left = columns.shape[1]
+        left = len(rows)
         take = -(-left // (depth - i))
         if not left:
             adapters.append(LowRank(np.zeros((w.shape[0], 0)), np.zeros((0, w.shape[1]))))
+            layers.append(w)
             continue
-        # C = columns + S_l carried
+        # C = directions[:, -left:] + S_l carried
+        written = directions[:, -left:]
         if i < depth - 1:
-            turn, written = _cheapest(found.above[i], columns, outside, take)
-            columns, carried, rows = columns @ turn.T, carried @ turn.T, turn @ rows
-        else:
-            written = columns
+            turn, written = _cheapest(found.above[i], directions, left, take)
+            directions[:, -left:], carried, rows = directions[:, -left:] @ turn, carried @ turn, turn.T @ rows
         b, a, rows = written + carried[:, :take], rows[:take], rows[take:]
-        through = w if basis is None else w @ basis
         if take < left:
-            x = _solve(through, b)
-            mix = _orthogonal(np.eye(take) + a @ x) @ _orthogonal(rows @ x).T
+            x, y = _cancelled(w if basis is None else w @ basis, b)
+            mixed = _qr(np.vstack([y + a @ x, rows @ x]), take)[0]
+            mix = _orthogonal(mixed[:take]) @ mixed[take:].T
             a, carried = a + mix @ rows, weights[i + 1] @ (carried[:, take:] - b @ mix)
-        outside, columns = np.hstack([outside, columns[:, :take]]), columns[:, take:]
         adapters.append(LowRank._trusted(b, a if basis is None else a @ basis.T))
+        layers.append(w + b @ adapters[-1].A)
         if take < left:
-            adapted = _factored(through + b @ a)
+            adapted = _factored(layers[-1] if basis is None else layers[-1] @ basis)
             regularity.append(adapted.regularity)
             basis, rows = adapted.basis, _divide(rows, adapted)
-    wanted = target - (found.left[:, kept:] * found.values[kept:]) @ found.right[kept:]
-    layers = [w + u.dense() for w, u in zip(weights, adapters, strict=True)]
     partial = _partial(layers)
     off = frobenius(partial[0][-1] - wanted)
     allowed = rounding(layers, *partial) + found.tolerance
@@ -184,13 +188,26 @@ def stretch(a: Array) -> float:
     Within a tenth of Gaussian matrices, and where one singular value is twice the others. One that stands out by less
     may be missed, and what is found then lies among those beside it.
     """
-    largest = float(np.abs(a).max())
-    if not largest:
-        return 0.0
-    unit, directions = a / largest, _directions(a.shape[1], 4)
-    for _ in range(3):
-        directions = unit.T @ (unit @ directions)
-    return largest * float((np.linalg.norm(unit @ directions, axis=0) / np.linalg.norm(directions, axis=0)).max())
+    return stretches([a])[0]
+
+
+def stretches(matrices: Sequence[Array]) -> list[float]:
+    """:func:`stretch` of each, those of one shape at once."""
+    found = np.zeros(len(matrices))
+    for shape in {a.shape for a in matrices}:
+        chosen = [at for at, a in enumerate(matrices) if a.shape == shape]
+        stack = np.array([matrices[at] for at in chosen])
+        largest = np.maximum(stack.max(axis=(1, 2)), -stack.min(axis=(1, 2)))
+        unit, directions = _or_one(largest)[:, None, None], _directions(shape[1], 4)
+        for _ in range(3):
+            directions = stack.transpose(0, 2, 1) @ (stack @ directions / unit) / unit
+        squares = ((stack @ directions / unit) ** 2).sum(axis=1) / _or_one((directions**2).sum(axis=1))
+        found[chosen] = largest * np.sqrt(squares.max(axis=1))
+    return list(map(float, found))
+
+
+def _or_one(a: Array) -> Array:
+    return np.where(a, a, 1.0)
 
 
 @lru_cache(maxsize=64)
@@ -211,13 +228,13 @@ class _Factored(NamedTuple):
 
 
 def _factored(a: Array) -> _Factored:
-    from scipy.linalg.lapack import dgecon, dgetrf
+    from scipy.linalg import lapack
 
     basis, factor = (None, a) if a.shape[0] == a.shape[1] else np.linalg.qr(a)
     if factor.shape[0] != factor.shape[1]:
         return _Factored(basis, factor, None, None, 0.0)
-    lu, pivots, _ = dgetrf(factor)
-    return _Factored(basis, factor, lu, pivots, float(dgecon(lu, np.abs(factor).sum(axis=0).max())[0]))
+    lu, pivots, _ = lapack.dgetrf(factor)
+    return _Factored(basis, factor, lu, pivots, float(lapack.dgecon(lu, lapack.dlange("1", factor))[0]))
 
 
 def _regularities(weights: Sequence[Array]) -> list[float]:
@@ -232,44 +249,64 @@ def _regularities(weights: Sequence[Array]) -> list[float]:
 
 def _divide(rows: Array, by: _Factored) -> Array:
     """X with ``X factor = rows``; least squares where that is singular."""
-    from scipy.linalg.lapack import dgetrs
+    from scipy.linalg import lapack
 
     if by.regularity > EPS:
-        return np.asarray(dgetrs(by.lu, by.pivots, rows.T, trans=1)[0].T)
+        return np.asarray(lapack.dgetrs(by.lu, by.pivots, rows.T, trans=1)[0].T)
     return np.asarray(np.linalg.lstsq(by.factor.T, rows.T, rcond=None)[0].T, dtype=np.float64)
 
 
-def _solve(a: Array, b: Array) -> Array:
-    """The solution; by least squares where `a` is singular or not square."""
-    if a.shape[0] == a.shape[1]:
-        with suppress(np.linalg.LinAlgError):
-            return np.asarray(np.linalg.solve(a, b), dtype=np.float64)
-    return np.asarray(np.linalg.lstsq(a, b, rcond=None)[0], dtype=np.float64)
+def _cancelled(w: Array, b: Array) -> tuple[Array, Array]:
+    """(X, Y) of as many columns as `b` has, with ``w X = b Y`` as far as `w` reaches; Y = I where no column depends."""
+    from scipy.linalg import lapack
+
+    rows, columns = w.shape
+    if rows > columns:
+        basis, w = np.linalg.qr(w)
+        b = basis.T @ b
+    if rows >= columns:
+        *_, x, singular = lapack.dgesv(w, b)
+        if not singular:
+            return x, np.eye(b.shape[1])
+    closest = np.linalg.svd(np.hstack([w, -b]))[2][-b.shape[1] :].T
+    return closest[:columns], closest[columns:]
+
+
+def _qr(a: Array, count: int) -> tuple[Array, Array]:
+    """The first `count` columns of Q, and R, under whose triangle is what LAPACK leaves there.
+
+    ``numpy.linalg.qr`` takes five times as long where matrices are small.
+    """
+    from scipy.linalg import lapack
+
+    r, scalars, *_ = lapack.dgeqrf(a, lwork=a.size)
+    q = np.zeros((len(a), count), order="F")
+    q[:, : a.shape[1]] = r
+    return np.asarray(lapack.dorgqr(q, scalars, lwork=q.size)[0]), r[: a.shape[1]]
 
 
 def _complement(columns: Array) -> Array:
-    """Orthonormal columns that complete the given ones."""
+    """Orthonormal columns, orthogonal to the given ones and so many that there are no more."""
     size, count = columns.shape
-    return np.zeros((size, 0)) if count == size else np.linalg.qr(columns, mode="complete")[0][:, count:]
+    return _qr(columns, size)[0][:, count:] if 0 < count < size else np.eye(size)[:, count:]
 
 
-def _cheapest(above: Array, columns: Array, outside: Array, count: int) -> tuple[Array, Array]:
-    """Orthonormal rows `turn`, and what `above` turns into ``columns @ turn[:count].T``.
+def _cheapest(above: Array, directions: Array, left: int, count: int) -> tuple[Array, Array]:
+    """A change of basis `turn` of the last `left` directions, and what `above` turns into the first `count` of these.
 
-    What is written are directions that `above` stretches much, by a step of a power method, less what it would turn
-    into `outside`, in the basis in which their images are orthonormal.
+    What is written are those that `above` stretches much, by a step of a power method, among all that it turns into
+    the last directions alone, in the basis in which their images are orthonormal.
     """
-    seen = np.linalg.qr(above.T @ outside)[0]
+    from scipy.linalg import lapack
 
-    def inside(x: Array) -> Array:
-        for _ in range(2):  # the second takes what the first leaves by rounding where nearly all cancels
-            x = x - seen @ (seen.T @ x)
-        return x
-
-    image = columns.T @ (above @ inside(_directions(above.shape[1], count)))
-    written = inside(np.linalg.qr(above.T @ (columns @ image))[0])
-    turn, factor = np.linalg.qr(columns.T @ (above @ written), mode="complete")
-    return turn.T, _solve(factor[:count].T, written.T).T
+    seen = np.zeros((max(above.shape), len(directions)))  # of a layer that is too narrow, with rows that write nothing
+    seen[: above.shape[1]] = above.T @ directions
+    free = _complement(seen[:, :-left])
+    image = seen[:, -left:].T @ free
+    chosen, _ = _qr(image.T @ (image @ _directions(free.shape[1], count)), count)
+    turn, factor = _qr(image @ chosen, left)
+    # if `factor` is singular, not written, which the product will tell
+    return turn, (free @ lapack.dtrtrs(factor, chosen.T, trans=1)[0].T)[: above.shape[1]]
 
 
 def _orthogonal(a: Array) -> Array:

@@ -34,7 +34,8 @@ def numbers_of(value: ArrayLike, name: str, expected: str) -> Array:
         array = np.asarray(value)
     except (TypeError, ValueError, OverflowError) as error:  # ragged lists, objects
         raise ValueError(f"{name}: expected {expected}, got {type(value).__name__}") from error
-    require(array.dtype.kind in "biuf", name, expected, f"dtype {array.dtype}")
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name}: expected {expected}, got dtype {array.dtype}")
     with np.errstate(over="ignore"):  # a wider format; what it cannot hold is infinite and refused as that
         return array.astype(np.float64)
 

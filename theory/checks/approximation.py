@@ -361,7 +361,7 @@ def _solvable_body(construct: Callable[..., list[LowRank]]) -> None:
     reached([np.diag([1.0, 1.0, 1e-40]), np.eye(3)], lost, 1, "a direction that is lost")
     # close to the limits: a layer of condition 1e14, and rounding of a twentieth less than what is refused
     reached([np.eye(4), conditioned(stream(4, "deep_linear"), 4, 4, 1e14)], np.diag([5.0, 4.0, 3.0, 2.0]), 2, "ill")
-    reached(_two_steep_layers(2.168e-14), np.diag([1.5, 1.0]), 2, "two steep layers")
+    reached(_two_steep_layers(84 * EPS), np.diag([1.5, 1.0]), 2, "two steep layers")
 
 
 def _in_svd_order(weights: Sequence[Array], target: Array, r: int) -> list[LowRank]:
@@ -438,12 +438,12 @@ def deep_linear_numeric() -> Figure:
     ill = turn * [1.0, 1e-17, 1e-17, 1e-17] @ turn  # of rank 1 to working precision
     expect_rejected("weights[1]", deep_linear_adapters, [eye, ill], target, 2)
     # regular each, but rounding in the product is a twentieth more than a tenth of the scale
-    expect_rejected("weights", deep_linear_adapters, _two_steep_layers(1.966e-14), np.diag([1.5, 1.0]), 2)
+    expect_rejected("weights", deep_linear_adapters, _two_steep_layers(76 * EPS), np.diag([1.5, 1.0]), 2)
     irregular = "expected a layer regular to working precision, got one of reciprocal condition"
     blind = np.diag([1.0, 1e-17, 1e-17, 1e-17])
     expect_rejected(f"weights[1]: {irregular} 1e-17 ", deep_linear_adapters, [eye, blind], target, 2)
     steep = np.diag([1.0, 1.0, 1.0, 1e-12])  # regular, and no reason to refuse: that is what the first is once adapted
-    expect_rejected(f"weights[0]: {irregular} 0 ", deep_linear_adapters, [0 * eye, steep], eye, 2)
+    expect_rejected(f"weights[0]: {irregular} 0 ", deep_linear_adapters, [0 * eye, steep], eye, 1)
     # of a number: what it is off by as computed, and the rounding of the gap
     single = adapt([np.array([[3.0]])], np.array([[0.1]]), 1, ["weights"]).tolerance
     off = 3.0 + (0.1 - 3.0) - 0.1
@@ -470,7 +470,7 @@ def deep_linear_numeric() -> Figure:
 def _two_steep_layers(slope: float) -> list[Array]:
     """The second direction is written through both, at a cost of ``1 / slope``.
 
-    For the target diag(1.5, 1) what is allowed for rounding is 2.0645e-15 / slope of the scale; refused beyond a tenth.
+    For the target diag(1.5, 1) what is allowed for rounding is 8 eps / slope of the scale; refused beyond a tenth.
     """
     return [np.eye(2), np.diag([1.0, slope]), np.diag([1.0, slope])]
 
