@@ -159,7 +159,7 @@ def test_records_are_read_whole(name: str) -> None:
         """Without keys that say that there is nothing."""
         return {k: known(v) for k, v in value.items() if v is not None} if isinstance(value, dict) else value
 
-    for record in records(name, "cpu"):
+    for record in [r for profile in catalogue.JUDGED for r in records(name, profile)]:
         assert known(as_json(record.metrics)) == known(record.raw["metrics"])
         assert record.cell.identity() == record.raw["cell"]
 
@@ -201,14 +201,15 @@ def spoiled(metrics: Any, names: set[str], wrong: Callable[[Any], Any]) -> Any:
 
 @experiments
 def test_every_exact_prediction_holds_and_some_wrong_number_violates_it(name: str) -> None:
-    experiment, settings = catalogue.load(name), catalogue.settings(name, "cpu")
+    profile = catalogue.judged_profile(name, "auto")
+    experiment, settings = catalogue.load(name), catalogue.settings(name, profile)
     declared = [p for p in experiment.declare(settings) if p.kind == "exact"]
 
     def exact(record: Record, known: set[str]) -> dict[str, str]:
         seen = [s for s in observe([p for p in declared if p.id not in known], [record]) if s.outcomes]
         return {s.prediction.id: judge_exact(s).verdict for s in seen}
 
-    alike = {str(r.cell.but(seed=0).identity()): r for r in records(name, "cpu")}
+    alike = {str(r.cell.but(seed=0).identity()): r for r in records(name, profile)}
     safe: set[str] = set()
     seen: set[str] = set()
     for record in alike.values():
