@@ -348,7 +348,9 @@ def _solvable_body(construct: Callable[..., list[LowRank]]) -> None:
     eye, turned = np.eye(2), np.array([[0.0, 1.0], [-1.0, 0.0]])
     # of the halves: there the rows that are left are to be mixed in with one sign and not the other
     halves = (turned + eye) / 2, (turned - eye) / 2
-    for target in (0 * eye, turned, -eye, np.diag([0.0, 1.5]), *halves):
+    # what is written is -1/2 of what is there, and as much is mixed in of the rest if the layer itself is left out
+    golden = eye / 2 + math.sqrt((1 + math.sqrt(5)) / 8) * turned
+    for target in (0 * eye, turned, -eye, np.diag([0.0, 1.5]), *halves, golden):
         reached([eye, eye], target, 1, f"two identities to {target.tolist()}")
         weights = [conditioned(stream(at, "singular"), 6, 6, 1e2) for at in range(3)]
         reached(
@@ -421,6 +423,8 @@ def deep_linear_numeric() -> Figure:
     error = float(np.linalg.norm(full - _dense_product([low, eye], deep_linear_adapters([low, eye], full, 2)), 2))
     expect(error <= 8 * rank_tolerance((4,), 14.0), f"a singular first layer is no obstacle: {error}")
     expect(all(u.columns == 0 for u in deep_linear_adapters([eye, low], low, 2)), "target = product needs no update")
+    differ = [np.array([[1e8], [1e8 * (1 + EPS)]]), np.array([[1.0, -1.0]])]  # large numbers, nearly the same
+    expect(deep_linear_adapters(differ, np.zeros((1, 1)), 1)[0].columns == 0, "what the product rounds is no gap")
     expect_mutant_rejected(lambda f: _deep_linear_body(f, deep_linear_floor), _without_last, "the last update left out")
     expect_mutant_rejected(lambda f: _deep_linear_body(deep_linear_adapters, f), _floor_one_layer_short, "floor")
     for at in (1, 2):  # a layer is asked for what those above let through, and nothing comes through zero
@@ -444,16 +448,17 @@ def deep_linear_numeric() -> Figure:
     expect_rejected(f"weights[1]: {irregular} 1e-17 ", deep_linear_adapters, [eye, blind], target, 2)
     steep = np.diag([1.0, 1.0, 1.0, 1e-12])  # regular, and no reason to refuse: that is what the first is once adapted
     expect_rejected(f"weights[0]: {irregular} 0 ", deep_linear_adapters, [0 * eye, steep], eye, 1)
-    # of a number: what it is off by as computed, and the rounding of the gap
-    single = adapt([np.array([[3.0]])], np.array([[0.1]]), 1, ["weights"]).tolerance
+    # of a number among zeros: what it is off by as computed, and the rounding of the gap
+    single = adapt([np.diag([3.0, 0.0])[:1]], np.diag([0.1, 0.0])[:1], 1, ["weights"]).tolerance
     off = 3.0 + (0.1 - 3.0) - 0.1
-    expect_close(single, off + 4 * EPS * (0.1 + 2.9), off / 8, "tolerance of a number")
+    expect_close(single, off + 8 * EPS * (0.1 + 2.9), off / 8, "tolerance of a number")
     for at in range(32):  # each of the four directions of the power method nearly misses some axis, not all the same
         spiked = np.eye(32) / 2
         spiked[at, at] = 1.0
         for size in (1e-200, 1.0, 1e200):
             found = stretch(size * spiked) / size
             expect(0.9 <= found <= 1.0 + 32 * EPS, f"norm of a spike of {size} at {at}: expected about 1, got {found}")
+    expect_close(stretch(np.diag([-1e200, 0.0])), 1e200, 1e200 * 32 * EPS, "norm of a large number below zero")
     for function in (deep_linear_adapters, deep_linear_floor):
         expect_rejected("weights", function, [], eye, 1)
         expect_rejected("weights[1]", function, [eye, np.ones((2, 3))], np.ones((2, 4)), 1)

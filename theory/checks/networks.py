@@ -631,6 +631,12 @@ def transformer_numeric() -> Figure:
         off = float(np.linalg.norm(transformer_forward(net, X) - wanted))
         # twelve products of entries below 40, of well-conditioned matrices
         expect(off <= 12 * rank_tolerance((2,), 40.0), f"scores {scores.tolist()}: off by {off:.2g}")
+    # beside a quotient by a matrix of condition 1e8 a gap of 1e-7 may be rounding, one of 1e-5 is none
+    steep, level = (Block([(eye,) * 4], eye, np.zeros(2), np.diag([1.0, size]), np.zeros(2)) for size in (1e-8, 1.0))
+    for size, rank in ((1e-7, 0), (1e-5, 1)):
+        sheared = level._replace(heads=[(eye + size * np.eye(2, k=1), eye, eye, eye)])
+        nets = [TransformerWeights([steep, block], eye) for block in (level, sheared)]
+        expect(transformer_rank(*nets) == rank, f"rank of a gap of {size} that is known to about 1e-6")
     _transformer_rejects(frozen, target)
     return Figure("gap of the adapted net to the target", gap, "relative")
 
