@@ -190,7 +190,7 @@ def counting_bound(log_hypotheses: float, n: int, m: int) -> float:
         m: equally likely answers of each query, independent, m >= 1.
 
     Returns:
-        a share in [1/m, 1], rounded up by about n eps; exactly ``1/m`` at ln G = 0.
+        a share in [1/m, 1], rounded up by ``2 max(n + 2, ln m)`` eps; exactly ``1/m`` at ln G = 0.
 
     Raises:
         ValueError: log_hypotheses negative or not finite, n or m < 1.
@@ -205,7 +205,8 @@ def counting_bound(log_hypotheses: float, n: int, m: int) -> float:
         return chance  # the mean of the binomial, without rounding
     tails = _log_binomial_tails(count, values)
     mean = float(np.exp(np.minimum(log_g + tails, 0.0)).sum()) / count
-    return min(1.0, max(chance, mean * (1.0 + 2 * (count + 2) * EPS), math.ulp(0.0)))
+    room = 2.0 * max(count + 2, math.log(values))  # n sums, of logarithms as large as that of m
+    return min(1.0, max(chance, mean * (1.0 + room * EPS), math.ulp(0.0)))
 
 
 def counting_threshold(log_hypotheses: float, n: int, m: int, level: float = 0.01) -> int:

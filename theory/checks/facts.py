@@ -456,6 +456,46 @@ def _counting_body(bound: Callable[[float, int, int], float]) -> None:
     for_all(body, 120, n=st.integers(1, 40), m=some, power=st.integers(0, 200), offset=st.integers(0, 2**200))
 
 
+def _exactly(log_g: Any, n: int, m: int) -> Any:
+    """The counting bound for ln G as it is, with 60 digits."""
+    import mpmath
+
+    tail, total, tables = 0, mpmath.mpf(0), mpmath.exp(log_g)
+    for k in range(n, 0, -1):
+        tail += math.comb(n, k) * (m - 1) ** (n - k)
+        total += min(mpmath.mpf(1), tables * tail / mpmath.mpf(m) ** n)
+    return total / n
+
+
+def _rounded_up(bound: Callable[[float, int, int], float]) -> None:
+    """Never below, where logarithms are large as well; above by what is said, where they are small."""
+    import mpmath
+
+    rng = stream(0, "counting bound")
+    with mpmath.workdps(60):
+        for n, m in product((1, 2, 3, 5, 8, 24, 40), (2, 10, 10**6, 10**9, 10**15)):
+            for share in (1e-3, *rng.random(6)):
+                log_g = float(share * n * math.log(m))
+                above = bound(log_g, n, m) / _exactly(mpmath.mpf(log_g), n, m) - 1
+                expect(
+                    above >= 0, f"counting bound {float(above):.1e} below the exact one at ln G {log_g}, n {n}, m {m}"
+                )
+                said = (2 * (n + 2) + 8) * EPS
+                expect(
+                    m > 10 or above <= said, f"counting bound {float(above):.1e} above at ln G {log_g}, n {n}, m {m}"
+                )
+
+
+def _bits_rounded_up(ceiling: Callable[[float, int, int], float]) -> None:
+    import mpmath
+
+    with mpmath.workdps(60):
+        for n, m, bits in product((3, 24, 40), (2, 10**15), range(7, 80, 6)):
+            size = math.floor(bits / 80 * n * math.log2(m))
+            exact = _exactly(size * mpmath.log(2), n, m)
+            expect(ceiling(size, n, m) >= exact, f"the ceiling of {size} bits on {n} facts of {m} values lies below")
+
+
 def _threshold_body(threshold: Callable[[float, int, int, float], int]) -> None:
     def body(n: int, m: int, power: int, level: Fraction) -> None:
         def reached(k: int) -> Fraction:
@@ -479,6 +519,13 @@ def capacity_bits_numeric() -> Figure:
     _counting_body(counting_bound)
     expect_mutant_rejected(_counting_body, lambda g, n, m: 0.99 * counting_bound(g, n, m), "1 % below")
     expect_mutant_rejected(_counting_body, lambda g, n, m: counting_bound(g, n, m + 1), "one answer too many")
+    _rounded_up(counting_bound)
+    expect_mutant_rejected(
+        _rounded_up, lambda g, n, m: counting_bound(g, n, m) * (1 - 2 * (n + 2) * EPS), "not rounded up"
+    )
+    _bits_rounded_up(capacity_ceiling)
+    less = 1.0 - 1e-12
+    expect_mutant_rejected(_bits_rounded_up, lambda b, n, m: capacity_ceiling(b * less, n, m), "too few bits")
     _threshold_body(counting_threshold)
     expect_mutant_rejected(_threshold_body, lambda *a: counting_threshold(*a) - 1, "threshold one too low")
     from scipy.special import betainc
