@@ -257,7 +257,7 @@ def capacity_ceiling(bits: float, n_facts: int, n_values: int) -> float:
     size = real(bits, "bits")
     require(size >= 0, "bits", "a number >= 0", bits)
     facts, values = integer(n_facts, "n_facts", 1), integer(n_values, "n_values", 1)
-    return counting_bound(size * math.log(2.0) * (1.0 + 2.0 * EPS), facts, values)
+    return counting_bound(size * math.log(2) * (1.0 + 2.0 * EPS), facts, values)
 
 
 def _log_binomial_tails(n: int, m: int) -> Array:

@@ -473,7 +473,7 @@ def _rounded_up(bound: Callable[[float, int, int], float]) -> None:
 
     rng = stream(0, "counting bound")
     with mpmath.workdps(60):
-        for n, m in product((1, 2, 3, 5, 8, 24, 40), (2, 10, 10**6, 10**9, 10**15)):
+        for n, m in product((1, 2, 3, 5, 8, 24, 40, 200), (2, 10, 10**6, 10**9, 10**15)):
             for share in (1e-3, *rng.random(6)):
                 log_g = float(share * n * math.log(m))
                 above = bound(log_g, n, m) / _exactly(mpmath.mpf(log_g), n, m) - 1
