@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from empirical.tasks.entities import DIRECT, REAL, SECOND, Country, Person, Ques
 from empirical.tasks.sentences import Part, Ragged, ragged
 from empirical.training.adapter import AdapterShape, Job, Schedule, Trained, pretrain
 from empirical.training.bases import BaseShape, generator, last_layers, load_base, load_tokenizer, scratch_base
+from empirical.training.store import answered, code
 from empirical.training.together import train_adapters
 
 #: the base of this name is a small transformer that is trained on the spot to know the real countries and people
@@ -250,6 +252,21 @@ class Survey(NamedTuple):
     rehearsed: Ragged
     apart: Ragged
 
+    def written(self) -> str:
+        """As JSON."""
+        names = {"named": [c.name for c in self.named], "known": [c.name for c in self.known]}
+        texts = {key: [part.tolist() for part in getattr(self, key)] for key in ("rehearsed", "apart")}
+        return json.dumps({**names, "composed": sorted(self.composed), "replay": self.replay, **texts})
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """What was written."""
+        found, country = json.loads(text), {c.name: c for c in REAL}
+        named, known = (tuple(country[name] for name in found[key]) for key in ("named", "known"))
+        replay = {name: [Question(*q) for q in asked] for name, asked in found["replay"].items()}
+        texts = (Ragged(*map(np.array, found[key])) for key in ("rehearsed", "apart"))
+        return cls(named, known, frozenset(found["composed"]), replay, *texts)
+
 
 def famous_people() -> list[Person]:
     """All famous people with the real capitals."""
@@ -296,8 +313,15 @@ def _scratch(device: str) -> Base:
 
 @lru_cache(maxsize=2)
 def survey(name: str, device: str) -> Survey:
-    """Ask the untouched base what it knows; the same for all worlds."""
+    """What the untouched base knows; the same for all worlds, and kept where answers are kept."""
     model, reader = base_model(name, device)
+    told = {"base": model, "asked": [REAL, SECOND, DIRECT, OPENINGS, STARTS],
+            "code": code(__name__, "empirical.tasks.entities")}  # fmt: skip
+    return Survey.read(answered(told, lambda: _surveyed(model, reader).written()))
+
+
+def _surveyed(model: Any, reader: Reader) -> Survey:
+    """Ask the untouched base."""
     capitals = [c.capital for c in REAL]
     table = {c.name: c.capital for c in REAL}
 

@@ -1,6 +1,7 @@
 """What models answer is asked once: kept by what they are made of, and taken from there bit for bit."""
 
 import pkgutil
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import empirical.reuse
 from empirical.engine import catalogue
 from empirical.engine.settings import as_json
-from empirical.experiments import plain_english
+from empirical.experiments import plain_english, pretrained
 from empirical.experiments.plain_english import ANSWERING, WorldRun
 from empirical.experiments.plain_english_tables import WorldCell
 from empirical.training.store import CODE, Storage, storing
@@ -81,3 +82,22 @@ def test_all_code_that_reuses_and_asks_counts() -> None:
     reuse = {m.name for m in pkgutil.iter_modules(empirical.reuse.__path__, "empirical.reuse.")}
     assert reuse - {"empirical.reuse.__main__"} <= set(ANSWERING)
     assert not set(ANSWERING) & set(CODE), "told once"
+
+
+def test_what_the_untouched_base_knows_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretrained, "survey", cache(pretrained.survey.__wrapped__))
+    first = pretrained.survey(pretrained.SCRATCH, "cpu")
+    pretrained.survey.cache_clear()
+    with storing(Storage(tmp_path, "CPU: a test")):
+        kept = pretrained.survey(pretrained.SCRATCH, "cpu")
+        pretrained.survey.cache_clear()
+        monkeypatch.setattr(pretrained, "_surveyed", None)
+        again = pretrained.survey(pretrained.SCRATCH, "cpu")
+    for found in (kept, again):
+        for field, expected in first._asdict().items():
+            value = getattr(found, field)
+            if field in ("rehearsed", "apart"):
+                assert all((a == b).all() and a.dtype == b.dtype for a, b in zip(value, expected, strict=True))
+            else:
+                assert value == expected
+                assert type(value) is type(expected)
