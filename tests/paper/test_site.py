@@ -532,8 +532,8 @@ def test_an_anchor_opens_what_it_lies_in_without_javascript(browser: Any, tmp_pa
 def test_the_first_figure_says_the_numbers_of_a_row_that_is_pointed_at(
     browser: Any, gathered: Evidence, made: Evidence, tmp_path: Path
 ) -> None:
-    run = gathered.runs["entities"][0]
-    site.build(dataclasses.replace(made, runs={"entities": [run]}), tmp_path)
+    run, again = gathered.runs["entities"]
+    site.build(dataclasses.replace(made, runs={"entities": [run, again]}), tmp_path)
     wanted = [row.sentence(panel.title) for panel, rows in overview.answered({"entities": run}) for row in rows]
     assert wanted
     for width in (1280, 390):
@@ -545,6 +545,15 @@ def test_the_first_figure_says_the_numbers_of_a_row_that_is_pointed_at(
         words = tab.locator("#overview svg text", has_text=re.compile(r"\S"))
         assert min(words.evaluate_all("all => all.map(word => word.getBoundingClientRect().height)")) >= 9, "too small"
         assert look.width() <= width
+        beside = tab.locator("#graph .wide, #again .wide").evaluate_all(
+            "all => all.map(e => e.scrollWidth - e.clientWidth)"
+        )
+        assert len(beside) == 2
+        assert max(beside) == 0 or width == 390, "something is hidden beside the box"
+        told = tab.locator("#again .again td").evaluate_all(
+            "all => all.filter(e => e.innerText.length > 100).map(e => e.clientWidth)"
+        )
+        assert min(told) >= 240, "a column too narrow to be read"
         rows.first.focus()
         tab.keyboard.press("Tab")
         assert says.inner_text() == wanted[1]
