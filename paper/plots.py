@@ -7,6 +7,7 @@ which a narrow screen can stack; titles, legend and provenance are text.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict
@@ -32,6 +33,8 @@ HOVER = "%{text}<extra></extra>"
 NUMBERS: tuple[Literal["x", "y", "base", "width"], ...] = ("x", "y", "base", "width")
 #: marks up to this size, in points, are single worlds
 FAINT = 3.0
+#: letters of a label of an axis on one line; a panel may be as narrow as a phone
+BREADTH = 24
 
 
 class PlotError(ValueError):
@@ -118,7 +121,7 @@ class AxisLayout(TypedDict, total=False):
     showgrid: bool
     type: str
     tickmode: str
-    tickvals: list[float]
+    tickvals: list[float | None]
     ticktext: list[str]
     tickangle: float
     tickfont: dict[str, float]
@@ -281,8 +284,16 @@ def _panel(axis: Axes, figure: Figure, legend: Sequence[Entry], name: str) -> Pa
             above.append((y, said, _hex(note.get_color())))
         elif said.strip():
             notes.append(_annotation(note, x, y, axis, scales))
+    for trace in data:
+        trace["x"], trace["y"] = scales.bent("x", trace["x"]), scales.bent("y", trace["y"])
+    for shape in shapes:
+        if shape["xref"] == "x":
+            shape["x0"], shape["x1"] = scales.bent("x", [shape["x0"], shape["x1"]])
+        if shape["yref"] == "y":
+            shape["y0"], shape["y1"] = scales.bent("y", [shape["y0"], shape["y1"]])
     spec = axis.get_subplotspec()
-    height = float(figure.get_size_inches()[1]) / (spec.get_gridspec().nrows if spec else 1) * 96
+    rows = np.asarray(spec.get_gridspec().get_height_ratios(), dtype=float) if spec else np.ones(1)
+    height = float(figure.get_size_inches()[1] * rows[spec.rowspan.start if spec else 0] / rows.sum()) * 96
     layout: Layout = {
         "xaxis": scales.layout("x"), "yaxis": scales.layout("y"), "shapes": shapes, "annotations": notes,
         "height": round(min(max(height, 300), 900)), "barmode": "overlay",
@@ -325,15 +336,25 @@ class _Scales:
     def log(self, which: str) -> bool:
         return str(self.of(which).get_scale()) == "log"
 
+    def bends(self, which: str) -> bool:
+        """Whether the scale is one that plotly does not have; what is drawn are then places on it, with named ticks."""
+        return str(self.of(which).get_scale()) not in ("linear", "log")
+
+    def bent(self, which: str, values: Sequence[float | None]) -> list[float | None]:
+        """Coordinates of the data as they are drawn: places on a scale that plotly does not have, else as they are."""
+        return [_round(self.place(which, v)) if v is not None and self.bends(which) else v for v in values]
+
     def limits(self, which: str) -> tuple[float, float]:
         low, high = self.axis.get_xlim() if which == "x" else self.axis.get_ylim()
         return float(low), float(high)
 
     def ticks(self, which: str) -> dict[float, str]:
-        """Fixed ticks with labels; none where they are left to the library."""
+        """Ticks with labels where they are fixed, or on a scale that plotly does not have; else none."""
         from matplotlib.ticker import FixedLocator
 
         locator = self.of(which).get_major_locator()
+        if self.bends(which):
+            return {float(v): f"{v:g}" for v in locator()}
         if not isinstance(locator, FixedLocator):
             return {}
         places = [float(v) for v in locator()]
@@ -355,8 +376,10 @@ class _Scales:
         return ""
 
     def place(self, which: str, value: float) -> float:
-        """A coordinate for plotly's shapes and notes, which want the logarithm."""
-        return math.log10(value) if self.log(which) else value
+        """A coordinate for plotly's ranges and notes, which want the logarithm."""
+        if self.log(which):
+            return math.log10(value)
+        return float(self.of(which).get_transform().transform([value])[0]) if self.bends(which) else value
 
     def layout(self, which: str) -> AxisLayout:
         low, high = self.limits(which)
@@ -369,8 +392,11 @@ class _Scales:
         }
         ticks = self.ticks(which)
         if ticks:
-            found |= {"tickmode": "array", "tickvals": list(ticks), "ticktext": [_lines(t) for t in ticks.values()],
-                      "tickangle": 0}  # fmt: skip
+            found |= {"tickmode": "array", "tickvals": self.bent(which, list(ticks)),
+                      "ticktext": [_lines(t) for t in ticks.values()]}  # fmt: skip
+            slant = max((t.get_rotation() for t in self.of(which).get_ticklabels()), default=0.0)
+            if slant:  # else left to plotly, which slants names that would touch
+                found["tickangle"] = -slant
             if which == "x" and len(ticks) > 4:
                 found["tickfont"] = {"size": 10}
         elif self.log(which):
@@ -396,8 +422,9 @@ def _lines(text: str) -> str:
 
 
 def _broken(label: str) -> str:
-    """A long label of an axis on two lines, what stands in brackets on the second."""
-    return label.replace(" (", "\n(") if len(label) > 24 else label
+    """A long label of an axis on several lines, what stands in brackets on one of its own."""
+    said, bracket, inside = label.partition(" (")
+    return label if len(label) <= BREADTH else textwrap.fill(said, BREADTH) + bracket.replace(" ", "\n") + inside
 
 
 def _place(artist: Any, axis: Axes) -> tuple[str, str] | None:

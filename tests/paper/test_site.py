@@ -180,6 +180,29 @@ def test_a_figure_keeps_its_numbers_as_a_plot() -> None:
     assert panel.layout["xaxis"]["ticktext"] == ["one", "two", "four"]
 
 
+def test_scales_slanted_names_and_heights_are_those_of_the_figure() -> None:
+    drawn = Figure(figsize=(6, 10))
+    upper, lower = drawn.subplots(2, 1, height_ratios=[4, 1])
+    upper.plot([0, 1, 16], [1, 2, 3], "o")
+    upper.axvline(1)
+    upper.set_xscale("symlog", base=2, linthresh=1)
+    upper.set_xlim(0, 16)
+    lower.bar([0, 1], [1, 2])
+    lower.set_xticks([0, 1], ["a name", "another one"], rotation=30)
+    drawn.text(0, 0, "planted, profile cpu")
+    above, below = plots.convert(drawn, "planted", "", "planted, profile").panels
+    # linear up to 1, which stands at 2, and then one doubling after the other
+    assert above.data[0]["x"] == [0, 2, 6]
+    assert above.data[0]["text"][2] == "16<br>3"
+    (line,) = above.layout["shapes"]
+    assert (line["x0"], line["x1"]) == (2, 2)
+    assert above.layout["xaxis"]["range"] == [0, 6]
+    named = dict(zip(above.layout["xaxis"]["tickvals"], above.layout["xaxis"]["ticktext"], strict=True))
+    assert (named[0], named[2]) == ("0", "1")
+    assert below.layout["xaxis"]["tickangle"] == -30
+    assert (above.layout["height"], below.layout["height"]) == (768, 300)
+
+
 def test_what_the_page_cannot_draw_is_named() -> None:
     drawn = figure()
     drawn.axes[0].add_patch(Circle((1, 1), 1))
