@@ -33,8 +33,8 @@ HOVER = "%{text}<extra></extra>"
 NUMBERS: tuple[Literal["x", "y", "base", "width"], ...] = ("x", "y", "base", "width")
 #: marks up to this size, in points, are single worlds
 FAINT = 3.0
-#: letters of a label of an axis on one line; a panel may be as narrow as a phone
-BREADTH = 24
+#: letters of a label of an axis on one line, and beside names of rows: a panel may be as narrow as a phone
+BREADTH, BESIDE = 24, 34
 
 
 class PlotError(ValueError):
@@ -383,9 +383,11 @@ class _Scales:
 
     def layout(self, which: str) -> AxisLayout:
         low, high = self.limits(which)
+        beside = max(map(len, self.ticks("y").values()), default=0) if which == "x" else 0
+        breadth = min(BREADTH, max(BESIDE - beside, 12))
         lines = self.of(which).get_gridlines()
         found: AxisLayout = {
-            "title": {"text": _lines(_broken(self.label(which)))},
+            "title": {"text": _lines(_broken(self.label(which), breadth))},
             "range": [_round(self.place(which, v)) for v in (low, high)],
             "showgrid": bool(lines) and bool(lines[0].get_visible()),
             "type": "log" if self.log(which) else "linear",
@@ -421,10 +423,11 @@ def _lines(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace("\n", "<br>")
 
 
-def _broken(label: str) -> str:
-    """A long label of an axis on several lines, what stands in brackets on one of its own."""
-    said, bracket, inside = label.partition(" (")
-    return label if len(label) <= BREADTH else textwrap.fill(said, BREADTH) + bracket.replace(" ", "\n") + inside
+def _broken(label: str, breadth: int) -> str:
+    """A label of an axis on lines of so many letters; what stands in brackets on one of its own."""
+    if len(label) <= breadth:
+        return label
+    return "\n".join(textwrap.fill(line, breadth) for line in label.replace(" (", "\n(").splitlines())
 
 
 def _place(artist: Any, axis: Axes) -> tuple[str, str] | None:

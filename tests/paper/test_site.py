@@ -189,16 +189,21 @@ def test_scales_slanted_names_and_heights_are_those_of_the_figure() -> None:
     upper.set_xlim(0, 16)
     lower.bar([0, 1], [1, 2])
     lower.set_xticks([0, 1], ["a name", "another one"], rotation=30)
+    upper.set_xlabel("a label that is far too long\n(in brackets)")
+    lower.set_xlabel("share of questions")
+    lower.set_yticks([0], ["a row with a name that takes room"])
     drawn.text(0, 0, "planted, profile cpu")
     above, below = plots.convert(drawn, "planted", "", "planted, profile").panels
     # linear up to 1, which stands at 2, and then one doubling after the other
     assert above.data[0]["x"] == [0, 2, 6]
-    assert above.data[0]["text"][2] == "16<br>3"
+    assert above.data[0]["text"][2].endswith(": 16<br>3")
     (line,) = above.layout["shapes"]
     assert (line["x0"], line["x1"]) == (2, 2)
     assert above.layout["xaxis"]["range"] == [0, 6]
     named = dict(zip(above.layout["xaxis"]["tickvals"], above.layout["xaxis"]["ticktext"], strict=True))
     assert (named[0], named[2]) == ("0", "1")
+    assert above.layout["xaxis"]["title"]["text"] == "a label that is far too<br>long<br>(in brackets)"
+    assert below.layout["xaxis"]["title"]["text"] == "share of<br>questions"
     assert below.layout["xaxis"]["tickangle"] == -30
     assert (above.layout["height"], below.layout["height"]) == (768, 300)
 
