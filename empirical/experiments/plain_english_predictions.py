@@ -29,16 +29,21 @@ def best(m: Measured, conditions: Sequence[str], cell: str) -> float:
     return max(m.scores[c][cell].rate for c in conditions)
 
 
-def learnt(said: Predictions, experts: Sequence[str]) -> None:
-    """Experts for a hop know their facts, alone."""
+def learnt(said: Predictions, claim: str, experts: Sequence[str]) -> None:
+    """Experts for a hop know their facts, alone; a control of the claim."""
     for expert in experts:
         says = f"{expert} alone: its facts in wordings that were not taught"
         of = (expert, expert.partition("_")[0])
-        said.control(f"learnt.{expert}", "coverage_law", says, of=of, at_least=LEARNT)
+        said.control(f"learnt.{expert}", claim, says, of=of, at_least=LEARNT)
 
 
-def against_placed(said: Predictions, settings: WorldSettings) -> None:
-    """The best method of each kind over every library, chosen with the answers at hand, beside the placed sum."""
+def against_placed(said: Predictions, settings: WorldSettings, beaten: str, capped: str) -> None:
+    """The best method of each kind over every library, chosen with the answers at hand, beside the placed sum.
+
+    Args:
+        beaten: the claim by which the placed sum beats it.
+        capped: the claim by which it answers little.
+    """
     for library in settings.libraries:
         for of_kind in dict.fromkeys(map(kind, settings.methods)):
             conditions = [f"{m}:{library}" for m in settings.methods if kind(m) == of_kind]
@@ -49,11 +54,11 @@ def against_placed(said: Predictions, settings: WorldSettings) -> None:
             )  # fmt: skip
             words = f"the best {KINDS[of_kind]} over {library.replace('+', ' + ')}"
             unless = Alternative("the other way round, by .3", -0.3, 0.1)
-            said.hypothesis(f"placed.{library}.{of_kind}", "layer_order",
+            said.hypothesis(f"placed.{library}.{of_kind}", beaten,
                             f"H in free text: the plain sum of early + late beats {words}",
                             of=address("sum:early+late", "H") - free, above=0.0, unless=unless,
                             family="the sum of placed experts, in free text", about="sum:early+late")  # fmt: skip
-            said.hypothesis(f"most.{library}.{of_kind}", "interference",
+            said.hypothesis(f"most.{library}.{of_kind}", capped,
                             f"H by forced choice: {words} answers at most {MOST:g}", of=forced, at_most=MOST,
                             unless=Alternative("answers .65", 0.65, 0.1),
                             family="experts on all layers, by forced choice")  # fmt: skip

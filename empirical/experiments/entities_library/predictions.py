@@ -24,8 +24,8 @@ def declare(settings: Grouped) -> list[Prediction]:
 def worlds(group: Group, settings: WorldSettings) -> Predictions:
     """What must be there, what the best method of each kind joins, and what the third expert changes in plain sums."""
     said = Predictions(group.name)
-    learnt(said, ("first_early", "second_late", "first_all", "second_all"))
-    against_placed(said, settings)
+    learnt(said, "coverage_law", ("first_early", "second_late", "first_all", "second_all"))
+    against_placed(said, settings, "layer_order", "interference")
     for three, two in ADDED.items():
         of, without = f"sum:{three}", f"sum:{two}"
         words = three.replace("+", " + ")

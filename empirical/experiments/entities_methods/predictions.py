@@ -19,6 +19,6 @@ def declare(settings: Grouped) -> list[Prediction]:
 def worlds(group: Group, settings: WorldSettings) -> Predictions:
     """What must be there, and what the best method of each kind makes of experts on all layers."""
     said = Predictions(group.name)
-    learnt(said, ("first_early", "second_late", "first_all", "second_all"))
-    against_placed(said, settings)
+    learnt(said, "coverage_law", ("first_early", "second_late", "first_all", "second_all"))
+    against_placed(said, settings, "layer_order", "interference")
     return said
