@@ -384,7 +384,7 @@ class _Scales:
     def layout(self, which: str) -> AxisLayout:
         low, high = self.limits(which)
         beside = max(map(len, self.ticks("y").values()), default=0) if which == "x" else 0
-        breadth = min(BREADTH, max(BESIDE - beside, 12))
+        breadth = min(BREADTH, max(BESIDE - beside, 14))
         lines = self.of(which).get_gridlines()
         found: AxisLayout = {
             "title": {"text": _lines(_broken(self.label(which), breadth))},

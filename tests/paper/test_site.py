@@ -498,6 +498,11 @@ def test_the_page_in_a_browser(tab: Any, built: Path, made: Evidence) -> None:
     assert chosen.count() == 1 < len(compared)
     tab.locator("#experts select").select_option(index=len(compared) - 1)
     assert chosen.locator("h3").inner_text() == f"one_layer: {last.experts}"
+    if wide > 800:  # a method's share and its interval on one line
+        parts = chosen.locator("td .soft").evaluate_all(
+            "all => all.map(e => e.getBoundingClientRect().top - e.parentNode.getBoundingClientRect().top)"
+        )
+        assert max(parts) < 12, "an interval below its share"
     chosen.get_by_role("button", name="two hops, uncovered").click()
     shares = [float(cell.get_attribute("data-value")) for cell in chosen.locator("tbody tr td:nth-child(4)").all()]
     assert shares == sorted((round(w.uncovered.mean, 6) for w in last.ways), reverse=True)
@@ -581,6 +586,7 @@ def test_the_first_figure_says_the_numbers_of_a_row_that_is_pointed_at(
         told = tab.locator("#again .again td").evaluate_all(
             "all => all.filter(e => e.innerText.length > 100).map(e => e.clientWidth)"
         )
+        told += tab.locator("#again td:last-child").evaluate_all("all => all.map(e => e.clientWidth + 16)")
         assert min(told) >= 240, "a column too narrow to be read"
         rows.first.focus()
         tab.keyboard.press("Tab")
