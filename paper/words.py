@@ -80,14 +80,14 @@ def joined(phrases: Iterable[Phrase], between: str = ", ") -> Phrase:
 
 def setting(value: Any) -> Phrase:
     """A setting of a cell."""
+    if value in ("", [], ()):
+        return None
     if isinstance(value, Mapping):
         return joined((str(k), " ", setting(v)) for k, v in value.items())
     if isinstance(value, (list, tuple)):
         return joined(("(", setting(v), ")") if isinstance(v, (list, tuple)) else setting(v) for v in value)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return Number(value)
-    if value == "":
-        return None
     return value.replace("_", " ") if isinstance(value, str) else str(value)
 
 

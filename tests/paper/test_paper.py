@@ -291,6 +291,8 @@ def test_every_run_stands_once_under_where_it_was_made(gathered: Evidence) -> No
         (words.TeX(r"5\,\% of $x$"), r"5\,\% of $x$", "5\u202f% of <math><mi>x</mi></math>"),
         (("n ", 2, (words.PENDING, None)), r"n \ensuremath{2}\textit{not finished}--", "n 2<em>not finished</em>–"),
         (words.percent(0.25), r"\ensuremath{25}\,\%", "25\u202f%"),
+        (words.setting([]), "--", "–"),
+        (words.setting(["a_b", 2]), r"a b, \ensuremath{2}", "a b, 2"),
         (spans([3, 1, 2, 7]), "1--3, 7", "1–3, 7"),
     ],
 )
