@@ -1,0 +1,1 @@
+"""The experiment entities_library; see ``run.py``."""
