@@ -369,6 +369,7 @@ def _rejections() -> None:
         expect_rejected("m:", function, 0, 2, 1)
         expect_rejected("n:", function, 2, 0, 1)
         expect_rejected("r:", function, 2, 2, -1)
+    expect_rejected("A: expected 2 rows", LowRank, np.ones((3, 2)), np.ones((3, 3)))
     expect_rejected("m:", largest_saving_rank, 0, 2)
     expect_rejected("n:", largest_saving_rank, 2, 0)
     expect_rejected("alpha", adapter_scale, math.inf, 2)
