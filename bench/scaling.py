@@ -92,6 +92,12 @@ class Work(TypedDict):
     sweeps: dict[str, Sweep]
 
 
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    """In the checkout, since /tmp may be memory."""
+    build_folder().mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryDirectory(dir=build_folder())
+
+
 def measure(count: int = 300) -> Work:
     """Time the driver's own work: on records of the mean size, and on sweeps."""
     kept = [p for folder in RESULTS.glob("*/cpu") for p in files(folder)]
@@ -99,8 +105,7 @@ def measure(count: int = 300) -> Work:
     example = read(min(kept, key=lambda path: abs(path.stat().st_size - mean)))
     write: list[float] = []
     reading: list[float] = []
-    # in the checkout, since /tmp may be memory
-    with tempfile.TemporaryDirectory(dir=build_folder()) as folder:
+    with _scratch() as folder:
         store = Store(Path(folder), example["experiment"], example["protocol"], example["profile"])
         for i in range(count):
             cell = _Copy(number=i, **example["cell"])
@@ -119,15 +124,15 @@ def measure(count: int = 300) -> Work:
     }
 
 
-def sweep(engine: Engine, count: int = 2000, workers: int = 2) -> Sweep:
+def sweep(engine: Engine, count: int = 2000) -> Sweep:
     """Run so many cells of the smallest kind that there is, from the list of jobs to the last record on disk."""
-    settings = catalogue.settings("coverage", "smoke")
+    settings, workers = catalogue.settings("coverage", "smoke"), engine.slots("cpu")
     written: list[float] = []
 
     def note(*_: object) -> None:
         written.append(time.perf_counter())
 
-    with tempfile.TemporaryDirectory(dir=build_folder()) as folder, closing(engine):
+    with _scratch() as folder, closing(engine):
         store = Store(Path(folder), "coverage", catalogue.load("coverage").protocol, "smoke")
         cells = [StackCell.of(settings.stack, placement="early_late", seed=seed) for seed in range(count)]
         jobs = [estimate.job(catalogue.load("coverage"), "coverage", store, cell) for cell in cells]

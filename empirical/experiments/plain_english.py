@@ -214,7 +214,7 @@ class WorldRun:
         self.score("base", KINDS, lambda: nullcontext(self.base))
         experts = self.train([self.job(name) for name in cell.experts])
         for name, updates in experts.items():
-            self.score(name, ASKED[Expert.of(name).hop], lambda u=updates: updated(self.base, u), updates=updates)  # type: ignore[misc]
+            self.score(name, ASKED[Expert.of(name).hop], partial(updated, self.base, updates), updates=updates)
         predicted = seal("predicted", self.foretell())
         for sum_ in cell.sums:
             self.reuse("sum", sum_, [experts[e] for e in members(sum_)])
@@ -245,15 +245,16 @@ class WorldRun:
 
     @property
     def asked(self) -> dict[str, Any]:
-        """Everything that questions are made from."""
+        """Everything that questions are made from, and tokens that tell one tokenizer from another."""
         w = self.world
         return {"people": w.people, "tables": self.tables, "old": w.old, "famous": self.famous, "apart": self.apart,
-                "text": self.survey.apart, "countries": self.countries, "capitals": self.capitals}  # fmt: skip
+                "text": self.survey.apart, "countries": self.countries, "capitals": self.capitals,
+                "tokens": self.reader.lesson([*first_hop(w.people), *second_hop(w.capital)])}  # fmt: skip
 
     def reuse(self, method: str, sum_: str, parts: Sequence[Updates], options: Options | None = None) -> None:
         """Score the experts of a sum, reused by a method; "random" is the sum of what stands in for them."""
         own, how = ".py:" in method, "sum" if method == "random" else method
-        self.score(f"{'own' if own else method}:{sum_}", KINDS, lambda: reused(how, parts, self.base, options),
+        self.score(f"{'own' if own else method}:{sum_}", KINDS, partial(reused, how, parts, self.base, options),
                    written=method == "sum", keep=not own, method=how, parts=parts, options=options)  # fmt: skip
 
     def routed(self, experts: Sequence[str]) -> dict[str, Count]:

@@ -316,6 +316,7 @@ def survey(name: str, device: str) -> Survey:
     """What the untouched base knows; the same for all worlds, and kept where answers are kept."""
     model, reader = base_model(name, device)
     told = {"base": model, "asked": [REAL, SECOND, DIRECT, OPENINGS, STARTS],
+            "tokens": reader.lesson(direct(famous_people(), DIRECT.taught[-1])),
             "code": code(__name__, "empirical.tasks.entities")}  # fmt: skip
     return Survey.read(answered(told, lambda: _surveyed(model, reader).written()))
 

@@ -74,6 +74,10 @@ def test_another_world_question_method_or_line_of_code_is_asked_anew(
     assert world.run(cell(methods=["mean", "ties"]))[0] == 1
     assert world.run(cell(apart=3))[0] == every
     assert world.run(cell(steps=3))[0] == every - 1  # other experts, the same base
+    answer = pretrained.Reader.answer
+    with monkeypatch.context() as patch:  # another tokenizer under the same weights
+        patch.setattr(pretrained.Reader, "answer", lambda reader, text: [*answer(reader, text)[:-1], 1])
+        assert world.run(cell())[0] == every
     monkeypatch.setattr(plain_english, "code", lambda *names: ["another"])
     assert world.run(cell())[0] == every
 
