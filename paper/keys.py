@@ -210,10 +210,25 @@ def _result(run: Run, rest: str) -> Phrase:
         return _summary(cell_rates(select(run, selector), path), statistic)
     if head == "way":  # way.<method>[<experts>].<share> of a table of methods
         return _way(run, tail)
+    if head == "above":  # above.<kind of cell>.[<prefixes>].<name>....: see _above
+        selector, prefixes, *path = _split(tail)
+        return sum(_above(select(run, selector), row, path) for row in rows_like(run, prefixes.strip("[]")))
     if head == "over":  # over.<prefixes>.<statistic> of the rows' means
         prefixes, _, statistic = tail.rpartition(".")
         return _summary([words.mean(words.rates(r)) for r in rows_like(run, prefixes)], statistic)
     raise UnknownKey(f"{run.experiment}.{rest}: expected a key of build/paper/keys.txt")
+
+
+def _above(records: Sequence[Record[Any, Any]], row: Row, path: Sequence[str]) -> bool:
+    """Whether the way that a row speaks of, ``*`` in the path, passes the row's bound elsewhere.
+
+    Of several last names (``A+B``) at each. Where it does not, staying under the bound says nothing of what is asked.
+    """
+    *names, last = (row["about"] if name == "*" else name for name in path)
+    found = [cell_rates(records, [*names, cell]) for cell in last.split("+")]
+    if not all(found):
+        raise UnknownKey(f"{'.'.join(path)}: expected values of {row['about']}, got none")
+    return all(words.mean(rates) > words.target(row) for rates in found)
 
 
 def _way(run: Run, asked: str) -> Number:
@@ -283,6 +298,7 @@ def _results(evidence: Evidence) -> dict[str, Phrase]:
         "results.records": sum(len(run.records) for run in runs),
         "results.sealed": sum(sealed(r) for run in runs for r in run.records),
         "results.sealing": joined(Code(run.experiment) for run in sealing),
+        "results.twice": sum(len(words.twice(run.rows)) for run in runs),
         **{f"results.{verdict}": count for verdict, count in words.counts(informative(rows)).items()},
         **{f"again.{name}": count for name, count in counts(replications(evidence)).items()},
     }

@@ -196,7 +196,7 @@ class Strip(NamedTuple):
 
     band: tuple[float, float]
     goal: float
-    #: ends of the interval that decided; none for a theorem
+    #: ends of the interval of the row by itself; none for a theorem
     interval: Sequence[float]
     worlds: Sequence[float]
     mean: float

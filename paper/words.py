@@ -146,14 +146,14 @@ def predicted(row: Row) -> Phrase:
 
 
 def bounds(row: Row) -> Phrase:
-    """The interval that decided."""
+    """The interval of the row by itself."""
     low, high = (Number(end if end is not None else side)
                  for end, side in zip(row["interval"], (-math.inf, math.inf), strict=True))  # fmt: skip
     return "[", low, ", ", high, "]"
 
 
 def interval(row: Row) -> Phrase:
-    """The interval that decided, marked where it is one of differences from a prediction that varies by world."""
+    """That interval, marked where it is one of differences from a prediction that varies by world."""
     return "Δ " if by_world(row) and row["kind"] != "exact" else "", bounds(row)
 
 
@@ -248,6 +248,21 @@ def tally(rows: Sequence[Row]) -> Phrase:
     return joined(parts, "; ") if parts else "theorems about the very numbers and controls alone"
 
 
+def twice(rows: Sequence[Row]) -> list[Row]:
+    """Those that are counted and have, in every world, the outcome of another of their family that says as much or
+    more: one merge under two names, or a second bound on one outcome."""
+
+    def implied(row: Row, by: Row) -> bool:
+        alike = all(row[key] == by[key] for key in ("family", "relation", "worlds"))
+        if not alike or by_world(row) or by_world(by) or row["relation"] == "equal":
+            return False
+        tighter = target(row) - target(by) if row["relation"] == "at_most" else target(by) - target(row)
+        return tighter > 0 or (tighter == 0 and counted.index(by) < counted.index(row))
+
+    counted = judge.informative(rows)
+    return [row for row in counted if any(implied(row, by) for by in counted if by is not row)]
+
+
 #: more names than these are counted where the sentence is not violated for them
 NAMED = 8
 
@@ -262,7 +277,9 @@ def methods(rows: Sequence[Row]) -> Phrase:
         many = verdict != "violated" and len(names) > NAMED
         return f"{len(names)} of {count} ways" if many else joined(map(Code, names))
 
-    return joined([(SAID[v], " ", told(v, names)) for v, names in found.items() if names], "; ")
+    said = joined([(SAID[v], " ", told(v, names)) for v, names in found.items() if names], "; ")
+    same = len(twice(rows))
+    return (said, " (", same, " of them with the answers of another in every world)") if same else said
 
 
 def subset(rows: Sequence[Row]) -> Phrase:

@@ -1,10 +1,10 @@
 """Outcome against prediction: holds, violated or undecided, with the interval that says so.
 
-The unit is the world: tables, base and experts drawn anew. Queries within a world share all of these, so they are
-never pooled. :mod:`empirical.engine.intervals` has the one rule for any number of worlds, and the error rate is 5 %
-whatever their number. A prediction is decided *alone* at that rate; its verdict is that of Holm's step-down over its
-family. Controls must all hold together, and a test of such a conjunction needs no correction (it is an
-intersection-union test). What is exact has no interval: every world must agree.
+The unit is the world: tables, base and experts drawn anew (a pretrained base is the same in all). Queries within a
+world share all of these, so they are never pooled. :mod:`empirical.engine.intervals` has the one rule for any number of
+worlds, and the error rate is 5 % whatever their number. A prediction is decided *alone* at that rate; its verdict is
+that of Holm's step-down over its family. Controls must all hold together, and a test of such a conjunction needs no
+correction (it is an intersection-union test). What is exact has no interval: every world must agree.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -27,7 +27,7 @@ from paper import evidence, figures, lint, render, tables, words
 from paper.evidence import Evidence, EvidenceError
 from paper.generate import RequestError, answers, generate
 from paper.graph import depths, layout
-from paper.keys import Values
+from paper.keys import UnknownKey, Values
 from paper.manuscript import PAPER, sections, texts, uses, without_comments
 from paper.requests import requests
 from theory.claims import load, topics
@@ -247,13 +247,150 @@ def test_a_number_is_set_in_both(value: float | Fraction, tex: str, html: str) -
 def test_many_ways_are_counted_and_those_that_violate_a_sentence_are_named() -> None:
     def said(holds: int, violated: int, undecided: int = 0) -> str:
         verdicts = [*["holds"] * holds, *["violated"] * violated, *["undecided"] * undecided]
-        rows: Any = [{"verdict": verdict, "about": f"w{i}"} for i, verdict in enumerate(verdicts)]
+        rows: Any = [{"verdict": verdict, "about": f"w{i}", "kind": "control"} for i, verdict in enumerate(verdicts)]
         return re.sub("<[^>]*>", "", render.html(words.methods(rows)))
 
     assert said(2, 1) == "holds for w0, w1; is violated by w2"
     assert said(9, 2) == "holds for 9 of 11 ways; is violated by w9, w10"
     assert said(1, 0, 9) == "holds for w0; is undecided for 9 of 10 ways"
     assert said(0, 9) == "is violated by w0, w1, w2, w3, w4, w5, w6, w7, w8"
+
+
+def test_what_another_says_too_is_counted() -> None:
+    def row(name: str, bound: float, worlds: list[float], **other: str) -> Any:
+        said = {"about": name, "kind": "hypothesis", "relation": "at_most", "family": "f", "declared": "d"}
+        return {**said, "verdict": "holds", "predicted": bound, "worlds": worlds, **other}
+
+    def twice(*rows: Any) -> list[str]:
+        return [row["about"] for row in words.twice(rows)]
+
+    first, same = row("first", 0.5, [0.1, 0.2]), row("same", 0.5, [0.1, 0.2])
+    assert twice(first, same) == ["same"]
+    assert twice(row("loose", 0.6, [0.1, 0.2]), first) == ["loose"]
+    least = [row(name, bound, [0.6, 0.7], relation="at_least") for name, bound in (("loose", 0.4), ("tight", 0.5))]
+    assert twice(*least) == ["loose"]
+    others = [row("other", 0.5, [0.1, 0.3]), {**same, "family": "g"}, {**same, "relation": "at_least"},
+              {**same, "kind": "control"}, {**same, "declared": None}]  # fmt: skip
+    assert twice(first, *others) == []
+    said = re.sub("<[^>]*>", "", render.html(words.methods([first, same])))
+    assert said == "holds for first, same (1 of them with the answers of another in every world)"
+
+
+def test_ways_that_pass_a_bound_elsewhere_are_counted(gathered: Evidence) -> None:
+    """Worked out beside, from what the records hold."""
+    run = gathered.run("coverage")
+    assert run
+    worlds = [r.metrics.scores for r in run.records if r["cell"].get("group") == "headline"]
+    bounds = {r["about"]: r["predicted"] for r in run.rows if r["id"].startswith("headline.uncovered.")}
+
+    def over(about: str, cell: str) -> float:
+        return sum(world[about][cell].rate for world in worlds) / len(worlds)
+
+    passing = [about for about, bound in bounds.items() if over(about, "new_changed_covered_forced") > bound]
+    both = [about for about in passing if over(about, "first_new") > bounds[about]]
+    assert 0 < len(both) < len(bounds)
+    above = "coverage.above.world[group=headline].[headline.uncovered.].scores.*."
+    values = Values(gathered)
+    assert values(above + "new_changed_covered_forced") == len(passing)
+    assert values(above + "new_changed_covered_forced+first_new") == len(both)
+    with pytest.raises(UnknownKey, match=r"nothing: expected values of sum:placed"):
+        values(above + "nothing")
+
+
+# ---------------------------------------------------------------- directions that are typed by hand
+
+HEADLINE = "coverage.metric.world[group=headline].scores"
+LIBRARY = "entities_library.metric.world[group=three].scores"
+SOUPS = "entities_soups.metric.world[group=placed].scores"
+TAUGHT = "taught_coverage.metric.world[group=half].scores"
+#: start of the keys, greater, less: what the text says in words of two values that no row judges
+SAID = [
+    (HEADLINE, "sum:rows.new_changed_uncovered", "sum:placed.new_changed_uncovered"),
+    (LIBRARY, "sum:all+all.H_country", "sum:all+all+all.H_country"),
+    (LIBRARY, "sum:all+all.first", "sum:all+all+all.first"),
+    (LIBRARY, "sum:all+all.second", "sum:all+all+all.second"),
+    (LIBRARY, "sum:early+late.H", "sum:early+late+late.H"),
+    (SOUPS, "lora_soups:early+late.H", "sum:early+late.H"),
+    (SOUPS, "lora_soups:early+late.first_0", "lora_soups:early+late.first_1"),
+    (TAUGHT, "first_early.F_covered_old", "first_early.F_uncovered_old"),
+    (TAUGHT, "first_early.F_covered_old_forced", "sum:early+late.F_covered_old_forced"),
+    (TAUGHT, "sum:early+late.F_covered_forced", "first_early.F_covered_forced"),
+    (TAUGHT, "sum:early+late.F_covered_old_forced", "sum:early+late.F_uncovered_forced"),
+    ("update_spectrum.metric.scratch.cuts", "register.1.asked.right", "facts_128.1.asked.right"),
+    ("update_spectrum.metric.pretrained.cuts", "suffix.1.asked.right", "facts_64.1.asked.right"),
+    ("update_spectrum.metric.scratch.lora", "register.1.asked.right", "facts_128.1.asked.right"),
+    ("update_spectrum.metric.pretrained.lora", "suffix.1.asked.right", "facts_64.1.asked.right"),
+]  # fmt: skip
+
+
+def quoted() -> list[tuple[str, str]]:
+    """(file, key) of every value in the text."""
+    return [(file, use.arguments[0]) for file, text in texts().items() for use in uses(file, text, {"val": 1})]
+
+
+@pytest.mark.parametrize(("start", "greater", "less"), SAID)
+def test_a_direction_in_words_is_that_of_the_values(gathered: Evidence, start: str, greater: str, less: str) -> None:
+    keys = [f"{start}.{end}.mean" for end in (greater, less)]
+    assert set(keys) <= {key for _, key in quoted()}
+    more, fewer = (Values(gathered)(key).value for key in keys)
+    assert more > fewer
+
+
+def test_the_best_methods_that_the_text_names_are_the_best(gathered: Evidence) -> None:
+    """Of a library of three, in free text."""
+    run = gathered.run("entities_library")
+    assert run
+    ways = [w for w in run.ways if w.on == "all+all+all, free text"]
+    best = sorted((w for w in ways if w.covered), key=lambda w: -w.covered.mean)
+    assert [w.method for w in best[:2]] == ["lora_soups", "arrow_top1_subtract_updates"]
+
+
+def not_holding(evidence: Evidence, found: Sequence[tuple[str, str]]) -> list[str]:
+    """Keys of rows that do not hold whose outcome stands in a file that does not give their verdict."""
+    bare = []
+    for file, key in found:
+        name, _, field = key.rpartition(".")
+        head, _, rest = name.partition(".")
+        runs = evidence.runs.get(head, ())
+        profile, _, of = rest.partition(".")
+        if profile in catalogue.JUDGED:
+            runs, rest = [run for run in runs if run.profile == profile], of
+        held = [row["verdict"] == "holds" for run in runs[:1] for row in run.rows if row["id"] == rest]
+        if (
+            field in ("mean", "least", "greatest", "interval")
+            and False in held
+            and (file, f"{name}.verdict") not in found
+        ):
+            bare.append(key)
+    return bare
+
+
+def test_a_number_of_a_row_that_does_not_hold_stands_with_its_verdict(gathered: Evidence) -> None:
+    """So that words of a direction do not outlive it."""
+    assert not_holding(gathered, quoted()) == []
+    row = "entities_methods.gpu.two.placed.all+all.data"
+    assert not_holding(gathered, [("a", f"{row}.mean"), ("b", f"{row}.verdict")]) == [f"{row}.mean"]
+    assert not_holding(gathered, [("a", f"{row}.mean"), ("a", f"{row}.verdict")]) == []
+
+
+def devices(evidence: Evidence, text: str) -> dict[str, set[str]]:
+    """Experiment -> the profiles whose numbers stand in what is shown once it is finished."""
+    found: dict[str, set[str]] = {}
+    for use in uses("text", text, {"finished": 2}):
+        for value in uses("text", use.arguments[1], {"val": 1}):
+            head, profile, *_ = value.arguments[0].split(".")
+            if runs := evidence.runs.get(head):
+                named = profile if profile in catalogue.JUDGED else runs[0].profile
+                found.setdefault(use.arguments[0], set()).add(named)
+    return found
+
+
+def test_a_section_sets_numbers_of_one_kind_of_device_side_by_side(gathered: Evidence) -> None:
+    found = {k: v for text in texts().values() for k, v in devices(gathered, text).items()}
+    assert len(found) > 10
+    assert {name for name, profiles in found.items() if len(profiles) > 1} == set()
+    mixed = r"\finished{taught_coverage}{\val{taught_coverage.tally} and \val{entities.tally}}"
+    assert devices(gathered, mixed) == {"taught_coverage": {"cpu", "gpu"}}
 
 
 def test_a_sentence_that_is_said_of_several_stands_once(gathered: Evidence) -> None:
