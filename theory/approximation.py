@@ -275,7 +275,7 @@ def decay_error(decay: str, rate: float, r: int, n: int | None = None, norm: str
         _require_energy(decay, rate, size)
     import mpmath
 
-    with mpmath.workdps(_DIGITS):
+    with mpmath.workdps(_DIGITS + len(str(size))):  # of a tail up to n as many digits cancel
         if norm == "spectral":
             exact = mpmath.mpf(rate)
             return float(mpmath.mpf(rank + 1) ** -exact if decay == "power" else mpmath.exp(-exact * rank))
@@ -355,7 +355,8 @@ _DIGITS, _AGREE = 60, 40
 
 
 def _share(energy: float) -> Fraction:
-    share = Fraction(str(real(energy, "energy")))
+    real(energy, "energy")
+    share = Fraction(str(energy))
     require(0 <= share <= 1, "energy", "a share in [0, 1]", energy)
     return share
 

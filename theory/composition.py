@@ -259,7 +259,8 @@ def chain_of_thought(s1: float, s2: float) -> ChainOfThought:
         s2: share of the same queries whose last step is right when the right bridge is given.
 
     Returns:
-        lower ``max(0, s1 + s2 - 1)``, which the accuracy is never below, and independent ``s1 s2``, the share of chains
+        lower ``max(0, s1 + s2 - 1)`` of the floats given, which the accuracy is never below but by their rounding (.9
+        and .2 give two units in the last place above .1), and independent ``s1 s2``, the share of chains
         right in both steps if the steps are independent. The accuracy exceeds that share by the wrong bridges that
         give the right value all the same.
 

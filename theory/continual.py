@@ -130,7 +130,7 @@ def route_drift(route: ArrayLike, before: LowRank, after: LowRank) -> LowRank:
 
     Returns:
         the drift, of at most 2 r columns, from the differences of the factors: zero exactly where they are. Its
-        ``apply(keys)`` is what old facts see, its norm the most that any input of norm one does.
+        ``apply(keys)`` is what old facts see, its spectral norm the most that any input of norm one does.
 
     Raises:
         ValueError: sizes or scales that do not fit.

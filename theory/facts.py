@@ -220,7 +220,8 @@ def counting_threshold(log_hypotheses: float, n: int, m: int, level: float = 0.0
 
     Returns:
         the smallest k >= 1 with ``G P[Bin(n, 1/m) >= k] <= level``: in one world (one draw of the truth) k or more
-        right answers have at most this probability. n + 1 if no k <= n will do.
+        right answers have at most this probability. n + 1 if no k <= n will do. What rounding cannot tell from more
+        than the level counts as more.
 
     Raises:
         ValueError: as :func:`counting_bound`, or level outside (0, 1).
@@ -234,8 +235,9 @@ def counting_threshold(log_hypotheses: float, n: int, m: int, level: float = 0.0
     require(0 < chance < 1, "level", "a probability in (0, 1)", level)
     if values == 1:
         return count + 1
-    above = log_g + _log_binomial_tails(count, values) > math.log(chance)
-    return 1 + int(np.count_nonzero(above))
+    tails = _log_binomial_tails(count, values)
+    room = 4.0 * EPS * (count + math.log(values)) * (1.0 - tails)  # n sums, of logarithms as large as their own
+    return 1 + int(np.count_nonzero(log_g + tails + room > math.log(chance)))
 
 
 def capacity_ceiling(bits: float, n_facts: int, n_values: int) -> float:

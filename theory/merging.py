@@ -295,7 +295,7 @@ def mask_share(rate_out: float | Fraction, rate_in: float | Fraction = 0) -> Fra
 
 
 def interference_bound(updates: Sequence[LowRank], key: ArrayLike) -> list[float]:
-    """Most that each update can change the output at `key`: ``s_j ||B_j||_2 ||A_j k||_2``, in units of the output.
+    """Most that each update can change the output at `key`: ``|s_j| ||B_j||_2 ||A_j k||_2``, in units of the output.
 
     Args:
         updates: updates with equal `in`.
@@ -314,7 +314,7 @@ def interference_bound(updates: Sequence[LowRank], key: ArrayLike) -> list[float
 
 
 def _damage(updates: Sequence[LowRank], keys: Array, name: str) -> Array:
-    """``s_j ||B_j||_2 ||A_j k||_2`` for every update (rows) and key (columns), rounded up.
+    """``|s_j| ||B_j||_2 ||A_j k||_2`` for every update (rows) and key (columns), rounded up.
 
     Scaled by powers of two to entries of at most 1, which changes no digit, so that nothing leaves the range of floats
     on the way.
@@ -343,7 +343,7 @@ def surviving_facts(
     """Which facts are certain to survive the sum of `updates` (a sufficient condition).
 
     A fact with key k, written by update ``owners[i]``, survives if its margin (right logit minus best rival, with its
-    own update alone) exceeds ``sqrt(2) * sum_{j != owner} s_j ||B_j||_2 ||A_j k||``: no difference of two outputs
+    own update alone) exceeds ``sqrt(2) * sum_{j != owner} |s_j| ||B_j||_2 ||A_j k||``: no difference of two outputs
     moves by more than sqrt(2) times the Euclidean norm of the change.
 
     Args:

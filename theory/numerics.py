@@ -82,14 +82,15 @@ def real(value: Any, name: str) -> float:
 def exact(value: Any, name: str) -> Fraction:
     """`value` as a Fraction: whole and rational numbers (also SymPy's) of any size, floats as the dyadic they are."""
     if isinstance(value, numbers.Rational) and not isinstance(value, bool):
-        return Fraction(value)
+        return Fraction(int(value.numerator), int(value.denominator))  # NumPy's would overflow
     return Fraction(real(value, name))
 
 
 def above(value: Any, name: str) -> Fraction:
-    """The least number that `value` may not exceed: a float plus one unit in the last place of its own format.
+    """The least number that `value` may not exceed: a float plus one unit in the last place of its format.
 
-    Exact numbers (whole, Fraction, SymPy's rationals) and zero are what they are.
+    A wider one than float64 counts as that. Exact numbers (whole, Fraction, SymPy's rationals) and zero are what they
+    are.
     """
     return _beside(value, name, np.inf)
 
@@ -103,7 +104,7 @@ def _beside(value: Any, name: str, towards: float) -> Fraction:
     number = exact(value, name)
     if isinstance(value, numbers.Rational) or not number:
         return number
-    kind = type(value) if isinstance(value, np.floating) else np.float64
+    kind = type(value) if isinstance(value, (np.float16, np.float32)) else np.float64
     with np.errstate(over="ignore"):
         neighbour = float(np.nextafter(kind(number), kind(towards)))
     return exact(neighbour, name) if math.isfinite(neighbour) else number

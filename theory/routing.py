@@ -115,7 +115,7 @@ def oracle_ceiling(n: int, m: int, bystanders: int = 0) -> float:
     Returns:
         ``min(1, (1 + bystanders)/m + maxload(n, m)/n)``: the first adapter's answer does not depend on q and is right
         1/m of the time; the second's does not depend on p and is right at most maxload/n of the time; a bystander's
-        1/m; an oracle takes the union. A ceiling, not the optimum.
+        1/m; an oracle takes the union. A ceiling, not the optimum; not rounded up, exact as :func:`maxload` is.
 
     Raises:
         ValueError: n outside 1..10^5, m < 1, bystanders < 0.
@@ -130,7 +130,7 @@ def bridge_blind_ceiling(n: int, m: int) -> float:
     """Most that an answer which does not depend on the bridge is right, ``maxload(n, m) / n``; attained.
 
     The best such answer names the most frequent value of q. One that ignores how often the values occur is right
-    1/m of the time.
+    1/m of the time. Exact as :func:`maxload` is, not rounded up.
 
     Args:
         n: bridges, from 1 to 10^5.

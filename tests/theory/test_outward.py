@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,13 @@ from mpmath import mp, mpf
 from theory.adapters import merge_rounding_bound
 from theory.additive import additive_ceiling, additive_optimum, affine_ceiling
 from theory.composition import bridge_room, few_writings_ceiling
-from theory.facts import capacity_ceiling, counting_bound, margin_rank_floor, random_code_eps
+from theory.facts import (
+    capacity_ceiling,
+    counting_bound,
+    counting_threshold,
+    margin_rank_floor,
+    random_code_eps,
+)
 from theory.lowrank import LowRank
 from theory.merging import dilution_limit, interference_bound, surviving_facts
 from theory.numerics import above, below, stream
@@ -26,6 +33,8 @@ def test_floats_stand_for_what_their_format_rounds_to_them() -> None:
     plain: tuple[Any, ...] = (3, Fraction(1, 3), 0, 0.0, -0.0, np.int64(7))
     for exact in plain:
         assert above(exact, "x") == below(exact, "x") == Fraction(exact)
+    wide = np.longdouble(1) / np.longdouble(3)  # as a float64 it is below a third
+    assert below(wide, "x") < Fraction(1, 3) < above(wide, "x")
     assert above(-0.3, "x") > Fraction(-3, 10) > below(-0.3, "x")
     assert above(1.7e308, "x") > below(1.7e308, "x")
     assert above(np.finfo(float).max, "x") == Fraction(np.finfo(float).max)
@@ -33,7 +42,7 @@ def test_floats_stand_for_what_their_format_rounds_to_them() -> None:
         above(math.nan, "x")
 
 
-@pytest.mark.parametrize("kind", [float, np.float64, np.float32])
+@pytest.mark.parametrize("kind", [float, np.float64, np.float32, np.longdouble])
 def test_ties_that_floats_stand_for_are_not_won(kind: type) -> None:
     # .3 over .1 is 3, which three adapters only tie; as floats the quotient is above or below 3 by chance
     assert dilution_limit(kind(0.3), kind(0.1)) == 2
@@ -97,6 +106,20 @@ def test_ceilings_are_never_below_their_exact_value() -> None:
     wrong = [name for name, bound, exact in found if Fraction(bound) < exact]
     assert not wrong
     assert all(Fraction(bound) <= exact * (1 + Fraction(1, 10**11)) + Fraction(1, 10**12) for _, bound, exact in found)
+
+
+def test_thresholds_are_never_below_their_exact_value() -> None:
+    ties = 0
+    for n, m in product(range(1, 8), range(2, 6)):
+        tails = _tails(n, m)
+        for tail in tails:
+            for level in (math.nextafter(float(tail), 0.0), float(tail)):
+                least = next((k for k, t in enumerate(tails, 1) if t <= Fraction(level)), n + 1)
+                found = counting_threshold(0.0, n, m, level)
+                assert least <= found <= least + 1, (n, m, level)
+                ties += found > least
+        assert counting_threshold(0.0, n, m, float(tails[-1]) * (1 + 1e-12)) == n
+    assert ties > 0
 
 
 def test_certificates_are_never_beyond_their_exact_value() -> None:

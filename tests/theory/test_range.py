@@ -4,14 +4,16 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
 
 from theory.adapters import adapter_scale, likely_rounding_bound, merge_rounding_bound
 from theory.additive import additive_ceiling, affine_ceiling
-from theory.approximation import best_update, deep_linear_adapters, floor_error
+from theory.approximation import best_update, decay_error, deep_linear_adapters, floor_error
 from theory.composition import aligned_answer, bridge_alignment, bridge_cosine, bridge_room
+from theory.continual import rounds_to_answer
 from theory.facts import counting_bound, least_rank
 from theory.lowrank import LowRank
 from theory.merging import (
@@ -152,6 +154,21 @@ def test_whole_numbers_of_any_size() -> None:
     assert counting_bound(1.0, 5, huge) == math.ulp(0.0), "more than nothing"
     assert affine_ceiling(10, huge, 3) == pytest.approx(0.6, rel=1e-12)
     assert Fraction(additive_ceiling(3, huge)) >= Fraction(2, 3)
+
+
+def test_whole_numbers_of_numpy_do_not_overflow() -> None:
+    kind: Any
+    for kind in (np.int64, np.uint64):
+        leads = np.array([[2**62 + 1, 27, 3], [100, 2**61, 5], [3, 7, 2**60 + 11]], dtype=kind)
+        assert best_weights(leads) == best_weights(leads.tolist())
+        assert rounds_to_answer(kind(2**62), kind(2**61), 3) == rounds_to_answer(2**62, 2**61, 3) == 2
+    small = [[100, 27, -3], [-100, 100, 5], [3, 7, 11]]
+    assert best_weights(np.array(small, dtype=np.int8)) == best_weights(small)
+
+
+def test_tails_of_many_values() -> None:
+    last = decay_error("power", 0.1, 10**60 - 1, 10**60)  # one of 10^60 values: (n^-0.2 / (n^0.8 / 0.8))^(1/2)
+    assert last * 1e30 == pytest.approx(math.sqrt(0.8), rel=1e-14)
 
 
 def test_rounding_up() -> None:
