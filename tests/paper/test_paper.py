@@ -20,7 +20,7 @@ from empirical.engine import catalogue
 from empirical.engine.catalogue import PROFILES
 from empirical.engine.declaration import Declared
 from empirical.engine.figures import plots
-from empirical.engine.judge import Row
+from empirical.engine.judge import Row, informative
 from empirical.engine.records import RESULTS
 from empirical.engine.show import spans
 from paper import evidence, figures, lint, render, tables, words
@@ -371,6 +371,20 @@ def test_a_number_of_a_row_that_does_not_hold_stands_with_its_verdict(gathered: 
     row = "entities_methods.gpu.two.placed.all+all.data"
     assert not_holding(gathered, [("a", f"{row}.mean"), ("b", f"{row}.verdict")]) == [f"{row}.mean"]
     assert not_holding(gathered, [("a", f"{row}.mean"), ("a", f"{row}.verdict")]) == []
+
+
+def passed_by_nothing(rows: Sequence[Row]) -> list[str]:
+    """Equalities with what single experts foretell that hold where nothing at all is answered."""
+    said = [r for r in informative(rows) if r["relation"] == "equal" and words.by_world(r)]
+    return [r["id"] for r in said if words.target(r) <= r["margin"]]
+
+
+def test_a_prediction_that_joining_nothing_passes_is_named_where_it_is_reported(gathered: Evidence) -> None:
+    found = [f"{run.experiment}.{id_}.predicted" for run in gathered.first_runs for id_ in passed_by_nothing(run.rows)]
+    assert found == ["entities.headline.law.all+all.free.predicted"]
+    assert set(found) <= {key for _, key in quoted()}
+    (row,) = [r for run in gathered.runs["entities"][:1] for r in run.rows if r["id"] == "headline.kept.all+all"]
+    assert words.target(row) - row["margin"] <= 1 / 12  # as the text says, of chance by forced choice
 
 
 def devices(evidence: Evidence, text: str) -> dict[str, set[str]]:
