@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,18 @@ def test_a_stale_table_is_noticed() -> None:
 @pytest.mark.usefixtures("judged_once")
 def test_the_table_of_experiments_is_what_the_committed_results_say() -> None:
     assert between(README, "experiments") == summary.summary(), "the table is of other results: make golden"
+
+
+def test_a_second_run_is_the_same_again_only_at_the_same_settings() -> None:
+    def run(*cells: dict[str, int]) -> set[str]:
+        records: Any = [{"cell": {**cell, "seed": seed}} for seed, cell in enumerate(cells)]
+        return summary.settled(records)
+
+    first = run({"rank": 1}, {"rank": 2}, {"rank": 1})
+    assert summary.again(first, run({"rank": 2}, {"rank": 1})) == "the same again, on fresh worlds"
+    assert summary.again(first, run({"rank": 2})) == "a part of the same, on fresh worlds"
+    for other in (run({"rank": 1}, {"rank": 3}), run({"rank": 1}, {"rank": 2}, {"rank": 3})):
+        assert summary.again(first, other) == "in part the same, in part at other settings, on fresh worlds"
 
 
 def test_text_is_put_between_its_marks_and_nowhere_else(tmp_path: Path) -> None:
