@@ -236,7 +236,7 @@ def counting_threshold(log_hypotheses: float, n: int, m: int, level: float = 0.0
     if values == 1:
         return count + 1
     tails = _log_binomial_tails(count, values)
-    room = 4.0 * EPS * (count + math.log(values)) * (1.0 - tails)  # n sums, of logarithms as large as their own
+    room = 4.0 * EPS * count * (1.0 - tails)  # n sums, of logarithms as large as their own
     return 1 + int(np.count_nonzero(log_g + tails + room > math.log(chance)))
 
 

@@ -513,6 +513,25 @@ def _threshold_body(threshold: Callable[[float, int, int, float], int]) -> None:
     )
 
 
+def _threshold_ties(threshold: Callable[[float, int, int, float], int]) -> None:
+    """Where rounding decides, the larger threshold; a little above a tie, the least."""
+    import mpmath
+
+    with mpmath.workdps(60):
+        for n, m, log_g in product((1, 2, 5, 8, 24, 200), (2, 3, 10, 10**6, 10**15), (0.0, 0.3, 7.0, 100.0)):
+            for k in {1, 2, n // 2 + 1, n - 1, n} & set(range(1, n + 1)):
+                tail = sum(math.comb(n, j) * (m - 1) ** (n - j) for j in range(k, n + 1))
+                tie = mpmath.exp(log_g) * tail / mpmath.mpf(m) ** n
+                if 1e-300 < tie < 0.99:
+                    below = math.nextafter(float(tie), 0.0)
+                    got = threshold(log_g, n, m, float(tie)), threshold(log_g, n, m, below)
+                    expect(
+                        got[0] >= k + (float(tie) < tie) and got[1] > k, f"threshold {got} at {n, m, log_g}, tie {k}"
+                    )
+                    got = threshold(log_g, n, m, float(tie) * (1 + 1e-9)), 0
+                    expect(n > 24 or got[0] <= k, f"threshold {got[0]} above the tie {k} at {n, m, log_g}")
+
+
 @check("capacity_bits")
 def capacity_bits_numeric() -> Figure:
     """Against exact integers, at n = 1e5 against SciPy's incomplete beta function, and attained by a code of 4 bits."""
@@ -528,6 +547,9 @@ def capacity_bits_numeric() -> Figure:
     expect_mutant_rejected(_bits_rounded_up, lambda b, n, m: capacity_ceiling(b * less, n, m), "too few bits")
     _threshold_body(counting_threshold)
     expect_mutant_rejected(_threshold_body, lambda *a: counting_threshold(*a) - 1, "threshold one too low")
+    _threshold_ties(counting_threshold)
+    below = lambda g, n, m, level: counting_threshold(g, n, m, level * (1 + 1e-12))  # noqa: E731
+    expect_mutant_rejected(_threshold_ties, below, "no room for rounding")
     from scipy.special import betainc
 
     for log_g, n, m in ((120.0, 10**5, 10), (500.0, 3 * 10**4, 100), (0.5, 10**5, 2)):
