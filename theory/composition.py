@@ -154,8 +154,8 @@ def bridge_room(changes: ArrayLike, key: ArrayLike, logits: ArrayLike, right: in
 
     Returns:
         delta >= 0: every psi with ``||psi - k_j|| < delta`` is answered right. Rounded to the safe side; 0.0 where the
-        key itself is not answered, ``inf`` where no feature loses. At least the least lead over
-        ``sqrt(2) ||changes||_2``.
+        key itself is not answered or a difference leaves the range of floats, ``inf`` where no feature loses. At least
+        the least lead over ``sqrt(2) ||changes||_2``.
 
     Raises:
         ValueError: sizes that do not fit, m < 2, or an index out of range.
@@ -169,13 +169,14 @@ def bridge_room(changes: ArrayLike, key: ArrayLike, logits: ArrayLike, right: in
     require(base.size == m, "logits", f"length {m}", base.size)
     z = integer(right, "right", 0)
     require(z < m, "right", f"an index below {m}", z)
-    # the room does not change with the size of both: products and squares of small changes stay in range
+    # a rival's room does not change with the size of both: products and squares of small changes stay in range
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        rows, base = (np.ldexp(x, -exponent(rows)) for x in (rows, base))
-        normals = rows[z] - np.delete(rows, z, axis=0)  # (m - 1) x in
-        leads = normals @ feature + (base[z] - np.delete(base, z))
+        normals, ahead = rows[z] - np.delete(rows, z, axis=0), base[z] - np.delete(base, z)  # (m - 1) x in, (m - 1,)
+        sizes = np.array([exponent(x) for x in normals])
+        normals, ahead = np.ldexp(normals, -sizes[:, None]), np.ldexp(ahead, -sizes)
+        leads = normals @ feature + ahead
         # each lead is a sum of size + 1 products of rounded differences, each norm a root of as many squares
-        terms = np.abs(normals) @ np.abs(feature) + np.abs(base[z] - np.delete(base, z))
+        terms = np.abs(normals) @ np.abs(feature) + np.abs(ahead)
         leads = leads - (size + 4) * EPS * terms
         lengths = column_norms(normals.T) * (1.0 + (size + 4) * EPS)
         rooms = np.where(leads > 0, leads / lengths * (1.0 - 2.0 * EPS), 0.0)

@@ -125,6 +125,11 @@ def test_thresholds_are_never_below_their_exact_value() -> None:
 def test_certificates_are_never_beyond_their_exact_value() -> None:
     # the room is 5 / 5, the margin that survives sqrt(2) 5: both are ends, at which nothing is certain
     assert bridge_room([[3.0, 4.0], [0.0, 0.0]], [0.0, 0.0], [5.0, 0.0], 0) < 1
+    # rows that differ by far less than they are large: the room is 1 / x
+    assert all(
+        0.9999 < bridge_room([[1e300, x], [1e300, 0.0]], [0.0, 0.0], [1.0, 0.0], 0) * x < 1 for x in (1e-20, 3e-20)
+    )
+    assert bridge_room([[1.7e308], [-1.7e308]], [1.0], [0.0, 0.0], 0) == 0.0
     update = LowRank([[3.0], [4.0]], [[1.0]])
     edge = 5 * math.sqrt(2)
     for margin, certain in ((edge * (1 - 1e-15), False), (edge, False), (edge * (1 + 1e-13), True)):
