@@ -15,6 +15,7 @@ from empirical.experiments.plain_english_tables import Answered, Grouped
 from empirical.reuse.methods import METHODS
 from tests.empirical.experiments.live import live, verdicts
 from tests.empirical.judged import records as committed
+from tests.empirical.judged import rows
 
 
 def small(**changes: Any) -> Grouped:
@@ -79,7 +80,7 @@ def test_the_figure_has_a_row_for_every_method(record: Record) -> None:
 
 
 def test_lora_soups_alone_joins_as_much_as_placed_experts_and_keeps_every_fact() -> None:
-    """The explanation of `two.placed.all+all.data`."""
+    """The explanation of `two.placed.all+all.data` on a GPU."""
     worlds = committed("entities_methods", "gpu")
 
     def rates(condition: str, cell: str) -> list[float]:
@@ -95,3 +96,30 @@ def test_lora_soups_alone_joins_as_much_as_placed_experts_and_keeps_every_fact()
     assert (better.count(1), better.count(-1)) == (6, 4)
     kept = {c: [round(float(np.mean(rates(c, hop))), 2) for hop in ("first", "second")] for c in (placed, soups)}
     assert kept == {placed: [0.45, 0.69], soups: [0.95, 0.97]}
+
+
+def test_five_worlds_lead_the_same_way_and_decide_too_little() -> None:
+    """Both explanations of the run on a processor, in their numbers."""
+    worlds, judged = committed("entities_methods", "cpu"), {row["id"]: row for row in rows("entities_methods", "cpu")}
+
+    def rates(condition: str) -> list[float]:
+        return [w.metrics.scores[condition]["H"].rate for w in worlds]
+
+    def lead(of_kind: str) -> list[float]:
+        others = [f"{m}:all+all" for m in METHODS if kind(m) == of_kind and f"{m}:all+all" in worlds[0].metrics.merging]
+        return sorted(np.subtract(rates(placed), np.max([rates(c) for c in others], axis=0)))
+
+    placed, soups = "sum:early+late", "lora_soups:all+all"
+    data, router = lead("data"), lead("router")
+    assert data == sorted(np.subtract(rates(placed), rates(soups)))  # the best of its kind in every world
+    assert [round(float(np.mean(rates(c))), 2) for c in (placed, soups)] == [0.24, 0.15]
+    assert data[0] == 0 < data[1]
+    assert [round(x, 2) for x in (data[-1], router[0], router[-1])] == [0.19, 0.01, 0.24]
+    low = {k: judged[f"two.placed.all+all.{k}"]["interval"][0] for k in ("data", "router")}
+    assert low["data"] < 0 < low["router"]
+    p = judged["two.placed.all+all.router"]["p"]
+    family = [row for row in judged.values() if row["family"] == judged["two.placed.all+all.router"]["family"]]
+    assert (round(p, 3), len([r for r in family if r["kind"] == "hypothesis"])) == (0.045, 3)
+    assert judged["two.placed.all+all.router"]["alone"] == "holds"
+    on_gpu = {row["id"]: row["verdict"] for row in rows("entities_methods", "gpu")}
+    assert [on_gpu[f"two.placed.all+all.{k}"] for k in ("data", "router")] == ["undecided", "holds"]
