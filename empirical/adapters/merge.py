@@ -699,7 +699,12 @@ def merged_config(
 
     config = build(dict(zip(chosen, words[0], strict=True)))
     if any(w != words[0] for w in words) or not chooses(config):
-        listed = {"target_modules": sorted(plain_names), "target_parameters": bare or None}
+        said = [a.config.target_parameters for a in adapters if a.config.target_parameters]
+        held = {f"{m.place}.{m.parameter}" for a in adapters for m in a.modules.values() if m.parameter is not None}
+        # peft loads adapters side by side only if they name their parameters alike
+        alike = held == set(bare) and all(set(s) == set(said[0]) for s in said)
+        parameters = said[0] if said and alike else bare or None
+        listed = {"target_modules": sorted(plain_names), "target_parameters": parameters}
         config = build(dict.fromkeys(chosen) | listed)
     chosen_all = chooses(config)
     for name, n in ranks.items():  # what peft will make of it

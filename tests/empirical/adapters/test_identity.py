@@ -228,6 +228,20 @@ def test_a_wrong_configuration_is_a_wrong_merge(
     assert not (tmp_path / "c").exists()
 
 
+@pytest.mark.parametrize("fewer", [{"targets": ["gate"]}, {"targets": ["k_proj"], "target_parameters": None}])
+def test_parts_with_other_modules_beside_the_same_experts_pass(
+    fewer: dict[str, Any], save_adapter: Save, tiny_base: Base, tmp_path: Path
+) -> None:
+    folders = [
+        save_adapter("a", "experts", 1, **BASES["experts"]),
+        save_adapter("b", "experts", 2, **BASES["experts"] | fewer),
+    ]
+    for given in (folders, folders[::-1]):
+        found = merge(given, [0.7, -1.3], tmp_path / "c", Written(force=True), base=tiny_base("experts")).identity
+        assert found is not None
+        assert (found.verdict, found.reasons) == ("passed", ())
+
+
 @pytest.mark.parametrize("limit", [identity.DOUBLE_LIMIT, 0])
 def test_a_wrong_sum_is_seen_in_products_and_outputs(
     limit: int, parts: Any, tiny_base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
