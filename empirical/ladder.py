@@ -53,13 +53,18 @@ def checks_of(claim_id: str) -> list[str]:
 
 
 @cache
+def _constants() -> dict[str, frozenset[object]]:
+    """Experiment -> the constants in its source, in the order of the folders."""
+    found: dict[str, set[object]] = {}
+    for path, tree in _trees(HERE / "experiments"):
+        named = found.setdefault(path.relative_to(HERE / "experiments").parts[0], set())
+        named.update(node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    return {experiment: frozenset(named) for experiment, named in found.items()}
+
+
 def experiments_of(claim_id: str) -> tuple[str, ...]:
     """The experiments whose predictions name a claim, whether they have run or not."""
-    named: dict[str, None] = {}
-    for path, tree in _trees(HERE / "experiments"):
-        if any(isinstance(node, ast.Constant) and node.value == claim_id for node in ast.walk(tree)):
-            named[path.relative_to(HERE / "experiments").parts[0]] = None
-    return tuple(named)
+    return tuple(experiment for experiment, named in _constants().items() if claim_id in named)
 
 
 class Numeric(run.Numeric):
