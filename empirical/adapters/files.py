@@ -648,7 +648,10 @@ def _modules(
     pair = (keys["A"], keys["B"]) if kind == "linear" else (keys["embedding_A"], keys["embedding_B"])
     for key in pair:
         shape, dtype, _ = header[key]
-        require(dtype in DTYPES, where, "factors in float16, bfloat16, float32 or float64", f"another format in {key}")
+        require(
+            dtype in DTYPES, where, "factors in float16, bfloat16, float32 or float64",
+            f"another format in {key} (save them again in one of these)",
+        )  # fmt: skip
         require(
             shape != (0,), where, "factors",
             "empty tensors (saved under DeepSpeed ZeRO-3 without gathering: gather them and save again)",

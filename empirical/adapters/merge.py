@@ -347,7 +347,10 @@ def merge_module(
     if rank is None and stack is not None and _independent(stack):
         most = float(stack.sizes[0] @ stack.sizes[1])
         require(
-            0.0 < most * most < math.inf, f"{name}: weights", "a sum that float64 can hold", f"one of size {most:g}"
+            0.0 < most * most < math.inf,
+            f"{name}: weights",
+            "a sum whose square float64 can hold",
+            f"one of size {most:g} (weights nearer to 1)",
         )
         return _store(stack, name, Facts(ranks, None, 0.0, stack.rank), dtype), shape
     small = compressed([(a, b) for b, a, _ in parts], [scale for _, _, scale in parts])

@@ -204,7 +204,8 @@ def test_quantised_and_odd_factors_are_refused(tmp_path: Path, capsys: pytest.Ca
     a, b = STEM + "lora_A.weight", STEM + "lora_B.weight"
     ones = {a: torch.ones(2, 5), b: torch.ones(6, 2)}
     cases = [
-        ({a: torch.ones(2, 5, dtype=torch.int8), b: ones[b]}, "another format"),
+        ({a: torch.ones(2, 5, dtype=torch.int8), b: ones[b]}, f"another format in {a} (save them again"),
+        ({a: ones[a], b: ones[b].to(torch.float8_e4m3fn)}, f"another format in {b} (save them again"),
         ({a: torch.ones(2, 5, 1, 1), b: torch.ones(6, 2, 1, 1)}, "matrices"),
         ({a: torch.ones(3, 5), b: torch.ones(6, 3)}, "rank 2"),
         ({a: torch.ones(2, 5), b: torch.ones(6, 3)}, "columns"),
