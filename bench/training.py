@@ -4,7 +4,8 @@
 layers), writes ``build/bench/training.json`` and prints the table; if it is cut off, the same command goes on after the
 last row that it finished. Each repeat is a pair, one after the other; a step
 is what a longer run takes beyond a run of one step, so that the set-up (which peft pays K times) is left out. Peak
-memory is that of a process of its own. ``--write`` takes a result into ``bench/results/`` and ``docs/training.md``.
+memory is that of a process of its own, or of the device. ``--write`` takes a result into ``bench/results/`` and
+``docs/training.md``.
 """
 
 from __future__ import annotations
@@ -125,16 +126,22 @@ def _is(key: str, name: str) -> bool:
     return key == name if name.startswith("aten::") else name in key
 
 
-def peak_memory(arguments: tuple[argparse.Namespace, str, int, int]) -> float:
-    """MiB that training adds to the peak of a fresh process."""
-    options, mode, count, batch = arguments
-    bench = Bench(options)
-    bench.run(mode, 1, 1, 1)  # imports
+def peak_memory(options: argparse.Namespace, mode: str, count: int, batch: int) -> float:
+    """MiB that training adds to the peak: of the device's memory, or of that of a fresh process."""
     if options.device == "cuda":
+        bench = Bench(options)
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         bench.run(mode, count, batch, 2)
         return (torch.cuda.max_memory_allocated() - before) / 2**20
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(peak_resident, (options, mode, count, batch))
+
+
+def peak_resident(options: argparse.Namespace, mode: str, count: int, batch: int) -> float:
+    """MiB that training adds to the peak of this process, in which nothing ran before."""
+    bench = Bench(options)
+    bench.run(mode, 1, 1, 1)  # imports
     # not ru_maxrss: it keeps, through fork and exec, the peak of the process that started this one
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is resident now
     before = _resident("VmRSS")
@@ -211,9 +218,8 @@ def measure(options: argparse.Namespace) -> Measured:
             ]
             peft, together = zip(*(p if i % 2 else p[::-1] for i, p in enumerate(pairs)), strict=True)
             memory = {}
-            with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-                for mode in MODES:
-                    memory[mode] = pool.map(peak_memory, [(options, mode, count, batch)], chunksize=1)[0]
+            for mode in MODES:
+                memory[mode] = peak_memory(options, mode, count, batch)
             step = statistics.median(together)
             rows.append({
                 "adapters": count, "batch": batch, "steps": steps, "peft_step_s": list(peft),

@@ -1,0 +1,1 @@
+"""The experiment entities_ranks; see ``run.py``."""
