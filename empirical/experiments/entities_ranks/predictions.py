@@ -1,7 +1,9 @@
 """What `entities_ranks` declares, group by group: what must be there at every rank, and what the rank changes.
 
-A sum is ahead for where its experts are written and not for how many directions they have, so the rank leaves what is
-joined as it is. Deviations of the alternatives are what earlier worlds at rank 16 showed between worlds, rounded up.
+What placed experts join comes from where they are written and not from how many directions they have, so the rank
+leaves it as it is. On calibration worlds (see ``settings.toml``) experts on all layers did not: by forced choice their
+sum answers more at rank 64 than at rank 4, as often as the placed sum. Deviations of the alternatives are what earlier
+worlds at rank 16 showed between worlds, rounded up.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from empirical.tasks.entities import DIRECT, FIRST
 LEARNT = 0.85
 #: half-width within which two ranks are called the same
 SAME = 0.15
+#: what the sum of placed experts beats, in multiples of one country's share
+BEATS = 2.25
 #: how a question is answered: by forced choice among the family's capitals, or in free text
 ANSWERS = {"forced": ("_forced", "by forced choice"), "free": ("", "in free text")}
 PLACED, EVERYWHERE = "sum:early+late", "sum:all+all"
@@ -46,38 +50,43 @@ def at(rank: int, condition: str, cell: str) -> Measure:
 
 
 def worlds(group: Group, settings: RankSettings) -> Predictions:
-    """The predictions of one group of worlds."""
+    """The predictions of one group of worlds; those of the sum over all layers where it is there."""
     said = Predictions(group.name)
     people, blind = settings.people, 1 / settings.countries
-    for rank, _ in settings.ranks:
+    low, *_, high = ranks = [rank for rank, _ in settings.ranks]
+    for rank in ranks:
         says = f"rank {rank}, early first hop alone: the countries of {people} people, in wordings that were not taught"
         unless = Alternative("two in three", 2 / 3, 0.1, people * len(FIRST.held_out))
         said.hypothesis(f"learnt.{rank}", "margin_rank", says, of=at(rank, "first_early", "first"), at_least=LEARNT,
                         unless=unless, family="a low rank holds them", about="first_early")  # fmt: skip
         says = f"rank {rank}, late second hop alone: its facts in wordings that were not taught"
         said.control(f"second.{rank}", "coverage_law", says, of=at(rank, "second_late", "second"), at_least=LEARNT)
-        for how, (cell, words) in ANSWERS.items():
-            says = f"rank {rank}, H {words}: the sum of early + late above all + all"
-            of = at(rank, PLACED, f"H{cell}") - at(rank, EVERYWHERE, f"H{cell}")
-            said.hypothesis(f"sum.{rank}.{how}", "layer_order", says, of=of, above=0.0, unless=LOWER,
-                            family=f"order of sums, {words}", about=PLACED)  # fmt: skip
-        says = f"rank {rank}, H by forced choice: early + late at least twice what an answer blind to it reaches"
+        says = (
+            f"rank {rank}, H by forced choice: early + late {BEATS} times what an answer blind to it reaches, or more"
+        )
         unless = Alternative("no better than blind", blind, 0.04, people * len(DIRECT.held_out))
-        said.hypothesis(f"blind.{rank}", "coverage_law", says, of=at(rank, PLACED, "H_forced"), at_least=2 * blind,
+        said.hypothesis(f"blind.{rank}", "coverage_law", says, of=at(rank, PLACED, "H_forced"), at_least=BEATS * blind,
                         unless=unless, family="more than blind", about=PLACED)  # fmt: skip
-        says = f"rank {rank}: early + late keeps more second hops than all + all"
-        of = at(rank, PLACED, "second") - at(rank, EVERYWHERE, "second")
-        said.hypothesis(f"kept.{rank}", "interference", says, of=of, above=0.0, unless=LOWER, family="what is left",
-                        about=PLACED)  # fmt: skip
-    low, high = settings.ranks[0].rank, settings.ranks[-1].rank
     for condition, cell, name, counted in (
-        ("first_early", "H_old_forced", "lambda", "λ of an early first hop by forced choice"),
-        (PLACED, "H_forced", "joined", "H by forced choice, the sum of early + late"),
-        (EVERYWHERE, "H_forced", "everywhere", "H by forced choice, the sum of all + all"),
+        ("first_early", "H_old_forced", "lambda", "λ of an early first hop"),
+        (PLACED, "H_forced", "joined", "H, the sum of early + late"),
     ):
-        says = f"{counted}: rank {high} as rank {low}, give or take {SAME:g}"
+        says = f"{counted}, by forced choice: rank {high} as rank {low}, give or take {SAME:g}"
         of = at(high, condition, cell) - at(low, condition, cell)
         unless = Alternative("other by .4", 0.4, 0.12)
         said.hypothesis(f"same.{name}", "layer_order", says, of=of, equal=0.0, within=SAME, unless=unless,
                         family="the rank leaves it", about=condition)  # fmt: skip
+    if EVERYWHERE.removeprefix("sum:") not in settings.sums:
+        return said
+    for rank in ranks:
+        for how, (cell, words) in ANSWERS.items():
+            if rank == high and how == "forced":
+                continue  # what all + all answers rises with the rank
+            says = f"rank {rank}, H {words}: the sum of early + late above all + all"
+            of = at(rank, PLACED, f"H{cell}") - at(rank, EVERYWHERE, f"H{cell}")
+            said.hypothesis(f"sum.{rank}.{how}", "layer_order", says, of=of, above=0.0, unless=LOWER,
+                            family=f"order of sums, {words}", about=PLACED)  # fmt: skip
+    says = f"H by forced choice: the sum of all + all at rank {high} above that at rank {low}"
+    of = at(high, EVERYWHERE, "H_forced") - at(low, EVERYWHERE, "H_forced")
+    said.hypothesis("rises", "interference", says, of=of, above=0.0, unless=LOWER, about=EVERYWHERE)
     return said
