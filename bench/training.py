@@ -212,6 +212,8 @@ def measure(options: argparse.Namespace) -> Measured:
             if (batch, count) in done:
                 continue
             steps = 4 if options.quick else max(4, min(60, 1600 // (count * (1 if batch == 8 else 4))))
+            for mode in MODES:
+                bench.run(mode, count, batch, 2)  # what a device does once for every size: kernels chosen, captured
             pairs = [
                 [bench.step(mode, count, batch, steps) for mode in (MODES if i % 2 else MODES[::-1])]
                 for i in range(options.repeats)

@@ -83,9 +83,10 @@ class Evidence:
     #: experiment -> why there is no finished run
     unfinished: Mapping[str, str]
 
-    def run(self, experiment: str) -> Run | None:
-        """The run that the text speaks of; None if the experiment is not finished."""
-        found = self.runs.get(experiment, ())
+    def run(self, name: str) -> Run | None:
+        """The run that the text speaks of, or of `<experiment>.<profile>` that one; None if it is not finished."""
+        experiment, _, profile = name.partition(".")
+        found = [run for run in self.runs.get(experiment, ()) if profile in ("", run.profile)]
         return found[0] if found else None
 
     @property

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from empirical.engine.catalogue import JUDGED
 from paper import figures, render, tables, words
 from paper.evidence import Evidence, Run
 from paper.figures import Figure
@@ -46,10 +47,11 @@ def requests(evidence: Evidence, values: Values, drawn: Mapping[str, Sequence[Fi
             raise UnknownKey(f"{claim}: expected an id of claims.toml, got none such")
         return standings[claim]
 
-    def known(experiment: str) -> Run | None:
-        if experiment not in evidence.runs and experiment not in evidence.unfinished:
-            raise UnknownKey(f"{experiment}: expected an experiment, got none such")
-        return evidence.run(experiment)
+    def known(name: str) -> Run | None:
+        experiment, dot, profile = name.partition(".")
+        if experiment not in (*evidence.runs, *evidence.unfinished) or (dot and profile not in JUDGED):
+            raise UnknownKey(f"{name}: expected an experiment, or with a dot one of its profiles, got none such")
+        return evidence.run(name)
 
     def of_run(make: Callable[..., Phrase], otherwise: Phrase) -> Callable[..., Phrase]:
         def made(experiment: str, *arguments: str) -> Phrase:

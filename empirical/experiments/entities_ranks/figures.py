@@ -26,7 +26,8 @@ def ranks_figure(records: Records, rows: Rows) -> Figure | None:
         ranks = sorted({w.cell.rank for w in found})
         for k, (condition, cell, colour, marker) in enumerate(SHOWN.values()):
             for x, rank in enumerate(ranks):
-                rates = [w.metrics.scores[condition][cell].rate for w in found if w.cell.rank == rank]
+                of = [w.metrics.scores for w in found if w.cell.rank == rank and condition in w.metrics.scores]
+                rates = [scores[condition][cell].rate for scores in of]
                 draw.cloud(axis, x + 0.2 * k - 0.3, rates, colour, 0.08, marker)
         draw.name_axis(axis, list(map(str, ranks)))
         axis.set_xlim(-0.6, len(ranks) - 0.4)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from empirical.engine import catalogue
+from empirical.engine.intervals import interval
 from empirical.engine.judge import judge, observe
 from empirical.engine.records import Record
 from empirical.engine.settings import Count
@@ -25,6 +26,8 @@ from empirical.experiments.coverage.tables import (
 from empirical.reuse.methods import weighted_sum
 from empirical.training.bases import updated
 from tests.empirical.experiments.live import live, verdicts
+from tests.empirical.judged import records as committed
+from tests.empirical.judged import rows
 from theory.composition import bridge_alignment
 from theory.numerics import stream
 
@@ -338,3 +341,54 @@ def test_coefficients_are_bridge_alignment():
     for i in range(4):
         # K is well conditioned (Gaussian, 12 x 5): both routes lose a few digits at most
         assert np.allclose(found[:, i], bridge_alignment(K, psi[:, i]).alpha, rtol=0, atol=1e-12)
+
+
+# ------------------------------------------------------------ why rows came out otherwise, in the committed worlds
+
+
+def parts(group: str, pair: str) -> dict[str, np.ndarray]:
+    """Of every world over covered bridges: lambda and p2 alone, lambda as the sum has left it, what the sum answers."""
+    first, second, sum_ = *coverage.PAIRS[pair], f"sum:{pair}"
+    cells = {
+        "lambda": (first, "new_unchanged_covered"),
+        "p2": (second, "old_changed_covered"),
+        "left": (sum_, "new_unchanged_covered"),
+        "joined": (sum_, "new_changed_covered"),
+        "kept": (sum_, "first_new"),
+        "learnt": (first, "first_new"),
+    }
+    worlds = [r for r in committed("coverage", "gpu") if getattr(r.cell, "group", "") == group]
+    assert len(worlds) == 20
+    found = {k: np.array([w.metrics.scores[c][cell].rate for w in worlds]) for k, (c, cell) in cells.items()}
+    asked = np.array([w.metrics.scores[sum_]["new_changed_covered_survivors"].asked for w in worlds])
+    beyond = found["joined"] - found["left"] * found["p2"]
+    return found | {"survivors": asked, "product": found["lambda"] * found["p2"], "beyond": beyond}
+
+
+def means(group: str, pair: str, *of: str) -> list[float]:
+    found = parts(group, pair)
+    return [round(float(found[k].mean()), 2) for k in of]
+
+
+def test_all_layers_are_below_the_product_where_nothing_makes_up_for_what_the_sum_loses() -> None:
+    """The explanation of `deep.law.all` and `rank64.law.all`; numbers as explained.toml has them."""
+    assert means("headline", "all", "lambda", "left", "beyond", "product") == [0.25, 0.2, 0.06, 0.08]
+    assert means("deep", "all", "lambda", "left", "joined", "product") == [0.46, 0.35, 0.2, 0.28]
+    assert means("rank64", "all", "lambda", "left", "beyond") == [0.27, 0.18, 0.05]
+    deep = parts("deep", "all")
+    assert round(float((deep["left"] * deep["p2"]).mean()), 2) == 0.21
+    low, high = interval(deep["beyond"].tolist(), 0.95, 0.01)
+    assert [round(low, 2), round(high, 2)] == [-0.04, 0.03]
+    assert interval(parts("headline", "all")["beyond"].tolist(), 0.95, 0.01)[0] > 0.04
+
+
+def test_placed_experts_are_below_the_product_by_what_the_sum_loses_of_lambda() -> None:
+    """The explanations of the other rows."""
+    verdict = {row["id"]: row["verdict"] for row in rows("coverage", "gpu")}
+    for group, lost in (("deep", [0.74, 0.65]), ("rank64", [0.53, 0.43])):
+        assert means(group, "placed", "lambda", "left") == lost
+        assert (verdict[f"{group}.law.placed"], verdict[f"{group}.law.placed.left"]) == ("undecided", "holds")
+    assert [round(float(parts(g, "placed")["kept"].mean()), 3) for g in ("deep", "rank64")] == [0.997, 0.996]
+    survivors = parts("rank1", "placed")["survivors"]
+    assert (round(float(survivors.mean())), survivors.min()) == (6, 1)
+    assert means("rank1", "placed", "learnt") == [0.12]
