@@ -150,15 +150,13 @@ def _audit(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check_files(*paths: str | None) -> None:
-    """Refuse a file that cannot be written, before anything is computed.
+def _check_files(json: str | None, html: str | None = None) -> None:
+    """Refuse a report that cannot be written, or that would take another file's place, before anything is computed."""
+    from empirical.adapters.files import new_or_own
 
-    Raises:
-        ValueError: it is a folder, or in none.
-    """
-    for path in paths:
-        if path not in (None, "-") and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
-            raise ValueError(f"output: expected a file in an existing folder, got {path}")
+    for path, begins in ((json, (b'{\n "schema"', b'{\n "output"')), (html, (b"<!doctype html>",))):
+        if path not in (None, "-"):
+            new_or_own(Path(path), begins)
 
 
 def _console() -> Any:

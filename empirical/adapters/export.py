@@ -19,12 +19,14 @@ from typing import Any
 
 import torch
 
-from empirical.adapters.files import Adapter, Module, read_all
+from empirical.adapters.files import Adapter, Module, new_or_own, read_all
 from empirical.adapters.names import said_base, skeleton
 from empirical.adapters.rounding import UNIT
 from theory.numerics import one_of, require
 
 FORMATS = ("gguf",)
+#: with which every GGUF file begins
+MAGIC = b"GGUF"
 #: transformers' model type -> (llama.cpp's architecture, whether the rows of q and k are reordered)
 ARCHITECTURES = {
     "llama": ("llama", True),
@@ -71,7 +73,7 @@ def export(
         to: ``"gguf"``.
         base: folder or hub id of the base, of which the configuration alone is read; by default what the adapter names.
         dtype: of the factors, ``"float32"`` or ``"float16"``.
-        force: replace a file.
+        force: replace a file of this kind.
 
     Raises:
         ValueError: what cannot be written, in one line; nothing is.
@@ -82,11 +84,11 @@ def export(
     one_of(to, "to", FORMATS)
     one_of(dtype, "dtype", tuple(DTYPES))
     target = Path(file)
-    require(target.absolute().parent.is_dir(), "output", "a file in an existing folder", str(target))
     if target.is_symlink() or target.exists():
         plain = not target.is_symlink() and stat.S_ISREG(target.stat().st_mode)
         require(plain, "output", "a plain file to replace", str(target))
         require(force, "output", "a new file (or --force)", f"{target}, which exists")
+    new_or_own(target, (MAGIC,))
     (found,) = read_all([adapter])
     model = skeleton(base) if base is not None else said_base(found.raw)
     require(model is not None, "base", "its configuration (--base DIR), which says how llama.cpp lays it out", "none")

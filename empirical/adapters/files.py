@@ -798,6 +798,24 @@ def check_output(target: Path, inputs: Iterable[Path], force: bool, holds: str =
         )
 
 
+def new_or_own(path: Path, begins: tuple[bytes, ...]) -> None:
+    """Refuse a file to write that cannot be written, or that holds something else: nobody's weights are lost.
+
+    Args:
+        begins: how files of the kind that is written begin; one of these, or an empty one, is replaced.
+
+    Raises:
+        ValueError: it is a folder or in none, or another file is there.
+    """
+    fits = not path.is_dir() and path.absolute().parent.is_dir()
+    require(fits, "output", "a file in an existing folder", str(path))
+    if path.is_file():
+        with path.open("rb") as file:
+            found = file.read(max(map(len, begins)))
+        own = not found or found.startswith(begins)
+        require(own, "output", "a new file, or one of this kind", f"{path}, which holds something else")
+
+
 class Draft:
     """A folder that is being written beside its place: :meth:`publish` moves it there, leaving the block drops it."""
 

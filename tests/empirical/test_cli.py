@@ -37,8 +37,13 @@ def test_the_command_writes_reports_and_prints_tables(
     assert "layers.1.mlp.down_proj" in out
     assert json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["options"]["weights"] == [0.5, 0.5]
     assert (tmp_path / "r.html").read_text(encoding="utf-8").startswith("<!doctype html>")
-    assert main(["merge", str(a), str(b), "-o", str(tmp_path / "c"), "--weights", "0.5", "0.5"]) == 0
-    assert "14 modules, rank 8, scale 1, float32" in capsys.readouterr().out
+    assert main(["audit", str(b), *made]) == 0  # reports of before are replaced
+    capsys.readouterr()
+    assert json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["options"]["weights"] == [1.0]
+    for force in ([], ["--force"]):
+        to = ["-o", str(tmp_path / "c"), "--json", str(tmp_path / "m.json"), *force]
+        assert main(["merge", str(a), str(b), *to, "--weights", "0.5", "0.5"]) == 0
+        assert "14 modules, rank 8, scale 1, float32" in capsys.readouterr().out
 
 
 def test_merge_fold_and_export_from_the_command_line(
@@ -191,7 +196,11 @@ def test_what_the_operating_system_refuses_is_one_line_and_nothing_else(
     for output in (long, "loop", "loop/x", "file", "file/x", "no/where", "/dev/null/x", "/proc/x", "."):
         for command in (merge, fold, export):
             refused(command, "-o", output)
-    for output in ("/dev/full", long, "loop", "file/x", "/proc/x", "base"):
+    weights = [tmp_path / name for name in (f"a/{SAFE}", f"a/{CONFIG}", "base/model.safetensors", "base/config.json")]
+    held = [path.read_bytes() for path in weights]
+    for path in weights:
+        refused([*export, "--force"], "-o", str(path))
+    for output in ("/dev/full", long, "loop", "file/x", "/proc/x", "base", "file", *map(str, weights)):
         refused([*merge, "-o", str(tmp_path / "c")], "--json", output)  # not the merge either
         refused(["audit", a], "--json", output)
         refused(["audit", a], "--html", output)
@@ -200,6 +209,7 @@ def test_what_the_operating_system_refuses_is_one_line_and_nothing_else(
             with files_of_at_most(size):
                 refused(command, option, "c")
     assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
+    assert [path.read_bytes() for path in weights] == held
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,11 @@ def test_only_plain_files_are_replaced(save_adapter: Save, config_of: Callable[[
     with pytest.raises(ValueError, match="an architecture among"):
         export(save_adapter("b", "bert", targets=["query"]), tmp_path / "b.gguf", base=config_of("bert"))
     assert sorted(p.name for p in tmp_path.iterdir() if p.name not in ("b", "base_bert")) == before
-    export(a, tmp_path / "file", base=base, force=True)
+    with pytest.raises(ValueError, match="holds something else"):
+        export(a, tmp_path / "file", base=base, force=True)
+    (tmp_path / "file").write_bytes(b"")
+    for _ in range(2):
+        export(a, tmp_path / "file", base=base, force=True)
     assert updates(tmp_path / "file")[0]
 
 
