@@ -223,10 +223,9 @@ def spectral_rank(singular_values: ArrayLike, energy: float) -> int:
     """
     values = _singular_values(vector(singular_values, "singular_values"), "singular_values")
     share = _share(energy)
-    mantissas, exponents = np.frexp(values[values > 0])
-    least = int(exponents.min(initial=0))
-    # exact integers proportional to the squares
-    squares = [(int(m * 2.0**53) << int(e) - least) ** 2 for m, e in zip(mantissas, exponents, strict=True)]
+    ratios = [value.as_integer_ratio() for value in values.tolist()]
+    unit = max((below for _, below in ratios), default=1)  # a power of two, as they all are
+    squares = [(above * (unit // below)) ** 2 for above, below in ratios]  # exact integers proportional to the squares
     wanted, kept, rank = share.numerator * sum(squares), 0, 0
     while kept * share.denominator < wanted:
         kept += squares[rank]
@@ -318,12 +317,12 @@ def decay_rank(decay: str, rate: float, energy: float = 0.95, n: int | None = No
             if rate == 0.0:
                 return math.ceil(share * int(size or 0))
             whole = 1 if size is None else -mpmath.expm1(-2 * mpmath.mpf(rate) * size)
-            return _ceiling(-mpmath.log(1 - keep * whole) / (2 * mpmath.mpf(rate)))
+            return _ceiling(-mpmath.log1p(-keep * whole) / (2 * mpmath.mpf(rate)))
         total = _energy(decay, rate, 1, size)
+        allowed = (1 - keep) * total * (1 + mpmath.mpf(_AGREE))
 
         def lost_too_much(r: int) -> bool:
-            lost = _energy(decay, rate, r + 1, size)
-            return bool(lost > (1 - keep) * total * (1 + mpmath.mpf(10) ** -_AGREE))
+            return bool(_energy(decay, rate, r + 1, size) > allowed)
 
         if size is None:
             s = 2 * mpmath.mpf(rate)
@@ -351,7 +350,7 @@ def saturation_point(n_answers: int, width: int) -> int:
     return min(integer(n_answers, "n_answers", 1), integer(width, "width", 1))
 
 
-_DIGITS, _AGREE = 60, 40
+_DIGITS, _AGREE = 60, 1e-40
 
 
 def _share(energy: float) -> Fraction:
@@ -378,7 +377,10 @@ def _require_energy(decay: str, rate: float, size: int | None) -> None:
 
 
 def _energy(decay: str, rate: float, first: int, last: int | None) -> Any:
-    """sum_{i=first}^{last} sigma_i^2 in the working precision of mpmath; last None: to infinity."""
+    """sum_{i=first}^{last} sigma_i^2 in the working precision of mpmath; last None: to infinity.
+
+    Exponential: that times ``e^{2 rate} - 1``, unless the rate is 0.
+    """
     import mpmath
 
     s = 2 * mpmath.mpf(rate)
@@ -389,16 +391,15 @@ def _energy(decay: str, rate: float, first: int, last: int | None) -> Any:
             return mpmath.digamma(last + 1) - mpmath.digamma(first)
         return mpmath.zeta(s, first) - mpmath.zeta(s, last + 1)
     if last is None:
-        return mpmath.exp(-s * first) / -mpmath.expm1(-s)
+        return mpmath.exp(-s * (first - 1))
     if rate == 0.0:
         return mpmath.mpf(last - first + 1)
-    return mpmath.exp(-s * first) * mpmath.expm1(-s * (last - first + 1)) / mpmath.expm1(-s)
+    return mpmath.exp(-s * (first - 1)) * -mpmath.expm1(-s * (last - first + 1))
 
 
 def _ceiling(x: Any) -> int:
-    """Ceiling of an mpmath number that was computed to more than `_AGREE` digits."""
+    """Ceiling of an mpmath number that was computed with `_DIGITS`."""
     import mpmath
 
     nearest = int(mpmath.nint(x))
-    close = abs(x - nearest) <= mpmath.mpf(10) ** -_AGREE * (1 + abs(x))
-    return nearest if close else int(mpmath.ceil(x))
+    return nearest if abs(x - nearest) <= _AGREE * abs(x) else int(mpmath.ceil(x))
