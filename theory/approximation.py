@@ -379,7 +379,7 @@ def _require_energy(decay: str, rate: float, size: int | None) -> None:
 def _energy(decay: str, rate: float, first: int, last: int | None) -> Any:
     """sum_{i=first}^{last} sigma_i^2 in the working precision of mpmath; last None: to infinity.
 
-    Exponential: that times ``e^{2 rate} - 1``, unless the rate is 0.
+    Exponential: that times ``1 - e^{-2 rate}``, unless the rate is 0.
     """
     import mpmath
 
@@ -391,10 +391,10 @@ def _energy(decay: str, rate: float, first: int, last: int | None) -> Any:
             return mpmath.digamma(last + 1) - mpmath.digamma(first)
         return mpmath.zeta(s, first) - mpmath.zeta(s, last + 1)
     if last is None:
-        return mpmath.exp(-s * (first - 1))
+        return mpmath.exp(-s * first)
     if rate == 0.0:
         return mpmath.mpf(last - first + 1)
-    return mpmath.exp(-s * (first - 1)) * -mpmath.expm1(-s * (last - first + 1))
+    return mpmath.exp(-s * first) * -mpmath.expm1(-s * (last - first + 1))
 
 
 def _ceiling(x: Any) -> int:
