@@ -228,7 +228,7 @@ def additive_optimum(n: int, m: int) -> Fraction:
     elif bridges <= 3:
         value = Fraction(3, 4) + Fraction(1, 4 * values) if bridges == 2 else Fraction(2, 3) + Fraction(1, 3 * values)
     elif values == 2 and bridges <= 5000:
-        value = _two_values(bridges, bridges + 1)
+        value = _two_values(bridges, bridges)
     elif bridges * values <= 15:
         reached = monotone_score(bridges, values)
         value = reached if no_better(bridges, values, int(reached * bridges * values**bridges)) else None
@@ -242,7 +242,7 @@ _BITS = 128
 
 
 def _two_values(n: int, bits: int) -> Fraction:
-    """1/2 + E[max_k S_k] / n for a fair walk S: exact with n + 1 bits, with fewer above it by at most n / 2^bits.
+    """1/2 + E[max_k S_k] / n for a fair walk S: exact with n bits, with fewer above it by at most n / 2^bits.
 
     By reflection E[max_k S_k] = E|S_n| - P[S_n > 0]; with j = ceil(n/2) and c = P[S_2j = 0] = C(2j, j) / 4^j the first
     is 2 j c, and twice the second 1 - c for even n, 1 for odd n.

@@ -174,12 +174,12 @@ def bridge_room(changes: ArrayLike, key: ArrayLike, logits: ArrayLike, right: in
         normals, ahead = rows[z] - np.delete(rows, z, axis=0), base[z] - np.delete(base, z)  # (m - 1) x in, (m - 1,)
         sizes = np.array([exponent(x) for x in normals])
         normals, ahead = np.ldexp(normals, -sizes[:, None]), np.ldexp(ahead, -sizes)
-        leads = normals @ feature + ahead
-        # each lead is a sum of size + 1 products of rounded differences, each norm a root of as many squares
-        terms = np.abs(normals) @ np.abs(feature) + np.abs(ahead)
-        leads = leads - (size + 4) * EPS * terms
-        lengths = column_norms(normals.T) * (1.0 + (size + 4) * EPS)
-        rooms = np.where(leads > 0, leads / lengths * (1.0 - 2.0 * EPS), 0.0)
+        lengths = column_norms(normals.T)
+        # each lead is a sum of size + 1 products of rounded differences, each length a root of as many squares: to
+        # first order the quotient errs by (1.5 size + 8) eps / 2 of the sum of the sizes of the products
+        normals, feature = np.column_stack([normals, ahead]), np.append(feature, 1.0)
+        leads = normals @ feature - (size + 4) * EPS * (np.abs(normals) @ np.abs(feature))
+        rooms = np.where(leads > 0, leads / lengths, 0.0)
     return float(rooms.min())
 
 

@@ -166,7 +166,7 @@ def place_edits(
     d = stack.W1.shape[0]
     identity = np.eye(d)
     bridge, value = identity[count + 1 : count + 1 + n].T, STRENGTH * identity[d - m :].T
-    memory = identity[count + 1 + n : d - m].T
+    memory = identity[count + 1 + n :].T
     if not placement.endswith("memory"):
         first = _least_norm(stack, "first", bridge[:, p], first_late)
         return Placement(first, _least_norm(stack, "second", value[:, q], second_late), first_late, second_late)

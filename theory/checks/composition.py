@@ -753,6 +753,16 @@ def _room_numeric() -> None:
         return max(0.0, float(lead / np.linalg.norm(changes[right])))
 
     expect_mutant_rejected(_room_body, own_row, "the rival's own row forgotten")
+    # where an allowance that lacks either part is too small: a single entry, and sums that round one way all along
+    rng = stream(3, "room")
+    for (own, rival), key, logits in zip(rng.standard_normal((1000, 2)), rng.standard_normal(1000),
+                                         rng.standard_normal((1000, 2)), strict=True):  # fmt: skip
+        got, normal = bridge_room([[own], [rival]], [key], logits, 0), Fraction(own) - Fraction(rival)
+        led = Fraction(logits[0]) - Fraction(logits[1]) + normal * Fraction(key)
+        expect(Fraction(got) <= max(led, Fraction(0)) / abs(normal), f"{got} is beyond the room of a single entry")
+    for width, entry in product((4**4, 4**6, 4**7), (4 / 3, 5 / 3)):
+        got = bridge_room([[entry] * width, [0.0] * width], [1.0] * width, [0.0, 0.0], 0)
+        expect(got <= math.isqrt(width), f"{got} is beyond the room of {width} equal entries")
     stack, p, q = two_layer_stack(3, 2), 1, (1, 0, 1)
     placed = place_edits(stack, [p], q, "early_late")
     h0 = stack.prompt("two_hop", 0)

@@ -149,13 +149,31 @@ def merge_rank_numeric() -> Figure:
     expect_mutant_rejected(
         _merge_rank_body, lambda us: merged_rank(us)._replace(independent=True), "always independent"
     )
-    for argument, call, wrong in (("tol", parts[0].rank, "1"), ("r", parts[0].truncate, 1.5),
-                                  ("x", parts[0].apply, np.full(12, math.nan)),
-                                  ("x", parts[0].apply, np.full((12, 1), math.nan))):  # fmt: skip
-        expect_rejected(argument, call, wrong)
+    one, far = LowRank([[1.0]], [[1.0]]), LowRank([[1e200]], [[1e200]], 1e300)
+    refused: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [
+        ("tol", one.rank, ("1",)),
+        ("tol", one.rank, (-1.0,)),
+        ("r", one.truncate, (1.5,)),
+        ("x", one.apply, ([math.nan],)),
+        ("x", one.apply, ([[math.nan]],)),
+        ("x: expected 1 rows", one.apply, ([1.0, 1.0],)),
+        ("scale", LowRank, ([[1.0]], [[1.0]], "1")),
+        ("kind", one.norm, ("largest",)),
+        ("B: expected factors and a scale that can be balanced", far.norm, ()),
+        ("updates: expected at least one update", LowRank.combine, ([], [])),
+        ("weights: expected 2 weights", LowRank.combine, ([one, one], [1.0])),
+        ("weights", LowRank.combine, ([one], ["1"])),
+        ("weights", LowRank.combine, ([far], [1e10])),
+    ]
+    for argument, call, wrong in refused:
+        expect_rejected(argument, call, *wrong)
     for factor in ([[math.nan]], [["1"]], [1.0]):
         expect_rejected("B", LowRank, factor, [[1.0]])
         expect_rejected("A", LowRank, [[1.0]], factor)
+    cancels = LowRank([[1.0, -1.0]], [[1.0, 1e16, 0.0], [0.0, 1e16, 0.0]])
+    expect(cancels.apply(np.ones(3)).tolist() == [1.0], "what cancels between the factors does so before x is read")
+    unlike = LowRank([[1e-49], [0.0]], [[1e49, 0.0]])
+    expect_close(float(unlike.apply([1e300, 1.0])[0]) / 1e300, 1.0, 8 * EPS, "factors and an x of unlike sizes")
     expect_rejected("updates", merged_rank, [])
     expect_rejected("updates", merged_rank, [LowRank(np.ones((2, 1)), np.ones((1, 2))), parts[0]])
     return Figure("gap of the truncation loss to the tail", float(gap / total.norm("spectral")), "relative")

@@ -282,6 +282,20 @@ def _relu_unfinished(construct: Callable[..., ReluAdapters]) -> None:
     expect_close(relu_error_bound(frozen, target, 0, 2.0), 2.0, rank_tolerance((2,), 64.0), "the bound of two blocks")
 
 
+def _relu_held_open(construct: Callable[..., ReluAdapters]) -> None:
+    """What rounding leaves of the first block's layer reaches the second, which stays open inside for that too: exact.
+
+    Layers of one entry: the inner ReLU of the second block at the end of the ball, where its bias is least spare.
+    """
+    rng = stream(4, "held_open")
+    for *entries, goal, radius in rng.standard_normal((300, 5)):
+        target = [([[abs(goal)]], [0.0]), ([[1.0]], [0.0])]
+        frozen = [([[entry]], [0.0]) for entry in entries]
+        (first, _), (inner, bias), _ = adapted_relu(frozen, construct(frozen, target, 1, abs(radius)))
+        reach = Fraction(first.item()) * Fraction(abs(radius))
+        expect(Fraction(inner.item()) * reach + Fraction(bias.item()) >= 0, f"closed at {float(reach)}: {frozen}")
+
+
 def _relu_solvable(construct: Callable[..., ReluAdapters]) -> None:
     """Gaussian layers at a common width, and target layers that no regular product inside a block leads to."""
     rng = stream(3, "relu_solvable")
@@ -320,6 +334,7 @@ def relu_network_numeric() -> Figure:
     """Random nets of 1 to 7 layers, any widths: exact above the threshold, within the bound below; witness; mutants."""
     _relu_network_body(relu_adapters, relu_rank, relu_error_bound)
     _relu_unfinished(relu_adapters)
+    _relu_held_open(relu_adapters)
     _relu_solvable(relu_adapters)
     expect_mutant_rejected(_relu_solvable, _refuses_singular, "a product inside a block that may not be singular")
     gap = _relu_witness(relu_error_bound)
