@@ -85,7 +85,8 @@ def test_counting_bound_does_not_overflow() -> None:
 def test_integers_beyond_the_range_of_floats() -> None:
     huge = 10**400
     assert circle_margin(huge) == 0.0
-    assert random_code_eps(3, huge) == 0.0
+    assert 0 <= random_code_eps(3, huge) * 1e200 / math.sqrt(4 * math.log(3)) - 1 < 1e-14  # and not below it
+    assert random_code_eps(3, huge**2) == math.ulp(0.0)
     assert random_code_eps(huge, 3) == pytest.approx(math.sqrt(4 * 400 * math.log(10) / 3), rel=1e-14)
 
 
