@@ -55,9 +55,8 @@ def gathered(tmp_path_factory: pytest.TempPathFactory, judged: Judged) -> Eviden
     claims = load()
     parts: dict[str, dict[str, str]] = {}
     for (name, under), run in judged.items():
-        for row in run.rows:
-            if under == judged_profile(name, "auto"):
-                parts.setdefault(row["claim"], {})[row["id"]] = row["verdict"]
+        for row in run.rows if under == judged_profile(name, "auto") else []:
+            parts.setdefault(row["claim"], {})[row["id"]] = row["verdict"]
     path = tmp_path_factory.mktemp("build") / "verification.json"
     path.write_text(json.dumps(verified(parts)), encoding="utf-8")
     found = evidence.read_verification(Path(path), claims)
