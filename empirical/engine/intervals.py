@@ -89,7 +89,6 @@ def _likelihood(right: np.ndarray, asked: np.ndarray, mean: np.ndarray, deviatio
     """Log likelihood of a count up to what does not depend on the parameters; arguments broadcast."""
     from scipy import special
 
-    mean, deviation = np.broadcast_arrays(mean, deviation)
     both = mean * (1 - mean) / np.maximum(deviation, 1e-12) ** 2 - 1
     binomial = special.xlogy(right, mean) + special.xlog1py(asked - right, -mean)
     a, b = mean * both, (1 - mean) * both
@@ -106,22 +105,23 @@ class Rates:
     def __init__(self, counts: Sequence[Count]) -> None:
         from scipy import optimize
 
-        self.right = np.array([c.right for c in counts], dtype=float)
-        self.asked = np.array([c.asked for c in counts], dtype=float)
         self.n = len(counts)
-        rates = self.right / self.asked
+        found = np.array(counts, dtype=float)
+        # worlds that are alike have one likelihood
+        self.different, self.world = np.unique(found, axis=0, return_inverse=True)
+        rates = found[:, 0] / found[:, 1]
         self.mean = math.fsum(rates) / self.n
         self.most = max(SPREAD, 2 * float(rates.std(ddof=1)) if self.n > 1 else 0.0)
-        found = optimize.minimize_scalar(lambda m: -self._profile(m), bounds=(0, 1), method="bounded",
-                                         options={"xatol": 1e-9})  # fmt: skip
+        peak = optimize.minimize_scalar(lambda m: -self._profile(m), bounds=(0, 1), method="bounded",
+                                        options={"xatol": 1e-9})  # fmt: skip
         # the ends are not tried by the search, and are the best where all or nothing is right
-        best = [(self._profile(m), m) for m in (float(found.x), self.mean, 0.0, 1.0)]
+        best = [(self._profile(m), m) for m in (float(peak.x), self.mean, 0.0, 1.0)]
         self.top, self.best = max(best)
 
     def _profile(self, mean: float) -> float:
         at = np.array(mean)
-        each = _likelihood(self.right, self.asked, at, _deviations(at, self.most)[:, None])
-        return float(each.sum(axis=1).max())
+        each = _likelihood(*self.different.T, at, _deviations(at, self.most)[:, None])
+        return float(each.take(self.world, axis=1).sum(axis=1).max())
 
     def statistic(self, value: float) -> float:
         """Likelihood-ratio statistic of a mean of `value`; infinite where it is impossible."""
