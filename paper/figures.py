@@ -62,14 +62,22 @@ def write(run: Run, folder: Path) -> list[Figure]:
                 origin = text.get_text().replace("  |  ", "; ") + "."
                 text.set_visible(False)
         settle(figure)
-        figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None, "Producer": None})
+        save(figure, folder / f"{name}.pdf")
         found.append(Figure(name, title, says, origin))
     return found
 
 
 def settle(figure: Any) -> None:
     """Lay a figure out once and keep the places, rounded: the solver's last digits differ from run to run."""
-    figure.draw_without_rendering()
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
     figure.set_layout_engine("none")
     for axis in figure.axes:
         axis.set_position([round(float(x), 4) for x in axis.get_position().bounds])
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a settled figure as PDF, the same bytes every time; `savefig` would first draw it for its layout."""
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
+
+    FigureCanvasPdf(figure).print_pdf(path, metadata={"CreationDate": None, "Producer": None})

@@ -17,7 +17,7 @@ from empirical.engine.intervals import Outcome, interval
 from empirical.engine.judge import worlds
 from empirical.engine.predictions import World, address, rate
 from paper.evidence import Run
-from paper.figures import provenance, settle
+from paper.figures import provenance, save, settle
 from paper.render import template
 from theory.numerics import require
 
@@ -188,6 +188,6 @@ def write(runs: Mapping[str, Run], folder: Path) -> str:
         if figure is None:
             return ""
         settle(figure)
-        figure.savefig(folder / "overview.pdf", metadata={"CreationDate": None, "Producer": None})
+        save(figure, folder / "overview.pdf")
     shown = [runs[name] for name in dict.fromkeys(panel.experiment for panel, _ in answered(runs))]
     return template("overview.tex").render({"runs": shown, "provenance": provenance})
