@@ -80,4 +80,5 @@ def save(figure: Any, path: Path) -> None:
     """Write a settled figure as PDF, the same bytes every time; `savefig` would first draw it for its layout."""
     from matplotlib.backends.backend_pdf import FigureCanvasPdf
 
-    FigureCanvasPdf(figure).print_pdf(path, metadata={"CreationDate": None, "Producer": None})
+    canvas: Any = FigureCanvasPdf(figure)
+    canvas.print_pdf(path, metadata={"CreationDate": None, "Producer": None})

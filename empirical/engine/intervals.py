@@ -120,7 +120,8 @@ class Rates:
 
     def _profile(self, mean: float) -> float:
         at = np.array(mean)
-        each = _likelihood(*self.different.T, at, _deviations(at, self.most)[:, None])
+        right, asked = self.different.T
+        each = _likelihood(right, asked, at, _deviations(at, self.most)[:, None])
         return float(each.take(self.world, axis=1).sum(axis=1).max())
 
     def statistic(self, value: float) -> float:
