@@ -603,6 +603,7 @@ def optimal_weights_numeric() -> Figure:
     shapes_and_entries: list[list[list[float]]] = [[], [[]], [[1.0], [1.0, 2.0]], [[math.nan]], [[1.0, math.inf]]]
     for bad in shapes_and_entries:
         expect_rejected("leads", best_weights, bad)
+    expect_rejected("leads: expected pairs x adapters", best_weights, [1.0, 2.0])
     expect(best_weights([[0.0, 0.0]]).ceiling == 0, "nothing to win")
     large = best_weights([[10**400, 0], [0, 10**400]]).lead / 10**400  # whole numbers that no float holds
     expect(abs(large - Fraction(1, 2)) <= 4 * LP_TOLERANCE, "leads of any size")
