@@ -43,8 +43,9 @@ def missing(results: Path = RESULTS) -> list[str]:
     """Rows of the sets that are there, whole, and not in the log."""
     text = marked((results / NAME).read_text(encoding="utf-8"), MARK, NAME)[1]
     there = [(folder.parent.name, folder.name, len(files(folder))) for folder in sorted(results.glob("*/*"))]
+    names = set(catalogue.names())
     # smoke runs are no results, and a part is no set
-    kept = [(n, p) for n, p, count in there if p != "smoke" and n in catalogue.names()
+    kept = [(n, p) for n, p, count in there if p != "smoke" and n in names
             and 0 < len(catalogue.cells(n, p)) <= count]  # fmt: skip
     return [row(n, p, results) for n, p in kept if f"| {identity(n, p, results)} |" not in text]
 

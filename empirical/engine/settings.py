@@ -48,7 +48,8 @@ class Table(BaseModel):
     @classmethod
     def of(cls, table: Table, **more: Any) -> Self:
         """A table of this type, with `more` and the fields that it shares with `table`."""
-        return cls(**{k: v for k, v in table if k in cls.model_fields} | more)
+        fields = cls.model_fields
+        return cls(**{k: v for k, v in table if k in fields} | more)
 
     def but(self, **changes: Any) -> Self:
         """The same table with some values changed, checked like those from a file."""

@@ -100,8 +100,8 @@ def test_what_must_hold_holds_and_violations_are_explained(name: str, profile: s
 
 def test_every_set_of_results_is_in_the_log(tmp_path: Path) -> None:
     assert log.missing() == [], "python -m empirical log"
-    for name, profile in PAIRS:
-        shutil.copytree(RESULTS / name / profile, tmp_path / name / profile)
+    for name in ("one_layer", "gates"):
+        shutil.copytree(RESULTS / name / "cpu", tmp_path / name / "cpu")
     shutil.copy(RESULTS / log.NAME, tmp_path)
     found = next(raw for raw in map(read, files(tmp_path / "one_layer" / "cpu")) if "cosine" in raw["metrics"])
     found["metrics"]["cosine"] = 0.5
