@@ -67,7 +67,7 @@ def observe(predictions: Iterable[Prediction], records: Iterable[Record[Any, Any
             if outcome is not None and target is not None:
                 outcomes.append(outcome)
                 targets.append(rate(target))
-                steps.append(p.of.question(world))
+                steps.append(p.of.question(world, outcome))
         found.append(Observed(p, outcomes, targets, max(steps)))
     return found
 

@@ -86,9 +86,9 @@ class Measure:
 
         return Measure(f"{self.name} - {other.name}", difference, self.step, (self, other))
 
-    def question(self, world: World) -> float:
-        """What one question is worth in a world, where it is counted; else 0."""
-        found = [m(world) for m in self.parts or (self,)]
+    def question(self, world: World, outcome: Outcome) -> float:
+        """What one question is worth in a world with this outcome, where it is counted; else 0."""
+        found = [m(world) for m in self.parts] or [outcome]
         return max((1 / o.asked for o in found if isinstance(o, Count)), default=0.0)
 
 
