@@ -798,6 +798,12 @@ def interference_numeric() -> Figure:
     expect_rejected("key", interference_bound, [witness], np.ones(7))
     expect_rejected("key", interference_bound, [witness], keys)
     expect_rejected("key", interference_bound, [witness], np.full(8, math.nan))
+    # sums of equal damages round one way all along: a float just under the exact threshold is not certain
+    parts = [LowRank([[0.0], [0.0]], [[1.0]]), *[LowRank([[5 / 3], [0.0]], [[1.0]])] * 500]
+    square = 2 * (500 * Fraction(5 / 3)) ** 2
+    margin = math.sqrt(square) * (1.0 - 2.0 * EPS)
+    expect(Fraction(margin) ** 2 < square, "a margin below the damage of all")
+    expect(not any(surviving_facts(parts, [[1.0, 1.0]], [margin] * 2, [0, 0])), "survives 500 updates")
     expect_rejected("keys", surviving_facts, [witness], np.ones(8), np.ones(1), [0])
     expect_rejected("margins", surviving_facts, [witness], keys, np.ones(3), [0] * 3)
     expect_rejected("margins", surviving_facts, [witness], keys, np.full(4, math.nan), [0] * 4)
