@@ -616,9 +616,10 @@ def affine_ceiling(n: int, m: int, d: int) -> float:
         patterns[i:] = np.logaddexp(
             patterns[i:], factorial[i:] - factorial[i] - factorial[: size + 1 - i] + i * log_pairs
         )
-    share = np.minimum(patterns - k * log_values, 0.0)
+    tables = k * log_values
+    share = np.minimum(patterns - tables, 0.0)
     # log factorials err by a few eps of their size, each addend of the sum by eps of k ln m where share is below 0
-    rounding = (numbers + 16) * EPS * (factorial[size] + k * log_values)
+    rounding = (numbers + 16) * EPS * (factorial[size] + tables)
     return min(1.0, moment_ceiling(share + factorial[size] - factorial - factorial[::-1] + rounding))
 
 

@@ -105,11 +105,11 @@ def margin_rank_floor(n_answers: int, eps: float | Fraction, powers: int = 100) 
     count, bound, orders = integer(n_answers, "n_answers", 1), above(eps, "eps"), integer(powers, "powers", 1)
     require(bound >= 0, "eps", "a number >= 0", eps)
     square = min(bound, Fraction(1)) ** 2
-    floor, left = 1, Fraction(1)
+    floor, left = 1, Fraction(count - 1)
     for k in range(1, orders + 1):
         left *= square
-        floor = max(floor, _least_power_rank(k, count / (1 + (count - 1) * left)))
-        if (count - 1) * left <= 1:  # higher powers can ask for twice as many facts at most, in larger spaces
+        floor = max(floor, _least_power_rank(k, count / (1 + left)))
+        if left <= 1:  # higher powers can ask for twice as many facts at most, in larger spaces
             break
     return floor
 
