@@ -30,11 +30,6 @@ def test_sizes_of_a_usual_layer() -> None:
     assert adapter_scale(16, 64, rslora=True) == 2.0
 
 
-def test_merging_is_addition() -> None:
-    update = LowRank([[1.0], [2.0]], [[3.0, 4.0]], 0.5)
-    assert np.array_equal(merged_weight(np.eye(2), update), [[2.5, 2.0], [3.0, 5.0]])
-
-
 def test_returned_types_and_shapes() -> None:
     update, x = LowRank([[1.0], [2.0]], [[3.0, 4.0]], 0.5), np.array([1.0, -2.0])
     assert type(rank_set_dimension(3, 4, 2)) is int

@@ -10,14 +10,6 @@ from theory.continual import exposures, round_dilution, rounds_to_answer, route_
 from theory.lowrank import LowRank
 
 
-def test_the_most_that_a_drift_does_is_its_spectral_norm() -> None:
-    zero, moved = LowRank(np.zeros((2, 2)), np.eye(2)), LowRank(np.eye(2), np.eye(2))
-    drift = route_drift(np.eye(2), zero, moved)
-    most = max(np.linalg.norm(drift.apply([math.cos(t), math.sin(t)])) for t in np.linspace(0.0, 7.0, 99))
-    assert drift.norm("spectral") == pytest.approx(most, rel=1e-12)
-    assert drift.norm() > 1.4 * most
-
-
 def test_documented_values_and_types() -> None:
     assert round_dilution(4, 1) == Fraction(1, 4)
     assert round_dilution(2, 10) == 1 - Fraction(1, 2**10)

@@ -1,6 +1,4 @@
-"""ReLU nets and transformers adapted to a target: torch as second oracle, sizes, types, messages."""
-
-from itertools import pairwise
+"""ReLU nets and transformers adapted to a target: messages that name the layer, gaps that are nearly noise."""
 
 import numpy as np
 import pytest
@@ -11,72 +9,10 @@ from theory.networks import (
     adapted_transformer,
     relu_adapters,
     relu_error_bound,
-    relu_forward,
     relu_rank,
     transformer_adapters,
-    transformer_forward,
     transformer_rank,
 )
-from theory.numerics import EPS, stream
-
-
-def relu_net(rng, sizes, spread=0.3):
-    """Near-identity layers, so that every condition number stays under about 10."""
-    return [
-        (np.eye(b, a) + spread * rng.standard_normal((b, a)) / np.sqrt(a), rng.standard_normal(b))
-        for a, b in pairwise(sizes)
-    ]
-
-
-def transformer(rng, size, depth, heads, rows):
-    def w(m=size):
-        return np.eye(m, size) + 0.3 * rng.standard_normal((m, size)) / np.sqrt(size)
-
-    def block():
-        return Block([(w(), w(), w(), w()) for _ in range(heads)], w(), w()[0], w(), w()[1])
-
-    return TransformerWeights([block() for _ in range(depth)], w(rows))
-
-
-def test_relu_forward_agrees_with_torch() -> None:
-    torch = pytest.importorskip("torch")
-    rng = stream(5, "torch")
-    net = relu_net(rng, [3, 5, 2, 4])
-    x = rng.standard_normal((3, 7))
-    h = torch.tensor(x.T)
-    for w, b in net:
-        h = torch.relu(torch.nn.functional.linear(h, torch.tensor(w), torch.tensor(b)))
-    assert np.allclose(relu_forward(net, x), h.numpy().T, rtol=0, atol=64 * EPS * float(h.max()))  # 3 layers, width 5
-    one = relu_forward(net, x[:, 2])
-    assert one.shape == (4,)
-    assert np.allclose(relu_forward(net, x)[:, 2], one, rtol=0, atol=64 * EPS * float(h.max()))
-
-
-def test_transformer_forward_agrees_with_torch() -> None:
-    torch = pytest.importorskip("torch")
-    rng = stream(6, "torch")
-    net = transformer(rng, 4, 2, 2, 3)
-    x = rng.standard_normal((4, 5))
-    z = torch.tensor(x.T)  # torch has tokens as rows
-    for block in net.blocks:
-        y = torch.zeros_like(z)
-        for wq, wk, wv, wo in block.heads:
-            q, k, v = (z @ torch.tensor(w).T for w in (wq, wk, wv))
-            y = y + torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=1.0) @ torch.tensor(wo).T
-        z = torch.relu(y @ torch.tensor(block.W1).T + torch.tensor(block.b1)) @ torch.tensor(block.W2).T
-        z = z + torch.tensor(block.b2)
-    oracle = (z @ torch.tensor(net.Wout).T).numpy().T
-    # two blocks of six products; the softmax turns an error of a score into the same relative error of a share
-    assert np.allclose(transformer_forward(net, x), oracle, rtol=0, atol=4096 * EPS * float(np.abs(oracle).max()))
-
-
-def test_one_token_is_linear_up_to_the_relu() -> None:
-    eye = np.eye(2)
-    net = TransformerWeights(
-        [Block([(eye, eye, eye, 2 * eye)], eye, [1.0, -2.0], eye, [1.0, 2.0])], np.diag([2.0, 1.0])
-    )
-    assert transformer_forward(net, [[2.0], [3.0]]).tolist() == [[12.0], [6.0]]
-    assert transformer_rank(net, net) == 0
 
 
 def test_errors_name_the_layer() -> None:
