@@ -2,13 +2,14 @@
 
 import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from empirical.engine import catalogue
 from empirical.engine.judge import judge
 from empirical.engine.records import Record
 from empirical.engine.settings import Cell, as_json
+from empirical.experiments.plain_english_tables import Answered
 from tests.empirical.accelerator import accelerator
 
 
@@ -28,6 +29,21 @@ def live(name: str, cell: Cell, metrics: Any = None) -> Record:
 def planted(records: list[Record], chosen: Callable[[Record], bool], **metrics: Any) -> list[Record]:
     """The records, those that are chosen with other metrics."""
     return [dataclasses.replace(r, metrics=r.metrics.but(**metrics)) if chosen(r) else r for r in records]
+
+
+def worlds_that_answer(
+    record: Record, worlds: int, said: Mapping[str, Mapping[str, Mapping[str, int]]], metrics: Any = None
+) -> list[Record]:
+    """Worlds with the metrics of one, or with these, in which conditions answer all wordings of a family alike.
+
+    `said`: condition -> family -> counts by kind of answer.
+    """
+    metrics = as_json(record.metrics) if metrics is None else metrics
+    for condition, families in said.items():
+        for family, counts in families.items():
+            for wording in metrics["answered"][condition]["questions"].get(family, ()):
+                wording[:] = [counts.get(field, 0) for field in Answered._fields]
+    return [live(record.experiment, record.cell.but(seed=seed), metrics) for seed in range(worlds)]
 
 
 def changed(metrics: Any, change: Callable[[tuple[Any, ...], Any], Any], path: tuple[Any, ...] = ()) -> Any:

@@ -34,7 +34,8 @@ from empirical.tasks.entities import (
     written_out,
 )
 from empirical.training.adapter import train_adapter
-from tests.empirical.experiments.live import live, verdicts
+from tests.empirical.experiments.live import live, verdicts, worlds_that_answer
+from tests.empirical.judged import rates
 from tests.empirical.judged import records as committed
 from theory.composition import chain_of_thought
 
@@ -304,17 +305,6 @@ def world_cell(**changes: Any) -> WorldCell:
 # ------------------------------------------------------------ grid and predictions
 
 
-def test_grids_report_no_calibration_world_and_have_enough_of_them() -> None:
-    for profile in ("smoke", "cpu", "gpu"):
-        grid = entities.cells(config("entities", profile))
-        assert min(c.seed for c in grid) >= 100  # seeds below 100 were used to choose rate and steps
-        worlds = [c for c in grid if isinstance(c, WorldCell)]
-        if profile != "smoke":
-            assert len(worlds) >= 10
-            assert all(c.people >= 24 <= c.apart for c in worlds)
-            assert all(c.countries >= 12 for c in worlds)
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -398,13 +388,12 @@ def test_the_law_is_read_off_the_single_experts(records: list[Record]) -> None:
 def test_what_a_sum_keeps_is_counted_against_its_experts(records: list[Record]) -> None:
     """lambda p2 = .5, 3 of 4 first hops and 1 of 2 second hops of what the experts name are left: 3/16, else chance."""
 
-    def change(table: Any, metrics: Any) -> None:
-        metrics["predicted"]["forced"]["early+late"]["product"] = 0.5
-        for name, hop, count in (("first_early", "first", [8, 8]), ("sum:early+late", "first", [6, 8]),
-                                 ("second_late", "second", [2, 2]), ("sum:early+late", "second", [1, 2])):  # fmt: skip
-            table[name]["facts"][hop] = count
-
-    world = planted_worlds(world_of(records), change)[0].metrics
+    metrics: Any = as_json(world_of(records).metrics)
+    metrics["predicted"]["forced"]["early+late"]["product"] = 0.5
+    for name, hop, count in (("first_early", "first", [8, 8]), ("sum:early+late", "first", [6, 8]),
+                             ("second_late", "second", [2, 2]), ("sum:early+late", "second", [1, 2])):  # fmt: skip
+        metrics["answered"][name]["facts"][hop] = count
+    world = live("entities", world_of(records).cell, metrics).metrics
     assert survive(world, "early+late", 1 / 12) == pytest.approx(3 / 16 + 13 / 16 / 12, rel=1e-12)
     assert shortfall(world, "early+late") == 0.5 - world.scores["sum:early+late"]["H_forced"].rate
 
@@ -437,45 +426,31 @@ def test_predictions_are_fixed_by_kind_and_exact_ones_hold(records: list[Record]
     assert {f"headline.{w}" for w in wanted} | {"base.given", "headline.retrieves"} <= set(found)
 
 
-def planted_worlds(record: Record, change: Any) -> list[Record]:
-    """Ten worlds with the metrics of one, changed."""
-    metrics: Any = as_json(record.metrics)
-    change(metrics["answered"], metrics)
-    return [live("entities", record.cell.but(seed=seed), metrics) for seed in range(10)]
-
-
-def answer(table: Any, condition: str, family: str, **counts: int) -> None:
-    """Have a condition answer all wordings alike."""
-    for wording in table[condition]["questions"][family]:
-        wording[:] = [counts.get(field, 0) for field in Answered._fields]
-
-
 def test_planted_outcomes_are_judged_as_what_they_are(records: list[Record]) -> None:
     """No bridge named, all + all that composes and early + late that does not, a late hop that retrieves."""
-
-    def change(table: Any, metrics: Any) -> None:
-        answer(table, "first_all", "H", neither=4, old_forced=1)
-        answer(table, "first_early", "H", country=4)
-        answer(table, "first_late", "H", other_capital=4, old_forced=4)
-        answer(table, "first_middle", "H", country=4, old_forced=0)
-        answer(table, "sum:all+all", "H", right=4, forced=4)
-        answer(table, "sum:late+early", "H", country=4, forced=4)
-        answer(table, "sum:early+late", "H", country=4, forced=0)
-        answer(table, "second_late", "famous_H", neither=4, forced=1)
-        answer(table, "second_all", "famous_H", right=4, forced=4)
-        for answered in (table["first_early"], table["first_late"]):
-            answered["survivors"]["H"] = [0, 0, 0, 12, 0, 0, 0, 12 * (answered is table["first_late"]), 0, 0]
-        table["second_early"]["facts"]["second"] = [4, 4]
-        table["second_late"]["facts"]["second"] = [1, 4]
-        for name, right in (("first_early", 1), ("second_late", 4), ("sum:early+late", 4)):
-            table[name]["facts"]["capitals"] = [right, 4]
-        metrics["predicted"]["forced"]["early+late"]["product"] = 0.0
-        metrics["written"]["sum:all+all"]["H"] |= {"s1": [4, 4], "s2": [4, 4], "reached": [4, 4]}
-        metrics["written"]["sum:early+late"]["H"] |= {"s1": [0, 4], "s2": [0, 4], "reached": [0, 4]}
-        metrics["oracle"]["early+late"]["H"] = [12, 12]
+    said = {
+        "first_all": {"H": {"neither": 4, "old_forced": 1}}, "first_early": {"H": {"country": 4}},
+        "first_late": {"H": {"other_capital": 4, "old_forced": 4}}, "first_middle": {"H": {"country": 4}},
+        "sum:all+all": {"H": {"right": 4, "forced": 4}}, "sum:late+early": {"H": {"country": 4, "forced": 4}},
+        "sum:early+late": {"H": {"country": 4}}, "second_late": {"famous_H": {"neither": 4, "forced": 1}},
+        "second_all": {"famous_H": {"right": 4, "forced": 4}},
+    }  # fmt: skip
+    metrics: Any = as_json(world_of(records).metrics)
+    table = metrics["answered"]
+    for name, forced in (("first_early", 0), ("first_late", 12)):
+        table[name]["survivors"]["H"] = [0, 0, 0, 12, 0, 0, 0, forced, 0, 0]
+    for name, fact, right in (("second_early", "second", 4), ("second_late", "second", 1),
+                              ("first_early", "capitals", 1), ("second_late", "capitals", 4),
+                              ("sum:early+late", "capitals", 4)):  # fmt: skip
+        table[name]["facts"][fact] = [right, 4]
+    metrics["predicted"]["forced"]["early+late"]["product"] = 0.0
+    for name, right in (("sum:all+all", 4), ("sum:early+late", 0)):
+        metrics["written"][name]["H"] |= {step: [right, 4] for step in ("s1", "s2", "reached")}
+    metrics["oracle"]["early+late"]["H"] = [12, 12]
 
     # judged as worlds of twelve countries, where the ceiling of routing is below one
-    found = verdicts("entities", small(countries=12), planted_worlds(world_of(records), change))
+    worlds = worlds_that_answer(world_of(records), 10, said, metrics)
+    found = verdicts("entities", small(countries=12), worlds)
     for name in ("lambda.all.late.forced", "named.early.late.forced", "p2.late.all.forced", "p2.late.all.free",
                  "learns.second_late.second_early", "sum.all+all.forced", "sum.all+all.free", "sum.early+all.forced",
                  "short.early+late", "blind.late+early", "blind.all+all", "blind.early+late", "wording.0",
@@ -486,18 +461,15 @@ def test_planted_outcomes_are_judged_as_what_they_are(records: list[Record]) -> 
 
 
 def test_a_chain_below_its_bound_is_seen(records: list[Record]) -> None:
-    def change(_: Any, metrics: Any) -> None:
-        metrics["written"]["sum:early+late"]["H"] |= {"s1": [4, 4], "s2": [4, 4], "reached": [1, 4]}
-
-    found = verdicts("entities", small(), planted_worlds(world_of(records), change))
+    metrics: Any = as_json(world_of(records).metrics)
+    metrics["written"]["sum:early+late"]["H"] |= {"s1": [4, 4], "s2": [4, 4], "reached": [1, 4]}
+    found = verdicts("entities", small(), worlds_that_answer(world_of(records), 10, {}, metrics))
     assert found["headline.chain.early+late.lower"][1] == "violated"
 
 
 def test_figures_name_every_place(records: list[Record]) -> None:
     for draw in plots.values():
-        assert draw([], []) is None
         figure = draw(records, [])
-        assert figure is not None
         assert any("early+late" in t.get_text() for axis in figure.axes for t in axis.get_xticklabels())
 
 
@@ -536,5 +508,4 @@ def test_the_product_of_bare_hops_is_off_where_the_second_step_profits_from_the_
 )
 def test_worlds_are_above_the_bound_of_what_is_blind(profile: str, sum_: str, above: int) -> None:
     """The explanation of `blind.all+late` and `blind.all+all`."""
-    rates = [w.metrics.scores[f"sum:{sum_}"]["H_forced"].rate for w in committed_worlds(profile)]
-    assert sum(rate > 2.5 / 12 for rate in rates) == above
+    assert sum(rates("entities", profile, f"sum:{sum_}", "H_forced") > 2.5 / 12) == above

@@ -7,15 +7,14 @@ import pytest
 
 from empirical.engine import catalogue
 from empirical.engine.records import Record
-from empirical.engine.settings import as_json
 from empirical.experiments import plain_english
 from empirical.experiments.entities_methods.figures import plots
 from empirical.experiments.plain_english_predictions import kind
-from empirical.experiments.plain_english_tables import Answered, Grouped
+from empirical.experiments.plain_english_tables import Grouped
 from empirical.reuse.methods import METHODS
-from tests.empirical.experiments.live import live, verdicts
+from tests.empirical.experiments.live import live, verdicts, worlds_that_answer
+from tests.empirical.judged import mean, rates, rows
 from tests.empirical.judged import records as committed
-from tests.empirical.judged import rows
 
 
 def small(**changes: Any) -> Grouped:
@@ -49,13 +48,8 @@ def test_every_method_is_timed_and_scored_in_both_ways(record: Record) -> None:
 
 def planted(record: Record, right: set[str]) -> list[Record]:
     """Five worlds in which some conditions answer everything right, in free text and by choice, and others nothing."""
-    metrics: Any = as_json(record.metrics)
-    for condition, scored in metrics["answered"].items():
-        for wording in scored["questions"].get("H", ()):
-            asked = sum(wording[:6])
-            counts = {"right": asked, "forced": asked} if condition in right else {"neither": asked}
-            wording[:] = [counts.get(field, 0) for field in Answered._fields]
-    return [live("entities_methods", record.cell.but(seed=seed), metrics) for seed in range(5)]
+    every, none = {"right": 24, "forced": 24}, {"neither": 24}
+    return worlds_that_answer(record, 5, {c: {"H": every if c in right else none} for c in record.metrics.answered})
 
 
 @pytest.mark.parametrize(
@@ -71,9 +65,7 @@ def test_one_method_that_joins_refutes_its_kind_alone(record: Record, winner: st
 
 def test_the_figure_has_a_row_for_every_method(record: Record) -> None:
     (plot,) = plots.values()
-    assert plot([], []) is None
     figure = plot([record], [])
-    assert figure is not None
     names = [t.get_text() for t in figure.axes[0].get_yticklabels()]
     assert len(names) == len(small().methods) + 2
     assert {"sum, early+late", "arrow top1"} <= set(names)
@@ -81,45 +73,35 @@ def test_the_figure_has_a_row_for_every_method(record: Record) -> None:
 
 def test_lora_soups_alone_joins_as_much_as_placed_experts_and_keeps_every_fact() -> None:
     """The explanation of `two.placed.all+all.data` on a GPU."""
-    worlds = committed("entities_methods", "gpu")
-
-    def rates(condition: str, cell: str) -> list[float]:
-        return [w.metrics.scores[condition][cell].rate for w in worlds]
-
-    mean = {c: float(np.mean(rates(c, "H"))) for c in worlds[0].metrics.merging}
-    placed, soups = "sum:early+late", "lora_soups:all+all"
-    second = max(m for c, m in mean.items() if c not in (placed, soups))
-    assert [round(mean[c], 2) for c in (placed, soups)] == [0.23, 0.23]  # here and below as explained.toml has it
-    assert second < min(mean[placed], mean[soups]) / 2
-    assert len(mean) - 3 == 29  # neither the two nor the random adapter
-    better = np.sign(np.subtract(rates(soups, "H"), rates(placed, "H"))).tolist()
+    run, placed, soups = ("entities_methods", "gpu"), "sum:early+late", "lora_soups:all+all"
+    others = set(committed(*run)[0].metrics.merging) - {placed, soups}
+    assert [mean(*run, c, "H") for c in (placed, soups)] == [0.23, 0.23]  # here and below as explained.toml has it
+    second = max(rates(*run, c, "H").mean() for c in others)
+    assert second < min(rates(*run, c, "H").mean() for c in (placed, soups)) / 2
+    assert len(others) - 1 == 29  # without the random adapter
+    better = np.sign(rates(*run, soups, "H") - rates(*run, placed, "H")).tolist()
     assert (better.count(1), better.count(-1)) == (6, 4)
-    kept = {c: [round(float(np.mean(rates(c, hop))), 2) for hop in ("first", "second")] for c in (placed, soups)}
+    kept = {c: [mean(*run, c, hop) for hop in ("first", "second")] for c in (placed, soups)}
     assert kept == {placed: [0.45, 0.69], soups: [0.95, 0.97]}
 
 
 def test_five_worlds_lead_the_same_way_and_decide_too_little() -> None:
     """Both explanations of the run on a processor, in their numbers."""
-    worlds, judged = committed("entities_methods", "cpu"), {row["id"]: row for row in rows("entities_methods", "cpu")}
-
-    def rates(condition: str) -> list[float]:
-        return [w.metrics.scores[condition]["H"].rate for w in worlds]
+    run, placed, soups = ("entities_methods", "cpu"), "sum:early+late", "lora_soups:all+all"
+    judged, made = {row["id"]: row for row in rows(*run)}, committed(*run)[0].metrics.merging
 
     def lead(of_kind: str) -> list[float]:
-        others = [f"{m}:all+all" for m in METHODS if kind(m) == of_kind and f"{m}:all+all" in worlds[0].metrics.merging]
-        return sorted(np.subtract(rates(placed), np.max([rates(c) for c in others], axis=0)))
+        others = [c for m in METHODS if kind(m) == of_kind and (c := f"{m}:all+all") in made]
+        return sorted(rates(*run, placed, "H") - np.max([rates(*run, c, "H") for c in others], axis=0))
 
-    placed, soups = "sum:early+late", "lora_soups:all+all"
     data, router = lead("data"), lead("router")
-    assert data == sorted(np.subtract(rates(placed), rates(soups)))  # the best of its kind in every world
-    assert [round(float(np.mean(rates(c))), 2) for c in (placed, soups)] == [0.24, 0.15]
+    assert data == sorted(rates(*run, placed, "H") - rates(*run, soups, "H"))  # the best of its kind in every world
+    assert [mean(*run, c, "H") for c in (placed, soups)] == [0.24, 0.15]
     assert data[0] == 0 < data[1]
     assert [round(x, 2) for x in (data[-1], router[0], router[-1])] == [0.19, 0.01, 0.24]
-    low = {k: judged[f"two.placed.all+all.{k}"]["interval"][0] for k in ("data", "router")}
-    assert low["data"] < 0 < low["router"]
-    p = judged["two.placed.all+all.router"]["p"]
-    family = [row for row in judged.values() if row["family"] == judged["two.placed.all+all.router"]["family"]]
-    assert (round(p, 3), len([r for r in family if r["kind"] == "hypothesis"])) == (0.045, 3)
-    assert judged["two.placed.all+all.router"]["alone"] == "holds"
+    assert judged["two.placed.all+all.data"]["interval"][0] < 0 < judged["two.placed.all+all.router"]["interval"][0]
+    row = judged["two.placed.all+all.router"]
+    family = [r for r in judged.values() if r["family"] == row["family"] and r["kind"] == "hypothesis"]
+    assert (round(row["p"], 3), len(family), row["alone"]) == (0.045, 3, "holds")
     on_gpu = {row["id"]: row["verdict"] for row in rows("entities_methods", "gpu")}
     assert [on_gpu[f"two.placed.all+all.{k}"] for k in ("data", "router")] == ["undecided", "holds"]
