@@ -110,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         "--base", metavar="DIR|ID", help="its configuration is read (by default what the adapter names)"
     )
     export.add_argument("--dtype", default="float32", metavar="float32|float16", help="of the factors (float32)")
-    export.add_argument("--force", action="store_true", help="replace a file")
+    export.add_argument("--force", action="store_true", help="replace an adapter of this format")
     explain = commands.add_parser("explain", help="statement, status and proof of a claim")
     explain.add_argument("claim", metavar="CLAIM", nargs="?", help="its id; without one, all ids")
     return parser

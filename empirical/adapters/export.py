@@ -73,7 +73,7 @@ def export(
         to: ``"gguf"``.
         base: folder or hub id of the base, of which the configuration alone is read; by default what the adapter names.
         dtype: of the factors, ``"float32"`` or ``"float16"``.
-        force: replace a file of this kind.
+        force: replace an adapter of this format.
 
     Raises:
         ValueError: what cannot be written, in one line; nothing is.
@@ -89,6 +89,8 @@ def export(
         require(plain, "output", "a plain file to replace", str(target))
         require(force, "output", "a new file (or --force)", f"{target}, which exists")
     new_or_own(target, (MAGIC,))
+    other = target.exists() and target.stat().st_size and not _holds_adapter(target)
+    require(not other, "output", "a new file, or an adapter's", f"{target}, another model's")
     (found,) = read_all([adapter])
     model = skeleton(base) if base is not None else said_base(found.raw)
     require(model is not None, "base", "its configuration (--base DIR), which says how llama.cpp lays it out", "none")
@@ -110,6 +112,17 @@ def export(
         Path(draft).unlink(missing_ok=True)
         raise
     return Exported(target.name, found.name, architecture, len(names), alpha, dtype, tuple(found.said))
+
+
+def _holds_adapter(path: Path) -> bool:
+    """Whether a GGUF file says that it holds an adapter; a broken one does not."""
+    import gguf
+
+    try:
+        kind = gguf.GGUFReader(path).get_field(gguf.Keys.General.TYPE)
+    except (ValueError, IndexError, KeyError):
+        return False
+    return kind is not None and kind.contents() == gguf.GGUFType.ADAPTER
 
 
 def _names(adapter: Adapter, architecture: str, layers: int) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """What llama.cpp reads: the file read back, under its own rule for the scale, in the layout of its own conversion."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -121,6 +122,22 @@ def test_only_plain_files_are_replaced(save_adapter: Save, config_of: Callable[[
     for _ in range(2):
         export(a, tmp_path / "file", base=base, force=True)
     assert updates(tmp_path / "file")[0]
+
+
+def test_the_gguf_of_a_model_is_not_replaced(
+    save_adapter: Save, config_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    a, base, model = save_adapter("a", targets=["q_proj"]), config_of("llama"), tmp_path / "model.gguf"
+    with contextlib.closing(gguf.GGUFWriter(model, arch="llama")) as writer:
+        writer.add_type(gguf.GGUFType.MODEL)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+    whole = model.read_bytes()
+    for held in (whole, whole[:30]):
+        model.write_bytes(held)
+        with pytest.raises(ValueError, match="or an adapter's, got"):
+            export(a, model, base=base, force=True)
+        assert model.read_bytes() == held
 
 
 def test_what_llama_cpp_does_not_have_is_refused(
