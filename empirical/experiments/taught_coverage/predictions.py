@@ -6,16 +6,13 @@ Deviations of the alternatives are what calibration worlds showed between worlds
 from __future__ import annotations
 
 from empirical.engine.intervals import Alternative
-from empirical.engine.predictions import Prediction, Predictions, address
-from empirical.engine.settings import Group
-from empirical.experiments.taught_coverage.tables import Settings
-from empirical.tasks.entities import DIRECT
+from empirical.engine.predictions import Prediction, address
+from empirical.experiments import taught_predictions
+from empirical.experiments.taught_predictions import SIDES
+from empirical.experiments.taught_tables import Settings
 
-#: smallest share of its facts at which a base or an expert counts as having learnt them
-LEARNT = 0.85
 #: how far above one country's share a model that is blind to the country may lie
 ROOM = 0.15
-SIDES = ("covered", "uncovered")
 #: what the predictions on both sides speak of: words, condition, what the cell begins with, its ending
 ASKED = {
     "base": ("fellows, by the taught base", "base", "fellows_", "_old_forced"),
@@ -33,6 +30,7 @@ def declare(settings: Settings) -> list[Prediction]:
     for group in settings.groups:
         said = Worlds(group, settings.but(**group.changes))
         said.learnt()
+        said.random()
         if said.settings.sums:
             said.sides()
         else:
@@ -41,31 +39,15 @@ def declare(settings: Settings) -> list[Prediction]:
     return found
 
 
-class Worlds(Predictions):
+class Worlds(taught_predictions.Worlds):
     """The predictions of one group of worlds."""
 
-    def __init__(self, group: Group, settings: Settings) -> None:
-        super().__init__(group.name)
-        self.settings = settings
-        new = settings.people - settings.countries * (settings.pupils + settings.fellows)
-        #: questions about new people of a family, over one half of its countries at least
-        self.asked = new * len(DIRECT.held_out) // 2
-
-    def learnt(self) -> None:
-        """What must come out, or the worlds show nothing."""
-        for condition, cell, says in (
-            ("base", "taught_first", "the taught base: where fellows live, in wordings that were not taught"),
-            ("base", "taught_second", "the taught base: the capitals, in a wording that was not taught"),
-            *((e, e.partition("_")[0], f"{e} alone: its facts in wordings that were not taught")
-              for e in self.settings.experts),
-        ):  # fmt: skip
-            name = cell if condition == "base" else condition
-            self.control(f"learnt.{name}", "coverage_law", says, of=(condition, cell), at_least=LEARNT)
+    def random(self) -> None:
+        """What stands in for a first hop leads nowhere."""
         for sum_ in self.settings.sums:
             says = "a random adapter for the first hop, with a late second one: made-up countries, covered"
-            blind = 1 / (self.settings.coverage * self.settings.countries)
             self.control("random", "coverage_law", says, of=(f"random:{sum_}", "F_covered_forced"),
-                         at_most=blind + ROOM)  # fmt: skip
+                         at_most=self.blind + ROOM)  # fmt: skip
 
     def sides(self) -> None:
         """Covered countries above uncovered ones: of fellows by the taught base alone, then through experts."""
@@ -76,19 +58,18 @@ class Worlds(Predictions):
                 self.hypothesis(f"{name}.{family}", "coverage_law", says, of=covered - uncovered, above=0.0,
                                 unless=Alternative("the other way round, by .3", -0.3, 0.1), family=words,
                                 about=condition)  # fmt: skip
-        blind = 1 / (self.settings.coverage * self.settings.countries)
         for sum_ in self.settings.sums:
             for family in self.settings.families:
                 says = f"{FAMILIES[family]}, {sum_}, covered: at most {ROOM:g} above blind, for little is left to join"
                 self.hypothesis(f"sum.{family}", "coverage_law", says, of=(f"sum:{sum_}", f"{family}_covered_forced"),
-                                at_most=blind + ROOM, unless=Alternative("answers .6", 0.6, 0.1, self.asked),
+                                at_most=self.blind + ROOM, unless=Alternative("answers .6", 0.6, 0.1, self.asked),
                                 family="the sum over taught countries", about=f"sum:{sum_}")  # fmt: skip
 
     def untaught(self) -> None:
         """Where no direct question was taught, the base goes on from made-up countries no better than by chance."""
-        blind, family = 1 / self.settings.countries, "F"
+        family = "F"
         says = f"no direct question taught, {FAMILIES[family]}, λ of an early first hop: at most {ROOM:g} above blind"
         unless = Alternative("answers .5", 0.5, 0.1, self.asked)
         self.hypothesis(f"lambda.{family}", "coverage_law", says, of=("first_early", f"{family}_uncovered_old_forced"),
-                        at_most=blind + ROOM, unless=unless, family="no direct question",
+                        at_most=self.blind + ROOM, unless=unless, family="no direct question",
                         about="first_early")  # fmt: skip

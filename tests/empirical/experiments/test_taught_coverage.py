@@ -8,9 +8,9 @@ from empirical.engine import catalogue
 from empirical.engine.records import Record
 from empirical.engine.settings import as_json
 from empirical.experiments.plain_english_tables import Answered
+from empirical.experiments.taught import TaughtRun, cells
 from empirical.experiments.taught_coverage.figures import plots
-from empirical.experiments.taught_coverage.run import TaughtRun, cells
-from empirical.experiments.taught_coverage.tables import Settings
+from empirical.experiments.taught_tables import Settings
 from empirical.tasks.entities import DIRECT, FIRST, SECOND
 from tests.empirical.experiments.live import live, verdicts
 

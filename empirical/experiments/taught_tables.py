@@ -1,4 +1,4 @@
-"""Settings and cells of taught_coverage."""
+"""Settings and cells of worlds in which coverage is taught."""
 
 from __future__ import annotations
 

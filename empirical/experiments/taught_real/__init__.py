@@ -1,0 +1,1 @@
+"""The experiment taught_real; see ``run.py``."""
