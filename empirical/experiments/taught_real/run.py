@@ -1,7 +1,6 @@
 """Coverage, taught over real countries: what direct questions over half of them add to what pretraining has covered.
 
-Every cell is a world (see `taught`) of real countries: direct questions are taught over half of them. A first hop alone
-is trained; with changed second hops of real countries `entities` has to do.
+Every cell is a world (see `taught`) of real countries with their own capitals.
 """
 
 from __future__ import annotations

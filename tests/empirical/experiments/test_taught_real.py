@@ -27,14 +27,15 @@ def record() -> Record:
     return live("taught_real", cell)
 
 
-def planted(record: Record, covered: int, uncovered: int) -> list[Record]:
-    """Five worlds in which every condition chooses as many old capitals of three, by side."""
+def planted(record: Record, covered: int, uncovered: int, joined: int) -> list[Record]:
+    """Five worlds in which as many old capitals of three are answered, by side, and a sum chooses as many new ones."""
     metrics: Any = as_json(record.metrics)
-    for scored in metrics["answered"].values():
+    for condition, scored in metrics["answered"].items():
         for name, wordings in scored["questions"].items():
-            right = uncovered if "uncovered" in name else covered
-            wordings[:] = [[3 if f == "neither" else right if f == "old_forced" else 0 for f in Answered._fields]
-                           for _ in wordings]  # fmt: skip
+            old = uncovered if "uncovered" in name else covered
+            new = joined if condition.startswith("sum") else 0
+            counts = {"old": old, "neither": 3 - old, "old_forced": old, "forced": new}
+            wordings[:] = [[counts.get(field, 0) for field in Answered._fields]] * len(wordings)
     return [live("taught_real", record.cell.but(seed=seed), metrics) for seed in range(5)]
 
 
@@ -47,20 +48,31 @@ def test_the_base_is_taught_the_capitals_that_it_knows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("covered", "uncovered", "open_", "gap"),
-    [(3, 3, "holds", "holds"), (3, 0, "violated", "violated"), (0, 0, "violated", "holds")],
+    ("covered", "uncovered", "open_", "gap", "free"),
+    [
+        (3, 3, "holds", "holds", "undecided"),
+        (3, 0, "violated", "violated", "holds"),
+        (0, 3, "holds", "holds", "violated"),
+        (0, 0, "violated", "holds", "undecided"),
+    ],
 )
 def test_planted_outcomes_are_judged_as_what_they_are(
-    record: Record, covered: int, uncovered: int, open_: str, gap: str
+    record: Record, covered: int, uncovered: int, open_: str, gap: str, free: str
 ) -> None:
-    found = verdicts("taught_real", small(), planted(record, covered, uncovered))
+    found = verdicts("taught_real", small(), planted(record, covered, uncovered, joined=3))
     for of in ("base", "lambda"):
-        assert found[f"half.{of}.open"] == ("hypothesis", open_)
-        assert found[f"half.{of}.gap"] == ("hypothesis", gap)
+        assert [found[f"half.{of}.{row}"] for row in ("open", "gap", "free")] == [
+            ("hypothesis", verdict) for verdict in (open_, gap, free)
+        ]
 
 
-def test_the_figure_shows_the_two_conditions_that_were_run(record: Record) -> None:
+@pytest.mark.parametrize(("joined", "verdict"), [(3, "holds"), (0, "undecided")])
+def test_a_planted_sum_joins_or_does_not(record: Record, joined: int, verdict: str) -> None:
+    assert verdicts("taught_real", small(), planted(record, 3, 3, joined))["half.sum.random"][1] == verdict
+
+
+def test_the_figure_shows_both_sides_in_every_panel(record: Record) -> None:
     (plot,) = plots.values()
     figure = plot([record], [])
     assert figure is not None
-    assert [[t.get_text() for t in axis.get_xticklabels()] for axis in figure.axes] == [["covered", "uncovered"]] * 2
+    assert [[t.get_text() for t in axis.get_xticklabels()] for axis in figure.axes] == [["covered", "uncovered"]] * 4
