@@ -27,7 +27,7 @@ TURNED = Alternative("the other way round, by .3", -0.3, 0.1)
 
 
 def declare(settings: Settings) -> list[Prediction]:
-    """By forced choice uncovered countries are open, and covered ones hardly more so; free text goes by what is taught."""
+    """Uncovered countries are open by forced choice, covered ones hardly more so; free text goes by what is taught."""
     found: list[Prediction] = []
     for group in settings.groups:
         said = Real(group, settings.but(**group.changes))
