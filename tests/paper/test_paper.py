@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from empirical.engine import catalogue
 from empirical.engine.catalogue import PROFILES
@@ -38,6 +39,16 @@ from .conftest import Judged, verified
 
 #: of every figure of the paper: pairs of level names along an axis with less than a space between them
 TOUCHING: list[tuple[str, str]] = []
+#: of every figure of the paper: places of its axes, and what is drawn there
+DRAWN: list[Any] = []
+
+
+def drawn(figure: Any) -> Any:
+    """Places of the axes, points of the lines and words of a figure."""
+    return [
+        (a.get_position().bounds, [x.get_xydata().tobytes() for x in a.lines], [t.get_text() for t in a.findobj(Text)])
+        for a in figure.axes
+    ]
 
 
 def touching(figure: Any) -> Iterator[tuple[str, str]]:
@@ -59,6 +70,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory, gathered: Evidence) -> P
     def settled(figure: Any) -> None:
         settle(figure)
         TOUCHING.extend(touching(figure))
+        DRAWN.append(drawn(figure))
 
     out = tmp_path_factory.mktemp("first") / "generated"
     with pytest.MonkeyPatch.context() as patch:
@@ -80,11 +92,24 @@ def test_every_prediction_and_every_caption_can_be_set(name: str) -> None:
         assert render.escape(text).isascii()
 
 
-def test_twice_gives_the_same_bytes(tmp_path: Path, gathered: Evidence, generated: Path) -> None:
+def test_twice_gives_the_same_bytes(
+    tmp_path: Path, gathered: Evidence, generated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The figures of two experiments to the byte, the others before they are written as PDF, which is how all are."""
+    again, save = [], figures.save
+
+    def saved(figure: Any, path: Path) -> None:
+        again.append(drawn(figure))
+        if path.stem.startswith(("coverage", "one_layer")):
+            save(figure, path)
+
+    monkeypatch.setattr(figures, "save", saved)
     written = generate(gathered, PAPER, tmp_path / "generated", tmp_path / "keys.txt")
     assert {"numbers.tex", "ladder.tex", "statements.tex", "graph.tex", "experiments.tex"} <= set(written)
+    assert sum(name.startswith("figures/") for name in written) > 3
     for name in written:
         assert (tmp_path / "generated" / name).read_bytes() == (generated / name).read_bytes(), name
+    assert again == DRAWN
 
 
 def test_every_theorem_stands_under_the_file_that_holds_it(generated: Path) -> None:
