@@ -1,7 +1,7 @@
 """The theorems on what composes, read literally, against the functions of :mod:`theory.composition`."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from fractions import Fraction
 from itertools import product
 
@@ -12,7 +12,6 @@ from tests.proofs.exact import (
     Mat,
     column,
     const,
-    definite,
     delta,
     eye,
     hstack,
@@ -623,18 +622,6 @@ def test_coverage_law() -> None:
     # retrieved exactly where not held: nothing is composed, although the product of the shares is 1/4
     share, within, changed, composed = shares(frozenset({0, 1}), frozenset({0}), frozenset({1}), 2)
     assert (share * within * changed, len(composed)) == (Fraction(1, 4), 0)
-
-
-def test_semidefinite_forms_are_decided() -> None:
-    forms: Sequence[tuple[Mat, bool, bool]] = (
-        (eye(2), True, True),
-        (const(2, 2, 1), True, False),
-        (Mat([[0, 1], [1, 0]]), False, False),
-        (Mat([[1, 2], [2, 1]]), False, False),
-        (zeros(2, 2), True, False),
-    )
-    for form, weak, strict in forms:
-        assert (definite(form, strictly=False), definite(form, strictly=True)) == (weak, strict)
 
 
 @pytest.mark.theorem("few_writings_attained")

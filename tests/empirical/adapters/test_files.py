@@ -233,12 +233,6 @@ def test_quantised_and_odd_factors_are_refused(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_broken_folders_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    refused(empty, capsys, CONFIG)
-    no_weights = plain(tmp_path / "no_weights")
-    (no_weights / SAFE).unlink()
-    refused(no_weights, capsys, SAFE)
     for i, name in enumerate(("weights.safetensors", "adapter_model-00001-of-00002.safetensors")):
         renamed = plain(tmp_path / f"renamed{i}")
         (renamed / SAFE).rename(renamed / name)
@@ -255,25 +249,11 @@ def test_broken_folders_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
     (folder / SAFE).unlink()
     (folder / SAFE).mkdir()
     refused(folder, capsys, "neither")
-    for i, text in enumerate(
-        [
-            "",
-            "{",
-            '{"r": ' + "9" * 5000 + "}",
-            "[]",
-            "null",
-            "[" * 5000,
-            '{"peft_type": "LORA", "r": 1, "r": 2}',
-            "\udcff",
-        ]
-    ):
+    huge, deep, twice = '{"r": ' + "9" * 5000 + "}", "[" * 5000, '{"peft_type": "LORA", "r": 1, "r": 2}'
+    for i, text in enumerate(["", "[]", "null", "\udcff", huge, deep, twice]):
         folder = plain(tmp_path / f"config{i}")
         (folder / CONFIG).write_bytes(text.encode("utf-8", "surrogateescape"))
         refused(folder, capsys)
-    file = tmp_path / "file"
-    file.write_text("x", encoding="utf-8")
-    refused(file, capsys)
-    refused(tmp_path / "missing", capsys)
 
 
 class Bomb:

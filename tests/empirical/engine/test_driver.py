@@ -51,24 +51,24 @@ def test_a_finished_cell_is_never_run_twice(toy: Any) -> None:
     assert record["device"].startswith("CPU")
 
 
-def test_a_failed_cell_is_named_recorded_and_tried_again(toy: Any) -> None:
-    toy.settle("fail")
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [("fail", "two is refused"), ("object", "what JSON can hold"),
+     ("nan", "metrics.square: expected finite numbers, got nan")],
+)  # fmt: skip
+def test_a_failed_cell_is_named_recorded_and_tried_again(toy: Any, mode: str, said: str) -> None:
+    toy.settle(mode)
     done = toy.here()
     assert done.returncode == 1
-    assert "two is refused" in done.stdout
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("failed:")]
+    assert '"x":2' in line
+    assert said in line
     assert len(toy.files()) == 2
+    assert not (toy.results / "experiments.json").exists()
     (error,) = (toy.results / "toy" / "cpu").glob("*.error.txt")
     assert '"x":2' in error.read_text(encoding="utf-8")
     assert toy.here().returncode == 1
     assert toy.marks() == ["1-0", "2-0", "2-1", "3-0"]
-
-
-def test_metrics_that_are_no_json_are_a_failed_cell(toy: Any) -> None:
-    toy.settle("object")
-    done = toy.here()
-    assert done.returncode == 1
-    assert "what JSON can hold" in done.stdout
-    assert len(toy.files()) == 2
 
 
 def test_dry_run_shows_the_cells_and_runs_nothing(toy: Any) -> None:

@@ -135,16 +135,3 @@ def test_a_results_folder_that_goes_away_is_made_again_or_named(toy: Any) -> Non
     assert driver.returncode == 2
     assert len(err.splitlines()) == 1
     assert str(toy.results) in err
-
-
-def test_a_loss_that_is_not_finite_is_a_failed_cell_that_names_its_config(toy: Any) -> None:
-    toy.settle("nan")
-    done = toy.here()
-    assert done.returncode == 1
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("failed:")]
-    assert '"x":2' in line
-    assert "metrics.square: expected finite numbers, got nan" in line
-    (error,) = (toy.results / "toy" / "cpu").glob("*.error.txt")
-    assert '"x":2' in error.read_text(encoding="utf-8")
-    assert not (toy.results / "experiments.json").exists()
-    assert len(toy.files()) == 2

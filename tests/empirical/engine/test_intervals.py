@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from empirical.engine.intervals import SHARE, Alternative, Numbers, Rates, fit, interval, many_rates, power, tend
+from empirical.engine.intervals import SHARE, Alternative, Numbers, Rates, fit, interval, many_rates, power
 from empirical.engine.settings import Count
 
 WORST = [
@@ -97,26 +97,6 @@ def test_agreeing_numbers_are_known_to_one_step_only() -> None:
     assert high - low > 0.1
     with pytest.raises(ValueError, match="step"):
         fit([0.1, 0.2])
-
-
-@pytest.mark.parametrize(
-    ("relation", "target", "margin", "verdict"),
-    [("at_most", 0.5, 0, "holds"), ("at_most", 0.1, 0, "violated"), ("at_least", 0.1, 0, "holds"),
-     ("at_least", 0.5, 0, "violated"), ("order", 0.1, 0, "holds"), ("order", 0.5, 0, "violated"),
-     ("equal", 0.3, 0.2, "holds"), ("equal", 0.8, 0.1, "violated"), ("equal", 0.05, 0.02, "violated")],
-)  # fmt: skip
-def test_which_way(relation: str, target: float, margin: float, verdict: str) -> None:
-    worlds = [Count(k, 100) for k in (28, 30, 31, 29, 33, 30)]
-    found, error = tend(relation, target, margin, fit(worlds))
-    assert found == verdict
-    assert error < 0.05
-
-
-def test_at_the_threshold_nothing_is_decided() -> None:
-    worlds = [Count(k, 100) for k in (28, 32, 31, 29, 33, 27)]
-    for relation in ("at_most", "at_least", "order"):
-        assert tend(relation, 0.3, 0.0, fit(worlds))[1] > 0.5
-    assert tend("equal", 0.3, 0.001, fit(worlds))[1] > 0.5
 
 
 def test_power() -> None:

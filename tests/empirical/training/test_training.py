@@ -12,7 +12,6 @@ from empirical.training.adapter import (
     AdapterShape,
     Job,
     Schedule,
-    TrainingDiverged,
     answer_loss,
     pretrain,
     train_adapter,
@@ -92,20 +91,7 @@ def test_full_fine_tuning_returns_all_changes(small):
         assert float(answer_loss(model, collate([facts]))) < 0.5 * trained.losses[0]
 
 
-def test_a_diverging_run_says_so(small):
-    world, base = small
-    job = Job("x", [Part(world.first_hops(world.new), 1.0)], AdapterShape(2, 4), Schedule(30, 16, 1e30, warmup=1), 0)
-    with pytest.raises(TrainingDiverged, match="not finite") as caught:
-        train_adapter(base, job)
-    assert caught.value.config["name"] == "x"
-    assert not any("lora" in name for name, _ in base.named_modules())
-
-
-def test_bad_training_arguments_are_refused(small):
-    world, base = small
-    facts = [Part(world.first_hops(world.new), 1.0)]
-    with pytest.raises(ValueError, match="layers: expected layers from 0 to 1, got 2"):
-        train_adapter(base, Job("x", facts, AdapterShape(2, 4, (2,)), Schedule(1, 4, 1e-3), 0))
+def test_bad_training_arguments_are_refused():
     with pytest.raises(ValueError, match="rank: expected an integer >= 1"):
         AdapterShape(0, 1)
     with pytest.raises(ValueError, match="rate: expected a positive"):
