@@ -51,56 +51,60 @@ def maxload(n: int, m: int) -> float:
     if bins >= 2**53 * balls * balls:
         return 1.0  # two balls meet with probability below n^2 / (2 m), which is rounding
     mean = balls / bins
-    points = math.ceil(_reach(balls, 60.0))
+    points = math.ceil(_reach(balls))
     steps = np.arange(points)
-    angle = 2.0 * np.pi * (steps - points * (2 * steps > points)) / points  # in (-pi, pi]
+    angle = 2.0 * np.pi * np.fft.fftfreq(points)  # in [-pi, pi)
     shift = -2.0 * np.sin(angle / 2) ** 2 + 1j * np.sin(angle)  # x - 1 without cancellation
     tilt = np.exp(mean * shift)
-    phase = balls * (np.sin(angle) - angle)
-    weight = np.exp(balls * shift.real + 1j * phase)
-    total = float(weight.real.sum())
-    # beyond `last` balls a bin is impossible, or of probability below e^-60 in all bins together
-    last = min(balls, math.ceil(mean + _reach(mean, 60.0 + math.log(bins) + math.log(balls))))
-    log_p = _log_poisson(mean, last)
+    log_weight = balls * (shift.real + 1j * (np.sin(angle) - angle))
+    total = float(np.exp(log_weight).real.sum())
+    log_p, least = _log_poisson(mean, balls), math.ceil(mean)
     above = np.zeros(points, dtype=np.complex128)
     expected = 0.0
-    for k in range(last - 1, -1, -1):
+    for k in range(len(log_p) - 2, least - 1, -1):
         above += math.exp(log_p[k + 1]) * np.exp(1j * angle[(k + 1) * steps % points])
-        more = -_sum_of_differences(tilt, above, bins, angle * balls, weight) / total
-        if k < mean or more >= 1.0 - 1e-15:
-            return expected + k + 1  # P[max > k] = 1 from here down, exactly below n/m
+        more = -_sum_of_differences(tilt, above, bins, angle * balls, log_weight) / total
         expected += max(0.0, more)
-    return expected
+    return expected + least  # P[max > k] = 1 below n/m
 
 
-def _reach(mean: float, nats: float) -> float:
-    """t such that Poisson(mean) exceeds mean + t with probability below e^-nats (Chernoff), and likewise its mass."""
-    return nats + math.sqrt(nats * nats + 2.0 * nats * mean)
+def _reach(mean: float) -> float:
+    """t such that Poisson(mean) exceeds mean + t with probability below e^-60 (Bernstein), and likewise its mass."""
+    return 60.0 + 11.0 * math.sqrt(mean)
 
 
-def _log_poisson(mean: float, last: int) -> Array:
-    """Log probabilities of Poisson(mean) at 0..last, summed outwards from the mode and normalised by their sum."""
-    end = math.ceil(mean + _reach(mean, 60.0))
-    ratios = math.log(mean) - np.log(np.arange(1.0, max(end, last) + 1.0))
+def _log_poisson(mean: float, most: int) -> Array:
+    """Log probabilities of Poisson(mean), summed outwards from the mode and normalised by their sum.
+
+    They are those of 0..most, or end where less than e^-60 is left.
+    """
+    ratios = math.log(mean) - np.log(np.arange(1.0, mean + _reach(mean)))
     mode = math.floor(mean)
     logs = np.concatenate([-np.cumsum(ratios[:mode][::-1])[::-1], [0.0], np.cumsum(ratios[mode:])])
-    return (logs - math.log(float(np.exp(logs).sum())))[: last + 1]
+    return (logs - math.log(float(np.exp(logs).sum())))[: most + 1]
 
 
-def _sum_of_differences(tilt: Complex, above: Complex, power: int, turn: Array, weight: Complex) -> float:
+def _sum_of_differences(tilt: Complex, above: Complex, power: int, turn: Array, log_weight: Complex) -> float:
     """Real part of the sum of ``(tilt - above)^power e^{-i turn} - weight``, where weight = tilt^power e^{-i turn}.
 
-    Where `above` is small against `tilt` the difference is formed as ``weight ((1 + z)^power - 1)`` without
-    cancellation; NumPy's complex log1p would lose it.
+    Where `above` is small against `tilt` the difference is formed as ``weight ((1 + z)^power - 1)``, from whichever of
+    its two terms is larger, without cancellation; NumPy's complex log1p would lose it.
     """
-    near = (np.abs(above) < 0.5 * np.abs(tilt)) & (np.abs(weight) > 1e-200)  # (1 + z)^power <= 1 / |weight|
+    near = np.abs(above) < 0.5 * np.abs(tilt)
     z = -above[near] / tilt[near]
-    size = 0.5 * power * np.log1p(2 * z.real + z.real**2 + z.imag**2)
-    twist = power * np.arctan2(z.imag, 1.0 + z.real)
-    less = np.expm1(size) * np.cos(twist) - 2.0 * np.sin(twist / 2) ** 2 + 1j * np.exp(size) * np.sin(twist)
+    grown = power * (0.5 * np.log1p(2 * z.real + z.real**2 + z.imag**2) + 1j * np.arctan2(z.imag, 1.0 + z.real))
+    sign = np.where(grown.real > 0, -1.0, 1.0)
+    larger = np.exp(log_weight[near] + np.where(grown.real > 0, grown, 0.0))
     far = ~near & (tilt != above)
     whole = np.exp(power * np.log(tilt[far] - above[far]) - 1j * turn[far])
-    return float((weight[near] * less).real.sum() + whole.real.sum() - weight[~near].real.sum())
+    less = (sign * larger * _expm1(sign * grown)).real.sum()
+    return float(less + whole.real.sum() - np.exp(log_weight[~near]).real.sum())
+
+
+def _expm1(w: Complex) -> Complex:
+    """e^w - 1 without cancellation."""
+    real = np.expm1(w.real) * np.cos(w.imag) - 2.0 * np.sin(w.imag / 2) ** 2
+    return real + 1j * np.exp(w.real) * np.sin(w.imag)
 
 
 def oracle_ceiling(n: int, m: int, bystanders: int = 0) -> float:

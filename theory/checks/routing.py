@@ -125,6 +125,9 @@ def _maxload_body(load: Callable[[int, int], float]) -> None:
         high = low + Fraction(n**4, 6 * m**2)
         got = Fraction(load(n, m))
         expect(low - 4 * Fraction(EPS) <= got <= high + 4 * Fraction(EPS), f"maxload at {n, m}: {float(got)}")
+    for m in (2**53, 10**20, 10**24):  # the most balls: two meet with this probability, three with less than rounding
+        met = -math.expm1(math.fsum(math.log1p(-i / m) for i in range(LARGEST_N)))
+        expect_close(load(LARGEST_N, m), 1.0 + met, 1e-12, f"maxload of the most balls in {m} bins")
 
 
 def _ceiling_body(ceiling: Callable[[int, int, int], float]) -> None:
