@@ -53,7 +53,7 @@ def maxload(n: int, m: int) -> float:
     mean = balls / bins
     points = math.ceil(_reach(balls))
     steps = np.arange(points)
-    angle: Array = 2.0 * np.pi * np.fft.fftfreq(points)  # in [-pi, pi)
+    angle = 2.0 * np.pi * np.fft.fftfreq(points).astype(np.float64)  # in [-pi, pi)
     shift = -2.0 * np.sin(angle / 2) ** 2 + 1j * np.sin(angle)  # x - 1 without cancellation
     tilt = np.exp(mean * shift)
     log_weight = balls * (shift.real + 1j * (np.sin(angle) - angle))
