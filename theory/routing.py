@@ -53,7 +53,7 @@ def maxload(n: int, m: int) -> float:
     mean = balls / bins
     points = math.ceil(_reach(balls))
     steps = np.arange(points)
-    angle = 2.0 * np.pi * np.fft.fftfreq(points).astype(np.float64)  # in [-pi, pi)
+    angle = 2.0 * np.pi * (steps - points * (2 * steps > points)) / points  # in (-pi, pi]
     shift = -2.0 * np.sin(angle / 2) ** 2 + 1j * np.sin(angle)  # x - 1 without cancellation
     tilt = np.exp(mean * shift)
     log_weight = balls * (shift.real + 1j * (np.sin(angle) - angle))
@@ -69,8 +69,8 @@ def maxload(n: int, m: int) -> float:
 
 
 def _reach(mean: float) -> float:
-    """t such that Poisson(mean) exceeds mean + t with probability below e^-60 (Bernstein), and likewise its mass."""
-    return 60.0 + 11.0 * math.sqrt(mean)
+    """t such that Poisson(mean) exceeds mean + t with probability below e^-60 (Chernoff), and likewise its mass."""
+    return 60.0 + math.sqrt(3600.0 + 120.0 * mean)
 
 
 def _log_poisson(mean: float, most: int) -> Array:
