@@ -9,7 +9,9 @@ layer of the target; tokens are the columns of a transformer's input.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -428,63 +430,63 @@ def _transformer(weights: TransformerWeights, name: str) -> _Net:
 _KINDS = ("Wq", "Wk", "Wv", "Wo")
 
 
+def _product(pair: list[Array], factors: Sequence[tuple[Array, float]]) -> _Chain:
+    """The chain `pair`, which is to become the product of the matrices in `factors`.
+
+    Beside each stands the condition number of what it was divided by. To first order, each and its multiplication
+    add that times g, relative to the product of all norms, g = 8 eps D.
+    """
+    values, conditions = zip(*factors, strict=True)
+    off = math.prod((_GROWTH, len(values[-1]), sum(conditions), *map(stretch, values)))
+    return _Chain(pair, reduce(np.matmul, values), off)
+
+
 def _output_chain(frozen: _Net, target: _Net) -> _Chain:
-    out, w2 = target.out, target.blocks[-1].w2
-    return _Chain([frozen.blocks[-1].w2, frozen.out], out @ w2, _GROWTH * len(w2) * stretch(out) * stretch(w2))
+    return _product([frozen.blocks[-1].w2, frozen.out], [(target.out, 1.0), (target.blocks[-1].w2, 1.0)])
 
 
 def _head_chains(frozen: _Net, target: _Net) -> list[list[tuple[_Chain, _Chain]]]:
-    """[block][head]: (Wq, Wk^T with its calibrated target), (Wv, Wo with its calibrated target).
-
-    A quotient by W is known within 2 g cond(W) times its norm, g = 4 eps D, each further factor adds g; to first order
-    these add up to `uncertain`.
-    """
+    """[block][head]: (Wq, Wk^T with its calibrated target), (Wv, Wo with its calibrated target)."""
     require(target.out.shape == frozen.out.shape, "target.Wout", f"shape {frozen.out.shape}", target.out.shape)
     depth, size = len(frozen.blocks), frozen.out.shape[1]
     require(len(target.blocks) == depth, "target.blocks", f"{depth} blocks, as frozen has", len(target.blocks))
-    g = _GROWTH * size
-    calibration, calibration_error, calibration_norm = np.eye(size), 0.0, 1.0  # the error is relative to the norm
+    calibration, condition = np.eye(size), 1.0
     result = []
     for at, (have, want) in enumerate(zip(frozen.blocks, target.blocks, strict=True)):
         count, got = len(have.heads), len(want.heads)
         require(got == count, f"target.blocks[{at}].heads", f"{count} heads, as the frozen block has", got)
-        lift, lift_error = _quotient(have.w1, want.w1, f"frozen.blocks[{at}].W1")
-        lift_norm = stretch(lift)
+        lift = _quotient(have.w1, want.w1, f"frozen.blocks[{at}].W1")
         heads = []
         for (wq, wk, wv, wo), (tq, tk, tv, to) in zip(have.heads, want.heads, strict=True):
-            norms = calibration_norm**2 * stretch(tk) * stretch(tq)
-            scores = _Chain(
-                [wq, wk.T], (tk @ calibration).T @ (tq @ calibration), (2 * calibration_error + 3 * g) * norms
-            )
-            norms = lift_norm * stretch(to) * stretch(tv) * calibration_norm
-            values = _Chain([wv, wo], lift @ to @ (tv @ calibration), (lift_error + calibration_error + 4 * g) * norms)
-            heads.append((scores, values))
+            scores = [(calibration.T, condition), (tk.T, 1.0), (tq, 1.0), (calibration, condition)]
+            values = [lift, (to, 1.0), (tv, 1.0), (calibration, condition)]
+            heads.append((_product([wq, wk.T], scores), _product([wv, wo], values)))
         result.append(heads)
         if at < depth - 1:
-            turned, calibration_error = _quotient(have.w2.T, want.w2.T, f"frozen.blocks[{at}].W2")
-            calibration, calibration_norm = turned.T, stretch(turned)
+            turned, condition = _quotient(have.w2.T, want.w2.T, f"frozen.blocks[{at}].W2")
+            calibration = turned.T
     return result
 
 
 def _quotient(w: Array, b: Array, name: str) -> tuple[Array, float]:
-    """(W^-1 b, most by which it is off relative to its norm)."""
+    """(W^-1 b, the condition number of W); it is known within g times that, relative to its norm."""
     left, values, right = np.linalg.svd(w)
     got = int(np.count_nonzero(values > rank_tolerance(w.shape, float(values[0]))))
     require(got == w.shape[0], name, f"an invertible layer (rank {w.shape[0]})", f"rank {got}")
     found: Array = (right.T / values) @ (left.T @ b)
-    return found, 2 * _GROWTH * len(w) * float(values[0] / values[-1])
+    return found, float(values[0] / values[-1])
 
 
 def _preimage(w: Array, b: Array, name: str, space: str) -> Array:
-    """Least-norm y with w y = b; a solve by SVD leaves a residual relative to ||w|| ||y|| + ||b||."""
+    """Least-norm y with w y = b; a solve by SVD leaves a residual relative to ||w|| ||y||."""
     left, values, right = np.linalg.svd(w, full_matrices=False)
     rank = int(np.count_nonzero(values > rank_tolerance(w.shape, float(values[0]))))
     y: Array = right[:rank].T @ ((left.T @ b)[:rank] / values[:rank])
     off = frobenius(w @ y - b)
-    allowed = rank_tolerance(w.shape, float(values[0]) * frobenius(y) + frobenius(b))
+    allowed = rank_tolerance(w.shape, float(values[0]) * frobenius(y))
     require(off <= allowed, name, f"a bias in {space}", f"distance {off:.3g}")
     return y
 
 
-#: growth of rounding errors per unit of matrix size, the factor of :func:`theory.numerics.rank_tolerance`
-_GROWTH = rank_tolerance((1,), 1.0)
+#: growth of rounding errors per unit of matrix size, twice the factor of :func:`theory.numerics.rank_tolerance`
+_GROWTH = rank_tolerance((2,), 1.0)

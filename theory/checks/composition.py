@@ -299,11 +299,12 @@ def _one_layer_rejections() -> None:
         sizes[position] = 0
         expect_rejected(name, one_layer_model, *sizes, stream(0, "small"))
     expect_rejected("prompt", model.key, ())
-    expect_rejected("prompt", model.key, (4,))
+    for prompt in ((4,), (4, 0), (0, 4)):
+        expect_rejected("prompt", model.key, prompt)
     expect_rejected("prompt", model.key, (-1,))
     expect_rejected("answers", model.write, [(0, 1)], [0, 1])
     for outside in (4, -1):
-        expect_rejected("answers", model.write, [(0, 1)], [outside])
+        expect_rejected("answers", model.write, [(0, 1), (0, 2)], [outside, 0])
 
 
 # ---- bridge_alignment ----

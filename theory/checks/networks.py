@@ -626,6 +626,9 @@ def transformer_numeric() -> Figure:
     # one token: the softmax is 1, so (2, 3) -> y (4, 6) -> relu (5, 4) -> plus b2 (6, 6) -> (12, 6)
     one = transformer_forward(frozen, np.array([[2.0], [3.0]]))
     expect(np.linalg.norm(one - [[12.0], [6.0]]) <= rank_tolerance((2,), 20.0), f"forward pass of one token: {one}")
+    # scores (1600, 0) of the first token, (0, 0) of the second: shares (1, 0) and (1/2, 1/2)
+    far = transformer_forward(frozen, np.array([[40.0, 0.0], [0.0, 0.0]]))
+    expect(bool((far == [[164.0, 84.0], [2.0, 2.0]]).all()), f"forward pass of two tokens, one long: {far}")
     X = np.array([[1.0, -0.5, 0.25], [0.5, 1.0, -1.0]])
     expect(transformer_rank(frozen, target) == 1, "the threshold of the small pair")
     nets = [adapted_transformer(frozen, transformer_adapters(frozen, target, r)) for r in (0, 1)]
@@ -649,9 +652,13 @@ def transformer_numeric() -> Figure:
     # beside a quotient by a matrix of condition 1e8 a gap of 1e-7 may be rounding, one of 1e-5 is none
     steep, level = (Block([(eye,) * 4], eye, np.zeros(2), np.diag([1.0, size]), np.zeros(2)) for size in (1e-8, 1.0))
     for size, rank in ((1e-7, 0), (1e-5, 1)):
-        sheared = level._replace(heads=[(eye + size * np.eye(2, k=1), eye, eye, eye)])
-        nets = [TransformerWeights([steep, block], eye) for block in (level, sheared)]
-        expect(transformer_rank(*nets) == rank, f"rank of a gap of {size} that is known to about 1e-6")
+        shear = eye + size * np.eye(2, k=1)
+        for heads in ((shear, eye, eye, eye), (eye, eye, shear, eye)):
+            sheared = level._replace(heads=[heads])
+            nets = [TransformerWeights([steep, block], eye) for block in (level, sheared)]
+            expect(transformer_rank(*nets) == rank, f"rank of a gap of {size} that is known to about 1e-6")
+        nets = [TransformerWeights([block._replace(W1=steep.W2)], eye) for block in (level, sheared)]
+        expect(transformer_rank(*nets) == rank, f"rank of a gap of {size} beside a quotient by W1")
     _transformer_rejects(frozen, target)
     return Figure("gap of the adapted net to the target", gap, "relative")
 
@@ -721,6 +728,8 @@ def _transformer_rejects(frozen: TransformerWeights, target: TransformerWeights)
     outside = _with(wanted, 0, W2=low, b2=np.array([1.0, 1.0]))
     expect_rejected("target.blocks[0].b2", transformer_adapters, twice, outside, 2)
     transformer_adapters(twice, _with(wanted, 0, W2=low, b2=np.array([1.0, 0.0])), 2)  # in the range: accepted
+    blunt = _with(frozen, W2=low)
+    expect(transformer_rank(blunt, blunt) == 0, "by the last W2 nothing is divided")
     none = np.zeros(2)  # no bias at all is in every range, and no input is a ball of radius 0
     transformer_adapters(twice, _with(_with(wanted, 0, W2=low, b2=none), 1, b2=none), 2)
     expect(relu_error_bound([(eye, none)], [(low, none)], 0, 0.0) == 0.0, "a ball of radius 0")
@@ -728,8 +737,8 @@ def _transformer_rejects(frozen: TransformerWeights, target: TransformerWeights)
     for times, counted in ((0.5, False), (2.0, True)):
         edge = np.diag([1.0, times * 8 * EPS])
         _accepted_iff(counted, "target.blocks[0].b2", twice, _with(wanted, 0, W2=edge, b2=np.array([0.0, 1.0])))
-        beside = np.array([1.0, times * 8 * EPS * 2])  # ||W2|| ||y|| + ||b2|| = 2
-        _accepted_iff(not counted, "target.blocks[0].b2", twice, _with(wanted, 0, W2=low, b2=beside))
+        beside = np.array([1.0, times * 8 * EPS])  # ||W2|| ||y|| = 1
+        _accepted_iff(not counted, "target.blocks[0].b2", twice, _with(wanted, 0, W2=16 * low, b2=beside))
         for at, name in ((1, "W1"), (0, "W2")):
             singular = _with(twice, at, **{name: edge})
             _accepted_iff(counted, f"frozen.blocks[{at}].{name}: expected an invertible", singular, wanted)

@@ -118,7 +118,7 @@ def _maxload_body(load: Callable[[int, int], float]) -> None:
     for n in (2, 3, 100, 2001):  # two bins in closed form: n/2 + n C(n - 1, floor(n/2)) / 2^n
         want = float(Fraction(n, 2) + Fraction(n * math.comb(n - 1, n // 2), 2**n))
         expect_close(load(n, 2), want, 4 * n * EPS * want, f"two bins, {n} balls")
-    for n, m in ((30, 10**9), (200, 10**12), (7, 10**30)):
+    for n, m in ((30, 10**9), (200, 10**12), (7, 10**30), (7, 10**400)):
         # many bins: P[max > 1] = 1 - prod (1 - i/m), and sum_{k >= 2} P[max > k] <= sum C(n, k + 1) / m^k
         distinct = math.prod((Fraction(m - i, m) for i in range(n)), start=Fraction(1))
         low = 1 + (1 - distinct)
