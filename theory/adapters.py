@@ -16,13 +16,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from theory.lowrank import LowRank
-from theory.numerics import EPS, Array, exponent, integer, matrix, one_of, quotient, real, require, vector
+from theory.numerics import EPS, Array, exponent, integer, matrix, one_of, quotient, real, require, rounding, vector
 
 #: unit roundoff by format, round to nearest
 UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 
 #: arguments below 2^this have products of four whose squares are in the range of floats
 _MOST_EXPONENT = 64
+#: bounds from here on are sums of products whose squares are in that range
+_LEAST = 2.0 ** (-4 * _MOST_EXPONENT)
 
 
 def parameter_count(m: int, n: int, r: int) -> int:
@@ -224,12 +226,10 @@ def merge_rounding_bound(
     layer = _layer(W, update, x, dtype, bias)
     log_u, log_v = math.log1p(layer.u), math.log1p(layer.v)
     n, r = layer.weight.shape[1], update.columns
-    base = np.abs(layer.weight) @ np.abs(layer.inputs) + np.abs(layer.offset)
-    side = abs(update.scale) * (np.abs(update.B) @ (np.abs(update.A) @ np.abs(layer.inputs)))
+    base, side = _sizes(layer, update)
     on_base = 2.0 * math.expm1((n + 1) * log_v + 3 * log_u)
     on_side = math.expm1((n + r) * log_v + 4 * log_u) + math.expm1((n + r) * log_v + 5 * log_u)
-    # sums of n or r + n positive terms and a few factors, each rounded
-    bound: Array = (on_base * base + on_side * side) * (1.0 + (n + r + 16) * EPS)
+    bound: Array = (on_base * base + on_side * side) * (1.0 + rounding(n, r))
     return bound if np.ndim(x) > 1 else bound[:, 0]
 
 
@@ -257,8 +257,9 @@ def likely_rounding_bound(
         failure: probability in (0, 1).
 
     Returns:
-        non-negative bounds of shape (m,) or (m, K), nowhere above :func:`merge_rounding_bound`, and that bound itself
-        where squares might leave the range of floats (largest entries of an argument beyond 1e-19 to 1e19).
+        non-negative bounds of shape (m,) or (m, K), rounded up; nowhere above :func:`merge_rounding_bound`, and that
+        bound itself where squares might leave the range of floats (an argument with largest entries beyond 1e-19 to
+        1e19).
 
     Raises:
         ValueError: as :func:`merge_rounding_bound`, or failure outside (0, 1).
@@ -270,6 +271,7 @@ def likely_rounding_bound(
     require(0 < chance < 1, "failure", "a probability in (0, 1)", failure)
     certain = merge_rounding_bound(W, update, x, dtype, bias)
     layer = _layer(W, update, x, dtype, bias)
+    large = certain if np.ndim(x) > 1 else certain[:, None]
     weight, inputs, offset, u, v = layer
     n, r, s = weight.shape[1], update.columns, update.scale
     if any(abs(exponent(a)) > _MOST_EXPONENT for a in (weight, inputs, offset, update.B, update.A, np.array(s))):
@@ -289,14 +291,14 @@ def likely_rounding_bound(
         inside + s * s * (n + 1) * (update.B**2 @ size[2] ** 2) + (r + 1) * (s * (np.abs(update.B) @ np.abs(low))) ** 2
     )
     spread = math.sqrt(2.0 * (math.log(2.0 * max(whole.size, 1)) - math.log(chance)))
-    likely = spread * np.sqrt(u * u * stored + v * v * inside)
-    # (1 + v)^a (1 + u)^b - 1 - a v - b u <= t^2 exp(t) / 2 at t = a v + b u
-    second = [t * t * math.exp(t) / 2.0 for t in ((n + 1) * v + 3 * u, (n + r) * v + 4 * u, (n + r) * v + 5 * u)]
-    side = abs(s) * (np.abs(update.B) @ size[2])
-    likely = likely + 2.0 * second[0] * (size[1] + np.abs(offset)) + (second[1] + second[2]) * side
-    likely = likely * (1.0 + (2 * n + 2 * r + 32) * EPS)
-    bound: Array = np.minimum(certain, likely if np.ndim(x) > 1 else likely[:, 0])
-    return np.where(certain < 2.0 ** (-4 * _MOST_EXPONENT), certain, bound)
+    # what cancels was rounded as its terms were, of which the certain bound, raised by that share, holds several u
+    first = spread * (np.sqrt(u * u * stored + v * v * inside) + rounding(n, r) * large)
+    on_base, on_side = 2.0 * ((n + 1) * v + 3.0 * u), 2.0 * (n + r) * v + 9.0 * u
+    base, side = _sizes(layer, update)
+    second = large - (1.0 + rounding(n, r)) * (on_base * base + on_side * side)
+    likely = first + second
+    bound: Array = np.where(large < _LEAST, large, np.minimum(large, likely))
+    return bound if np.ndim(x) > 1 else bound[:, 0]
 
 
 class _Layer(NamedTuple):
@@ -307,6 +309,12 @@ class _Layer(NamedTuple):
     offset: Array
     u: float
     v: float
+
+
+def _sizes(layer: _Layer, update: LowRank) -> tuple[Array, Array]:
+    """``|W| |x| + |bias|`` and ``|s| |B| |A| |x|``, m x K each."""
+    base = np.abs(layer.weight) @ np.abs(layer.inputs) + np.abs(layer.offset)
+    return base, abs(update.scale) * (np.abs(update.B) @ (np.abs(update.A) @ np.abs(layer.inputs)))
 
 
 def _layer(W: ArrayLike, update: LowRank, x: ArrayLike, dtype: str, bias: ArrayLike | None) -> _Layer:

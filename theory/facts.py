@@ -15,7 +15,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from theory.lowrank import LowRank, column_norms, frobenius
-from theory.numerics import EPS, Array, above, integer, matrix, quotient, rank_tolerance, real, require, rounded_up
+from theory.numerics import (
+    EPS,
+    Array,
+    above,
+    integer,
+    matrix,
+    quotient,
+    rank_tolerance,
+    real,
+    require,
+    rounded_up,
+    rounding,
+)
 
 
 class LeastRank(NamedTuple):
@@ -176,10 +188,8 @@ def random_code_eps(n_answers: int, r: int, failure: float = 1.0) -> float:
     count, dimension = integer(n_answers, "n_answers", 1), integer(r, "r", 1)
     chance = real(failure, "failure")
     require(0 < chance <= 1, "failure", "a probability in (0, 1]", failure)
-    spread, room = 4.0 * math.log(count) - 2.0 * math.log(chance), 1.0 + 4.0 * EPS
-    if dimension.bit_length() > 1000:  # no quotient that a float holds; a whole root is as good as any there
-        return rounded_up(Fraction(math.sqrt(spread) * room) / math.isqrt(dimension))
-    return math.sqrt(spread / dimension) * room
+    spread = math.sqrt(4.0 * math.log(count) - 2.0 * math.log(chance)) * (1.0 + rounding())
+    return rounded_up(Fraction(spread) / Fraction(math.isqrt(dimension << 128), 2**64))  # at any dimension
 
 
 def counting_bound(log_hypotheses: float, n: int, m: int) -> float:

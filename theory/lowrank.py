@@ -77,9 +77,9 @@ class LowRank:
         columns = numbers_of(x, "x", "a real vector or matrix")
         columns = vector(columns, "x") if columns.ndim == 1 else matrix(columns, "x")
         require(columns.shape[0] == self.shape[1], "x", f"{self.shape[1]} rows", f"{columns.shape[0]} rows")
-        if self.columns >= min(self.shape):  # no larger than its factors, and what cancels between them does so once
-            return self.dense() @ columns
         b, a, scale = self._factors(np.abs(columns).max(axis=0, initial=0.0))
+        if b is self.B and self.columns >= min(self.shape):  # no larger than its factors; what cancels does so once
+            return scale * (b @ a) @ columns
         return scale * (b @ (a @ columns))
 
     def _factors(self, *others: ArrayLike) -> tuple[Array, Array, float]:
@@ -89,7 +89,7 @@ class LowRank:
         B and rows of A of equal sizes, the scale in both: what these leave it with, the product leaves it with.
         """
         largest_b, largest_a = np.abs(self.B).max(axis=0, initial=0.0), np.abs(self.A).max(axis=1, initial=0.0)
-        if all(_mild(sizes) for sizes in (largest_b, largest_a, abs(self.scale), *others)):
+        if all(mild(sizes) for sizes in (largest_b, largest_a, abs(self.scale), *others)):
             return self.B, self.A, self.scale
         size = np.sqrt(largest_b) * np.sqrt(largest_a) * math.sqrt(abs(self.scale))
         b, a = (np.where(largest > 0, largest, 1.0) for largest in (largest_b, largest_a))
@@ -251,7 +251,7 @@ class LowRank:
 _MILD = 1e50
 
 
-def _mild(sizes: ArrayLike) -> bool:
+def mild(sizes: ArrayLike) -> bool:
     """Whether all of them but zeros are far from the ends of the range of floats."""
     given = np.asarray(sizes)
     return bool(((given == 0) | ((given > 1.0 / _MILD) & (given < _MILD))).all())

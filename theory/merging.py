@@ -14,8 +14,21 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from theory.lowrank import LowRank, column_norms
-from theory.numerics import EPS, Array, above, below, exact, exponent, integer, matrix, one_of, real, require, vector
+from theory.lowrank import LowRank, column_norms, mild
+from theory.numerics import (
+    Array,
+    above,
+    below,
+    exact,
+    exponent,
+    integer,
+    matrix,
+    one_of,
+    real,
+    require,
+    rounding,
+    vector,
+)
 
 
 class MergedRank(NamedTuple):
@@ -89,14 +102,20 @@ def factor_average_error(updates: Sequence[LowRank], weights: Sequence[float], c
     return error.norm("frobenius") / size
 
 
+#: squared sum of the terms over the square of what is left of them, up to which Gram matrices give its norm
+_MOST_CANCELLED = 1e4
+
+
 def _norms_by_grams(updates: Sequence[LowRank], mixes: Sequence[Array]) -> list[float] | None:
     """Frobenius norms of ``sum_ij mix[i, j] B_i A_j``, without a decomposition of the stacked factors.
 
     Rounding moves a squared norm by at most about ``eps max(out, in)`` times the square of the sum of the terms' own
     norms. None where it is less than 1e-4 of that square, so that too many digits would cancel (a norm that is given is
-    right to ``1e4 eps max(out, in)``, in practice to far less), or where it leaves the normal range.
+    right to ``1e4 eps max(out, in)``, in practice to far less), or where squares may leave the normal range.
     """
     k, r = len(updates), updates[0].columns
+    if not mild([np.abs(x).max(initial=0.0) for x in (*mixes, *(u.B for u in updates), *(u.A for u in updates))]):
+        return None
     with np.errstate(over="ignore", invalid="ignore"):
         tall, wide = np.hstack([u.B for u in updates]), np.vstack([u.A for u in updates])
         left, right = (tall.T @ tall).reshape(k, r, k, r), (wide @ wide.T).reshape(k, r, k, r)
@@ -105,7 +124,7 @@ def _norms_by_grams(updates: Sequence[LowRank], mixes: Sequence[Array]) -> list[
         for mix in mixes:
             square = float(np.sum(np.einsum("iapb,pq->iaqb", left, mix) * np.einsum("ij,jaqb->iaqb", mix, right)))
             terms = float(np.sum(np.abs(mix) * lengths))
-            if not (1e-280 < terms * terms < 1e280 and terms * terms <= 1e4 * square):
+            if not 0 < terms * terms <= _MOST_CANCELLED * square < math.inf:
                 return None
             norms.append(math.sqrt(square))
     return norms
@@ -327,10 +346,9 @@ def _damage(updates: Sequence[LowRank], keys: Array, name: str) -> Array:
         exponents = [exponent(x) for x in (u.B, u.A, np.array(u.scale))]
         left, reading, scale = (np.ldexp(x, -e) for x, e in zip((u.B, u.A, np.array(u.scale)), exponents, strict=True))
         spectral = float(np.linalg.norm(left, 2)) if left.size else 0.0
-        # what A k is off by where its terms cancel; a norm, two products and their sums, each rounded
-        off = u.shape[1] * EPS * (np.abs(reading) @ np.abs(unit_keys))
-        room = 1.0 + (max(*u.shape, u.columns) + 2) * EPS
-        found = abs(scale) * spectral * column_norms(np.abs(reading @ unit_keys) + off) * room
+        # of A k, where its terms cancel; and of the norms and products, as no entry of A k is above its terms
+        off = rounding(*u.shape, u.columns) * (np.abs(reading) @ np.abs(unit_keys))
+        found = abs(scale) * spectral * column_norms(np.abs(reading @ unit_keys) + off)
         with np.errstate(over="ignore"):
             damage = np.ldexp(found, sum(exponents) + key_exponents)
         rows.append(np.where(found > 0, np.maximum(damage, math.ulp(0.0)), 0.0))
@@ -364,4 +382,4 @@ def surviving_facts(
     require(own.max(initial=-1) < len(updates), "owners", f"indices from 0 to {len(updates) - 1}", own.max(initial=-1))
     damage = _damage(updates, k, "keys")
     damage[own, np.arange(len(own))] = 0.0
-    return [bool(x) for x in m > math.sqrt(2.0) * (1.0 + (len(damage) + 4) * EPS) * damage.sum(axis=0)]
+    return [bool(x) for x in m > math.sqrt(2.0) * (1.0 + rounding(len(damage))) * damage.sum(axis=0)]

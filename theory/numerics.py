@@ -3,7 +3,7 @@
 One convention for floats, on the safe side. *In*: a bound takes a float for any number that its format rounds to it,
 and uses the end of that range which claims less (:func:`above`, :func:`below`); whole numbers and Fractions, and zero,
 are exact. *Out*: a ceiling is never below its exact value, a floor or a certificate never above it, by a margin for
-every rounding on the way; a value that is a quotient of whole numbers is the float nearest to it.
+every rounding on the way (:func:`rounding`); a value that is a quotient of whole numbers is the float nearest to it.
 """
 
 from __future__ import annotations
@@ -149,6 +149,14 @@ def rank_tolerance(shape: Sequence[int], scale: float) -> float:
     over to singular values). The factor 4 covers the two QR steps, the core product and the SVD.
     """
     return 4.0 * EPS * max(*shape, 1) * scale
+
+
+def rounding(*lengths: int) -> float:
+    """Relative to the result, more than floats lose of sums of positive terms, of these lengths, one inside another.
+
+    Room for twice as many roundings as terms, and 31 beside: of a root, a few factors, the allowance itself.
+    """
+    return (sum(lengths) + 16) * EPS
 
 
 def stream(seed: int, *names: str | int) -> np.random.Generator:

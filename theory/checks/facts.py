@@ -35,7 +35,7 @@ from theory.facts import (
     random_code_eps,
 )
 from theory.lowrank import LowRank
-from theory.numerics import EPS, rank_tolerance, stream
+from theory.numerics import EPS, rank_tolerance, rounding, stream
 
 # ---- fact_rank ----
 
@@ -273,7 +273,7 @@ def margin_rank_symbolic(code: Code) -> None:
     for count, r, failure in ((2, 1, 1), (100, 7, Fraction(1, 50)), (10**6, 64, Fraction(1, 10**9)), (3, 10**400, 1)):
         want = square.subs({big: count, dim: r, f: sympy.Rational(failure)}).evalf(60)
         more = sympy.Rational(*Fraction(code.random_code_eps(count, r, failure)).as_integer_ratio()) ** 2 / want - 1
-        expect(bool(0 <= more <= 16 * EPS), f"coherence of {count} codes, rounded up")
+        expect(bool(0 <= more <= 3 * rounding()), f"coherence of {count} codes, rounded up")
 
 
 def _rational(matrix: Any) -> list[list[Fraction]]:
