@@ -23,11 +23,11 @@ class Worlds(Predictions):
         #: what an answer that is blind to the country has right, among the capitals of covered ones
         self.blind = 1 / (settings.coverage * settings.countries) if settings.coverage else 1 / settings.countries
 
-    def learnt(self) -> None:
-        """What must come out, or the worlds show nothing."""
+    def learnt(self, claim: str) -> None:
+        """What must come out, or the worlds show nothing; controls of the claim."""
         for kind, says in (
             ("taught_first", "the taught base: where fellows live, in wordings that were not taught"),
             ("taught_second", "the taught base: the capitals, in a wording that was not taught"),
         ):
-            self.control(f"learnt.{kind}", "coverage_law", says, of=("base", kind), at_least=LEARNT)
-        learnt(self, "coverage_law", self.settings.experts)
+            self.control(f"learnt.{kind}", claim, says, of=("base", kind), at_least=LEARNT)
+        learnt(self, claim, self.settings.experts)

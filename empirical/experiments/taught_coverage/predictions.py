@@ -29,7 +29,7 @@ def declare(settings: Settings) -> list[Prediction]:
     found: list[Prediction] = []
     for group in settings.groups:
         said = Worlds(group, settings.but(**group.changes))
-        said.learnt()
+        said.learnt("coverage_law")
         said.random()
         if said.settings.sums:
             said.sides()

@@ -31,7 +31,7 @@ def declare(settings: Settings) -> list[Prediction]:
     found: list[Prediction] = []
     for group in settings.groups:
         said = Real(group, settings.but(**group.changes))
-        said.learnt()
+        said.learnt("coverage_law")
         said.first_hops()
         said.sums()
         found += said
