@@ -9,10 +9,12 @@ from empirical.engine.records import Record
 from empirical.engine.settings import as_json
 from empirical.experiments.plain_english_tables import Answered
 from empirical.experiments.taught import TaughtRun, cells
+from empirical.experiments.taught_predictions import SIDES
 from empirical.experiments.taught_real.figures import plots
 from empirical.experiments.taught_tables import Settings
 from empirical.tasks.entities import REAL
 from tests.empirical.experiments.live import live, verdicts
+from tests.empirical.judged import rates
 
 
 def small() -> Settings:
@@ -76,3 +78,22 @@ def test_the_figure_shows_both_sides_in_every_panel(record: Record) -> None:
     figure = plot([record], [])
     assert figure is not None
     assert [[t.get_text() for t in axis.get_xticklabels()] for axis in figure.axes] == [["covered", "uncovered"]] * 4
+
+
+# ------------------------------------------------------------ what the committed worlds show
+
+
+def test_untaught_real_countries_are_open_in_every_world_and_free_text_is_not() -> None:
+    """What paper and recipe say."""
+    run = ("taught_real", "cpu")
+    forced, free = ([rates(*run, "first_early", f"R_{side}_old{how}") for side in SIDES] for how in ("_forced", ""))
+    assert (forced[1] > 4 / 6).all()  # a guess has a sixth
+    assert (forced[0] - forced[1] < 0.3).all()
+    assert (free[0] - free[1] > 0.4).all()
+    # what is said over untaught countries is another capital or the country, both more often than theirs
+    others = [rates(*run, "first_early", f"R_uncovered_{kind}").mean() for kind in ("other_capital", "country")]
+    assert min(others) > free[1].mean()
+    # the sum gets through on either side, in the mean of the worlds
+    for side in SIDES:
+        both = [rates(*run, f"{how}:early+late", f"R_{side}_forced").mean() for how in ("sum", "random")]
+        assert both[0] > both[1] + 0.1
