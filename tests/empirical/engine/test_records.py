@@ -197,7 +197,8 @@ def smallest(name: str) -> list[Record]:
 def again(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[Outcome]]]:
     """The cells that are asked for, run again: as many at once as there are processors."""
     items: list[Any] = request.session.items
-    asked = [item.callspec.params["name"] for item in items if "again" in item.fixturenames]
+    here = [item for item in items if item.path == request.path and "again" in item.fixturenames]
+    asked = [item.callspec.params["name"] for item in here]
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:  # what the same code trained before is loaded
         yield {n: pool.submit(work, n, found[0].cell.identity(), "cpu") for n in asked if (found := smallest(n))}
 
