@@ -19,6 +19,7 @@ from theory.numerics import (
     EPS,
     Array,
     above,
+    exact,
     integer,
     matrix,
     quotient,
@@ -257,7 +258,7 @@ def capacity_ceiling(bits: float, n_facts: int, n_values: int) -> float:
     """Most that an adapter of `bits` bits recalls, as mean accuracy over random facts.
 
     Args:
-        bits: bits of the whole adapter as it is stored, >= 0. They name at most 2^bits functions.
+        bits: bits of the whole adapter as it is stored, >= 0 and of any size. They name at most 2^bits functions.
         n_facts: facts, each with an independent uniform answer.
         n_values: possible answers.
 
@@ -269,10 +270,11 @@ def capacity_ceiling(bits: float, n_facts: int, n_values: int) -> float:
 
     Source: claim capacity_bits.
     """
-    size = real(bits, "bits")
+    size = exact(bits, "bits")
     require(size >= 0, "bits", "a number >= 0", bits)
     facts, values = integer(n_facts, "n_facts", 1), integer(n_values, "n_values", 1)
-    return counting_bound(size * math.log(2) * (1.0 + 2.0 * EPS), facts, values)
+    size = min(size, Fraction(facts * values.bit_length()))  # which name every table of answers
+    return counting_bound(float(size) * math.log(2) * (1.0 + 2.0 * EPS), facts, values)
 
 
 def _log_binomial_tails(n: int, m: int) -> Array:

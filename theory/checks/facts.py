@@ -581,6 +581,8 @@ def capacity_bits_numeric() -> Figure:
     expect(
         ends[1] == 1.0 and abs(ends[0] - 0.25) + abs(ends[2] - 0.5) <= 16 * EPS, f"no bits, one fact, one value: {ends}"
     )
+    expect(capacity_ceiling(10**400, 3, 5) == 1.0, "more bits than a float holds name every table")
+    expect(capacity_ceiling(6.5, 3, 5) < 1.0, "6.5 bits do not name all 125 tables of three facts")
     expect_rejected("bits", capacity_ceiling, -1.0, 3, 3)
     expect_rejected("bits", capacity_ceiling, math.inf, 3, 3)
     expect_rejected("n_facts", capacity_ceiling, 1.0, 0, 3)
