@@ -200,20 +200,20 @@ def counting_bound(log_hypotheses: float, n: int, m: int) -> float:
 
     Args:
         log_hypotheses: ``ln G`` >= 0, natural logarithm; may be huge.
-        n: queries, n >= 1. Time and memory grow linearly: about 10 ms at 1e5, 100 MB at 1e6.
+        n: queries, 1 <= n <= 10^8. Time and memory grow linearly: about 10 ms at 1e5, 100 MB at 1e6.
         m: equally likely answers of each query, independent, m >= 1.
 
     Returns:
         a share in [1/m, 1], rounded up by ``2 max(n + 2, ln m)`` eps; exactly ``1/m`` at ln G = 0.
 
     Raises:
-        ValueError: log_hypotheses negative or not finite, n or m < 1.
+        ValueError: log_hypotheses negative or not finite, n or m < 1, n > 10^8.
 
     Source: claims capacity_bits and additive_limit (union bound over hypotheses; ours as a bound for adapters).
     """
     log_g = real(log_hypotheses, "log_hypotheses")
     require(log_g >= 0, "log_hypotheses", "a number >= 0", log_hypotheses)
-    count, values = integer(n, "n", 1), integer(m, "m", 1)
+    count, values = _queries(n, "n"), integer(m, "m", 1)
     chance = 1 / values
     if log_g == 0 or values == 1:
         return chance  # the mean of the binomial, without rounding
@@ -244,7 +244,7 @@ def counting_threshold(log_hypotheses: float, n: int, m: int, level: float = 0.0
     """
     log_g = real(log_hypotheses, "log_hypotheses")
     require(log_g >= 0, "log_hypotheses", "a number >= 0", log_hypotheses)
-    count, values = integer(n, "n", 1), integer(m, "m", 1)
+    count, values = _queries(n, "n"), integer(m, "m", 1)
     chance = real(level, "level")
     require(0 < chance < 1, "level", "a probability in (0, 1)", level)
     if values == 1:
@@ -259,22 +259,28 @@ def capacity_ceiling(bits: float, n_facts: int, n_values: int) -> float:
 
     Args:
         bits: bits of the whole adapter as it is stored, >= 0 and of any size. They name at most 2^bits functions.
-        n_facts: facts, each with an independent uniform answer.
+        n_facts: facts, at most 10^8, each with an independent uniform answer.
         n_values: possible answers.
 
     Returns:
         ``counting_bound(bits ln 2, n_facts, n_values)``.
 
     Raises:
-        ValueError: bits negative or not finite, n_facts or n_values < 1.
+        ValueError: bits negative or not finite, n_facts or n_values < 1, n_facts > 10^8.
 
     Source: claim capacity_bits.
     """
     size = exact(bits, "bits")
     require(size >= 0, "bits", "a number >= 0", bits)
-    facts, values = integer(n_facts, "n_facts", 1), integer(n_values, "n_values", 1)
+    facts, values = _queries(n_facts, "n_facts"), integer(n_values, "n_values", 1)
     size = min(size, Fraction(facts * values.bit_length()))  # which name every table of answers
     return counting_bound(float(size) * math.log(2) * (1.0 + 2.0 * EPS), facts, values)
+
+
+def _queries(n: int, name: str) -> int:
+    count = integer(n, name, 1)
+    require(count <= 10**8, name, "at most 10^8, since the tails are summed one by one", count)
+    return count
 
 
 def _log_binomial_tails(n: int, m: int) -> Array:
