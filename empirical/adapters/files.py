@@ -781,8 +781,8 @@ def check_output(target: Path, inputs: Iterable[Path], force: bool, holds: str =
         holds: file of an adapter, or of a model.
 
     Raises:
-        ValueError: it exists (without `force`, or it is of another kind), it is one of the inputs, or its parent
-            folder is missing.
+        ValueError: it exists (without `force`, it is of another kind, or it holds folders, which would be lost with
+            it), it is one of the inputs, or its parent folder is missing.
     """
     parent = target.absolute().parent
     require(target.name not in ("", ".", ".."), "output", "a folder name", repr(str(target)))
@@ -792,6 +792,8 @@ def check_output(target: Path, inputs: Iterable[Path], force: bool, holds: str =
         require(force, "output", "a new folder (or --force)", f"{target}, which exists")
         kind = "an adapter" if holds == CONFIG else "a model"
         require((target / holds).is_file(), "output", f"{kind} folder to overwrite", str(target))
+        kept = sorted(each.name for each in target.iterdir() if each.is_dir())
+        require(not kept, "output", f"{kind} folder without folders in it", f"{target}, which holds {', '.join(kept)}")
         clash = any(target.samefile(i) for i in inputs)
         require(
             not clash, "output", "another folder than the adapters" if holds == CONFIG else "another folder", target

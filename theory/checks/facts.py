@@ -587,6 +587,8 @@ def capacity_bits_numeric() -> Figure:
     expect_rejected("bits", capacity_ceiling, math.inf, 3, 3)
     expect_rejected("n_facts", capacity_ceiling, 1.0, 0, 3)
     expect_rejected("n_facts", capacity_ceiling, 10**400, 10**400, 3)
+    expect(counting_bound(1.0, 10**8, 1) == 1.0, "one answer is right, for as many queries as are taken")
+    expect_rejected("n:", counting_bound, 1.0, 10**8 + 1, 1)
     expect_rejected("n_values", capacity_ceiling, 1.0, 3, 0)
     expect_rejected("n:", counting_bound, 1.0, 0, 3)
     expect_rejected("m:", counting_bound, 1.0, 3, 0)

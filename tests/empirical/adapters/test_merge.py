@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -435,6 +436,9 @@ def test_outputs_are_whole_or_not_there(save_adapter: Save, tmp_path: Path) -> N
     (tmp_path / "papers" / "thesis.txt").write_text("years of work", encoding="utf-8")
     with pytest.raises(ValueError, match="an adapter folder to overwrite"):
         merge([a, b], None, tmp_path / "papers", Written(force=True))
+    steps = [shutil.copytree(each, a / f"checkpoint-{each.name}") for each in (b, a)]  # as transformers leaves them
+    with pytest.raises(ValueError, match=r"without folders in it, got .*checkpoint-a, checkpoint-b"):
+        merge(steps, None, a, Written(force=True))
     with pytest.raises(ValueError, match="parent"):
         merge([a, b], None, tmp_path / "no" / "where")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b", "c", "papers"]
