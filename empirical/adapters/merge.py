@@ -479,7 +479,7 @@ def _stacked(
         kept = torch.from_numpy(used)
         b, a = [torch.cat(b, 1)[:, kept]], [torch.cat(a)[kept]]
         fractions, powers, sizes = fractions[used], powers[used], (sizes[0][used], sizes[1][used])
-    shift = np.round((np.log2(sizes[1] / sizes[0]) + powers) / 2)
+    shift = np.round((np.log2(sizes[1] / sizes[0]) + np.log2(np.abs(fractions)) + powers) / 2)
     on_b, on_a = np.exp2(shift), fractions * np.exp2(powers - shift)
     form = torch.float64 if wide else torch.float32
     formats = (form, form if np.all(np.abs(fractions) == 0.5) else torch.float64)
