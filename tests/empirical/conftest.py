@@ -156,6 +156,20 @@ def save_adapter(tiny_base: Callable[..., Any], tmp_path: Path) -> Callable[...,
     return save
 
 
+@pytest.fixture
+def save_base(tiny_base: Callable[..., Any], tmp_path: Path) -> Callable[..., Path]:
+    """Saves one tiny random model and returns its folder."""
+
+    def save(name: str = "base", architecture: str = "llama", **options: Any) -> Path:
+        from empirical.adapters.base import quiet
+
+        with quiet():
+            tiny_base(architecture).save_pretrained(tmp_path / name, **options)
+        return tmp_path / name
+
+    return save
+
+
 TOY = """
 import os, pathlib, signal, time
 from typing import Any

@@ -15,19 +15,17 @@ import pytest
 
 import empirical.__main__
 import empirical.cli
+from empirical.adapters.files import CONFIG, SAFE
 from empirical.cli import main
+from tests.empirical.adapters.folders import changed, configured, times
 from tests.empirical.conftest import files_of_at_most
 from theory.claims import load
 from theory.console import guarded, install_hint
 
-Save = Callable[..., Path]
-CONFIG, SAFE = "adapter_config.json", "adapter_model.safetensors"
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_command_writes_reports_and_prints_tables(
-    save_adapter: Save, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_writes_reports_and_prints_tables(save_adapter, tmp_path, capsys):
     a, b = save_adapter("a", seed=1), save_adapter("[red]b", seed=2)
     made = ["--json", str(tmp_path / "r.json"), "--html", str(tmp_path / "r.html"), "--modules"]
     assert main(["audit", str(a), str(b), "--weights", "0.5", "0.5", *made]) == 0
@@ -44,17 +42,12 @@ def test_the_command_writes_reports_and_prints_tables(
         to = ["-o", str(tmp_path / "c"), "--json", str(tmp_path / "m.json"), *force]
         assert main(["merge", str(a), str(b), *to, "--weights", "0.5", "0.5"]) == 0
         assert "14 modules, rank 8, scale 1, float32" in capsys.readouterr().out
+    assert json.loads((tmp_path / "m.json").read_text(encoding="utf-8"))["output"] == "c"
 
 
-def test_merge_fold_and_export_from_the_command_line(
-    save_adapter: Save, tiny_base: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from empirical.adapters.base import quiet
-
+def test_merge_fold_and_export_from_the_command_line(save_adapter, save_base, tmp_path, capsys):
     a, b = save_adapter("a", seed=1, targets=["q_proj"]), save_adapter("b", seed=2, r=2)
-    with quiet():
-        tiny_base("llama").save_pretrained(tmp_path / "base")
-    base, weights = str(tmp_path / "base"), ["--weights", "1,-1e-1"]
+    base, weights = str(save_base()), ["--weights", "1,-1e-1"]
     capsys.readouterr()
     assert main(["merge", str(a), str(b), "-o", str(tmp_path / "c"), "--compact", *weights]) == 0
     assert "rank 2 to 6" in capsys.readouterr().out
@@ -72,15 +65,10 @@ def test_merge_fold_and_export_from_the_command_line(
     assert not (tmp_path / "x").exists()
 
 
-def test_many_adapters_give_one_screen(save_adapter: Save, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from safetensors.torch import load_file, save_file
-
-    (tmp_path / "pool").mkdir()
+def test_many_adapters_give_one_screen(save_adapter, tmp_path, capsys):
     for i in range(12):  # number 10 is number 3 again, and number 11 is dead
-        folder = save_adapter(f"pool/task{i:02d}", seed=3 if i == 10 else i, targets=["q_proj"])
-        if i == 11:
-            path = folder / "adapter_model.safetensors"
-            save_file({k: v * (0 if "lora_B" in k else 1) for k, v in load_file(path).items()}, str(path))
+        strength = times(0.0 if i == 11 else 1.0)
+        save_adapter(f"pool/task{i:02d}", seed=3 if i == 10 else i, targets=["q_proj"], fill=strength)
     capsys.readouterr()
     report = tmp_path / "r.json"
     assert main(["audit", str(tmp_path / "pool"), "--json", str(report)]) == 0  # the folder stands for all in it
@@ -104,9 +92,7 @@ def test_many_adapters_give_one_screen(save_adapter: Save, tmp_path: Path, capsy
         (["--json", "same", "--html", "same"], "--html"), (["--density", "x"], "density"), (["--nonsense"], "nonsense"),
     ],
 )  # fmt: skip
-def test_bad_arguments_get_one_line_and_exit_two(
-    extra: list[str], named: str, save_adapter: Save, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_arguments_get_one_line_and_exit_two(extra, named, save_adapter, capsys):
     try:
         status = main(["audit", str(save_adapter("a", targets=["q_proj"])), *extra])
     except SystemExit as stop:
@@ -118,7 +104,7 @@ def test_bad_arguments_get_one_line_and_exit_two(
     assert named in captured.err
 
 
-def test_explain_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+def test_explain_and_version(capsys):
     assert main(["explain", "merge_rank"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("merge_rank: ")
@@ -130,16 +116,16 @@ def test_explain_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("line", [empirical.cli, empirical.__main__])
-def test_every_command_has_its_function(line: object, capsys: pytest.CaptureFixture[str]) -> None:
-    for command in line.ACTIONS:  # type: ignore[attr-defined]
+def test_every_command_has_its_function(line, capsys):
+    for command in line.ACTIONS:
         with pytest.raises(SystemExit) as stop:
-            line.main([command, "--help"])  # type: ignore[attr-defined]
+            line.main([command, "--help"])
         assert stop.value.code == 0
     with pytest.raises(SystemExit):
-        line.main(["--help"])  # type: ignore[attr-defined]
+        line.main(["--help"])
     listed = capsys.readouterr().out.rpartition("COMMAND\n")[2]
     named = {x.split()[0] for x in listed.splitlines() if x.startswith("    ") and x[4:5].strip()}
-    assert named == set(line.ACTIONS)  # type: ignore[attr-defined]
+    assert named == set(line.ACTIONS)
 
 
 def without(packages: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -151,7 +137,7 @@ def without(packages: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def test_what_needs_more_names_the_extra() -> None:
+def test_what_needs_more_names_the_extra():
     adapters = "torch peft transformers safetensors pydantic"
     for command in (["audit", "a"], ["merge", "a", "-o", "c"]):
         done = without(adapters, *command)
@@ -165,7 +151,7 @@ def test_what_needs_more_names_the_extra() -> None:
     assert [install_hint(x).partition("[")[2] for x in ("ray", "torch")] == ["cluster]'", "adapters]'"]
 
 
-def test_an_import_of_our_own_that_fails_is_no_missing_package() -> None:
+def test_an_import_of_our_own_that_fails_is_no_missing_package():
     def act() -> int:
         raise ModuleNotFoundError("none", name="empirical.adapters.gone")
 
@@ -173,17 +159,11 @@ def test_an_import_of_our_own_that_fails_is_no_missing_package() -> None:
         guarded("lora-limits", "audit", act)
 
 
-def test_what_the_operating_system_refuses_is_one_line_and_nothing_else(
-    save_adapter: Save, tiny_base: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from empirical.adapters.base import quiet
-
-    save_adapter("a", targets=["q_proj"])
-    with quiet():
-        tiny_base("llama").save_pretrained(tmp_path / "base")
+def test_what_the_operating_system_refuses_is_one_line_and_nothing_else(save_adapter, save_base, tmp_path, capsys):
+    a, base = str(save_adapter("a", targets=["q_proj"])), str(save_base())
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "file").write_text("mine", encoding="utf-8")
-    before, long, a, base = sorted(tmp_path.iterdir()), "x" * 300, str(tmp_path / "a"), str(tmp_path / "base")
+    before, long = sorted(tmp_path.iterdir()), "x" * 300
     merge, fold, export = ["merge", a], ["fold", a, "--base", base], ["export", a, "--base", base]
 
     def refused(command: list[str], option: str, output: str) -> None:
@@ -223,9 +203,8 @@ def test_what_the_operating_system_refuses_is_one_line_and_nothing_else(
     ],
 )  # fmt: skip
 def test_what_ends_a_merge_in_the_middle_leaves_nothing_and_is_no_failed_merge(
-    error: BaseException, status: int, said: str, save_adapter: Save, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    error, status, said, save_adapter, tmp_path, monkeypatch, capsys
+):
     from empirical.adapters import merge
 
     a = str(save_adapter("a", targets=["q_proj"]))
@@ -262,40 +241,23 @@ ODD: dict[str, tuple[Callable[[Path], Any], list[str], str]] = {
     "configuration is a folder": (lambda a: ((a / CONFIG).unlink(), (a / CONFIG).mkdir()), [], "adapter_config.json"),
     "weights cut off": (lambda a: (a / SAFE).write_bytes((a / SAFE).read_bytes()[:-9]), [], "a whole adapter_model"),
     "weights of no length": (lambda a: (a / SAFE).write_bytes(b""), [], "a whole adapter_model"),
-    "nan": (lambda a: filled(a, float("nan")), [], "finite entries, got nan or inf"),
+    "nan": (lambda a: changed(a, lambda _, x: x * float("nan")), [], "finite entries, got nan or inf"),
     "a file": (lambda a: (shutil.rmtree(a), a.write_text("x")), [], "an adapter folder, got a file"),
     "weights": (lambda a: None, ["--weights", "1,2,3"], "weights: expected "),
     "a weight of nan": (lambda a: None, ["--weights", "nan,nan"], "weights: expected a finite number, got nan"),
-    "another base": (lambda a: of_base(a, "other/base"), [], "one base_model_name_or_path"),
+    "another base": (lambda a: configured(a, base_model_name_or_path="other/base"), [], "one base_model_name_or_path"),
 }  # fmt: skip
 
 
-def filled(folder: Path, value: float) -> None:
-    from safetensors.torch import load_file, save_file
-
-    save_file({k: v.fill_(value) for k, v in load_file(folder / SAFE).items()}, str(folder / SAFE))
-
-
-def of_base(folder: Path, name: str) -> None:
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8")) | {"base_model_name_or_path": name}
-    (folder / CONFIG).write_text(json.dumps(config), encoding="utf-8")
-
-
 @pytest.fixture
-def beside(save_adapter: Save, tiny_base: Callable[..., Any], tmp_path: Path) -> Path:
+def beside(save_adapter, save_base):
     """A folder with a base and an adapter, good, that names one."""
-    from empirical.adapters.base import quiet
-
-    of_base(save_adapter("good", seed=1, targets=["q_proj"]), "some/base")
-    with quiet():
-        tiny_base("llama").save_pretrained(tmp_path / "base")
-    return tmp_path
+    configured(save_adapter("good", seed=1, targets=["q_proj"]), base_model_name_or_path="some/base")
+    return save_base().parent
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_odd_input_is_one_line_for_every_verb(
-    odd: str, beside: Path, save_adapter: Save, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_odd_input_is_one_line_for_every_verb(odd, beside, save_adapter, capsys):
     change, options, named = ODD[odd]
     change(save_adapter("a", targets=["q_proj"]))
     good, a, base = (str(beside / n) for n in ("good", "a", "base"))
@@ -319,9 +281,7 @@ def test_odd_input_is_one_line_for_every_verb(
         assert sorted(beside.iterdir()) == before
 
 
-def test_json_to_standard_output_through_a_link_and_into_a_pipe(
-    save_adapter: Save, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_json_to_standard_output_through_a_link_and_into_a_pipe(save_adapter, tmp_path, capsys):
     a = str(save_adapter("a", targets=["q_proj"]))
     assert main(["audit", a, "--weights=-1e-1", "--json", "-"]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -375,7 +335,7 @@ for line in sys.stdin:
 """
 
 
-def test_an_output_that_ends_early_is_no_failed_merge(save_adapter: Save, tmp_path: Path) -> None:
+def test_an_output_that_ends_early_is_no_failed_merge(save_adapter, tmp_path):
     """The reader has seen enough, there is nobody to see anything, or there is no room."""
     save_adapter("a", targets=["q_proj"])
     cases = {

@@ -42,7 +42,7 @@ def rows(claim: str) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
-def test_what_explain_points_at_is_there(claim: str) -> None:
+def test_what_explain_points_at_is_there(claim):
     found = rows(claim)
     (proofs,) = (re.fullmatch(r"proved in proofs/(\w+)\.v", label) for label in found if label.startswith("proved in"))
     assert proofs
@@ -69,7 +69,7 @@ def test_what_explain_points_at_is_there(claim: str) -> None:
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
-def test_every_sentence_is_numbered_and_says_what_it_stands_on(claim: str) -> None:
+def test_every_sentence_is_numbered_and_says_what_it_stands_on(claim):
     lines = explained(claim)
     said = " ".join(line.strip() for line in lines[: lines.index("assumes")])
     for number, sentence in enumerate(CLAIMS[claim].sentences, start=1):
@@ -82,12 +82,12 @@ def test_every_sentence_is_numbered_and_says_what_it_stands_on(claim: str) -> No
     assert f" | {count}/{of} | " in markdown({claim: CLAIMS[claim]})
 
 
-def test_claims_that_are_proved_whole_are_counted() -> None:
+def test_claims_that_are_proved_whole_are_counted():
     two = {name: CLAIMS[name] for name in ("few_numbers", "spectral_concentration")}
     assert "\n1 of 2 claims are proved whole.\n" in markdown(two)
 
 
-def test_a_prediction_is_shown_with_its_experiment(tmp_path: Path) -> None:
+def test_a_prediction_is_shown_with_its_experiment(tmp_path):
     row = {"id": "single.law.AB", "claim": "coverage_law", "experiment": "coverage", "verdict": "holds"}
     row["kind"] = "hypothesis"
     (tmp_path / "experiments.json").write_text(json.dumps({"predictions": [row]}), encoding="utf-8")
@@ -96,7 +96,7 @@ def test_a_prediction_is_shown_with_its_experiment(tmp_path: Path) -> None:
     assert not [line for line in explain("dilution", tmp_path) if line.startswith("prediction")]
 
 
-def test_the_table_of_claims_points_at_the_files_that_hold_the_theorems() -> None:
+def test_the_table_of_claims_points_at_the_files_that_hold_the_theorems():
     table = markdown(CLAIMS).splitlines()
     for claim in CLAIMS.values():
         (line,) = (line for line in table if line.startswith(f"| `{claim.id}` |"))

@@ -1,9 +1,7 @@
 """The answer in six sentences: which are there, that their numbers are measured ones, and that it comes first."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,24 +15,13 @@ from empirical.adapters.files import read_adapter
 from empirical.adapters.page import as_html
 from empirical.adapters.report import Answered, AuditReport, Probes
 from empirical.cli import main
+from tests.empirical.adapters.folders import times
 from tests.empirical.judged import rows
 from theory.claims import load
 from theory.merging import dilution_limit
 
-Save = Callable[..., Path]
 QV: dict[str, Any] = {"targets": ["q_proj", "v_proj"]}
-
-
-def zero(model: Any) -> None:
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            parameter.data.zero_()
-
-
-def zero_above(model: Any) -> None:
-    for name, parameter in model.named_parameters():
-        if "lora_A" in name and "layers.1." in name:
-            parameter.data.zero_()
+DEAD = QV | {"fill": times(0.0)}
 
 
 #: which adapters -> (options of each, weights, what the answer must say; a question that is not named has no answer)
@@ -66,15 +53,15 @@ KINDS: dict[str, tuple[list[dict[str, Any]], list[float] | None, dict[str, str]]
          "join": "Never", "do": "two"},
     ),
     "a dead one": (
-        [QV, QV | {"fill": zero}], None,
+        [QV, DEAD], None,
         {"merge": "Exactly", "keep": "The sum keeps 100% of a0, a mean 50%.", "waste": "nothing: a1.",
          "do": "Leave out a1."},
     ),
     "one that is dead in a layer": (
-        [QV | {"fill": zero_above}], None,
+        [QV | {"fill": times(a=0.0, only="layers.1.")}], None,
         {"merge": "rank 0 to 4", "waste": "An update of zero in 2 of 4 modules of a0."},
     ),
-    "only dead ones": ([QV | {"fill": zero}] * 2, None, {"merge": "The sum is zero", "waste": "nothing: a0, a1."}),
+    "only dead ones": ([DEAD, DEAD], None, {"merge": "The sum is zero", "waste": "nothing: a0, a1."}),
     "the same twice and another": (
         [QV | {"seed": 5}, QV | {"seed": 5}, QV], None,
         {"merge": "rank 8", "keep": "The sum keeps 2", "disturb": "of what a", "waste": "One update twice: a0 = a1.",
@@ -98,7 +85,7 @@ KINDS: dict[str, tuple[list[dict[str, Any]], list[float] | None, dict[str, str]]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_answer_says_what_there_is_to_say_and_no_more(kind: str, save_adapter: Save) -> None:
+def test_the_answer_says_what_there_is_to_say_and_no_more(kind, save_adapter):
     options, weights, expected = KINDS[kind]
     found = audit([save_adapter(f"a{i}", **{"seed": i + 1} | o) for i, o in enumerate(options)], weights)
     lines = dict(found.answer.lines())
@@ -110,7 +97,7 @@ def test_the_answer_says_what_there_is_to_say_and_no_more(kind: str, save_adapte
         assert ". " not in text
 
 
-def test_shares_of_the_sum_and_the_worst_pair_are_those_of_dense_algebra(save_adapter: Save) -> None:
+def test_shares_of_the_sum_and_the_worst_pair_are_those_of_dense_algebra(save_adapter):
     folders = [save_adapter(f"a{i}", seed=i, r=2 + i, **QV) for i in range(3)]
     weights = [0.5, -1.5, 2.0]
     data = audit(folders, weights)
@@ -133,7 +120,7 @@ def asked(data: AuditReport, base: int, single: int, both: int, mean: int) -> Au
     return replace(data, probe=Probes((None,) * 9, Answered(base, single, both, both, mean), None))  # type: ignore[arg-type]
 
 
-def test_what_the_probes_measured_decides_what_to_do(save_adapter: Save) -> None:
+def test_what_the_probes_measured_decides_what_to_do(save_adapter):
     data = audit([save_adapter(f"a{i}", seed=i, **QV) for i in range(2)])
     good, lost, mean = (answer(asked(data, *counts)) for counts in ((0, 8, 8, 5), (1, 8, 5, 4), (0, 8, 3, 7)))
     assert "of 9 probes the base answers 1, the best adapter for each 8, the sum 5, a mean 4." in str(lost.keep)
@@ -142,7 +129,7 @@ def test_what_the_probes_measured_decides_what_to_do(save_adapter: Save) -> None
     assert "lora-limits merge as a mean (--weights); keep them apart where lost answers matter (1 of 8)" in str(mean.do)
 
 
-def test_limits_in_sentences_are_the_claims_own(save_adapter: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limits_in_sentences_are_the_claims_own(save_adapter, monkeypatch):
     data = audit([save_adapter(f"a{i}", seed=i, targets=["lm_head"]) for i in range(3)])
     monkeypatch.setattr(answers, "additive_ceiling", lambda n, m: {10: 0.123, 1000: 0.045}[n])
     assert "at most 12% with 10 bridges, 4% with 1000 bridges" in str(answer(data).join)
@@ -153,9 +140,7 @@ def test_limits_in_sentences_are_the_claims_own(save_adapter: Save, monkeypatch:
     assert dilution_limit(3.0 * 0.7 - 1e-9, 0.7) == 2
 
 
-def test_the_answer_stands_first_and_its_reasons_where_they_are_asked_for(
-    save_adapter: Save, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_answer_stands_first_and_its_reasons_where_they_are_asked_for(save_adapter, tmp_path, capsys, monkeypatch):
     folders = [str(save_adapter("a", seed=1, **QV)), str(save_adapter("[b]", seed=2, r=2, **QV))]
     files = ["--json", str(tmp_path / "r.json"), "--html", str(tmp_path / "r.html")]
     monkeypatch.setenv("COLUMNS", "80")
@@ -164,13 +149,8 @@ def test_the_answer_stands_first_and_its_reasons_where_they_are_asked_for(
     assert main(["audit", *folders, "--why"]) == 0
     why = capsys.readouterr().out
     top = plain.partition("\n\n")[0]
-    assert [line.split()[0] for line in top.splitlines() if line[0] != " "] == [
-        "merge",
-        "keep",
-        "disturb",
-        "join",
-        "do",
-    ]
+    first = [line.split()[0] for line in top.splitlines() if line[0] != " "]
+    assert first == ["merge", "keep", "disturb", "join", "do"]
     assert why.startswith(top)
     assert "of a and" in top
     assert "of [b], a mean" in top  # no markup
@@ -188,7 +168,7 @@ def test_the_answer_stands_first_and_its_reasons_where_they_are_asked_for(
         assert as_html(audit(folders)).count(text.replace("'", "&#x27;")) == 1
 
 
-def test_the_errors_that_advice_names_are_those_that_were_measured() -> None:
+def test_the_errors_that_advice_names_are_those_that_were_measured():
     measured = {r["id"]: r for r in rows("audit_outcomes", "cpu")}
     for forecast, told in advice.ORDERED.items():
         found = [measured[f"{group}.rank.kept.sum.{forecast}"]["mean"] for group in ("scratch", "pretrained")]

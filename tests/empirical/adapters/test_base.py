@@ -1,7 +1,6 @@
 """What is said about a base is about the weights that it computes with, and about the tokens that it reads."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from empirical.adapters.audit import audit
 from empirical.adapters.base import quiet
-from empirical.adapters.files import CONFIG, SAFE
+from empirical.adapters.files import SAFE
 from empirical.adapters.probes import _encode
-
-Save = Callable[..., Path]
-Base = Callable[..., Any]
+from tests.empirical.adapters.folders import configured
 
 
 def quantised(base: Path, kind: str) -> None:
@@ -37,21 +34,19 @@ def quantised(base: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["fp8", "int8", "codes alone"])
-def test_norms_of_codes_are_not_given(kind: str, save_adapter: Save, tiny_base: Base, tmp_path: Path) -> None:
+def test_norms_of_codes_are_not_given(kind, save_adapter, tiny_base, save_base):
     a = save_adapter("a", seed=1, targets=["q_proj"])
-    model = tiny_base("llama")
-    with quiet():
-        model.save_pretrained(tmp_path / "base")
-    plain = audit([a], base=tmp_path / "base")
-    weight = model.get_parameter("model.layers.0.self_attn.q_proj.weight")
+    base = save_base()
+    plain = audit([a], base=base)
+    weight = tiny_base("llama").get_parameter("model.layers.0.self_attn.q_proj.weight")
     assert plain.modules[0].base_norm == pytest.approx(float(weight.double().norm()), rel=1e-6)
-    quantised(tmp_path / "base", kind)
-    found = audit([a], base=tmp_path / "base")
+    quantised(base, kind)
+    found = audit([a], base=base)
     assert {m.base_norm for m in found.modules} == {None}
     assert found.total.adapters[0].relative_norm is None
 
 
-def test_a_base_of_another_shape_is_refused(save_adapter: Save, tiny_base: Base, tmp_path: Path) -> None:
+def test_a_base_of_another_shape_is_refused(save_adapter, tiny_base, tmp_path):
     import transformers
 
     a = save_adapter("a", seed=1, targets=["v_proj"])
@@ -59,29 +54,22 @@ def test_a_base_of_another_shape_is_refused(save_adapter: Save, tiny_base: Base,
     config.num_key_value_heads, config.head_dim = 1, 4
     with quiet():
         transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "other")
-        tiny_base("gpt2").save_pretrained(tmp_path / "gpt2")
-    for name, named in (("other", "factors for"), ("gpt2", "a module of the base")):
+    for base, named in ((tmp_path / "other", "factors for"), (tiny_base("gpt2"), "a module of the base")):
         with pytest.raises(ValueError, match=named):
-            audit([a], base=tmp_path / name)
+            audit([a], base=base)
 
 
-def test_factors_of_another_shape_or_kind_are_no_factors_of_a_module(
-    save_adapter: Save, tiny_base: Base, tmp_path: Path
-) -> None:
+def test_factors_of_another_shape_or_kind_are_no_factors_of_a_module(save_adapter, save_base):
     """up_proj's under the name of down_proj would be transposed; a table's would be read as a matrix."""
-    with quiet():
-        tiny_base("llama").save_pretrained(tmp_path / "base")
-        tiny_base("gpt2").save_pretrained(tmp_path / "gpt2")
+    base = save_base()
     conv = save_adapter("conv", "gpt2", 1, targets=["c_fc"])
-    assert audit([conv], base=tmp_path / "gpt2").modules[0].base_norm
+    assert audit([conv], base=save_base("gpt2", "gpt2")).modules[0].base_norm
     for name, targets, old, new, named in (
         ("turned", ["up_proj"], ".up_proj", ".down_proj", r"expected the base's \(32, 48\), got factors for 48 x 32"),
         ("table", ["lm_head"], ".lm_head", ".model.embed_tokens", "expected factors of the kind embedding"),
         ("matrix", ["embed_tokens"], ".model.embed_tokens", ".lm_head", "expected factors of the kind linear"),
     ):
-        a = save_adapter(name, seed=1, targets=targets)
-        fields = json.loads((a / CONFIG).read_text(encoding="utf-8")) | {"target_modules": [new.rpartition(".")[2]]}
-        (a / CONFIG).write_text(json.dumps(fields), encoding="utf-8")
+        a = configured(save_adapter(name, seed=1, targets=targets), target_modules=[new.rpartition(".")[2]])
         tensors = {k.replace(old, new): v for k, v in load_file(a / SAFE).items()}
         if name == "table":  # of the sizes of a table, in the words of a matrix
             tensors = {k: torch.randn(4, 61) if "lora_A" in k else torch.randn(32, 4) for k in tensors}
@@ -89,7 +77,7 @@ def test_factors_of_another_shape_or_kind_are_no_factors_of_a_module(
             tensors = {k: torch.randn(4, 32) if "embedding_A" in k else torch.randn(61, 4) for k in tensors}
         save_file(tensors, str(a / SAFE))
         with pytest.raises(ValueError, match=named):
-            audit([a], base=tmp_path / "base")
+            audit([a], base=base)
 
 
 def sentencepiece(end: bool) -> Any:
@@ -121,7 +109,7 @@ def sentencepiece(end: bool) -> Any:
 
 @pytest.mark.parametrize("end", [False, True])
 @pytest.mark.parametrize("prompt", ["The capital of France is", "The capital of France is "])
-def test_the_probed_token_is_the_one_that_follows(end: bool, prompt: str) -> None:
+def test_the_probed_token_is_the_one_that_follows(end, prompt):
     tokenizer = sentencepiece(end)
     tokens, token = _encode(tokenizer, prompt, "Paris")
     assert tokenizer.convert_ids_to_tokens(token) == "▁Paris"
@@ -148,7 +136,7 @@ def by_bytes() -> Any:
         ("首都是", "北", "é¦ĸéĥ½æĺ¯", "å"), ("是", "x", "æĺ¯", "x"),  # written without blanks
     ],
 )  # fmt: skip
-def test_a_blank_is_no_answer(prompt: str, answer: str, before: str, first: str) -> None:
+def test_a_blank_is_no_answer(prompt, answer, before, first):
     tokenizer = by_bytes()
     tokens, token = _encode(tokenizer, prompt, answer)
     assert "".join(tokenizer.convert_ids_to_tokens(tokens[0].tolist())) == before
@@ -156,9 +144,7 @@ def test_a_blank_is_no_answer(prompt: str, answer: str, before: str, first: str)
 
 
 @pytest.mark.parametrize("architecture", ["bert", "encoder-decoder", "vision", "inside"])
-def test_only_what_foretells_the_next_token_is_asked(
-    architecture: str, save_adapter: Save, tiny_base: Base, tmp_path: Path
-) -> None:
+def test_only_what_foretells_the_next_token_is_asked(architecture, save_adapter, tiny_base, tmp_path):
     """Others have numbers at the last token too, of something else."""
     base = tiny_base("llama").model if architecture == "inside" else tiny_base(architecture)
     targets = {"bert": ["query"], "encoder-decoder": ["q"]}.get(architecture, ["q_proj"])
@@ -175,26 +161,23 @@ def test_only_what_foretells_the_next_token_is_asked(
         (lambda w: w * torch.nan, "expected finite weights, got nan or inf"),
     ],
 )
-def test_a_weight_that_is_none_has_no_norm(
-    change: Callable[[torch.Tensor], torch.Tensor], named: str, save_adapter: Save, tiny_base: Base, tmp_path: Path
-) -> None:
+def test_a_weight_that_is_none_has_no_norm(change, named, save_adapter, save_base, tmp_path):
     from empirical.adapters.fold import fold
 
     a = save_adapter("a", seed=1, targets=["q_proj"])
-    with quiet():
-        tiny_base("llama").save_pretrained(tmp_path / "base")
-    file, key = tmp_path / "base" / "model.safetensors", "model.layers.1.self_attn.q_proj.weight"
+    base = save_base()
+    file, key = base / "model.safetensors", "model.layers.1.self_attn.q_proj.weight"
     tensors = load_file(file)
     save_file(tensors | {key: change(tensors[key])}, file, {"format": "pt"})
     with pytest.raises(ValueError, match=named):
-        audit([a], base=tmp_path / "base")
+        audit([a], base=base)
     if "shape" in named:
         with pytest.raises(ValueError, match=named):
-            fold([a], tmp_path / "base", tmp_path / "c")
+            fold([a], base, tmp_path / "c")
         assert not (tmp_path / "c").exists()
 
 
-def test_an_answer_that_melts_into_the_prompt_is_refused() -> None:
+def test_an_answer_that_melts_into_the_prompt_is_refused():
     class Whole:
         """One token for any text."""
 

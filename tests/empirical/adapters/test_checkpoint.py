@@ -10,20 +10,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from empirical.adapters.base import quiet
 from empirical.adapters.checkpoint import INDEX, WHOLE, Checkpoint
 from empirical.adapters.names import skeleton
 
-Base = Callable[..., Any]
-
 
 @pytest.fixture
-def base(tiny_base: Base, tmp_path: Path) -> Path:
+def base(save_base):
     """A tiny base in several files."""
-    with quiet():
-        tiny_base("llama").save_pretrained(tmp_path / "base", max_shard_size="20KB")
-    assert (tmp_path / "base" / INDEX).is_file()
-    return tmp_path / "base"
+    folder = save_base(max_shard_size="20KB")
+    assert (folder / INDEX).is_file()
+    return folder
 
 
 def write(name: str, text: str) -> Callable[[Path], Any]:
@@ -62,7 +58,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 
 @pytest.mark.parametrize("fault", BROKEN)
-def test_a_broken_base_is_one_line(fault: str, base: Path) -> None:
+def test_a_broken_base_is_one_line(fault, base):
     assert Checkpoint(base).place
     change, named = BROKEN[fault]
     change(base)
@@ -72,7 +68,7 @@ def test_a_broken_base_is_one_line(fault: str, base: Path) -> None:
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_norms_are_those_of_the_tensor_in_its_file(base: Path, tiny_base: Base) -> None:
+def test_norms_are_those_of_the_tensor_in_its_file(base, tiny_base):
     found = Checkpoint(base)
     for key, weight in tiny_base("llama").state_dict().items():
         assert found.norm(key) == pytest.approx(float(weight.double().norm()), rel=1e-6)  # summed in float32
@@ -85,7 +81,7 @@ def test_norms_are_those_of_the_tensor_in_its_file(base: Path, tiny_base: Base) 
     [({"quant_method": "gptq"}, "gptq"), ({"bits": 4}, "of an unknown kind"), ("fp8", "of an unknown kind"),
      ({}, None), (None, None)],
 )  # fmt: skip
-def test_a_quantisation_is_known_from_the_configuration(said: Any, method: str | None, base: Path) -> None:
+def test_a_quantisation_is_known_from_the_configuration(said, method, base):
     config = json.loads((base / "config.json").read_text(encoding="utf-8")) | {"quantization_config": said}
     (base / "config.json").write_text(json.dumps(config), encoding="utf-8")
     found = Checkpoint(base)
@@ -93,7 +89,7 @@ def test_a_quantisation_is_known_from_the_configuration(said: Any, method: str |
     assert (found.norm("model.norm.weight") is None) == (method is not None)
 
 
-def test_codes_have_no_norm(base: Path, tmp_path: Path) -> None:
+def test_codes_have_no_norm(base, tmp_path):
     whole = tmp_path / "whole"
     whole.mkdir()
     shutil.copy(base / "config.json", whole)
@@ -101,12 +97,11 @@ def test_codes_have_no_norm(base: Path, tmp_path: Path) -> None:
     assert (Checkpoint(whole).norm("codes"), Checkpoint(whole).norm("plain")) == (None, 2.0)
 
 
-def test_keys_are_parameters_of_the_model_or_what_it_computes_them_from(tiny_base: Base, tmp_path: Path) -> None:
+def test_keys_are_parameters_of_the_model_or_what_it_computes_them_from(save_base):
     """The experts of a mixture lie one by one in old files, and fused in the model."""
-    with quiet():
-        tiny_base("experts").save_pretrained(tmp_path / "base")
-    stored = load_file(tmp_path / "base" / WHOLE)
-    found = Checkpoint(tmp_path / "base").parameters(skeleton(tmp_path / "base"))
+    folder = save_base(architecture="experts")
+    stored = load_file(folder / WHOLE)
+    found = Checkpoint(folder).parameters(skeleton(folder))
     assert found.keys() == stored.keys()
     fused = {k: v for k, v in found.items() if v[1] is not None}
     assert fused

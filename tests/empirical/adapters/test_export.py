@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +9,16 @@ import gguf
 import pytest
 import torch
 
-from empirical.adapters.base import quiet
 from empirical.adapters.export import export
 from empirical.adapters.files import read_adapter
-
-Save = Callable[..., Path]
-Base = Callable[..., Any]
+from tests.empirical.adapters.folders import times
 
 
 @pytest.fixture
-def config_of(tiny_base: Base, tmp_path: Path) -> Callable[[str], Path]:
+def config_of(tiny_base, tmp_path):
     """The configuration of a base, without its weights."""
 
-    def write(architecture: str) -> Path:
+    def write(architecture):
         model = tiny_base(architecture)
         model.config.architectures = [type(model).__name__]
         model.config.save_pretrained(tmp_path / f"base_{architecture}")
@@ -49,19 +45,14 @@ def updates(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 @pytest.mark.parametrize(
     "options", [{}, {"use_rslora": True}, {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"v_proj": 3}}]
 )
-def test_a_file_read_back_is_the_update(
-    options: dict[str, object], save_adapter: Save, config_of: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_a_file_read_back_is_the_update(options, save_adapter, config_of, tmp_path):
     targets = ["q_proj", "v_proj", "down_proj", "embed_tokens", "lm_head"]
     a = save_adapter("a", seed=1, targets=targets, **options)
     base = config_of("llama")
     made = export(a, tmp_path / "a.gguf", base=base)
     found, fields = updates(tmp_path / "a.gguf")
-    assert (fields["general.type"], fields["adapter.type"], fields["general.architecture"]) == (
-        "adapter",
-        "lora",
-        "llama",
-    )
+    said = [fields[k] for k in ("general.type", "adapter.type", "general.architecture")]
+    assert said == ["adapter", "lora", "llama"]
     adapter = read_adapter(a)
     assert len(found) == len(adapter.modules) == made.modules
     pairs = {"model.embed_tokens": "token_embd", "lm_head": "output", "model.layers.1.mlp.down_proj": "blk.1.ffn_down",
@@ -71,9 +62,7 @@ def test_a_file_read_back_is_the_update(
         assert (found[theirs + ".weight"] - wanted).abs().max() < 1e-6 * wanted.abs().max(), name
 
 
-def test_rows_of_q_are_where_llama_cpp_looks_for_them(
-    save_adapter: Save, tiny_base: Base, config_of: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_rows_of_q_are_where_llama_cpp_looks_for_them(save_adapter, tiny_base, config_of, tmp_path):
     """transformers reads such files too, and undoes the order: its code, not ours, is the judge."""
     from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS
 
@@ -91,20 +80,18 @@ def test_rows_of_q_are_where_llama_cpp_looks_for_them(
         assert (found[name] - wanted).abs().max() > 1e-2
 
 
-def test_the_base_that_the_adapter_names_is_asked(save_adapter: Save, tiny_base: Base, tmp_path: Path) -> None:
+def test_the_base_that_the_adapter_names_is_asked(save_adapter, save_base, tmp_path):
     a = save_adapter("a", "gpt2", seed=1, targets=["c_attn"], fan_in_fan_out=True)
     with pytest.raises(ValueError, match="--base"):
         export(a, tmp_path / "a.gguf")
-    with quiet():
-        tiny_base("gpt2").save_pretrained(tmp_path / "base")
-    made = export(a, tmp_path / "a.gguf", base=tmp_path / "base", dtype="float16")
+    made = export(a, tmp_path / "a.gguf", base=save_base(architecture="gpt2"), dtype="float16")
     found, _ = updates(tmp_path / "a.gguf")
     wanted = torch.from_numpy(read_adapter(a).update("transformer.h.0.attn.c_attn").dense())
     assert (found["blk.0.attn_qkv.weight"] - wanted).abs().max() < 2e-3 * wanted.abs().max()
     assert made.architecture == "gpt2"
 
 
-def test_only_plain_files_are_replaced(save_adapter: Save, config_of: Callable[[str], Path], tmp_path: Path) -> None:
+def test_only_plain_files_are_replaced(save_adapter, config_of, tmp_path):
     a, base = save_adapter("a", targets=["q_proj"]), config_of("llama")
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("elsewhere")
@@ -124,9 +111,7 @@ def test_only_plain_files_are_replaced(save_adapter: Save, config_of: Callable[[
     assert updates(tmp_path / "file")[0]
 
 
-def test_the_gguf_of_a_model_is_not_replaced(
-    save_adapter: Save, config_of: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_the_gguf_of_a_model_is_not_replaced(save_adapter, config_of, tmp_path):
     a, base, model = save_adapter("a", targets=["q_proj"]), config_of("llama"), tmp_path / "model.gguf"
     with contextlib.closing(gguf.GGUFWriter(model, arch="llama")) as writer:
         writer.add_type(gguf.GGUFType.MODEL)
@@ -140,9 +125,7 @@ def test_the_gguf_of_a_model_is_not_replaced(
         assert model.read_bytes() == held
 
 
-def test_what_llama_cpp_does_not_have_is_refused(
-    save_adapter: Save, config_of: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_what_llama_cpp_does_not_have_is_refused(save_adapter, config_of, tmp_path):
     a = save_adapter("a", targets=["q_proj"])
     fused = save_adapter("fused", "experts", targets=["q_proj"], target_parameters=["experts.down_proj"])
     router = save_adapter("router", "images and text", targets=["linear_1"])
@@ -160,9 +143,7 @@ def test_what_llama_cpp_does_not_have_is_refused(
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_a_language_model_inside_another_has_its_own_names(
-    save_adapter: Save, config_of: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_a_language_model_inside_another_has_its_own_names(save_adapter, config_of, tmp_path):
     a = save_adapter("a", "images and text", seed=1, targets=r".*language_model.*\.(k_proj|down_proj)")
     export(a, tmp_path / "a.gguf", base=config_of("images and text"))
     names = {f"blk.{i}.{n}.weight" for i in range(2) for n in ("attn_k", "ffn_down")}
@@ -170,17 +151,9 @@ def test_a_language_model_inside_another_has_its_own_names(
 
 
 @pytest.mark.parametrize("size", [2.0**-24, 2.0**20])
-def test_factors_without_room_in_the_format_are_refused(
-    size: float, save_adapter: Save, config_of: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_factors_without_room_in_the_format_are_refused(size, save_adapter, config_of, tmp_path):
     """One factor is too small or too large for float16, though their product is of the usual size."""
-
-    def unbalanced(model: Any) -> None:
-        for name, parameter in model.named_parameters():
-            if "lora_" in name:
-                parameter.data *= size if "lora_A" in name else 1 / size
-
-    a, base = save_adapter("a", seed=1, targets=["v_proj"], fill=unbalanced), config_of("llama")
+    a, base = save_adapter("a", seed=1, targets=["v_proj"], fill=times(1 / size, size)), config_of("llama")
     with pytest.raises(ValueError, match=r"dtype: expected a format with room .*, got float16"):
         export(a, tmp_path / "a.gguf", base=base, dtype="float16")
     export(a, tmp_path / "a.gguf", base=base)

@@ -4,7 +4,6 @@ import json
 import os
 import pickle
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from empirical.adapters.files import CONFIG, PICKLE, SAFE, Draft, check_config, 
 from empirical.adapters.merge import merge
 from empirical.cli import main
 
-Save = Callable[..., Path]
 OTHER = "base_model.model.x.k_proj."
 STEM = "base_model.model.model.layers.0.self_attn.q_proj."
 
@@ -52,7 +50,7 @@ def refused(folder: Path, capsys: pytest.CaptureFixture[str], named: str = "") -
 # ---------------------------------------------------------------- what is read
 
 
-def test_an_adapter_comes_back_as_peft_applies_it(save_adapter: Save) -> None:
+def test_an_adapter_comes_back_as_peft_applies_it(save_adapter):
     folder = save_adapter(
         "a", seed=1, r=4, alpha=8.0, use_rslora=True, rank_pattern={"q_proj": 2}, alpha_pattern={"down_proj": 3}
     )
@@ -70,7 +68,7 @@ def test_an_adapter_comes_back_as_peft_applies_it(save_adapter: Save) -> None:
     assert update.scale == 1.5
 
 
-def test_a_pickle_of_tensors_is_read_like_safetensors(save_adapter: Save) -> None:
+def test_a_pickle_of_tensors_is_read_like_safetensors(save_adapter):
     safe, other = read_adapter(save_adapter("a", seed=1)), read_adapter(save_adapter("b", seed=1, safe=False))
     assert (other.path / PICKLE).is_file()
     assert {n: m.scale for n, m in safe.modules.items()} == {n: m.scale for n, m in other.modules.items()}
@@ -78,13 +76,13 @@ def test_a_pickle_of_tensors_is_read_like_safetensors(save_adapter: Save) -> Non
     assert np.array_equal(safe.update(name).dense(), other.update(name).dense())
 
 
-def test_embeddings_read_tokens_and_write_the_width(save_adapter: Save) -> None:
+def test_embeddings_read_tokens_and_write_the_width(save_adapter):
     adapter = read_adapter(save_adapter("a", targets=["embed_tokens"]))
     module = adapter.modules["model.embed_tokens"]
     assert (module.kind, module.out, module.inner) == ("embedding", 32, 61)
 
 
-def test_fields_that_do_not_change_the_update_are_taken(tmp_path: Path) -> None:
+def test_fields_that_do_not_change_the_update_are_taken(tmp_path):
     fine: dict[str, Any] = {
         "inference_mode": True, "lora_dropout": 0.1, "init_lora_weights": "gaussian", "eva_config": {"rho": 2.0},
         "bias": "none", "revision": None, "qalora_group_size": 16, "merge_weights": False, "enable_lora": None,
@@ -95,7 +93,7 @@ def test_fields_that_do_not_change_the_update_are_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("field", ["lora_dropout", "bias", "init_lora_weights", "inference_mode", "lora_bias"])
-def test_null_is_the_default_of_peft(field: str, tmp_path: Path) -> None:
+def test_null_is_the_default_of_peft(field, tmp_path):
     from peft import LoraConfig
 
     adapter = read_adapter(plain(tmp_path / "a", **{field: None}))
@@ -113,12 +111,12 @@ def test_null_is_the_default_of_peft(field: str, tmp_path: Path) -> None:
         ("lora_dropout", 1, 2.0), ("target_modules", r".*\.q_proj", 2.0), ("inference_mode", 0, 2.0),
     ],
 )  # fmt: skip
-def test_a_form_that_other_writers_choose_is_its_value(field: str, value: Any, scale: float, tmp_path: Path) -> None:
+def test_a_form_that_other_writers_choose_is_its_value(field, value, scale, tmp_path):
     (module,) = read_adapter(plain(tmp_path / "a", **{field: value})).modules.values()
     assert (module.r, module.scale) == (2, scale)
 
 
-def test_marks_and_views_of_other_writers_are_read(tmp_path: Path) -> None:
+def test_marks_and_views_of_other_writers_are_read(tmp_path):
     """The mark that editors of Windows put before a text; tensors that lie in a pickle as transposed views."""
     wanted = read_adapter(plain(tmp_path / "a"))
     marked = plain(tmp_path / "b")
@@ -134,7 +132,7 @@ def test_marks_and_views_of_other_writers_are_read(tmp_path: Path) -> None:
     assert np.array_equal(found.update(name).dense(), wanted.update(name).dense())
 
 
-def test_all_linear_as_it_was_written_means_the_modules_of_the_file(tmp_path: Path) -> None:
+def test_all_linear_as_it_was_written_means_the_modules_of_the_file(tmp_path):
     folder = plain(tmp_path / "a", target_modules="all-linear")
     assert len(read_adapter(folder).modules) == 1
     merge([folder], None, tmp_path / "c")
@@ -161,9 +159,7 @@ def test_all_linear_as_it_was_written_means_the_modules_of_the_file(tmp_path: Pa
         ("alpha_pattern", {"q_proj": "2"}), ("fan_in_fan_out", "yes"), ("target_modules", "("),
     ],
 )  # fmt: skip
-def test_a_field_that_is_not_neutral_is_refused_by_name(
-    field: str, value: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_field_that_is_not_neutral_is_refused_by_name(field, value, tmp_path, capsys):
     line = refused(plain(tmp_path / "a", **{field: value}), capsys)
     assert field in line or "pattern" in line
 
@@ -183,13 +179,11 @@ def test_a_field_that_is_not_neutral_is_refused_by_name(
         ({"r": 3}, "expected rank 3, which r and rank_pattern come to, got rank 2"),
     ],
 )
-def test_a_refusal_says_what_was_wanted_and_what_is_there(
-    fields: dict[str, Any], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_refusal_says_what_was_wanted_and_what_is_there(fields, said, tmp_path, capsys):
     refused(plain(tmp_path / "a", **fields), capsys, said)
 
 
-def test_every_field_of_peft_is_accounted_for() -> None:
+def test_every_field_of_peft_is_accounted_for():
     """A new field of peft is refused while it is on; this says so aloud when peft grows one."""
     import dataclasses
 
@@ -200,7 +194,7 @@ def test_every_field_of_peft_is_accounted_for() -> None:
     assert {f.name for f in dataclasses.fields(LoraConfig)} <= set(NEUTRAL) | set(_REASONS)
 
 
-def test_quantised_and_odd_factors_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_quantised_and_odd_factors_are_refused(tmp_path, capsys):
     a, b = STEM + "lora_A.weight", STEM + "lora_B.weight"
     ones = {a: torch.ones(2, 5), b: torch.ones(6, 2)}
     cases = [
@@ -232,7 +226,7 @@ def test_quantised_and_odd_factors_are_refused(tmp_path: Path, capsys: pytest.Ca
         refused(plain(tmp_path / f"case{i}", tensors), capsys, named)
 
 
-def test_broken_folders_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_broken_folders_are_refused(tmp_path, capsys):
     for i, name in enumerate(("weights.safetensors", "adapter_model-00001-of-00002.safetensors")):
         renamed = plain(tmp_path / f"renamed{i}")
         (renamed / SAFE).rename(renamed / name)
@@ -262,9 +256,7 @@ class Bomb:
 
 
 @pytest.mark.parametrize("kind", ["bomb", "nested bomb", "not a table", "object", "numbers", "noise", "empty"])
-def test_hostile_pickles_do_nothing(
-    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hostile_pickles_do_nothing(kind, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = plain(tmp_path / "a")
     (folder / SAFE).unlink()
@@ -288,9 +280,7 @@ def test_hostile_pickles_do_nothing(
     flips=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=8),
     which=st.booleans(),
 )
-def test_truncated_and_flipped_files_give_one_line_or_a_merge(
-    cut: float, flips: list[tuple[float, int]], which: bool, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_truncated_and_flipped_files_give_one_line_or_a_merge(cut, flips, which, tmp_path_factory):
     root = tmp_path_factory.mktemp("fuzz")
     folder = plain(root / "a")
     path = folder / (SAFE if which else CONFIG)
@@ -313,14 +303,14 @@ def test_truncated_and_flipped_files_give_one_line_or_a_merge(
     shutil.rmtree(root)
 
 
-def test_a_configuration_is_checked_without_a_file() -> None:
+def test_a_configuration_is_checked_without_a_file():
     check_config({"peft_type": "LORA", "r": 1, "target_modules": ["q"]}, "x")
     for missing in ("peft_type", "target_modules"):
         with pytest.raises(ValueError, match=f"x: {missing}: expected .*, got none"):
             check_config({k: "LORA" for k in ("peft_type", "target_modules") if k != missing}, "x")
 
 
-def test_adapters_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+def test_adapters_that_do_not_belong_together_are_refused(tmp_path):
     a = plain(tmp_path / "a", base_model_name_or_path="one/base")
     b = plain(tmp_path / "b", base_model_name_or_path="other/base")
     with pytest.raises(ValueError, match="one base_model_name_or_path"):
@@ -333,7 +323,7 @@ def test_adapters_that_do_not_belong_together_are_refused(tmp_path: Path) -> Non
         read_all([])
 
 
-def test_two_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
+def test_two_folders_of_one_name_are_told_apart(tmp_path):
     (tmp_path / "x").mkdir()
     (tmp_path / "y").mkdir()
     found = read_all([plain(tmp_path / "x" / "final"), plain(tmp_path / "y" / "final")])
@@ -342,7 +332,7 @@ def test_two_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
     assert [a.name for a in twice] == ["final#1", "final#2", "y/final"]
 
 
-def test_a_draft_that_fails_leaves_the_old_folder(tmp_path: Path) -> None:
+def test_a_draft_that_fails_leaves_the_old_folder(tmp_path):
     old = plain(tmp_path / "old")
 
     def fail() -> None:

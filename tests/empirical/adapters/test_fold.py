@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,6 @@ from empirical.adapters.files import SAFE
 from empirical.adapters.fold import FoldFailed, FoldReport, fold
 from empirical.adapters.through_peft import randomize
 
-Save = Callable[..., Path]
-Base = Callable[..., Any]
 IDS = torch.arange(8)[None]
 
 
@@ -61,14 +58,7 @@ def by_peft(model: Any, folders: list[Path], weights: list[float]) -> Any:
         ("llama", {"targets": ["embed_tokens", "v_proj"]}, {"targets": ["embed_tokens"], "r": 2}),
     ],
 )
-def test_the_fold_is_that_of_peft(
-    architecture: str,
-    one: dict[str, object],
-    two: dict[str, object],
-    save_adapter: Save,
-    tiny_base: Base,
-    tmp_path: Path,
-) -> None:
+def test_the_fold_is_that_of_peft(architecture, one, two, save_adapter, tiny_base, tmp_path):
     model = tiny_base(architecture)
     base = stored(model, tmp_path / "base")
     assert (base / INDEX).is_file()
@@ -89,7 +79,7 @@ def test_the_fold_is_that_of_peft(
     )
 
 
-def test_sixteen_bits_are_rounded_once(save_adapter: Save, tiny_base: Base, tmp_path: Path) -> None:
+def test_sixteen_bits_are_rounded_once(save_adapter, tiny_base, tmp_path):
     base = stored(tiny_base("llama", torch.bfloat16), tmp_path / "base")
     a = save_adapter("a", seed=1)
     report = fold([a], base, tmp_path / "c")
@@ -105,7 +95,7 @@ def test_sixteen_bits_are_rounded_once(save_adapter: Save, tiny_base: Base, tmp_
     assert worst.measured <= worst.bound < 1e-12 * worst.output  # summed in float64 as well
 
 
-def test_a_tied_embedding_is_refused_or_untied(save_adapter: Save, tiny_base: Base, tmp_path: Path) -> None:
+def test_a_tied_embedding_is_refused_or_untied(save_adapter, tiny_base, tmp_path):
     model = tiny_base("llama", tied=True)
     base = stored(model, tmp_path / "base")
     a = save_adapter("a", seed=1, targets=["embed_tokens"])
@@ -124,9 +114,7 @@ def test_a_tied_embedding_is_refused_or_untied(save_adapter: Save, tiny_base: Ba
     assert (loaded(tmp_path / "c", model)(IDS).logits - side).abs().max() < 1e-5
 
 
-def test_what_has_no_room_or_is_no_number_is_no_failed_fold(
-    save_adapter: Save, tiny_base: Base, tmp_path: Path
-) -> None:
+def test_what_has_no_room_or_is_no_number_is_no_failed_fold(save_adapter, tiny_base, tmp_path):
     a = save_adapter("a", seed=1, targets=["q_proj"])
     model = tiny_base("llama")
     base = stored(model, tmp_path / "base")
@@ -145,7 +133,7 @@ def test_what_has_no_room_or_is_no_number_is_no_failed_fold(
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_a_head_that_was_trained_is_not_lost(tied: bool, save_adapter: Save, tiny_base: Base, tmp_path: Path) -> None:
+def test_a_head_that_was_trained_is_not_lost(tied, save_adapter, tiny_base, tmp_path):
     """peft saves it along, and loads it in place of the base's."""
     model = tiny_base("llama", tied=tied)
     base = stored(model, tmp_path / "base")
@@ -187,7 +175,7 @@ def fused(model: Any, folder: Path, seed: int, targets: Any = "all-linear", **op
     return folder
 
 
-def test_fused_experts_are_merged_and_folded(tmp_path: Path) -> None:
+def test_fused_experts_are_merged_and_folded(tmp_path):
     from empirical.adapters.audit import audit
     from empirical.adapters.files import read_all
     from empirical.adapters.merge import merge
@@ -218,9 +206,7 @@ def test_fused_experts_are_merged_and_folded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", ["scale", "missing", "expert"])
-def test_a_wrong_fold_is_noticed(
-    fault: str, save_adapter: Save, tiny_base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_fold_is_noticed(fault, save_adapter, tiny_base, tmp_path, monkeypatch):
     moe = fault == "expert"
     base = stored(qwen_moe() if moe else tiny_base("llama"), tmp_path / "base")
     only = {"targets": [], "target_parameters": ["mlp.experts.gate_up_proj"]}
@@ -236,7 +222,7 @@ def test_a_wrong_fold_is_noticed(
     assert not (tmp_path / "c").exists()
 
 
-def test_what_cannot_be_folded_is_refused_in_one_line(save_adapter: Save, tiny_base: Base, tmp_path: Path) -> None:
+def test_what_cannot_be_folded_is_refused_in_one_line(save_adapter, tiny_base, tmp_path):
     base = stored(tiny_base("llama"), tmp_path / "base")
     a = save_adapter("a", seed=1)
     codes = tmp_path / "fp8"

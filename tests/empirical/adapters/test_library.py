@@ -2,9 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable
 from html.parser import HTMLParser
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,29 +13,20 @@ from safetensors.torch import load_file, save_file
 
 from empirical.adapters import joint, peft_types
 from empirical.adapters.audit import Settings, audit
-from empirical.adapters.files import CONFIG, SAFE, expanded, read_adapter
+from empirical.adapters.files import SAFE, expanded, read_adapter
 from empirical.adapters.library import FEW, clusters, duplicates, linked, multiples, side_by_side
 from empirical.adapters.page import as_html
 from empirical.adapters.report import as_json
 from empirical.cli import main
+from tests.empirical.adapters.folders import changed, configured
 from theory.lowrank import LowRank
 from theory.merging import interference_bound
-
-Save = Callable[..., Path]
-
-
-def changed(folder: Path, change: Callable[[str, torch.Tensor], torch.Tensor]) -> Path:
-    """The adapter there, with other factors."""
-    tensors = {key: change(key, value).contiguous() for key, value in load_file(folder / SAFE).items()}
-    save_file(tensors, str(folder / SAFE))
-    return folder
-
 
 # ---------------------------------------------------------------- joint coordinates
 
 
 @pytest.mark.parametrize("dim", [0, 1])
-def test_inner_products_by_blocks(dim: int) -> None:
+def test_inner_products_by_blocks(dim):
     draw = torch.Generator().manual_seed(0)
     tall = [torch.randn(joint.ROWS * 2 + 5, r, generator=draw).to(t) for r, t in ((3, torch.bfloat16), (4, torch.half))]
     tensors = tall if dim else [x.T for x in tall]
@@ -53,7 +42,7 @@ def test_inner_products_by_blocks(dim: int) -> None:
 
 
 @pytest.mark.parametrize("apart", [True, False])
-def test_compressed_updates_keep_what_is_between_them(apart: bool) -> None:
+def test_compressed_updates_keep_what_is_between_them(apart):
     rng = np.random.default_rng(0)
     out, inner, ranks, scales = 5000, 90, (3, 4, 2), (2.0, 0.5, -1.0)
     factors = [
@@ -76,7 +65,7 @@ def test_compressed_updates_keep_what_is_between_them(apart: bool) -> None:
     )
 
 
-def test_all_pairs_at_once_are_the_pairs_one_by_one(save_adapter: Save) -> None:
+def test_all_pairs_at_once_are_the_pairs_one_by_one(save_adapter):
     """Ranks differ, one is dead, one reads what another reads; totals follow from the modules."""
     folders = [save_adapter(f"a{i}", seed=i, r=r, targets=["q_proj", "down_proj"]) for i, r in enumerate((4, 2, 3, 5))]
     changed(folders[2], lambda key, x: x * (0 if "lora_B" in key else 1))
@@ -85,7 +74,6 @@ def test_all_pairs_at_once_are_the_pairs_one_by_one(save_adapter: Save) -> None:
     data = audit(folders)
     parts = [read_adapter(f) for f in folders]
     for m in data.modules:
-        assert m.pairs is not None
         assert [(p.first, p.second) for p in m.pairs] == [(i, j) for i in range(4) for j in range(i + 1, 4)]
         for p in m.pairs:
             one, two = parts[p.first].update(m.name), parts[p.second].update(m.name)
@@ -124,7 +112,7 @@ def test_all_pairs_at_once_are_the_pairs_one_by_one(save_adapter: Save) -> None:
         assert total.cosine == pytest.approx(whole / math.prod(sizes) if all(sizes) else 0.0, abs=1e-12)
 
 
-def test_threads_are_as_they_were(save_adapter: Save) -> None:
+def test_threads_are_as_they_were(save_adapter):
     before = torch.get_num_threads()
     folder = save_adapter("a", targets=["q_proj"])
     torch.set_num_threads(3)
@@ -138,7 +126,7 @@ def test_threads_are_as_they_were(save_adapter: Save) -> None:
 # ---------------------------------------------------------------- peft's combinations by blocks
 
 
-def test_combinations_by_blocks_are_those_of_the_whole(save_adapter: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_combinations_by_blocks_are_those_of_the_whole(save_adapter, monkeypatch):
     folders = [
         save_adapter("a", seed=1, targets=["q_proj", "down_proj"]),
         save_adapter("b", seed=2, targets=["q_proj"]),
@@ -157,9 +145,7 @@ def test_combinations_by_blocks_are_those_of_the_whole(save_adapter: Save, monke
 
 
 @pytest.mark.parametrize("large", [1 << 19, 0])
-def test_a_combination_that_is_exact_is_found_to_be(
-    large: int, save_adapter: Save, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_combination_that_is_exact_is_found_to_be(large, save_adapter, monkeypatch):
     """Inner products cannot tell 1e-4 from nothing; the joint factors can."""
     monkeypatch.setattr(peft_types, "_LARGE", large)
     monkeypatch.setattr(peft_types, "ROWS", 9)
@@ -169,7 +155,7 @@ def test_a_combination_that_is_exact_is_found_to_be(
     assert found["dare_linear"].error == pytest.approx(0.0, abs=1e-6)
 
 
-def test_the_largest_entries_are_those_of_torch() -> None:
+def test_the_largest_entries_are_those_of_torch():
     x = torch.randn(1000, generator=torch.Generator().manual_seed(0))
     for count in (0, 1, 500, 1000):
         wanted = torch.zeros(1000, dtype=torch.bool)
@@ -182,7 +168,7 @@ def test_the_largest_entries_are_those_of_torch() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:The density 1.0")
-def test_which_of_equal_entries_are_kept_moves_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_which_of_equal_entries_are_kept_moves_no_error(monkeypatch):
     draw = torch.Generator().manual_seed(0)
     n, r = 2049, 32
     factors = [
@@ -214,9 +200,7 @@ def test_which_of_equal_entries_are_kept_moves_no_error(monkeypatch: pytest.Monk
         ("float16", 1e-3, False),
     ],
 )  # fmt: skip
-def test_the_same_is_the_same_to_the_rounding_of_its_format(
-    dtype: str, change: float, same: bool, save_adapter: Save
-) -> None:
+def test_the_same_is_the_same_to_the_rounding_of_its_format(dtype, change, same, save_adapter):
     one, two = save_adapter("a", seed=1, targets=["q_proj"]), save_adapter("b", seed=1, targets=["q_proj"])
     changed(two, lambda key, x: (x * (1 + change if "lora_B" in key else 1)).to(getattr(torch, dtype)))
     other = save_adapter("c", seed=2, targets=["q_proj"])
@@ -245,21 +229,16 @@ def moved(key: str, x: torch.Tensor) -> torch.Tensor:
         (moved, {"lora_alpha": 8.5}, False, False),
     ],
 )  # fmt: skip
-def test_an_update_is_judged_by_what_it_does(
-    change: Callable[[str, torch.Tensor], torch.Tensor], fields: dict[str, Any], dead: bool, twin: bool,
-    save_adapter: Save,
-) -> None:  # fmt: skip
+def test_an_update_is_judged_by_what_it_does(change, fields, dead, twin, save_adapter):
     """Whichever factor, number or format makes it nothing; however the factors of the same update are turned."""
     one, two = (save_adapter(n, seed=1, targets=["q_proj"]) for n in "ab")
     changed(two, change)
-    config = json.loads((two / CONFIG).read_text(encoding="utf-8")) | fields
-    (two / CONFIG).write_text(json.dumps(config), encoding="utf-8")
-    data = audit([one, two])
+    data = audit([one, configured(two, **fields)])
     assert ("An update of zero, which changes nothing: b" in str(data.answer.waste)) == dead
     assert duplicates(data) == ([(0, 1)] if twin else [])
 
 
-def test_a_folder_stands_for_what_people_put_into_it(save_adapter: Save, tmp_path: Path) -> None:
+def test_a_folder_stands_for_what_people_put_into_it(save_adapter, tmp_path):
     """Not for what tools left there: copies of an editor, drafts of a merge that was killed."""
     for name in ("pool/one", "pool/two", "pool/.ipynb_checkpoints", "pool/.c.x1y2/folder", "pool/one/.c.z3"):
         save_adapter(name, targets=["q_proj"])
@@ -270,7 +249,7 @@ def pair(share: float | None, chance: float | None) -> Any:
     return SimpleNamespace(keys_share=share, keys_chance=chance)
 
 
-def test_half_is_counted_beyond_chance() -> None:
+def test_half_is_counted_beyond_chance():
     assert linked(pair(0.51, 0.0))
     assert not linked(pair(0.49, 0.0))
     assert not linked(pair(0.64, 0.5))  # narrow modules: chance shares half
@@ -278,7 +257,7 @@ def test_half_is_counted_beyond_chance() -> None:
     assert not linked(pair(None, None))
 
 
-def test_what_is_linked_by_way_of_others_lies_together() -> None:
+def test_what_is_linked_by_way_of_others_lies_together():
     near = {(0, 3), (3, 4)}
     pairs = [
         SimpleNamespace(first=i, second=j, keys_share=0.9 * ((i, j) in near), keys_chance=0.1)
@@ -294,7 +273,7 @@ def test_what_is_linked_by_way_of_others_lies_together() -> None:
 
 
 @pytest.fixture
-def pool(save_adapter: Save) -> list[Path]:
+def pool(save_adapter):
     """One more than a few; the last has names that peft would not load."""
     folders = [save_adapter(f"pool/task{i}", seed=i, targets=["q_proj", "v_proj"]) for i in range(FEW + 1)]
     tensors = {k.replace("base_model.model.", "base_model.model._orig_mod."): v for k, v in
@@ -303,7 +282,7 @@ def pool(save_adapter: Save) -> list[Path]:
     return folders
 
 
-def test_json_grows_with_pairs_alone_unless_asked(pool: list[Path], tmp_path: Path) -> None:
+def test_json_grows_with_pairs_alone_unless_asked(pool, tmp_path):
     few, many = audit(pool[:FEW]), audit(pool)
     assert all(m.pairs is not None and len(m.pairs) == FEW * (FEW - 1) // 2 for m in few.modules)
     assert all(m.pairs is None for m in many.modules)
@@ -319,7 +298,7 @@ def test_json_grows_with_pairs_alone_unless_asked(pool: list[Path], tmp_path: Pa
         assert first["keys_shared"] == many.modules[0].keys_shared
 
 
-def test_repaired_names_are_said_in_text_page_and_json(pool: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_repaired_names_are_said_in_text_page_and_json(pool, capsys):
     capsys.readouterr()
     for folders in (pool[-2:], pool):
         assert main(["audit", *map(str, folders)]) == 0
@@ -366,7 +345,7 @@ class _Map(HTMLParser):
 
 
 @pytest.mark.parametrize("count", [3, 2 * FEW + 1])
-def test_the_map_can_be_read_without_eyes_and_without_a_pointer(count: int, save_adapter: Save) -> None:
+def test_the_map_can_be_read_without_eyes_and_without_a_pointer(count, save_adapter):
     folders = [save_adapter(f"task{i}", seed=i % 5, targets=["q_proj"]) for i in range(count - 1)]
     data = audit([*folders, save_adapter("apart", seed=9, targets=["up_proj"])])
     page = _Map()
@@ -386,7 +365,7 @@ def test_the_map_can_be_read_without_eyes_and_without_a_pointer(count: int, save
     assert 'role="region"' in text
 
 
-def test_many_adapters_have_a_page_of_bounded_width(pool: list[Path]) -> None:
+def test_many_adapters_have_a_page_of_bounded_width(pool):
     text = as_html(audit(pool))
     assert f"<title>Audit of {len(pool)} adapters</title>" in text
     assert "All 36 pairs</summary>" in text

@@ -22,8 +22,8 @@ from empirical.adapters.names import (
     said_base,
     skeleton,
 )
+from tests.empirical.adapters.folders import configured
 
-Save = Callable[..., Path]
 IDS = torch.arange(8)[None]
 
 
@@ -79,9 +79,7 @@ WRAPPED: dict[str, Callable[[str], str]] = {
 
 
 @pytest.mark.parametrize("how", WRAPPED)
-def test_a_wrapped_adapter_is_merged_as_the_module_that_it_adapts(
-    how: str, save_adapter: Save, tiny_base: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_a_wrapped_adapter_is_merged_as_the_module_that_it_adapts(how, save_adapter, tiny_base, tmp_path):
     a, b = save_adapter("a", seed=1, targets=["q_proj"]), save_adapter("b", seed=2, targets=["q_proj", "v_proj"])
     odd = renamed(a, "odd", WRAPPED[how])
     made = merge([odd, b], None, tmp_path / "c")
@@ -106,23 +104,17 @@ INSIDE = "._checkpoint_wrapped_module.self_attn.q_proj"
         {"lora_alpha": 1, "alpha_pattern": {f"model.layers.{i}{INSIDE}": 8 for i in range(2)}},
     ],
 )
-def test_a_configuration_may_name_modules_with_their_wrappers(
-    fields: dict[str, Any], save_adapter: Save, tmp_path: Path
-) -> None:
+def test_a_configuration_may_name_modules_with_their_wrappers(fields, save_adapter, tmp_path):
     """As where the model was wrapped before peft saw it."""
     a = read_adapter(save_adapter("a", seed=1, targets=["q_proj"]))
     odd = renamed(a.path, "odd", lambda k: k.replace(".self_attn.q_proj", INSIDE))
-    config = json.loads((odd / CONFIG).read_text(encoding="utf-8")) | fields
-    (odd / CONFIG).write_text(json.dumps(config), encoding="utf-8")
-    found = read_adapter(odd)
+    found = read_adapter(configured(odd, **fields))
     assert {n: (m.r, m.scale) for n, m in found.modules.items()} == {n: (m.r, m.scale) for n, m in a.modules.items()}
     merge([odd], None, tmp_path / "mended")
     assert not read_adapter(tmp_path / "mended").notes
 
 
-def test_full_names_hold_where_the_base_calls_the_modules_otherwise(
-    save_adapter: Save, tiny_base: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_full_names_hold_where_the_base_calls_the_modules_otherwise(save_adapter, tiny_base, tmp_path):
     """Ranks and scales as trained, on the model inside; and the base that is given says what is one module."""
     from empirical.adapters.audit import audit
 
@@ -140,7 +132,7 @@ def test_full_names_hold_where_the_base_calls_the_modules_otherwise(
         audit([full, bare])
 
 
-def test_the_names_of_wrappers_are_those_of_torch() -> None:
+def test_the_names_of_wrappers_are_those_of_torch():
     from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import _CHECKPOINT_WRAPPED_MODULE
     from torch.distributed.fsdp._common_utils import FSDP_WRAPPED_MODULE
 
@@ -152,25 +144,24 @@ def test_the_names_of_wrappers_are_those_of_torch() -> None:
     assert {_CHECKPOINT_WRAPPED_MODULE, FSDP_WRAPPED_MODULE, inside} <= set(WRAPPERS)
 
 
-def test_names_are_read_strictly() -> None:
+def test_names_are_read_strictly():
     assert module_name("base_model.model.base_model.model.model.x") == "model.x"
     assert module_name("model.module.x") == "model.module.x"  # a real module of that name stays
     assert factor("model.x.lora_A.weight.extra") is None
     assert factor("a..b.lora_A.weight") is None
     found = factor("base_model.model.wte.lora_embedding_A.mine")
-    assert found is not None
     assert (found.module, found.factor, found.label) == ("wte", "embedding_A", "mine")
     assert found.key == "base_model.model.wte.lora_embedding_A"
 
 
-def test_two_adapters_in_one_file_are_refused(save_adapter: Save, tmp_path: Path) -> None:
+def test_two_adapters_in_one_file_are_refused(save_adapter, tmp_path):
     a = save_adapter("a", targets=["q_proj"])
     both = renamed(a, "both", lambda k: k.replace(".weight", ".one.weight" if "layers.0" in k else ".two.weight"))
     with pytest.raises(ValueError, match="one adapter in a file, got 2: one, two"):
         read_adapter(both)
 
 
-def test_doubtful_names_are_those_that_versions_move() -> None:
+def test_doubtful_names_are_those_that_versions_move():
     language, old = "model.language_model.layers.0.q_proj", "language_model.model.layers.0.q_proj"
     assert doubtful([[language], [old]]) == (language, old)
     assert doubtful([["layers.0.q_proj"], ["model.layers.0.q_proj"]])
@@ -218,15 +209,7 @@ def before_4_52(key: str) -> str:
     return key.replace("model.model.language_model.layers", "model.language_model.model.layers")
 
 
-def forget_base(folder: Path) -> None:
-    """As if it had been trained elsewhere."""
-    fields = json.loads((folder / CONFIG).read_text(encoding="utf-8")) | {"base_model_name_or_path": None}
-    (folder / CONFIG).write_text(json.dumps(fields), encoding="utf-8")
-
-
-def test_names_from_before_a_move_are_one_module(
-    vlm: tuple[Path, Callable[[], Any], list[Path]], tmp_path: Path
-) -> None:
+def test_names_from_before_a_move_are_one_module(vlm, tmp_path):
     base, fresh, (new, other) = vlm
     old = renamed(new, "old", before_4_52)
     wanted = logits(fresh(), new, other)
@@ -235,8 +218,8 @@ def test_names_from_before_a_move_are_one_module(
     assert (logits(fresh(), tmp_path / "c") - wanted).abs().max() < 1e-5
     merge([old], None, tmp_path / "repaired")
     assert load_file(tmp_path / "repaired" / SAFE).keys() == load_file(new / SAFE).keys()
-    forget_base(old)
-    forget_base(other)
+    for folder in (old, other):  # as if they had been trained elsewhere
+        configured(folder, base_model_name_or_path=None)
     with pytest.raises(ValueError, match=r"one name for one module \(--base"):
         merge([old, other], None, tmp_path / "d")
     merge([old, other], None, tmp_path / "d", base=fresh())
@@ -244,7 +227,7 @@ def test_names_from_before_a_move_are_one_module(
     assert base.is_dir()
 
 
-def test_experts_from_before_they_were_fused_meet_those_after(tmp_path: Path) -> None:
+def test_experts_from_before_they_were_fused_meet_those_after(tmp_path):
     import transformers
 
     from empirical.adapters.base import quiet
@@ -294,7 +277,7 @@ def test_experts_from_before_they_were_fused_meet_those_after(tmp_path: Path) ->
         assert (torch.from_numpy(dense)[48 * half : 48 * half + 48] - part).abs().max() < 1e-6
 
 
-def test_adapters_are_called_by_what_tells_them_apart(save_adapter: Save, tmp_path: Path) -> None:
+def test_adapters_are_called_by_what_tells_them_apart(save_adapter, tmp_path):
     a = save_adapter("a", targets=["q_proj"])
     places = []
     for owner in ("org", "other"):
@@ -314,7 +297,7 @@ def test_adapters_are_called_by_what_tells_them_apart(save_adapter: Save, tmp_pa
         read_adapter(tmp_path / "run1")
 
 
-def test_what_is_no_base_is_one_line_and_no_said_base(tmp_path: Path) -> None:
+def test_what_is_no_base_is_one_line_and_no_said_base(tmp_path):
     for name, text in {"unknown": '{"model_type": "no such"}', "cut": '{"model_type"', "list": "[1]"}.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(text, encoding="utf-8")
@@ -327,22 +310,17 @@ def test_what_is_no_base_is_one_line_and_no_said_base(tmp_path: Path) -> None:
         assert said_base({"base_model_name_or_path": said}) is None
 
 
-def test_a_base_that_is_said_is_built_without_its_weights(
-    vlm: tuple[Path, Callable[[], Any], list[Path]], tmp_path: Path
-) -> None:
+def test_a_base_that_is_said_is_built_without_its_weights(vlm, tmp_path):
     base, _, _ = vlm
     for weights in base.glob("*.safetensors"):
         weights.unlink()
     found = said_base({"base_model_name_or_path": str(base)})
-    assert found is not None
     assert {p.device.type for p in found.parameters()} == {"meta"}
     assert "model.language_model.layers.1.self_attn.q_proj" in dict(found.named_modules())
     assert skeleton(found) is found
 
 
-def test_a_module_that_stands_under_two_names_of_the_base_is_refused(
-    vlm: tuple[Path, Callable[[], Any], list[Path]], tmp_path: Path
-) -> None:
+def test_a_module_that_stands_under_two_names_of_the_base_is_refused(vlm, tmp_path):
     _, fresh, (new, other) = vlm
     doubled = renamed(new, "doubled", before_4_52)
     tensors = load_file(new / SAFE)
@@ -351,7 +329,7 @@ def test_a_module_that_stands_under_two_names_of_the_base_is_refused(
         read_all([doubled, other], model=fresh())
 
 
-def test_a_likeness_counts_only_if_it_is_the_only_one() -> None:
+def test_a_likeness_counts_only_if_it_is_the_only_one():
     class Two(torch.nn.Module):
         def __init__(self, *names: str) -> None:
             super().__init__()
@@ -367,9 +345,7 @@ def test_a_likeness_counts_only_if_it_is_the_only_one() -> None:
         _likened(Two("model"), {key: "old", other: "older"})
 
 
-def test_what_peft_cannot_convert_is_refused_in_its_words(
-    vlm: tuple[Path, Callable[[], Any], list[Path]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_peft_cannot_convert_is_refused_in_its_words(vlm, monkeypatch):
     def refuses(*_: Any) -> None:
         raise NotImplementedError("no such conversion\nat all")
 

@@ -77,7 +77,7 @@ def scratch(
     return tmp_path
 
 
-def test_the_pages_show_what_the_commands_print(scratch: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_pages_show_what_the_commands_print(scratch, capsys):
     assert [shlex.split(given)[0] for given, _ in EXAMPLES] == ["audit", "merge", "audit", "explain", "fold", "export"]
     capsys.readouterr()
     for given, shown in EXAMPLES:
@@ -92,7 +92,7 @@ def test_the_pages_show_what_the_commands_print(scratch: Path, capsys: pytest.Ca
         assert missing(shown, printed) == [], given
 
 
-def test_what_the_pages_tell_people_to_type_is_understood() -> None:
+def test_what_the_pages_tell_people_to_type_is_understood():
     told = [
         line for page in PAGES for line in re.findall(r"^lora-limits (\w+.*)$", (ROOT / page).read_text(), re.MULTILINE)
     ]
@@ -103,7 +103,7 @@ def test_what_the_pages_tell_people_to_type_is_understood() -> None:
         _parser().parse_args(["audit", "A", "--nonsense"])
 
 
-def test_a_word_that_is_not_printed_is_noticed() -> None:
+def test_a_word_that_is_not_printed_is_noticed():
     printed = "a: 1 x b\n  14 weights in 3 files, float32\n  off by 2.1e-07 (model.layers.0.q, the closest)\n"
     assert missing("a: 0.5 x b\n  32 weights in 8 files, float32\n...\n (model.x.y, the closest)", printed) == []
     assert missing("a: 1 x b\n  14 weights in 3 shards", printed) == ["a: # x b # weights in # shards"]

@@ -2,8 +2,6 @@
 
 import importlib.metadata
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,14 +21,14 @@ from theory.checks import CheckFailed
     "check",
     [checks.adapter_algebra_scale, checks.adapter_algebra_tied, checks.merge_rank_adapters],
 )
-def test_check_holds(check: Callable[[], Any]) -> None:
+def test_check_holds(check):
     figure = check()
     assert math.isfinite(figure.value)
 
 
 @pytest.mark.parametrize("architecture", checks.ARCHITECTURES)
 @pytest.mark.parametrize("dtype", list(checks.FORMATS))
-def test_merging_agrees_and_merging_twice_does_not(architecture: str, dtype: torch.dtype) -> None:
+def test_merging_agrees_and_merging_twice_does_not(architecture, dtype):
     base = checks.small_base(architecture, dtype)
     model = checks.saved_and_loaded(base, {"one": checks.lora_config(3, 6)}, seed=11)
     tokens = checks.prompt(12)
@@ -40,7 +38,7 @@ def test_merging_agrees_and_merging_twice_does_not(architecture: str, dtype: tor
         checks.merge_against_side(model, tokens, 1, 13, checks.merged_twice)
 
 
-def test_updates_are_read_as_peft_applies_them() -> None:
+def test_updates_are_read_as_peft_applies_them():
     model = checks.saved_and_loaded(checks.small_base("gpt2"), {"one": checks.lora_config(3, 6)}, seed=14)
     for layer in lora_layers(model).values():
         update = update_of(layer, "one")
@@ -49,7 +47,7 @@ def test_updates_are_read_as_peft_applies_them() -> None:
         assert np.allclose(checks.delta(layer, "one"), update.dense(), rtol=1e-5, atol=1e-6 * update.norm())
 
 
-def test_factor_average_as_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_factor_average_as_predicted(monkeypatch):
     monkeypatch.setattr(checks, "ARCHITECTURES", ("llama",))
     assert checks.factor_average_adapters().value > 0.5
     monkeypatch.setattr(checks, "factor_average_error", lambda *_: 0.5)
@@ -57,7 +55,7 @@ def test_factor_average_as_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
         checks.factor_average_adapters()
 
 
-def test_trace_bounds_the_rounding_of_a_product() -> None:
+def test_trace_bounds_the_rounding_of_a_product():
     draw = models.generator(1, "trace")
     layer = torch.nn.Linear(64, 5, bias=False).requires_grad_(False)
     layer.weight.copy_(torch.randn(5, 64, generator=draw))
@@ -74,7 +72,7 @@ def test_trace_bounds_the_rounding_of_a_product() -> None:
         assert bound.likely <= LIKELY * math.sqrt(2) * (math.sqrt(64) + 1) * 2.0**-24 * size * (1 + 1e-6)
 
 
-def test_trace_refuses_what_it_does_not_know() -> None:
+def test_trace_refuses_what_it_does_not_know():
     x = torch.ones(2, requires_grad=True)
     trace = RoundingTrace(torch.nn.Identity(), {})
     with (
@@ -84,7 +82,7 @@ def test_trace_refuses_what_it_does_not_know() -> None:
         torch.erf(x)
 
 
-def test_missing_packaged_model_is_an_import_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packaged_model_is_an_import_error(monkeypatch):
     def missing(name: str) -> None:
         raise importlib.metadata.PackageNotFoundError(name)
 
@@ -93,7 +91,7 @@ def test_missing_packaged_model_is_an_import_error(monkeypatch: pytest.MonkeyPat
         models.load_base()
 
 
-def test_load_base_reads_a_folder(tmp_path: Any) -> None:
+def test_load_base_reads_a_folder(tmp_path):
     base = checks.small_base("llama")
     base.save_pretrained(tmp_path)
     loaded = models.load_base(tmp_path)

@@ -10,7 +10,7 @@ from empirical.training.bases import BaseShape, scratch_base
 from theory.numerics import stream
 
 
-def test_a_ragged_row_holds_prompt_then_answer() -> None:
+def test_a_ragged_row_holds_prompt_then_answer():
     rows = ragged([[5, 6, 7], [8]], [[1], [2, 3]])
     assert rows.tokens.tolist() == [[5, 6, 7, 1], [8, 2, 3, 0]]
     assert rows.lengths.tolist() == [4, 3]
@@ -19,12 +19,12 @@ def test_a_ragged_row_holds_prompt_then_answer() -> None:
 
 
 @pytest.mark.parametrize(("prompts", "answers"), [([[1]], []), ([[]], [[1]]), ([[1]], [[]])])
-def test_a_prompt_without_an_answer_is_refused(prompts: list[list[int]], answers: list[list[int]]) -> None:
+def test_a_prompt_without_an_answer_is_refused(prompts, answers):
     with pytest.raises(ValueError, match="answers"):
         ragged(prompts, answers)
 
 
-def test_every_answer_of_a_mixed_batch_is_predicted_as_when_it_stands_alone() -> None:
+def test_every_answer_of_a_mixed_batch_is_predicted_as_when_it_stands_alone():
     rng = stream(0, "test", "ragged")
     prompts = [rng.integers(1, 20, size=n).tolist() for n in (1, 3, 9, 4)]
     answers = [rng.integers(1, 20, size=n).tolist() for n in (2, 1, 3, 1)]
@@ -39,7 +39,7 @@ def test_every_answer_of_a_mixed_batch_is_predicted_as_when_it_stands_alone() ->
     torch.testing.assert_close(together, torch.cat([logits for logits, _ in alone]), rtol=0, atol=1e-5)
 
 
-def test_endless_batches_take_ragged_parts() -> None:
+def test_endless_batches_take_ragged_parts():
     one = ragged([[i] * (1 + i % 3) for i in range(1, 8)], [[10 + i] for i in range(1, 8)])
     stepping = batches([Part(one, 1.0)], 7, stream(1, "test"))
     for _ in range(3):

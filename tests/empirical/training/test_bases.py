@@ -24,7 +24,7 @@ def some(count: int = 6) -> Ragged:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_the_last_layers_compute_what_the_model_does(count: int) -> None:
+def test_the_last_layers_compute_what_the_model_does(count):
     whole = scratch_base(BaseShape(20, width=16, layers=3, heads=2, feed_forward=24), 0).double()
     upper = last_layers(copy.deepcopy(whole), count)
     assert len(linear_modules(upper)) == 7 * count
@@ -37,7 +37,7 @@ def test_the_last_layers_compute_what_the_model_does(count: int) -> None:
         torch.testing.assert_close(found, wanted, rtol=0, atol=1e-13)
 
 
-def test_fine_tuning_the_last_layer_gives_the_same_change() -> None:
+def test_fine_tuning_the_last_layer_gives_the_same_change():
     whole = scratch_base(BaseShape(20, width=16, layers=3, heads=2, feed_forward=24), 0).double()
     upper = last_layers(copy.deepcopy(whole), 1)
     plan = Schedule(5, 4, 1e-2)
@@ -50,7 +50,7 @@ def test_fine_tuning_the_last_layer_gives_the_same_change() -> None:
         np.testing.assert_allclose(np.asarray(own), np.asarray(change), rtol=0, atol=1e-8)
 
 
-def test_adapters_on_the_last_layer_are_those_of_the_whole_model() -> None:
+def test_adapters_on_the_last_layer_are_those_of_the_whole_model():
     whole = scratch_base(BaseShape(20, width=16, layers=3, heads=2, feed_forward=24), 0).double()
     upper = last_layers(copy.deepcopy(whole), 1)
 
@@ -67,7 +67,7 @@ def test_adapters_on_the_last_layer_are_those_of_the_whole_model() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 4])
-def test_a_model_has_only_so_many_layers(count: int) -> None:
+def test_a_model_has_only_so_many_layers(count):
     with pytest.raises(ValueError, match="count: expected 1 to 3 layers"):
         last_layers(scratch_base(BaseShape(20, width=16, layers=3, heads=2, feed_forward=24), 0), count)
 
@@ -114,7 +114,7 @@ def loaded(folder: Path, **options: str) -> torch.nn.Module:
     return model
 
 
-def test_an_unpacked_model_is_the_packed_one(packed: Path, tmp_path: Path) -> None:
+def test_an_unpacked_model_is_the_packed_one(packed, tmp_path):
     wanted = loaded(packed.parent, gguf_file=packed.name)
     folder = unpacked(packed, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == [folder]
@@ -137,7 +137,7 @@ def test_an_unpacked_model_is_the_packed_one(packed: Path, tmp_path: Path) -> No
     )
 
 
-def test_a_model_is_unpacked_once_and_whole(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_is_unpacked_once_and_whole(packed, tmp_path, monkeypatch):
     from transformers import LlamaForCausalLM
 
     save, cache = LlamaForCausalLM.save_pretrained, tmp_path / "cache"

@@ -93,7 +93,7 @@ def plain(found: tuple[list[float], dict[str, Trained], dict[str, torch.Tensor]]
 
 
 @pytest.mark.parametrize("sequential", ["0", "1"])
-def test_what_is_loaded_is_what_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sequential: str) -> None:
+def test_what_is_loaded_is_what_is_made(tmp_path, monkeypatch, sequential):
     monkeypatch.setenv("SEQUENTIAL", sequential)
     free = plain(everything())
     found = []
@@ -108,7 +108,7 @@ def test_what_is_loaded_is_what_is_made(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(list(tmp_path.iterdir())) == entries
 
 
-def test_what_is_loaded_belongs_to_nobody(tmp_path: Path) -> None:
+def test_what_is_loaded_belongs_to_nobody(tmp_path):
     for _ in range(2):
         with storing(Storage(tmp_path, "here")):
             found = stored("toy", {}, lambda: {"x": torch.zeros(3)})
@@ -162,7 +162,7 @@ def _top(seed: int) -> Any:
     return last_layers(model, 1)
 
 
-def test_whatever_makes_something_else_has_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_makes_something_else_has_another_name(tmp_path, monkeypatch):
     def one() -> Any:
         return train_adapters(base(), [job("z")])
 
@@ -181,7 +181,7 @@ def test_whatever_makes_something_else_has_another_name(tmp_path: Path, monkeypa
     assert len(set().union(*seen)) == len(seen) == len(CHANGES) + 5
 
 
-def test_what_a_form_draws_from_is_left_where_training_left_it(tmp_path: Path) -> None:
+def test_what_a_form_draws_from_is_left_where_training_left_it(tmp_path):
     states = []
     for _ in range(2):
         draw = torch.Generator().manual_seed(3)
@@ -193,7 +193,7 @@ def test_what_a_form_draws_from_is_left_where_training_left_it(tmp_path: Path) -
     assert not torch.equal(states[0], torch.Generator().manual_seed(3).get_state())
 
 
-def test_parameters_are_set_to_where_training_moved_them(tmp_path: Path) -> None:
+def test_parameters_are_set_to_where_training_moved_them(tmp_path):
     trained: list[float] = []
 
     def end(start: float) -> float:
@@ -212,7 +212,7 @@ def test_parameters_are_set_to_where_training_moved_them(tmp_path: Path) -> None
     assert trained == [1.0, 2.0]
 
 
-def test_code_counts_and_comments_do_not(tmp_path: Path) -> None:
+def test_code_counts_and_comments_do_not(tmp_path):
     texts = ["x = 1  # one\n", "# one\nx   =   1\n", "x = 2\n"]
     for i, text in enumerate(texts):
         (tmp_path / f"{i}.py").write_text(text, encoding="utf-8")
@@ -226,14 +226,14 @@ def test_code_counts_and_comments_do_not(tmp_path: Path) -> None:
         assert {n for n in found if n.startswith(("empirical", "theory"))} <= {*CODE, *free}, name
 
 
-def test_nothing_is_kept_of_what_cannot_be_told() -> None:
+def test_nothing_is_kept_of_what_cannot_be_told():
     with pytest.raises(ValueError, match="made_of: expected numbers, text, arrays or models, got object"):
         described({"x": object()})
     assert described(np.zeros((2, 3))) != described(np.zeros((3, 2))) != described(torch.zeros(3, 2))
     assert described(optimise) != described(_slower)
 
 
-def test_a_flipped_bit_is_noticed_wherever_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_flipped_bit_is_noticed_wherever_it_is(tmp_path, caplog):
     made: list[int] = []
 
     def make() -> dict[str, torch.Tensor]:
@@ -278,9 +278,7 @@ def test_a_flipped_bit_is_noticed_wherever_it_is(tmp_path: Path, caplog: pytest.
     assert len(made) == count + 1
 
 
-def test_a_full_disk_costs_nothing_but_the_copy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_full_disk_costs_nothing_but_the_copy(tmp_path, monkeypatch, caplog):
     def full(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
@@ -291,7 +289,7 @@ def test_a_full_disk_costs_nothing_but_the_copy(
     assert "No space left on device; not kept" in caplog.text
 
 
-def test_nothing_is_kept_of_adapters_of_which_one_diverged(tmp_path: Path) -> None:
+def test_nothing_is_kept_of_adapters_of_which_one_diverged(tmp_path):
     jobs = [job("wild", schedule=replace(PLAN, rate=1e30)), job("tame")]
     for _ in range(2):
         with storing(Storage(tmp_path, "here")), pytest.raises(TrainingDiverged) as caught:
@@ -308,7 +306,7 @@ def _write(folder: Path, count: int) -> None:
             assert bool((found["x"] == i).all())
 
 
-def test_processes_that_write_the_same_entries_at_once_disturb_nobody(tmp_path: Path) -> None:
+def test_processes_that_write_the_same_entries_at_once_disturb_nobody(tmp_path):
     context = multiprocessing.get_context("fork")
     processes = [context.Process(target=_write, args=(tmp_path, 12)) for _ in range(4)]
     for process in processes:
@@ -322,7 +320,7 @@ def test_processes_that_write_the_same_entries_at_once_disturb_nobody(tmp_path: 
         _ = [stored("toy", {"i": i}, pytest.fail) for i in range(12)]
 
 
-def test_an_entry_says_what_made_it(tmp_path: Path) -> None:
+def test_an_entry_says_what_made_it(tmp_path):
     from safetensors import safe_open
 
     with storing(Storage(tmp_path, "here")):
@@ -335,7 +333,7 @@ def test_an_entry_says_what_made_it(tmp_path: Path) -> None:
     assert set(said["versions"]) == set(store.PACKAGES)
 
 
-def test_numbers_that_float32_does_not_hold_are_kept_whole() -> None:
+def test_numbers_that_float32_does_not_hold_are_kept_whole():
     third = np.full((2, 2), 1 / 3)
     trained = Trained({"a.b": LowRank(third, third, 1 / 3), "c": third}, [1 / 3, float("inf")])
     found = Trained.of(trained.tensors())

@@ -1,0 +1,51 @@
+"""Adapter folders as the tests look at them and change them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from empirical.adapters.files import CONFIG, SAFE
+from empirical.adapters.identity import IdentityReport
+from empirical.adapters.merge import MergeReport
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """The configuration of an adapter."""
+    found: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    return found
+
+
+def configured(folder: Path, **fields: Any) -> Path:
+    """The adapter there, with other fields in its configuration."""
+    (folder / CONFIG).write_text(json.dumps(config_of(folder) | fields), encoding="utf-8")
+    return folder
+
+
+def changed(folder: Path, change: Callable[[str, torch.Tensor], torch.Tensor]) -> Path:
+    """The adapter there, with other factors."""
+    tensors = {key: change(key, value).contiguous() for key, value in load_file(folder / SAFE).items()}
+    save_file(tensors, folder / SAFE)
+    return folder
+
+
+def times(b: float = 1.0, a: float = 1.0, only: str = "lora_") -> Callable[[Any], None]:
+    """Fills an adapter: multiplies its factors, or those of some modules."""
+
+    def fill(model: Any) -> None:
+        for name, parameter in model.named_parameters():
+            if "lora_" in name and only in name:
+                parameter.data *= a if "lora_A" in name else b
+
+    return fill
+
+
+def passed(made: MergeReport) -> IdentityReport:
+    """What the identity test says of a merge that it passed."""
+    found = made.identity
+    assert found is not None
+    assert (found.verdict, found.reasons) == ("passed", ())
+    return found
