@@ -177,8 +177,3 @@ def test_rounding_up() -> None:
     assert rounded_up(-third) == -1 / 3 > -third
     assert rounded_up(Fraction(3, 4)) == 0.75
     assert rounded_up(Fraction(10**400)) == math.inf
-
-
-def test_leads_are_rows() -> None:
-    with pytest.raises(ValueError, match=r"^leads: expected pairs x adapters, got single numbers"):
-        best_weights([1.0, 2.0])  # type: ignore[list-item]
