@@ -10,7 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from empirical.adapters.base import quiet
 from empirical.adapters.files import CONFIG, SAFE, read_adapter, read_all
+from empirical.adapters.identity import with_adapters
 from empirical.adapters.merge import merge
 from empirical.adapters.names import (
     WRAPPERS,
@@ -39,18 +41,12 @@ def renamed(source: Path, name: str, change: Callable[[str], str]) -> Path:
 
 def logits(base: Any, *folders: Path) -> torch.Tensor:
     """Through peft, with all of these adapters active."""
-    from peft import PeftModel
-
-    from empirical.adapters.base import quiet
-
     names = [f"a{i}" for i in range(len(folders))]
-    with quiet(), torch.no_grad():
-        model: Any = PeftModel.from_pretrained(base, str(folders[0]), adapter_name=names[0])
-        for folder, name in zip(folders[1:], names[1:], strict=True):
-            model.load_adapter(str(folder), adapter_name=name)
-        model.base_model.set_adapter(names)
+    model = with_adapters(base, folders, names)
+    model.base_model.set_adapter(names)
+    with torch.no_grad():
         found: torch.Tensor = model(input_ids=IDS).logits
-        return found
+    return found
 
 
 #: what wrappers and tools do to a key
@@ -136,8 +132,6 @@ def test_the_names_of_wrappers_are_those_of_torch():
     from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import _CHECKPOINT_WRAPPED_MODULE
     from torch.distributed.fsdp._common_utils import FSDP_WRAPPED_MODULE
 
-    from empirical.adapters.base import quiet
-
     with quiet():
         compiled: Any = torch.compile(torch.nn.Sequential(torch.nn.Linear(2, 2)))
     (inside,) = {n.partition(".")[0] for n, _ in compiled.named_parameters()}
@@ -174,26 +168,31 @@ def test_doubtful_names_are_those_that_versions_move():
     assert doubtful([[language, "model.layers.0.q_proj"], [language]]) is None  # one model that has both
 
 
+def on_disk(kind: Any, config: Any, folder: Path) -> Callable[[], Any]:
+    """A way to load a random model that was saved there."""
+    with torch.random.fork_rng(devices=[]), quiet():
+        torch.manual_seed(0)
+        kind(config).save_pretrained(folder)
+
+    def fresh() -> Any:
+        with quiet():
+            return kind.from_pretrained(folder).eval()
+
+    return fresh
+
+
 @pytest.fixture
-def vlm(tmp_path: Path) -> tuple[Path, Callable[[], Any], list[Path]]:
+def vlm(tmp_path):
     """A tiny Gemma 3 on disk, a way to load it, and two adapters of its language model with today's names."""
     import transformers
     from peft import LoraConfig, get_peft_model
 
-    from empirical.adapters.base import quiet
     from empirical.adapters.through_peft import randomize
 
     small = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
     text = small | {"vocab_size": 64, "num_key_value_heads": 2, "head_dim": 8}
     config = transformers.Gemma3Config(text_config=text, vision_config=small | {"image_size": 16, "patch_size": 8})
-    with torch.random.fork_rng(devices=[]), quiet():
-        torch.manual_seed(0)
-        transformers.Gemma3ForConditionalGeneration(config).save_pretrained(tmp_path / "base")
-
-    def fresh() -> Any:
-        with quiet():
-            return transformers.Gemma3ForConditionalGeneration.from_pretrained(tmp_path / "base").eval()
-
+    fresh = on_disk(transformers.Gemma3ForConditionalGeneration, config, tmp_path / "base")
     folders = []
     for i in range(2):
         with quiet():
@@ -230,20 +229,12 @@ def test_names_from_before_a_move_are_one_module(vlm, tmp_path):
 def test_experts_from_before_they_were_fused_meet_those_after(tmp_path):
     import transformers
 
-    from empirical.adapters.base import quiet
-
     none: dict[str, Any] = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
     config = transformers.MixtralConfig(
         vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4,
         num_key_value_heads=2, num_local_experts=4, **none,
     )  # fmt: skip
-    with torch.random.fork_rng(devices=[]), quiet():
-        torch.manual_seed(0)
-        transformers.MixtralForCausalLM(config).save_pretrained(tmp_path / "base")
-
-    def fresh() -> Any:
-        with quiet():
-            return transformers.MixtralForCausalLM.from_pretrained(tmp_path / "base").eval()
+    fresh = on_disk(transformers.MixtralForCausalLM, config, tmp_path / "base")
 
     def old(name: str, seed: int) -> Path:
         draw, tensors = torch.Generator().manual_seed(seed), {}

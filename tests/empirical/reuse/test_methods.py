@@ -13,7 +13,7 @@ from empirical.reuse.__main__ import table
 from empirical.reuse.methods import METHODS, Options, asks, check_method, merged, reused
 from empirical.reuse.options import GIVEN
 from empirical.tasks.sentences import Sentences
-from empirical.training.bases import dense, linear_modules, updated
+from empirical.training.bases import linear_modules, updated
 from tests.empirical.reuse.adapters import SINGLE, adapter, logits
 from theory.claims import load
 from theory.lowrank import LowRank
@@ -78,12 +78,6 @@ def test_rows_name_claims_and_say_what_they_need():
         assert not row.number or row.number in row.needs, name
     assert asks("arrow_top1_subtract") == {"general"}
     assert asks("sum@0.3") == frozenset()
-
-
-def test_the_forms_on_updates_and_on_factors_are_two(base):
-    adapters = [adapter(base, 1), adapter(base, 2)]
-    found, former = (merged(n, adapters, base, Options(density=0.5)) for n in ("ties", "ties_factors"))
-    assert max(np.abs(dense(found[n]) - dense(former[n])).max() for n in found) > 0.1
 
 
 @pytest.mark.parametrize(

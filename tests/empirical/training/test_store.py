@@ -110,10 +110,15 @@ def test_what_is_loaded_is_what_is_made(tmp_path, monkeypatch, sequential):
 
 def test_what_is_loaded_belongs_to_nobody(tmp_path):
     for _ in range(2):
-        with storing(Storage(tmp_path, "here")):
-            found = stored("toy", {}, lambda: {"x": torch.zeros(3)})
+        found = kept(lambda: stored("toy", {}, lambda: {"x": torch.zeros(3)}), tmp_path)
         assert found["x"].tolist() == [0, 0, 0]
         found["x"] += 1
+
+
+def kept(make: Callable[[], Any], folder: Path) -> Any:
+    """What `make` gives with a store there."""
+    with storing(Storage(folder, "here")):
+        return make()
 
 
 def names(make: Callable[[], Any], folder: Path, device: str = "here") -> set[str]:
@@ -169,15 +174,12 @@ def test_whatever_makes_something_else_has_another_name(tmp_path, monkeypatch):
     first = names(one, tmp_path)
     assert names(one, tmp_path) == first
     seen = [first, *(names(make, tmp_path) for make in CHANGES.values()), names(one, tmp_path, "elsewhere")]
-    with monkeypatch.context() as patch:
-        patch.setattr(store, "libraries", lambda: {"torch": "0.0"})
-        seen.append(names(one, tmp_path))
-    with monkeypatch.context() as patch:
-        patch.setattr(store, "code", lambda: ["another"])
-        seen.append(names(one, tmp_path))
-    with monkeypatch.context() as patch:
-        patch.setattr(torch, "get_num_threads", lambda: 9)
-        seen.append(names(one, tmp_path))
+    for module, name, other in (
+        (store, "libraries", {"torch": "0.0"}), (store, "code", ["another"]), (torch, "get_num_threads", 9),
+    ):  # fmt: skip
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, lambda other=other: other)
+            seen.append(names(one, tmp_path))
     assert len(set().union(*seen)) == len(seen) == len(CHANGES) + 5
 
 
@@ -203,8 +205,7 @@ def test_parameters_are_set_to_where_training_moved_them(tmp_path):
             trained.append(start)
             parameter.data += 1 / 3
 
-        with storing(Storage(tmp_path, "here")):
-            moved("toy", {}, [parameter], train)
+        kept(lambda: moved("toy", {}, [parameter], train), tmp_path)
         return float(parameter.detach())
 
     assert end(1.0) == end(1.0) > 1.3
@@ -240,9 +241,8 @@ def test_a_flipped_bit_is_noticed_wherever_it_is(tmp_path, caplog):
         made.append(1)
         return {"b": torch.arange(5.0), "a": torch.tensor(3.0, dtype=torch.float64)}
 
-    def get() -> dict[str, torch.Tensor]:
-        with storing(Storage(tmp_path, "here")):
-            return dict(stored("toy", {"rank": 3}, make))
+    def get(rank: int = 3) -> dict[str, torch.Tensor]:
+        return dict(kept(lambda: stored("toy", {"rank": rank}, make), tmp_path))
 
     first = get()
     (file,) = tmp_path.iterdir()
@@ -255,27 +255,25 @@ def test_a_flipped_bit_is_noticed_wherever_it_is(tmp_path, caplog):
         planted[place] ^= 1
         file.write_bytes(planted)
         caplog.clear()
-        count = len(made)
+        made.clear()
         found = get()
         assert list(found) == ["b", "a"]
         assert all(torch.equal(found[k], first[k]) for k in first)
-        assert len(made) == count + 1, place
+        assert made == [1], place
         assert "trained again" in caplog.text
         assert len(list(tmp_path.iterdir())) == 1
     for torn in (b"", whole[:50], whole[:-1]):
         file.write_bytes(torn)
-        count = len(made)
+        made.clear()
         get()
-        assert len(made) == count + 1
+        assert made == [1]
     # a whole file under another's name
-    with storing(Storage(tmp_path, "here")):
-        stored("toy", {"rank": 4}, make)
+    get(4)
     (other,) = set(tmp_path.iterdir()) - {file}
     other.write_bytes(file.read_bytes())
-    count = len(made)
-    with storing(Storage(tmp_path, "here")):
-        stored("toy", {"rank": 4}, make)
-    assert len(made) == count + 1
+    made.clear()
+    get(4)
+    assert made == [1]
 
 
 def test_a_full_disk_costs_nothing_but_the_copy(tmp_path, monkeypatch, caplog):
@@ -283,8 +281,7 @@ def test_a_full_disk_costs_nothing_but_the_copy(tmp_path, monkeypatch, caplog):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(store, "write_bytes", full)
-    with storing(Storage(tmp_path, "here")):
-        found = stored("toy", {}, lambda: {"x": torch.ones(2)})
+    found = kept(lambda: stored("toy", {}, lambda: {"x": torch.ones(2)}), tmp_path)
     assert found["x"].tolist() == [1, 1]
     assert "No space left on device; not kept" in caplog.text
 
@@ -292,8 +289,8 @@ def test_a_full_disk_costs_nothing_but_the_copy(tmp_path, monkeypatch, caplog):
 def test_nothing_is_kept_of_adapters_of_which_one_diverged(tmp_path):
     jobs = [job("wild", schedule=replace(PLAN, rate=1e30)), job("tame")]
     for _ in range(2):
-        with storing(Storage(tmp_path, "here")), pytest.raises(TrainingDiverged) as caught:
-            train_adapters(base(), jobs)
+        with pytest.raises(TrainingDiverged) as caught:
+            kept(lambda: train_adapters(base(), jobs), tmp_path)
         assert list(caught.value.finished) == ["tame"]
     assert list(tmp_path.iterdir()) == []
 
@@ -315,16 +312,13 @@ def test_processes_that_write_the_same_entries_at_once_disturb_nobody(tmp_path):
         process.join()
     assert [process.exitcode for process in processes] == [0] * 4
     assert len(list(tmp_path.iterdir())) == 12  # and nothing half-written beside them
-    storage = Storage(tmp_path, "here")
-    with storing(storage):
-        _ = [stored("toy", {"i": i}, pytest.fail) for i in range(12)]
+    kept(lambda: [stored("toy", {"i": i}, pytest.fail) for i in range(12)], tmp_path)
 
 
 def test_an_entry_says_what_made_it(tmp_path):
     from safetensors import safe_open
 
-    with storing(Storage(tmp_path, "here")):
-        train_adapters(base(), [job("z")])
+    kept(lambda: train_adapters(base(), [job("z")]), tmp_path)
     (file,) = tmp_path.iterdir()
     with safe_open(file, framework="pt") as opened:
         said = json.loads(opened.metadata()["made_of"])
