@@ -215,6 +215,14 @@ experiment = Experiment(
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def status_of(line: Callable[[list[str]], int], arguments: list[str]) -> int:
+    """With which a command line ends, also one that cannot be read."""
+    try:
+        return line(arguments)
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
 class InTurn:
     """An engine without processes: cells run in this one, one after the other."""
 
@@ -280,10 +288,7 @@ class Toy:
             self.show(patch)
             patch.setattr(run, "Local", InTurn)
             _forget_planted()
-            try:
-                code = main(list(arguments))
-            except SystemExit as end:  # of a command line that cannot be read
-                code = int(end.code or 0)
+            code = status_of(main, list(arguments))
             _forget_planted()
         return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 

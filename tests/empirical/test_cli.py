@@ -18,7 +18,7 @@ import empirical.cli
 from empirical.adapters.files import CONFIG, SAFE
 from empirical.cli import main
 from tests.empirical.adapters.folders import changed, configured, times
-from tests.empirical.conftest import files_of_at_most
+from tests.empirical.conftest import files_of_at_most, status_of
 from theory.claims import load
 from theory.console import guarded, install_hint
 
@@ -93,12 +93,8 @@ def test_many_adapters_give_one_screen(save_adapter, tmp_path, capsys):
     ],
 )  # fmt: skip
 def test_bad_arguments_get_one_line_and_exit_two(extra, named, save_adapter, capsys):
-    try:
-        status = main(["audit", str(save_adapter("a", targets=["q_proj"])), *extra])
-    except SystemExit as stop:
-        status = int(str(stop.code))
+    assert status_of(main, ["audit", str(save_adapter("a", targets=["q_proj"])), *extra]) == 2
     captured = capsys.readouterr()
-    assert status == 2
     assert captured.out == ""
     assert len(captured.err.strip().splitlines()) == 1
     assert named in captured.err
@@ -118,11 +114,8 @@ def test_explain_and_version(capsys):
 @pytest.mark.parametrize("line", [empirical.cli, empirical.__main__])
 def test_every_command_has_its_function(line, capsys):
     for command in line.ACTIONS:
-        with pytest.raises(SystemExit) as stop:
-            line.main([command, "--help"])
-        assert stop.value.code == 0
-    with pytest.raises(SystemExit):
-        line.main(["--help"])
+        assert status_of(line.main, [command, "--help"]) == 0
+    assert status_of(line.main, ["--help"]) == 0
     listed = capsys.readouterr().out.rpartition("COMMAND\n")[2]
     named = {x.split()[0] for x in listed.splitlines() if x.startswith("    ") and x[4:5].strip()}
     assert named == set(line.ACTIONS)
@@ -218,11 +211,7 @@ def test_what_ends_a_merge_in_the_middle_leaves_nothing_and_is_no_failed_merge(
 
     monkeypatch.setattr(merge, "stream_adapter", ends)
     before = signal.getsignal(signal.SIGTERM)
-    try:
-        found = main(["merge", a, "-o", str(tmp_path / "c")])
-    except SystemExit as stop:
-        found = int(stop.code or 0)
-    assert found == status
+    assert status_of(main, ["merge", a, "-o", str(tmp_path / "c")]) == status
     assert signal.getsignal(signal.SIGTERM) == before
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
     captured = capsys.readouterr()
@@ -299,9 +288,7 @@ def test_json_to_standard_output_through_a_link_and_into_a_pipe(save_adapter, tm
     for forms in (["-1e-1 .5"], ["-1e-1, .5"], ["-1E-1,", "+5e-1"]):
         assert main(["merge", a, a, "--weights", *forms, "-o", str(tmp_path / "c"), "--force", "--json", "-"]) == 0
         assert json.loads(capsys.readouterr().out)["weights"] == [-0.1, 0.5]
-    with pytest.raises(SystemExit) as stop:
-        main(["audit", a, a, "--weights", "1/2,1/2"])
-    assert stop.value.code == 2
+    assert status_of(main, ["audit", a, a, "--weights", "1/2,1/2"]) == 2
     assert "expected numbers as in 0.5,-0.5, got '1/2,1/2'" in capsys.readouterr().err
 
 

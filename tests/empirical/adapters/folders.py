@@ -8,9 +8,23 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from empirical.adapters.base import quiet
 from empirical.adapters.files import CONFIG, SAFE
 from empirical.adapters.identity import IdentityReport
 from empirical.adapters.merge import MergeReport
+from empirical.adapters.through_peft import randomize
+
+
+def made_by_peft(model: Any, folder: Path, seed: int, **options: Any) -> Path:
+    """A random adapter for this model, which is left as it was."""
+    from peft import LoraConfig, get_peft_model
+
+    with quiet():
+        wrapped: Any = get_peft_model(model, LoraConfig(**options))
+        randomize(wrapped, "default", seed)
+        wrapped.save_pretrained(str(folder))
+        wrapped.unload()
+    return folder
 
 
 def config_of(folder: Path) -> dict[str, Any]:

@@ -68,14 +68,6 @@ def test_an_adapter_comes_back_as_peft_applies_it(save_adapter):
     assert update.scale == 1.5
 
 
-def test_a_pickle_of_tensors_is_read_like_safetensors(save_adapter):
-    safe, other = read_adapter(save_adapter("a", seed=1)), read_adapter(save_adapter("b", seed=1, safe=False))
-    assert (other.path / PICKLE).is_file()
-    assert {n: m.scale for n, m in safe.modules.items()} == {n: m.scale for n, m in other.modules.items()}
-    name = next(iter(safe.modules))
-    assert np.array_equal(safe.update(name).dense(), other.update(name).dense())
-
-
 def test_embeddings_read_tokens_and_write_the_width(save_adapter):
     adapter = read_adapter(save_adapter("a", targets=["embed_tokens"]))
     module = adapter.modules["model.embed_tokens"]
@@ -316,15 +308,6 @@ def test_adapters_that_do_not_belong_together_are_refused(tmp_path):
         read_all([a, plain(tmp_path / "c", wide)])
     with pytest.raises(ValueError, match="at least one"):
         read_all([])
-
-
-def test_two_folders_of_one_name_are_told_apart(tmp_path):
-    (tmp_path / "x").mkdir()
-    (tmp_path / "y").mkdir()
-    found = read_all([plain(tmp_path / "x" / "final"), plain(tmp_path / "y" / "final")])
-    assert [a.name for a in found] == ["x/final", "y/final"]
-    twice = read_all([tmp_path / "x" / "final"] * 2 + [tmp_path / "y" / "final"])
-    assert [a.name for a in twice] == ["final#1", "final#2", "y/final"]
 
 
 def test_a_draft_that_fails_leaves_the_old_folder(tmp_path):

@@ -13,7 +13,7 @@ from empirical.adapters.base import quiet
 from empirical.adapters.checkpoint import INDEX
 from empirical.adapters.files import SAFE
 from empirical.adapters.fold import FoldFailed, FoldReport, fold
-from empirical.adapters.through_peft import randomize
+from tests.empirical.adapters.folders import made_by_peft
 
 IDS = torch.arange(8)[None]
 
@@ -164,15 +164,8 @@ def qwen_moe() -> Any:
 
 def fused(model: Any, folder: Path, seed: int, targets: Any = "all-linear", **options: Any) -> Path:
     """An adapter on everything that peft calls all-linear: attention, router and fused experts."""
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(r=3, lora_alpha=6, target_modules=targets, task_type="CAUSAL_LM", **options)
-    with quiet():
-        wrapped: Any = get_peft_model(model, config)
-        randomize(wrapped, "default", seed)
-        wrapped.save_pretrained(str(folder))
-        wrapped.unload()
-    return folder
+    options |= {"r": 3, "lora_alpha": 6, "target_modules": targets, "task_type": "CAUSAL_LM"}
+    return made_by_peft(model, folder, seed, **options)
 
 
 def test_fused_experts_are_merged_and_folded(tmp_path):

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from empirical.adapters.files import SAFE, pattern, read_adapter
 from empirical.adapters.merge import Written, merge, storage_bound
-from tests.empirical.adapters.folders import config_of, passed, times
+from tests.empirical.adapters.folders import config_of, made_by_peft, passed, times
 from theory.lowrank import LowRank
 
 #: name -> (architecture, first adapter, second adapter)
@@ -431,10 +431,6 @@ def test_bad_arguments_are_named(how, others, named, save_adapter, tmp_path):
 def test_a_merge_on_the_packaged_pretrained_model(tmp_path):
     from importlib import metadata
 
-    from peft import LoraConfig, get_peft_model
-
-    from empirical.adapters.base import quiet
-    from empirical.adapters.through_peft import randomize
     from empirical.training.bases import PACKAGED_MODEL, load_base
 
     try:
@@ -442,14 +438,11 @@ def test_a_merge_on_the_packaged_pretrained_model(tmp_path):
     except metadata.PackageNotFoundError:
         pytest.skip(f"{PACKAGED_MODEL} is not installed")
     base = load_base(None)
-    for number, (name, r) in enumerate({"a": 4, "b": 2}.items()):
-        layers = [0, 15 + number]
-        config = LoraConfig(r=r, lora_alpha=8, target_modules=["q_proj", "down_proj"], layers_to_transform=layers)
-        with quiet():
-            model: Any = get_peft_model(base, config)
-            randomize(model, "default", number)
-            model.save_pretrained(str(tmp_path / name))
-            base = model.unload()
-    made = merge([tmp_path / "a", tmp_path / "b"], [0.7, -1.3], tmp_path / "c", base=base)
+    folders = []
+    for number, r in enumerate((4, 2)):
+        options = {"r": r, "lora_alpha": 8, "target_modules": ["q_proj", "down_proj"]}
+        options["layers_to_transform"] = [0, 15 + number]
+        folders.append(made_by_peft(base, tmp_path / f"a{number}", number, **options))
+    made = merge(folders, [0.7, -1.3], tmp_path / "c", base=base)
     assert len(made.modules) == 6
     passed(made)

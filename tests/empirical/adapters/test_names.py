@@ -24,7 +24,7 @@ from empirical.adapters.names import (
     said_base,
     skeleton,
 )
-from tests.empirical.adapters.folders import configured
+from tests.empirical.adapters.folders import configured, made_by_peft
 
 IDS = torch.arange(8)[None]
 
@@ -185,22 +185,14 @@ def on_disk(kind: Any, config: Any, folder: Path) -> Callable[[], Any]:
 def vlm(tmp_path):
     """A tiny Gemma 3 on disk, a way to load it, and two adapters of its language model with today's names."""
     import transformers
-    from peft import LoraConfig, get_peft_model
-
-    from empirical.adapters.through_peft import randomize
 
     small = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
     text = small | {"vocab_size": 64, "num_key_value_heads": 2, "head_dim": 8}
     config = transformers.Gemma3Config(text_config=text, vision_config=small | {"image_size": 16, "patch_size": 8})
     fresh = on_disk(transformers.Gemma3ForConditionalGeneration, config, tmp_path / "base")
-    folders = []
-    for i in range(2):
-        with quiet():
-            targets = r".*language_model.*\.(q_proj|v_proj)"
-            model: Any = get_peft_model(fresh(), LoraConfig(r=4, lora_alpha=8, target_modules=targets))
-            randomize(model, "default", i)
-            model.save_pretrained(str(tmp_path / f"new{i}"))
-        folders.append(tmp_path / f"new{i}")
+    targets = r".*language_model.*\.(q_proj|v_proj)"
+    options = {"r": 4, "lora_alpha": 8, "target_modules": targets}
+    folders = [made_by_peft(fresh(), tmp_path / f"new{i}", i, **options) for i in range(2)]
     return tmp_path / "base", fresh, folders
 
 
@@ -282,8 +274,10 @@ def test_adapters_are_called_by_what_tells_them_apart(save_adapter, tmp_path):
     for run in ("run1", "run2"):
         shutil.copytree(a, tmp_path / run / "checkpoint-100")
     shutil.copytree(a, tmp_path / "run1" / "checkpoint-20")
-    runs = [tmp_path / run / "checkpoint-100" for run in ("run1", "run2")]
-    assert [x.name for x in read_all([*runs, a])] == ["run1/checkpoint-100", "run2/checkpoint-100", "a"]
+    one, two = (tmp_path / run / "checkpoint-100" for run in ("run1", "run2"))
+    assert [x.name for x in read_all([one, two, a])] == ["run1/checkpoint-100", "run2/checkpoint-100", "a"]
+    twice = [x.name for x in read_all([one, one, two])]
+    assert twice == ["checkpoint-100#1", "checkpoint-100#2", "run2/checkpoint-100"]
     with pytest.raises(ValueError, match="below it: checkpoint-20, checkpoint-100"):
         read_adapter(tmp_path / "run1")
 

@@ -13,8 +13,7 @@ from empirical.reuse.__main__ import table
 from empirical.reuse.methods import METHODS, Options, asks, check_method, merged, reused
 from empirical.reuse.options import GIVEN
 from empirical.tasks.sentences import Sentences
-from empirical.training.bases import linear_modules, updated
-from tests.empirical.reuse.adapters import SINGLE, adapter, logits
+from tests.empirical.reuse.adapters import adapter, logits
 from theory.claims import load
 from theory.lowrank import LowRank
 from theory.provenance import ROOT, marked
@@ -37,17 +36,6 @@ def test_the_base_comes_back_when_the_body_fails(base):
     with pytest.raises(RuntimeError), reused("sum", [adapter(base, 1)], base):
         raise RuntimeError
     assert torch.equal(logits(base), plain)
-
-
-def test_an_update_written_into_the_weight_is_the_side_path(base):
-    one = adapter(base, 1)
-    name = linear_modules(base)[0]
-    x = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
-    plain = base.get_submodule(name)(x)
-    with updated(base, one) as model:
-        found = model.get_submodule(name)(x)
-    wanted = plain.double().numpy() + one[name].apply(x.double().numpy().T).T
-    assert np.abs(found.numpy() - wanted).max() < SINGLE * np.abs(wanted).max()
 
 
 def test_methods_say_which_adapters_they_cannot_take(base):

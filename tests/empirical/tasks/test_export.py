@@ -8,6 +8,7 @@ import pytest
 from empirical.__main__ import main
 from empirical.tasks import export as data
 from empirical.tasks.word_problems import CELLS
+from tests.empirical.conftest import status_of
 
 SMALL = {"train": 12, "test": 6}
 
@@ -109,12 +110,7 @@ def test_command_writes_data_and_card(tmp_path, capsys):
     ],
 )
 def test_bad_input_is_one_line(arguments, message, tmp_path, capsys):
-    status: object
-    try:
-        status = main(["data", "--out", str(tmp_path / "d"), *arguments])
-    except SystemExit as stopped:
-        status = stopped.code
-    assert status == 2
+    assert status_of(main, ["data", "--out", str(tmp_path / "d"), *arguments]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert message in error
