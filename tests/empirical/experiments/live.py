@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from empirical.engine import catalogue
+from empirical.engine.figures import plots
 from empirical.engine.judge import judge
 from empirical.engine.records import Record
 from empirical.engine.settings import Cell, as_json
@@ -24,6 +25,20 @@ def live(name: str, cell: Cell, metrics: Any = None) -> Record:
         "device": "CPU: a test", "commit": "0123456789abcdef", "dirty": False,
     }  # fmt: skip
     return experiment.record(cell, raw)
+
+
+def small(name: str) -> Any:
+    """Its smallest settings, with three steps of training."""
+    found = catalogue.settings(name, "smoke").but(steps=3, batch=4)
+    teaching = getattr(found, "teaching", None)
+    return found.but(teaching=teaching.but(steps=3)) if teaching else found
+
+
+def labels(name: str, records: list[Record], axis: str = "x") -> list[list[str]]:
+    """What stands along this axis of every panel of its figures."""
+    drawn = [plot.draw(records, []) for plot in plots([name])]
+    panels = [panel for figure in drawn if figure for panel in figure.axes]
+    return [[t.get_text() for t in getattr(panel, f"get_{axis}ticklabels")()] for panel in panels]
 
 
 def planted(records: list[Record], chosen: Callable[[Record], bool], **metrics: Any) -> list[Record]:

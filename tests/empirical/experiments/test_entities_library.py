@@ -4,25 +4,19 @@ from typing import Any
 
 import pytest
 
-from empirical.engine import catalogue
 from empirical.engine.records import Record
 from empirical.engine.settings import as_json
 from empirical.experiments import plain_english
-from empirical.experiments.entities_library.figures import plots
 from empirical.experiments.entities_library.predictions import ADDED
-from empirical.experiments.plain_english_tables import Grouped
-from tests.empirical.experiments.live import live, verdicts, worlds_that_answer
+from tests.empirical.experiments.live import labels, live, small, verdicts, worlds_that_answer
 from tests.empirical.judged import mean, rates
 
-
-def small() -> Grouped:
-    found: Grouped = catalogue.settings("entities_library", "smoke").but(steps=3, batch=4)
-    return found
+SMALL = small("entities_library")
 
 
 @pytest.fixture(scope="module")
 def record() -> Record:
-    (cell,) = plain_english.world_cells(small())
+    (cell,) = plain_english.world_cells(SMALL)
     return live("entities_library", cell)
 
 
@@ -32,7 +26,7 @@ def test_the_third_expert_is_shown_other_people_alone(record: Record) -> None:
     people, inside = {p.name for p in world.world.people}, {y for table in world.tables.values() for y in table}
     assert shown
     assert not any(name in q.prompt for q in shown for name in people | inside)
-    three = {f"{m}:all+all+all" for m in small().methods}
+    three = {f"{m}:all+all+all" for m in SMALL.methods}
     assert three | {f"sum:{s}" for s in (*ADDED, *ADDED.values())} | {"random:early+late"} == set(
         record.metrics.merging
     )
@@ -60,7 +54,7 @@ def test_each_prediction_holds_and_breaks_with_what_it_speaks_of(record: Record,
     placed, merge = "sum:early+late", "mean:all+all+all"
     joined = merge if helps else placed
     found = verdicts(
-        "entities_library", small(), planted(record, shares, {c: s for c, s in shares.items() if c != joined}, joined)
+        "entities_library", SMALL, planted(record, shares, {c: s for c, s in shares.items() if c != joined}, joined)
     )
     rows = [f"three.{row}.{s}" for row in ("fewer", "asks") for s in ADDED]
     if not helps:
@@ -70,10 +64,8 @@ def test_each_prediction_holds_and_breaks_with_what_it_speaks_of(record: Record,
 
 
 def test_the_figure_has_a_row_for_every_method(record: Record) -> None:
-    (plot,) = plots.values()
-    figure = plot([record], [])
-    names = {t.get_text() for t in figure.axes[0].get_yticklabels()}
-    assert {f"sum, {s}" for s in (*ADDED, *ADDED.values())} | {"arrow top1"} <= names
+    names, *_ = labels("entities_library", [record], "y")
+    assert {f"sum, {s}" for s in (*ADDED, *ADDED.values())} | {"arrow top1"} <= set(names)
 
 
 # ------------------------------------------------------------ what the committed worlds show

@@ -1,30 +1,23 @@
 """Every method of the bench in a tiny world, beside the sum of placed experts."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 
 from empirical.engine import catalogue
 from empirical.engine.records import Record
 from empirical.experiments import plain_english
-from empirical.experiments.entities_methods.figures import plots
 from empirical.experiments.plain_english_predictions import kind
-from empirical.experiments.plain_english_tables import Grouped
 from empirical.reuse.methods import METHODS
-from tests.empirical.experiments.live import live, verdicts, worlds_that_answer
+from tests.empirical.experiments.live import labels, live, small, verdicts, worlds_that_answer
 from tests.empirical.judged import mean, rates, rows
 from tests.empirical.judged import records as committed
 
-
-def small(**changes: Any) -> Grouped:
-    found: Grouped = catalogue.settings("entities_methods", "smoke").but(steps=3, batch=4, **changes)
-    return found
+SMALL = small("entities_methods")
 
 
 @pytest.fixture(scope="module")
 def record() -> Record:
-    (cell,) = plain_english.world_cells(small())
+    (cell,) = plain_english.world_cells(SMALL)
     return live("entities_methods", cell)
 
 
@@ -38,7 +31,7 @@ def test_the_declared_methods_are_those_of_the_bench() -> None:
 
 
 def test_every_method_is_timed_and_scored_in_both_ways(record: Record) -> None:
-    methods = small().methods
+    methods = SMALL.methods
     conditions = {f"{m}:all+all" for m in methods} | {"sum:early+late", "random:early+late"}
     assert conditions == set(record.metrics.merging)
     assert conditions < set(record.metrics.scores)
@@ -56,18 +49,16 @@ def planted(record: Record, right: set[str]) -> list[Record]:
     ("winner", "of_kind"), [("mean:all+all", "merge"), ("regmean:all+all", "data"), ("arrow_top1:all+all", "router")]
 )
 def test_one_method_that_joins_refutes_its_kind_alone(record: Record, winner: str, of_kind: str) -> None:
-    found = verdicts("entities_methods", small(), planted(record, {"sum:early+late"}))
+    found = verdicts("entities_methods", SMALL, planted(record, {"sum:early+late"}))
     rows = [f"two.{row}.all+all.{k}" for k in ("merge", "data", "router") for row in ("placed", "most")]
     assert {found[row] for row in rows} == {("hypothesis", "holds")}
-    found = verdicts("entities_methods", small(), planted(record, {winner}))
+    found = verdicts("entities_methods", SMALL, planted(record, {winner}))
     assert {row for row in rows if found[row][1] == "violated"} == {r for r in rows if r.endswith(of_kind)}
 
 
 def test_the_figure_has_a_row_for_every_method(record: Record) -> None:
-    (plot,) = plots.values()
-    figure = plot([record], [])
-    names = [t.get_text() for t in figure.axes[0].get_yticklabels()]
-    assert len(names) == len(small().methods) + 2
+    names, *_ = labels("entities_methods", [record], "y")
+    assert len(names) == len(SMALL.methods) + 2
     assert {"sum, early+late", "arrow top1"} <= set(names)
 
 

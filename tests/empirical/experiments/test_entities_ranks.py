@@ -4,23 +4,19 @@ import pytest
 
 from empirical.engine import catalogue
 from empirical.engine.records import Record
-from empirical.experiments.entities_ranks.figures import plots
 from empirical.experiments.entities_ranks.run import cells
-from empirical.experiments.entities_ranks.tables import Settings
-from tests.empirical.experiments.live import live, verdicts, worlds_that_answer
+from tests.empirical.experiments.live import labels, live, small, verdicts, worlds_that_answer
 from tests.empirical.judged import rates
 
 PLACED, EVERYWHERE = "sum:early+late", "sum:all+all"
 
 
-def small() -> Settings:
-    found: Settings = catalogue.settings("entities_ranks", "smoke").but(steps=3, batch=4)
-    return found
+SMALL = small("entities_ranks")
 
 
 @pytest.fixture(scope="module")
 def pair() -> list[Record]:
-    return [live("entities_ranks", cell) for cell in cells(small())]
+    return [live("entities_ranks", cell) for cell in cells(SMALL)]
 
 
 def test_a_world_is_there_once_for_each_rank(pair: list[Record]) -> None:
@@ -52,16 +48,14 @@ def planted(pair: list[Record], placed: tuple[float, float], everywhere: tuple[f
 def test_each_prediction_holds_and_breaks_with_what_it_speaks_of(
     pair: list[Record], placed: tuple[float, float], everywhere: tuple[float, float], violated: str
 ) -> None:
-    found = verdicts("entities_ranks", small(), planted(pair, placed, everywhere))
+    found = verdicts("entities_ranks", SMALL, planted(pair, placed, everywhere))
     rows = ("blind.2", "blind.8", "same.joined", "sum.2.forced", "sum.2.free", "sum.8.free", "rises")
     broken = {row: found[f"few.{row}"][1] for row in rows}
     assert {row for row, verdict in broken.items() if verdict == "violated"} == set(violated.split())
 
 
 def test_the_figure_has_a_panel_for_each_group(pair: list[Record]) -> None:
-    (plot,) = plots.values()
-    figure = plot(pair, [])
-    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["2", "8"]
+    assert labels("entities_ranks", pair)[0] == ["2", "8"]
 
 
 # ------------------------------------------------------------ why a row came out otherwise, in the committed worlds

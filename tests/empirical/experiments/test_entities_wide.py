@@ -1,29 +1,21 @@
 """What entities leaves open, in one tiny world of every group: layers, facts, names, rehearsal."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 
-from empirical.engine import catalogue
 from empirical.engine.records import Record
 from empirical.experiments import plain_english
-from empirical.experiments.entities_wide.figures import plots
-from empirical.experiments.plain_english_tables import Grouped
 from empirical.tasks.entities import REAL
-from tests.empirical.experiments.live import live, verdicts, worlds_that_answer
+from tests.empirical.experiments.live import labels, live, small, verdicts, worlds_that_answer
 from tests.empirical.judged import mean, rates
 
-
-def small(**changes: Any) -> Grouped:
-    found: Grouped = catalogue.settings("entities_wide", "smoke").but(steps=3, batch=4, **changes)
-    return found
+SMALL = small("entities_wide")
 
 
 @pytest.fixture(scope="module")
 def records() -> dict[str, Record]:
     """The world of each group."""
-    return {cell.group: live("entities_wide", cell) for cell in plain_english.world_cells(small())}
+    return {cell.group: live("entities_wide", cell) for cell in plain_english.world_cells(SMALL)}
 
 
 def test_every_group_asks_what_it_is_there_for(records: dict[str, Record]) -> None:
@@ -43,31 +35,27 @@ def test_planted_outcomes_are_judged_as_what_they_are(records: dict[str, Record]
     blocks = ("first_0-0", "first_1-1", "first_0-1")
     late, early = (worlds_that_answer(records["scan"], 20, {b: {"H": a} for b, a in zip(blocks, answers, strict=True)})
                    for answers in ((none, none, old), (old, old, none)))  # fmt: skip
-    assert verdicts("entities_wide", small(), late)["scan.depth.forced"] == ("hypothesis", "violated")
-    assert verdicts("entities_wide", small(), early)["scan.depth.forced"] == ("hypothesis", "holds")
-    assert verdicts("entities_wide", small(), late)["scan.depth.free"][1] == "violated"
-    assert verdicts("entities_wide", small(), early)["scan.depth.free"][1] == "holds"
+    assert verdicts("entities_wide", SMALL, late)["scan.depth.forced"] == ("hypothesis", "violated")
+    assert verdicts("entities_wide", SMALL, early)["scan.depth.forced"] == ("hypothesis", "holds")
+    assert verdicts("entities_wide", SMALL, late)["scan.depth.free"][1] == "violated"
+    assert verdicts("entities_wide", SMALL, early)["scan.depth.free"][1] == "holds"
     facts = worlds_that_answer(records["made_up"], 5, {"sum:early+late": {"R": all_, "H": none, "F": all_}})
-    found = verdicts("entities_wide", small(), facts)
+    found = verdicts("entities_wide", SMALL, facts)
     assert found["made_up.R.H"][1] == "holds"
     assert found["made_up.H.F"][1] == found["made_up.F.blind"][1] == "violated"
     typed = {"first_all_typed": {"H": old}, "first_all": {"H": {"country": 4, "old_forced": 4}},
              "first_early_typed": {"H": none}, "first_early": {"H": old}}  # fmt: skip
-    found = verdicts("entities_wide", small(), worlds_that_answer(records["typed"], 20, typed))
+    found = verdicts("entities_wide", SMALL, worlds_that_answer(records["typed"], 20, typed))
     assert found["typed.lambda.all.free"][1] == found["typed.country.all"][1] == "holds"
     assert found["typed.lambda.all.forced"][1] == "holds"
     assert found["typed.lambda.early.free"][1] == found["typed.lambda.early.forced"][1] == "violated"
 
 
 def test_the_figures_name_every_block_and_every_kind(records: dict[str, Record]) -> None:
-    scan, kinds = plots.values()
-    assert kinds([records["scan"]], []) is None
-    figure = scan([records["scan"]], [])
-    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["0-0", "1-1", "0-1"]
-    figure = kinds(list(records.values()), [])
-    made_up, famous, typed = ([t.get_text() for t in axis.get_xticklabels()] for axis in figure.axes)
-    assert made_up == famous == ["R", "H", "F"]
-    assert typed == ["early", "early, direct", "all", "all, direct"]
+    blocks = ["0-0", "1-1", "0-1"]
+    assert labels("entities_wide", [records["scan"]]) == [blocks]
+    typed = ["early", "early, direct", "all", "all, direct"]
+    assert labels("entities_wide", list(records.values())) == [blocks, ["R", "H", "F"], ["R", "H", "F"], typed]
 
 
 # ------------------------------------------------------------ why rows stay undecided, in the committed worlds

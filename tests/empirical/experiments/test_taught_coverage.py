@@ -10,26 +10,22 @@ from empirical.engine.settings import as_json
 from empirical.experiments.plain_english_tables import Answered
 from empirical.experiments.taught import TaughtRun, cells
 from empirical.experiments.taught_coverage.figures import plots
-from empirical.experiments.taught_tables import Settings
 from empirical.tasks.entities import DIRECT, FIRST, SECOND
-from tests.empirical.experiments.live import live, verdicts
+from tests.empirical.experiments.live import labels, live, small, verdicts
 
-
-def small() -> Settings:
-    found: Settings = catalogue.settings("taught_coverage", "smoke")
-    return found.but(steps=3, batch=4, teaching=found.teaching.model_dump() | {"steps": 3})
+SMALL = small("taught_coverage")
 
 
 @pytest.fixture(scope="module")
 def runs() -> dict[str, TaughtRun]:
     """The world of each group, untrained."""
-    return {cell.group: TaughtRun(cell, "cpu") for cell in cells(small())}
+    return {cell.group: TaughtRun(cell, "cpu") for cell in cells(SMALL)}
 
 
 @pytest.fixture(scope="module")
 def records() -> dict[str, Record]:
     """The world of each group."""
-    return {cell.group: live("taught_coverage", cell) for cell in cells(small())}
+    return {cell.group: live("taught_coverage", cell) for cell in cells(SMALL)}
 
 
 def test_half_of_the_countries_is_covered_and_everybody_lives_where_the_sides_say(runs: dict[str, TaughtRun]) -> None:
@@ -117,7 +113,7 @@ def planted(record: Record, covered: int, uncovered: int) -> list[Record]:
 
 
 def test_planted_outcomes_are_judged_as_what_they_are(records: dict[str, Record]) -> None:
-    apart, turned = (verdicts("taught_coverage", small(), planted(records["half"], k, 3 - k)) for k in (3, 0))
+    apart, turned = (verdicts("taught_coverage", SMALL, planted(records["half"], k, 3 - k)) for k in (3, 0))
     names = [f"half.{name}.{family}" for name in ("base", "lambda", "lambda.free", "p2.free") for family in ("F", "H")]
     assert {apart[name] for name in names} == {("hypothesis", "holds")}
     assert {turned[name] for name in names} == {("hypothesis", "violated")}
@@ -125,7 +121,7 @@ def test_planted_outcomes_are_judged_as_what_they_are(records: dict[str, Record]
     assert {apart[f"half.sum.{family}"][1] for family in "FH"} == {"violated"}
     assert {turned[f"half.sum.{family}"][1] for family in "FH"} == {"holds"}
     for right, verdict in ((3, "violated"), (0, "holds")):
-        found = verdicts("taught_coverage", small(), planted(records["none"], right, right))
+        found = verdicts("taught_coverage", SMALL, planted(records["none"], right, right))
         assert found["none.lambda.F"] == ("hypothesis", verdict)
 
 
@@ -136,20 +132,11 @@ def test_the_base_is_put_back(runs: dict[str, TaughtRun], records: dict[str, Rec
     assert all((p == before[name]).all() for name, p in run.base.named_parameters())
 
 
-def ticks(records: list[Record]) -> list[list[str]]:
-    """What the panels of the figure name."""
-    (plot,) = plots.values()
-    figure = plot(records, [])
-    assert figure is not None
-    return [[t.get_text() for t in axis.get_xticklabels()] for axis in figure.axes]
-
-
 def test_the_figure_names_every_side(records: dict[str, Record]) -> None:
-    (plot,) = plots.values()
-    assert plot([], []) is None
+    assert labels("taught_coverage", []) == []
     sides = ["F covered", "F uncovered", "H covered", "H uncovered"]
-    assert ticks(list(records.values())) == [sides, [*sides, "F none", "H none"], sides, sides]
-    assert ticks([records["half"]]) == [sides] * 4
+    assert labels("taught_coverage", list(records.values())) == [sides, [*sides, "F none", "H none"], sides, sides]
+    assert labels("taught_coverage", [records["half"]]) == [sides] * 4
 
 
 def test_the_figure_shows_the_families_that_the_worlds_have(records: dict[str, Record]) -> None:
@@ -162,7 +149,8 @@ def test_the_figure_shows_the_families_that_the_worlds_have(records: dict[str, R
 
     sides = ["covered", "uncovered"]
     for family in "FH":
-        assert ticks([alone(family, r) for r in records.values()]) == [sides, [*sides, "none"], sides, sides]
+        found = labels("taught_coverage", [alone(family, r) for r in records.values()])
+        assert found == [sides, [*sides, "none"], sides, sides]
 
 
 def test_the_figure_of_the_committed_run_marks_what_was_measured() -> None:

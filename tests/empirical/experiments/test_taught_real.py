@@ -4,28 +4,22 @@ from typing import Any
 
 import pytest
 
-from empirical.engine import catalogue
 from empirical.engine.records import Record
 from empirical.engine.settings import as_json
 from empirical.experiments.plain_english_tables import Answered
 from empirical.experiments.taught import TaughtRun, cells
 from empirical.experiments.taught_predictions import SIDES
-from empirical.experiments.taught_real.figures import plots
-from empirical.experiments.taught_tables import Settings
 from empirical.tasks.entities import REAL
-from tests.empirical.experiments.live import live, verdicts
+from tests.empirical.experiments.live import labels, live, small, verdicts
 from tests.empirical.judged import rates
 
-
-def small() -> Settings:
-    found: Settings = catalogue.settings("taught_real", "smoke")
-    return found.but(steps=3, batch=4, teaching=found.teaching.model_dump() | {"steps": 3})
+SMALL = small("taught_real")
 
 
 @pytest.fixture(scope="module")
 def record() -> Record:
     """One world."""
-    (cell,) = cells(small())
+    (cell,) = cells(SMALL)
     return live("taught_real", cell)
 
 
@@ -42,7 +36,7 @@ def planted(record: Record, covered: int, uncovered: int, joined: int) -> list[R
 
 
 def test_the_base_is_taught_the_capitals_that_it_knows() -> None:
-    (cell,) = cells(small())
+    (cell,) = cells(SMALL)
     run = TaughtRun(cell, "cpu")
     known = {c.name: c.capital for c in REAL}
     assert {side: len(table) for side, table in run.tables.items()} == {"R_covered": 2, "R_uncovered": 2}
@@ -61,7 +55,7 @@ def test_the_base_is_taught_the_capitals_that_it_knows() -> None:
 def test_planted_outcomes_are_judged_as_what_they_are(
     record: Record, covered: int, uncovered: int, open_: str, gap: str, free: str
 ) -> None:
-    found = verdicts("taught_real", small(), planted(record, covered, uncovered, joined=3))
+    found = verdicts("taught_real", SMALL, planted(record, covered, uncovered, joined=3))
     for of in ("base", "lambda"):
         assert [found[f"half.{of}.{row}"] for row in ("open", "gap", "free")] == [
             ("hypothesis", verdict) for verdict in (open_, gap, free)
@@ -70,14 +64,11 @@ def test_planted_outcomes_are_judged_as_what_they_are(
 
 @pytest.mark.parametrize(("joined", "verdict"), [(3, "holds"), (0, "undecided")])
 def test_a_planted_sum_joins_or_does_not(record: Record, joined: int, verdict: str) -> None:
-    assert verdicts("taught_real", small(), planted(record, 3, 3, joined))["half.sum.random"][1] == verdict
+    assert verdicts("taught_real", SMALL, planted(record, 3, 3, joined))["half.sum.random"][1] == verdict
 
 
 def test_the_figure_shows_both_sides_in_every_panel(record: Record) -> None:
-    (plot,) = plots.values()
-    figure = plot([record], [])
-    assert figure is not None
-    assert [[t.get_text() for t in axis.get_xticklabels()] for axis in figure.axes] == [["covered", "uncovered"]] * 4
+    assert labels("taught_real", [record]) == [["covered", "uncovered"]] * 4
 
 
 # ------------------------------------------------------------ what the committed worlds show
