@@ -1,10 +1,8 @@
 """Declared first: what refuses to run, what refuses to be judged, and faults that are planted and must be seen."""
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from empirical.engine import catalogue, declaration, sealed
 from empirical.engine.experiment import Experiment, Kind
 from empirical.engine.intervals import Alternative
 from empirical.engine.predictions import Measure, Predictions, measure
-from empirical.engine.records import PREDICTIONS, RESULTS, RecordError, Store, canonical, files, short_hash, write_json
+from empirical.engine.records import PREDICTIONS, RESULTS, RecordError, canonical, files, short_hash, write_json
 from empirical.engine.settings import Cell, Count, Table
 from tests.empirical.conftest import ROOT
 from tests.empirical.judged import records
@@ -477,41 +475,3 @@ def test_what_was_sealed_on_another_machine_is_written_by_the_driver(tmp_path: P
     for metrics in ({}, {"law": {"placed": 0.26}}, {"law": 3}):
         with pytest.raises(ValueError, match="expected law as it was sealed"):
             sealed.check(there.text, metrics, "metrics")
-
-
-class Numbered(Cell):
-    """One of many cells."""
-
-    number: int
-
-
-#: what this process asks of the file system while it is a list; a hook cannot be taken out again
-LOOKS: list[int] | None = None
-
-
-def _look(event: str, given: tuple[Any, ...]) -> None:
-    """One for a file that is opened, and one for every name in a folder that is looked through."""
-    global LOOKS
-    if LOOKS is not None and event in ("open", "os.listdir", "os.scandir"):
-        looks, LOOKS = LOOKS, None
-        looks.append(1 if event == "open" else 1 + len(os.listdir(given[0])))
-        LOOKS = looks
-
-
-def test_a_record_costs_no_more_the_more_there_are(tmp_path: Path) -> None:
-    """What is opened and listed to seal, write and read the record of a cell, among few and among many."""
-    global LOOKS
-    sys.addaudithook(_look)
-    store = Store(tmp_path, "toy", 1, "cpu")
-    costs = []
-    for number in range(60):
-        cell = Numbered(seed=0, number=number)
-        LOOKS = looks = []
-        with sealed.sealing(sealed.sealed_path(store.path(cell))) as there:
-            sealed.seal("law", {"placed": 0.25})
-        mark = sealed.secure(store.path(cell), there.text)
-        store.put(cell, {"law": {"placed": 0.25}}, 1.0, "a device", {}, (None, True), mark)
-        assert store.get(cell) is not None
-        LOOKS = None
-        costs.append(sum(looks))
-    assert 0 < costs[-1] <= max(costs[2:10]), "few"

@@ -31,6 +31,7 @@ from empirical.engine.records import (
     short_hash,
     write_json,
 )
+from empirical.engine.sealed import seal, sealing
 from empirical.engine.settings import Cell, UserMethod
 from empirical.engine.show import print_cells
 from theory.provenance import ROOT
@@ -413,34 +414,59 @@ class Instant(Fake):
     def __init__(self) -> None:
         super().__init__({})
 
+    def submit(
+        self, ticket: int, experiment: str, cell: dict[str, JsonValue], device: str, sealed: Path | None = None
+    ) -> None:
+        with sealing(sealed) as there:
+            seal("law", cell["x"])
+        self.queue.append((ticket, cell["x"], there.text))
+
     def wait(self) -> list[tuple[int, Outcome | None]]:
-        ticket, x = self.queue.pop(0)
-        return [(ticket, Outcome({"right": [x % 2, 2]}, None, 1.0, "a device", {}, 0, f"{x}\n"))]
+        ticket, x, said = self.queue.pop(0)
+        return [(ticket, Outcome({"right": [x % 2, 2], "law": x}, None, 1.0, "a device", {}, 0, said))]
+
+
+#: what this process does while it is a list; a hook cannot be taken out again
+STEPS: list[int] | None = None
+
+
+def looked(event: str, given: tuple[Any, ...]) -> None:
+    """A step for every name in a folder that is looked through."""
+    global STEPS
+    if STEPS is not None and event in ("os.listdir", "os.scandir"):
+        steps, STEPS = STEPS, None
+        steps.append(len(os.listdir(given[0])))
+        STEPS = steps
 
 
 def effort(toy: Any, count: int) -> int:
-    """Calls of functions, Python's and others, that the driver makes for `count` cells."""
+    """Calls of functions, Python's and others, and names in folders, until `count` cells are sealed, kept and read."""
+    global STEPS
     toy.settle("plain", xs=range(count))
     jobs, done, _ = run.pending(["toy"], "cpu", toy.results / str(count))
     assert not done
     drive = driver(Instant())[0]
     drive.broken = Theorems("cpu").broken
-    calls = [0]
+    STEPS = steps = []
 
     def counted(frame: Any, event: str, argument: Any) -> None:
-        calls[0] += event in ("call", "c_call")
+        if STEPS is not None and event in ("call", "c_call"):
+            steps.append(1)
 
     sys.setprofile(counted)
     try:
         assert drive.run(jobs) == ([], 0)
+        assert all(job.store.get(job.cell) for job in jobs)
     finally:
         sys.setprofile(None)
+        STEPS = None
     assert len(files(jobs[0].store.folder)) == count
-    return calls[0]
+    return sum(steps)
 
 
 def test_a_record_costs_no_more_among_many(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     toy.show(monkeypatch)
+    sys.addaudithook(looked)
     effort(toy, 2)  # loads what is loaded once in a process
     one, two, four = (effort(toy, n) for n in (50, 100, 200))
     few, many = (two - one) / 50, (four - two) / 100  # what is done once for all is in both
