@@ -9,54 +9,50 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from itertools import product
+from operator import mul
 from typing import Any
 
 import numpy as np
+import pytest
+from sympy import QQ
+from sympy.polys.matrices import DomainMatrix
 
-from theory.checks.strategies import exact_rank
-from theory.numerics import Array
+from theory.additive import additive_ceiling
+from theory.numerics import EPS, Array
+
+Table = tuple[int, ...]
+
+near = partial(pytest.approx, rel=1e-9, abs=1e-9)
 
 
+@dataclass(frozen=True)
 class Mat:
     """An exact m x n matrix: entries are Fractions, or residues 0..p-1 where a prime p is given."""
 
-    __slots__ = ("m", "n", "p", "rows")
+    rows: Sequence[Sequence[Any]]
+    n: int = -1  # needed where there are no rows
+    p: int = 0
 
-    def __init__(self, rows: Sequence[Sequence[Any]], n: int | None = None, p: int = 0) -> None:
-        """`n` is needed where there are no rows."""
-        self.rows: tuple[tuple[Any, ...], ...] = tuple(
-            tuple(int(x) % p if p else Fraction(x) for x in row) for row in rows
-        )
-        self.m, self.p = len(self.rows), p
-        self.n = n if n is not None else len(self.rows[0])
-        if any(len(row) != self.n for row in self.rows):
-            raise ValueError(f"rows: expected {self.n} entries each, got {[len(row) for row in self.rows]}")
-
-    def __repr__(self) -> str:
-        return f"Mat({[[str(x) for x in row] for row in self.rows]}, n={self.n}, p={self.p})"
+    def __post_init__(self) -> None:
+        rows = tuple(tuple(int(x) % self.p if self.p else Fraction(x) for x in row) for row in self.rows)
+        n = len(rows[0]) if self.n < 0 else self.n
+        if any(len(row) != n for row in rows):
+            raise ValueError(f"rows: expected {n} entries each, got {[len(row) for row in rows]}")
+        object.__setattr__(self, "rows", rows)
+        object.__setattr__(self, "n", n)
 
     def __getitem__(self, at: tuple[int, int]) -> Any:
         return self.rows[at[0]][at[1]]
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Mat) and (self.rows, self.n, self.p) == (other.rows, other.n, other.p)
-
-    def __hash__(self) -> int:
-        return hash((self.rows, self.n, self.p))
-
-    def _like(self, other: Mat) -> None:
+    def __add__(self, other: Mat) -> Mat:
         if (self.m, self.n, self.p) != (other.m, other.n, other.p):
             raise ValueError(f"expected shape {self.m} x {self.n}, got {other.m} x {other.n}")
-
-    def __add__(self, other: Mat) -> Mat:
-        self._like(other)
-        return Mat(
-            [[x + y for x, y in zip(a, b, strict=True)] for a, b in zip(self.rows, other.rows, strict=True)],
-            self.n,
-            self.p,
-        )
+        pairs = zip(self.rows, other.rows, strict=True)
+        return Mat([[x + y for x, y in zip(a, b, strict=True)] for a, b in pairs], self.n, self.p)
 
     def __sub__(self, other: Mat) -> Mat:
         return self + -1 * other
@@ -65,15 +61,23 @@ class Mat:
         return -1 * self
 
     def __rmul__(self, scalar: Any) -> Mat:
-        return Mat([[scalar * x for x in row] for row in self.rows], self.n, self.p)
+        return self.map(lambda x: scalar * x)
 
     def __matmul__(self, other: Mat) -> Mat:
         if self.n != other.m or self.p != other.p:
             raise ValueError(f"expected {self.n} rows, got {other.m}")
         columns = other.T.rows
-        return Mat(
-            [[sum(x * y for x, y in zip(a, b, strict=True)) for b in columns] for a in self.rows], other.n, self.p
-        )
+        return Mat([[sum(map(mul, row, column)) for column in columns] for row in self.rows], other.n, self.p)
+
+    @property
+    def m(self) -> int:
+        """The number of rows."""
+        return len(self.rows)
+
+    @property
+    def entries(self) -> list[Any]:
+        """All entries, row by row."""
+        return [x for row in self.rows for x in row]
 
     @property
     def T(self) -> Mat:
@@ -82,27 +86,23 @@ class Mat:
 
     def column(self, j: int) -> Mat:
         """Column j, m x 1."""
-        return Mat([[row[j]] for row in self.rows], 1, self.p)
+        return self.part(slice(None), slice(j, j + 1))
 
     def row(self, i: int) -> Mat:
         """Row i, 1 x n."""
-        return Mat([self.rows[i]], self.n, self.p)
+        return self.part(slice(i, i + 1), slice(None))
 
     def part(self, rows: slice, columns: slice) -> Mat:
         """A block."""
-        kept = range(self.n)[columns]
-        return Mat([[row[j] for j in kept] for row in self.rows[rows]], len(kept), self.p)
+        return Mat([row[columns] for row in self.rows[rows]], len(range(self.n)[columns]), self.p)
 
     def map(self, function: Callable[[Any], Any]) -> Mat:
         """Entry by entry."""
         return Mat([[function(x) for x in row] for row in self.rows], self.n, self.p)
 
     def rank(self) -> int:
-        """The rank: fraction-free elimination on whole numbers, or elimination over F_p."""
-        if self.p:
-            return len(_eliminated(self)[1])
-        common = math.lcm(*(x.denominator for row in self.rows for x in row))
-        return exact_rank([[int(x * common) for x in row] for row in self.rows])
+        """The rank."""
+        return len(_eliminated(self)[1])
 
     def unit(self) -> bool:
         """Whether it is square and invertible."""
@@ -117,15 +117,15 @@ class Mat:
 
     def frob2(self) -> Any:
         """The squared Frobenius norm."""
-        return sum(x * x for row in self.rows for x in row)
+        return sum(x * x for x in self.entries)
 
     def trace(self) -> Any:
         """The trace."""
-        return sum(self.rows[i][i] for i in range(self.m))
+        return sum(self[i, i] for i in range(self.m))
 
     def floats(self) -> Array:
         """As float64."""
-        return np.array([[float(x) for x in row] for row in self.rows], dtype=np.float64).reshape(self.m, self.n)
+        return np.array(self.entries, dtype=np.float64).reshape(self.m, self.n)
 
 
 def _eliminated(a: Mat) -> tuple[list[list[Any]], list[int]]:
@@ -169,11 +169,6 @@ def delta(m: int, n: int, i: int, j: int, p: int = 0) -> Mat:
     return Mat([[int((a, b) == (i, j)) for b in range(n)] for a in range(m)], n, p)
 
 
-def partial_identity(m: int, n: int, r: int) -> Mat:
-    """MathComp's ``pid_mx r``: 1 at the first r places of the diagonal."""
-    return Mat([[int(i == j < r) for j in range(n)] for i in range(m)], n)
-
-
 def diagonal(values: Sequence[Any]) -> Mat:
     """The diagonal matrix of `values`."""
     return Mat([[x if i == j else 0 for j in range(len(values))] for i, x in enumerate(values)], len(values))
@@ -199,7 +194,7 @@ def weighted(weights: Sequence[Fraction], parts: Sequence[Mat]) -> Mat:
 
 def hstack(*parts: Mat) -> Mat:
     """Side by side."""
-    rows = [sum((part.rows[i] for part in parts), ()) for i in range(parts[0].m)]
+    rows = [[x for part in parts for x in part.rows[i]] for i in range(parts[0].m)]
     return Mat(rows, sum(part.n for part in parts), parts[0].p)
 
 
@@ -226,28 +221,26 @@ def direct(parts: Sequence[Mat]) -> bool:
     return vstack(*parts).rank() == sum(part.rank() for part in parts)
 
 
-def pseudo_inverse(a: Mat) -> Mat:
-    """The Moore-Penrose inverse over the rationals, from a rank factorization a = C B: B^+ C^+."""
+def factors(a: Mat) -> tuple[Mat, Mat]:
+    """(C, B): a rank factorization a = C B over the rationals."""
     work, pivots = _eliminated(a)
-    b = Mat(work[: len(pivots)], a.n)
-    c = Mat([[row[j] for j in pivots] for row in a.rows], len(pivots))
+    return Mat([[row[j] for j in pivots] for row in a.rows], len(pivots)), Mat(work[: len(pivots)], a.n)
+
+
+def pseudo_inverse(a: Mat) -> Mat:
+    """The Moore-Penrose inverse over the rationals: B^+ C^+."""
+    c, b = factors(a)
     return b.T @ (b @ b.T).inverse() @ (c.T @ c).inverse() @ c.T
 
 
 def definite(a: Mat, strictly: bool) -> bool:
-    """Whether a symmetric rational matrix is positive semidefinite, or positive definite; by elimination."""
-    work: list[list[Any]] = [list(row) for row in a.rows]
-    for k in range(a.m):
-        if work[k][k] < 0 or (strictly and work[k][k] == 0):
-            return False
-        if work[k][k] == 0:
-            if any(work[k][j] for j in range(k, a.m)):
-                return False
-            continue
-        for i in range(k + 1, a.m):
-            c = work[i][k] / work[k][k]
-            work[i] = [x - c * y for x, y in zip(work[i], work[k], strict=True)]
-    return True
+    """Whether a symmetric rational matrix is positive semidefinite, or positive definite.
+
+    The signs of the characteristic polynomial of one alternate, as it has real zeros only.
+    """
+    rational = DomainMatrix([[QQ.convert(x) for x in row] for row in a.rows], (a.m, a.n), QQ)
+    least = min((-1) ** k * c for k, c in enumerate(rational.charpoly()))
+    return least > 0 if strictly else least >= 0
 
 
 def stretches_at_most(a: Mat, square: Any) -> bool:
@@ -279,3 +272,35 @@ def tables(n: int, m: int) -> list[tuple[int, ...]]:
 def agree(g: Sequence[int], q: Sequence[int]) -> int:
     """At how many points two functions coincide."""
     return sum(x == y for x, y in zip(g, q, strict=True))
+
+
+def wins(logits: Any, z: int, margin: Any = 0) -> bool:
+    """Whether value z is ahead of every other one, by more than the margin; of a column, a list or an array."""
+    values = logits.entries if isinstance(logits, Mat) else logits
+    return all(x + margin < values[z] for i, x in enumerate(values) if i != z)
+
+
+def answered(n: int, m: int, logits: Callable[..., Any], margin: Any = 0) -> int:
+    """At how many of the n m^n pairs of a bridge y and a table q the value q(y) wins."""
+    return sum(wins(logits(y, q), q[y], margin) for q in tables(n, m) for y in range(n))
+
+
+def tail_count(n: int, m: int, k: int) -> int:
+    """How many tables agree with a given one at k places or more."""
+    return sum(math.comb(n, j) * (m - 1) ** (n - j) for j in range(k, n + 1))
+
+
+def part_one(found: int, n: int, m: int) -> bool:
+    """``additive_limit`` at two bridges or more."""
+    return 4 * m * found <= (3 * m + 1) * (n * m**n)
+
+
+def three_bridges(found: int, n: int, m: int) -> bool:
+    """``additive_limit_three``."""
+    return 3 * m * found <= (2 * m + 1) * (n * m**n)
+
+
+def within_limit(found: int, n: int, m: int) -> bool:
+    """Both at two bridges or more, and no more than the least ceiling that the code computes."""
+    below = found <= additive_ceiling(n, m) * n * m**n * (1 + 8 * n * EPS)
+    return part_one(found, n, m) and (n == 2 or three_bridges(found, n, m)) and below

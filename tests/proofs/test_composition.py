@@ -10,6 +10,8 @@ import pytest
 
 from tests.proofs.exact import (
     Mat,
+    Table,
+    answered,
     column,
     const,
     delta,
@@ -19,9 +21,11 @@ from tests.proofs.exact import (
     tables,
     total,
     whole,
+    wins,
+    within_limit,
     zeros,
 )
-from theory.additive import additive_ceiling
+from theory.checks.facts import exact_count
 from theory.composition import (
     aligned_answer,
     bridge_alignment,
@@ -34,7 +38,6 @@ from theory.numerics import EPS, stream
 from theory.one_layer import OneLayer, joint_edit, one_layer_edit, summed_edits
 from theory.stack import place_edits, two_layer_stack
 
-Table = tuple[int, ...]
 Logits = dict[tuple[int, Table], Mat]
 
 
@@ -181,15 +184,12 @@ def test_enough_alignment_beats_the_deficit() -> None:
         crosstalk = max((abs(changes[z0, j] - changes[z, j]) for j in others for z in rivals), default=Fraction(0))
         deficit = max(base[z, 0] - base[z0, 0] for z in rivals)
         slack = alpha[j0, 0] * g - crosstalk * sum(abs(alpha[j, 0]) for j in others) - deficit
-        answer = base + changes @ alpha
-        wins = all(answer[z, 0] < answer[z0, 0] for z in rivals)
         found = aligned_answer(changes.floats(), flat(alpha), flat(base), j0, z0)
         assert (found.gain, found.crosstalk, found.deficit) == (g, crosstalk, deficit)
         assert found.slack == slack
         assert found.certain == (alpha[j0, 0] >= 0 and slack > 0)
-        if found.certain:
-            certain += 1
-            assert wins
+        certain += found.certain
+        assert wins(base + changes @ alpha, z0) or not found.certain
     assert certain >= 30
     # alpha = -1: the bound g = -10 is true and weak, the slack 10 exceeds the deficit 0, and the answer is wrong
     changes, alpha, g = delta(2, 1, 0, 0), const(1, 1, -1), Fraction(-10)
@@ -203,25 +203,19 @@ def test_enough_alignment_beats_the_deficit() -> None:
 
 
 def right_count(logits: Logits, n: int, m: int) -> int:
-    return sum(
-        all(logits[y, q][z, 0] < logits[y, q][q[y], 0] for z in range(m) if z != q[y])
-        for q in tables(n, m)
-        for y in range(n)
-    )
-
-
-def within_limit(found: int, n: int, m: int) -> bool:
-    below = found <= additive_ceiling(n, m) * n * m**n + 1e-9
-    three = n <= 2 or 3 * m * found <= (2 * m + 1) * (n * m**n)
-    return below and three and 4 * m * found <= (3 * m + 1) * (n * m**n)
+    return answered(n, m, lambda y, q: logits[y, q])
 
 
 def relu(x: Fraction) -> Fraction:
     return max(Fraction(0), x)
 
 
-def bent(x: Fraction) -> Fraction:
-    return x * x - x
+def rectify(h: Mat) -> Mat:
+    return h.map(relu)
+
+
+def bend(h: Mat) -> Mat:
+    return h.map(lambda x: x * x - x)
 
 
 # ---- the one-layer model ----
@@ -268,8 +262,8 @@ def test_one_layer_model() -> None:
             # one edit at the two-hop prompt itself answers it
             direct = (w + edit(w, psi, delta(m, 1, q[y], 0))) @ psi
             assert direct == delta(m, 1, q[y], 0)
-            answered = model.logits((person, rel1, rel2), [one_layer_edit(w.floats(), flat(psi), np.eye(m)[q[y]])])
-            assert int(answered.argmax()) == q[y]
+            told = model.logits((person, rel1, rel2), [one_layer_edit(w.floats(), flat(psi), np.eye(m)[q[y]])])
+            assert wins(told, q[y])
         assert within_limit(right_count(logits, n, m), n, m)
 
 
@@ -297,10 +291,10 @@ def test_orders_on_random_stacks() -> None:
         e, h0, w1, w2 = whole(rng, m, d), whole(rng, d, 1), whole(rng, d, d), whole(rng, d, d + 1)
 
         def phi1(h: Mat, g: Mat = g1) -> Mat:
-            return (g @ h).map(bent)
+            return bend(g @ h)
 
         def phi2(h: Mat, g: Mat = g2) -> Mat:
-            return (g @ h).map(relu)
+            return rectify(g @ h)
 
         def linear(h: Mat, g: Mat = mix) -> Mat:
             return g @ h
@@ -349,8 +343,7 @@ def test_orders_on_random_stacks() -> None:
             base = stack(phi1, phi2, e, h0, w1 + early1[y], w2)
             composed[y, q] = stack(phi1, phi2, e, h0, w1 + early1[y], w2 + u2[q])
             assert composed[y, q] == base + e @ (d2[q] @ delta(n, 1, y, 0))
-            gain = (e @ d2[q]).column(y)
-            assert all(base[z, 0] - base[q[y], 0] < gain[q[y], 0] - gain[z, 0] for z in range(m) if z != q[y])
+            assert wins(base + (e @ d2[q]).column(y), q[y])
         assert right_count(composed, n, m) == n * m**n
         right += 1
     assert min(right, readings) >= 2
@@ -381,8 +374,7 @@ def test_what_a_feature_has_off_the_keys_is_not_read() -> None:
                 final = e @ (h + (w2 + joint(w2, k2, wanted)) @ features[h])
                 lead = (e @ (wanted - w2 @ k2)).column(y)
                 assert final == base + lead
-                rivals = [z for z in range(m) if z != q[y]]
-                lead_is_enough &= all(base[z, 0] - base[q[y], 0] < lead[q[y], 0] - lead[z, 0] for z in rivals)
+                lead_is_enough &= wins(base + lead, q[y])
                 merged[y, q] = final
         assert (right_count(merged, n, m) == n * m**n) == lead_is_enough
         counts[lead_is_enough] += 1
@@ -395,19 +387,13 @@ def test_a_feature_may_miss_its_key() -> None:
     n, m, d = 2, 3, 3
     met = 0
 
-    def phi1(h: Mat) -> Mat:
-        return h.map(bent)
-
-    def phi2(h: Mat) -> Mat:
-        return h.map(relu)
-
     def above(square: Fraction) -> Fraction:
         return Fraction(math.isqrt(math.ceil(square * 10**6)) + 1, 1000)  # a rational number above the root
 
     for _ in range(60):
         e, h0, w1, w2 = whole(rng, m, d), whole(rng, d, 1), whole(rng, d, d), whole(rng, d, d)
         u1, k2, q = [whole(rng, d, d) for _ in range(n)], whole(rng, d, n), tuple(rng.integers(0, m, n).tolist())
-        features = [phi2(hidden(phi1, h0, w1 + u)) for u in u1]
+        features = [rectify(hidden(bend, h0, w1 + u)) for u in u1]
         k2 = hstack(*(x + Fraction(1, 50) * k2.column(y) for y, x in enumerate(features)))
         if k2.rank() < n or e.rank() < m:
             continue
@@ -415,7 +401,7 @@ def test_a_feature_may_miss_its_key() -> None:
         u2 = pseudo_inverse(e) @ hstack(*(big * delta(m, 1, z, 0) for z in q)) @ key_inv(k2)
         changes = e @ u2
         for y, psi in enumerate(features):
-            base = stack(phi1, phi2, e, h0, w1 + u1[y], w2)
+            base = stack(bend, rectify, e, h0, w1 + u1[y], w2)
             key = k2.column(y)
             miss = above((psi - key).frob2())
             lead = changes @ key
@@ -424,11 +410,10 @@ def test_a_feature_may_miss_its_key() -> None:
             premise = all(
                 base[z, 0] - base[q[y], 0] + x < lead[q[y], 0] - lead[z, 0] for z, x in zip(rivals, lost, strict=True)
             )
-            final = stack(phi1, phi2, e, h0, w1 + u1[y], w2 + u2)
-            right = all(final[z, 0] < final[q[y], 0] for z in rivals)
-            assert right or not premise
+            final = stack(bend, rectify, e, h0, w1 + u1[y], w2 + u2)
             met += premise
             if premise:
+                assert wins(final, q[y])
                 assert bridge_room(changes.floats(), flat(key), flat(base), q[y]) > miss
     assert met >= 20
     # sharp: at distance delta, here 5, the worst feature loses delta times the length, here 13
@@ -460,15 +445,16 @@ def test_a_late_joint_edit_escapes_with_features_that_are_never_negative() -> No
     for y, q in product(range(2), tables(2, 2)):
         early = column([q[1], q[0], Fraction(q[0] == 0, 2), Fraction(q[0] == 1, 2)])
         late = joint(none, keys, delta(4, 2, 2 + y, 0))
-        logits[y, q] = stack(
-            lambda h: eye(1), lambda h: h.part(slice(2), slice(1)).map(relu), e, zeros(4, 1), early, late
-        )
+        logits[y, q] = stack(lambda h: eye(1), lambda h: rectify(Mat(h.rows[:2])), e, zeros(4, 1), early, late)
     assert right_count(logits, 2, 2) == 8
     assert not within_limit(8, 2, 2)
 
 
-def placements(n: int, m: int, f: Callable[[Fraction], Fraction]) -> dict[str, Logits]:
-    """The stack with slots: prompt, bridges, answers, table cells; the three placements that compose."""
+def placements(n: int, m: int, f: Callable[[Fraction], Fraction]) -> list[Logits]:
+    """The stack with slots: prompt, bridges, answers, table cells; the three placements that compose.
+
+    They are early_late, late_early_memory and early_early_memory.
+    """
     size = 1 + n + m + n * m
     ask, bridge, answer = 0, lambda y: 1 + y, lambda z: 1 + n + z
 
@@ -488,7 +474,7 @@ def placements(n: int, m: int, f: Callable[[Fraction], Fraction]) -> dict[str, L
         return h.map(f)
 
     def gate(h: Mat) -> Mat:
-        return (gate_in @ h - is_cell).map(relu)
+        return rectify(gate_in @ h - is_cell)
 
     h0 = delta(size, 1, ask, 0)
     first_write = [arrow(ask, bridge(y)) for y in range(n)]
@@ -498,49 +484,35 @@ def placements(n: int, m: int, f: Callable[[Fraction], Fraction]) -> dict[str, L
     assert all(u.rank() <= 1 for u in (*first_write, *second_write.values()))
     assert all(u.rank() <= m for u in (*first_read, *second_read.values()))
     pairs = list(product(range(n), tables(n, m)))
-    return {
-        "early_late": {(y, q): stack(phi, phi, readout, h0, first_write[y], second_read[q]) for y, q in pairs},
-        "late_early_memory": {(y, q): stack(phi, phi, readout, h0, second_write[q], first_read[y]) for y, q in pairs},
-        "early_early_memory": {
-            (y, q): stack(phi, gate, readout, h0, first_write[y] + second_write[q], gate_out) for y, q in pairs
-        },
-    }
+    return [
+        {(y, q): stack(phi, phi, readout, h0, first_write[y], second_read[q]) for y, q in pairs},
+        {(y, q): stack(phi, phi, readout, h0, second_write[q], first_read[y]) for y, q in pairs},
+        {(y, q): stack(phi, gate, readout, h0, first_write[y] + second_write[q], gate_out) for y, q in pairs},
+    ]
 
 
 @pytest.mark.theorem("layer_order_compose_late", "layer_order_compose_first_hop", "layer_order_compose_frozen")
 @pytest.mark.example("relu_fixes", "placements_beat_limit")
 @pytest.mark.parametrize(("n", "m"), [(2, 2), (3, 2), (2, 3)])
 def test_placements(n: int, m: int) -> None:
-    composing = {"early_late", "late_early_memory", "early_early_memory"}
     assert relu(Fraction(0)) == 0
     assert relu(Fraction(1)) == 1
     for f in (relu, lambda x: x, lambda x: x**3):
-        found_logits = placements(n, m, f)
-        assert set(found_logits) == composing
-        for logits in found_logits.values():
+        for logits in placements(n, m, f):
             assert all(x == delta(m, 1, q[y], 0) for (y, q), x in logits.items())
             assert right_count(logits, n, m) == n * m**n
-    # the stack of the code: the same placements compose, the other three obey the limit
+    # the stack of the code: the same placements compose, with updates of these ranks, the other three obey the limit
     made = two_layer_stack(n, m)
-    for name in ("early_late", "late_early_memory", "early_early_memory", "late_late", "late_early", "early_early"):
+    ranks = {"early_late": (1, m), "late_early_memory": (m, 1), "early_early_memory": (1, 1)}
+    for name in (*ranks, "late_late", "late_early", "early_early"):
         found = 0
         for y, q in product(range(n), tables(n, m)):
             placed = place_edits(made, [y], q, name, one_hop=False)
-            values = made.placed(made.prompt("two_hop", 0), placed)[n:]
-            rivals = np.delete(values, q[y])
-            found += bool(values[q[y]] > rivals.max() + 1e-9)
-            if name == "early_late":
-                assert placed.first.rank() <= 1
-                assert placed.second.rank() <= m
-            if name == "late_early_memory":
-                assert placed.first.rank() <= m
-                assert placed.second.rank() <= 1
-            if name == "early_early_memory":
-                assert max(placed.first.rank(), placed.second.rank()) <= 1
-        if name in composing:
-            assert found == n * m**n
-        else:
-            assert within_limit(found, n, m)
+            found += wins(made.placed(made.prompt("two_hop", 0), placed)[n:], q[y], 1e-9)
+            if name in ranks:
+                assert placed.first.rank() <= ranks[name][0]
+                assert placed.second.rank() <= ranks[name][1]
+        assert found == n * m**n if name in ranks else within_limit(found, n, m)
     assert not within_limit(n * m**n, n, m)
 
 
@@ -640,10 +612,7 @@ def test_few_writings_are_worth_as_many_tables() -> None:
     rng = stream(21, "writings")
     for n, m, writings in ((2, 2, 2), (3, 2, 3), (2, 3, 4), (3, 3, 1)):
         truths = tables(n, m)
-        bound = sum(
-            min(m**n, writings * sum(math.comb(n, j) * (m - 1) ** (n - j) for j in range(k, n + 1)))
-            for k in range(1, n + 1)
-        )
+        bound = exact_count(writings, n, m)
         assert abs(few_writings_ceiling(writings, n, m) - Fraction(bound, n * m**n)) <= (8 * n + 16) * EPS
         for _ in range(40):
             answer = rng.integers(0, m, (n, writings)).tolist()

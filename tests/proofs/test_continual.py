@@ -2,17 +2,14 @@
 
 import math
 from fractions import Fraction
+from itertools import product
 
 import pytest
 
-from tests.proofs.exact import Mat, agree, eye, hstack, tables, total
+from tests.proofs.exact import Mat, agree, eye, hstack, tables, total, whole, wins
 from theory.continual import exposures, round_dilution, rounds_to_answer, route_drift, telescoping_rank
 from theory.lowrank import LowRank
 from theory.numerics import stream
-
-
-def matrix(rng, rows: int, columns: int) -> Mat:
-    return Mat(rng.integers(-3, 4, (rows, columns)).tolist(), columns)
 
 
 def unit_keys(first: int, count: int, width: int) -> Mat:
@@ -25,29 +22,26 @@ def unit_keys(first: int, count: int, width: int) -> Mat:
 def test_what_is_missing_shrinks_by_one_head_each_round(facts: tuple[int, ...]) -> None:
     rng, heads, width = stream(1, "rounds", len(facts)), len(facts), sum(facts)
     keys = [unit_keys(sum(facts[:h]), n, width) for h, n in enumerate(facts)]
-    wanted = [matrix(rng, 2, n) for n in facts]
-    weights = start = matrix(rng, 2, width)
-    readout, stream_in = matrix(rng, 4, 2), matrix(rng, 2, 1)
+    wanted = [whole(rng, 2, n) for n in facts]
+    weights = start = whole(rng, 2, width)
+    readout, stream_in = whole(rng, 4, 2), whole(rng, 2, 1)
     answered = {True: 0, False: 0}
     for rounds in range(5):
         for K, D in zip(keys, wanted, strict=True):
             share = round_dilution(heads, rounds)
             assert D - weights @ K == (1 - share) * (D - start @ K)
-            mixed = matrix(rng, K.n, 1)  # any combination of the head's facts
+            mixed = whole(rng, K.n, 1)  # any combination of the head's facts
             base, edit = readout @ (stream_in + start @ K @ mixed), readout @ ((D - start @ K) @ mixed)
             final = readout @ (stream_in + weights @ K @ mixed)
             for z0 in range(4):
-                rivals = [z for z in range(4) if z != z0]
-                best = all(final[z, 0] < final[z0, 0] for z in rivals)
-                assert best == all(base[z, 0] - base[z0, 0] < share * (edit[z0, 0] - edit[z, 0]) for z in rivals)
-                answered[best] += 1
+                leads = [(base[z0, 0] - base[z, 0], edit[z0, 0] - edit[z, 0]) for z in range(4) if z != z0]
+                assert wins(final, z0) == all(-lead < share * gain for lead, gain in leads)
+                answered[wins(final, z0)] += 1
         # U K_h = D_h - W K_h and U K_g = 0: unit keys are their own dual basis
         updates = [(D - weights @ K) @ K.T for K, D in zip(keys, wanted, strict=True)]
         for h, U in enumerate(updates):
             assert all((wanted[h] - weights @ K if g == h else 0 * (U @ K)) == U @ K for g, K in enumerate(keys))
-        merged = weights
-        for U in updates:
-            merged = merged + Fraction(1, heads) * U
+        merged = weights + Fraction(1, heads) * total(updates)
         if heads > 1:  # the sum of the heads instead of their mean writes everything at once
             assert merged != weights or all(weights @ K == D for K, D in zip(keys, wanted, strict=True))
         weights = merged
@@ -56,15 +50,13 @@ def test_what_is_missing_shrinks_by_one_head_each_round(facts: tuple[int, ...]) 
 
 @pytest.mark.theorem("round_dilution_reached", "round_dilution_lasts")
 def test_some_number_of_rounds_will_do() -> None:
-    for heads in (1, 2, 5):
-        for gain in range(-3, 4):
-            for deficit in range(-3, 4):
-                least = rounds_to_answer(gain, deficit, heads)
-                assert (least < math.inf) == (deficit < 0 or deficit < gain)
-                held = [deficit < round_dilution(heads, rounds) * gain for rounds in range(40)]
-                assert held.index(True) == least if least < math.inf else not any(held)
-                if deficit < gain:
-                    assert all(held[int(least) :])  # ever after
+    for heads, gain, deficit in product((1, 2, 5), range(-3, 4), range(-3, 4)):
+        least = rounds_to_answer(gain, deficit, heads)
+        assert (least < math.inf) == (deficit < 0 or deficit < gain)
+        held = [deficit < round_dilution(heads, rounds) * gain for rounds in range(40)]
+        assert held.index(True) == least if least < math.inf else not any(held)
+        if deficit < gain:
+            assert all(held[int(least) :])  # ever after
     # an edit that does not work by itself need not last: the base answers it, more of the change does not
     assert [round_dilution(2, rounds) * -3 > -1 for rounds in range(3)] == [True, False, False]
 
@@ -73,11 +65,11 @@ def test_some_number_of_rounds_will_do() -> None:
 @pytest.mark.parametrize(("heads", "r"), [(1, 1), (2, 1), (2, 2), (3, 1)])
 def test_merges_without_reset_telescope(heads: int, r: int) -> None:
     rng, side = stream(2, "telescoping", heads, r), heads * r + 2
-    held = [0 * matrix(rng, side, side) for _ in range(heads)]
-    start = weights = matrix(rng, side, side)
+    held = [0 * whole(rng, side, side) for _ in range(heads)]
+    start = weights = whole(rng, side, side)
     ranks = []
     for rounds in range(1, 5):
-        fresh = [matrix(rng, side, r) @ matrix(rng, r, side) for _ in range(heads)]
+        fresh = [whole(rng, side, r) @ whole(rng, r, side) for _ in range(heads)]
         for new, old in zip(fresh, held, strict=True):
             weights = weights + Fraction(2, 3) * (new - old)
         held = fresh
@@ -92,7 +84,7 @@ def test_merges_without_reset_telescope(heads: int, r: int) -> None:
 def test_with_reset_the_ranks_add_up(heads: int, r: int, rounds: int) -> None:
     rng, side = stream(3, "reset", heads, r), rounds * heads * r + 1
     for _ in range(3):
-        updates = [matrix(rng, side, r) @ matrix(rng, r, side) for _ in range(rounds * heads)]
+        updates = [whole(rng, side, r) @ whole(rng, r, side) for _ in range(rounds * heads)]
         assert total(updates).rank() <= telescoping_rank(heads, r, rounds, reset=True) == rounds * heads * r
     # attained: slices of an identity, one to each head and round
     size = rounds * heads * r
@@ -129,8 +121,8 @@ def test_each_fact_of_the_buffer_is_drawn_equally_often_in_the_mean(buffer: int,
 def test_a_frozen_route_drifts_with_its_factors() -> None:
     rng, seen = stream(4, "route"), set()
     for r in (1, 2, 2, 3, 3):
-        b, c, a, d = matrix(rng, 3, r), matrix(rng, 3, r), matrix(rng, r, 4), matrix(rng, r, 4)
-        route, turn = matrix(rng, r, r), matrix(rng, r, r)
+        b, c, a, d = whole(rng, 3, r), whole(rng, 3, r), whole(rng, r, 4), whole(rng, r, 4)
+        route, turn = whole(rng, r, r), whole(rng, r, r)
         scale = Fraction(1, 2)
         for left, right in ((b, a), (c, a), (b, d), (c, d)):
             drift = scale * (left @ route @ right) - scale * (b @ route @ a)
@@ -154,4 +146,4 @@ def test_a_frozen_route_drifts_with_its_factors() -> None:
             gauge = t.unit() and c == read @ t @ route.inverse() and d == t.inverse() @ a
             assert (c @ route @ d == read @ a) == gauge
     assert seen == {True, False}
-    assert matrix(rng, 1, 1) @ (0 * eye(1)) @ eye(1) == 0 * eye(1)
+    assert whole(rng, 1, 1) @ (0 * eye(1)) @ eye(1) == 0 * eye(1)

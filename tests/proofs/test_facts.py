@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from functools import partial
 from itertools import combinations, product
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from tests.proofs.exact import (
     Mat,
+    Table,
     agree,
     below,
     column,
@@ -16,9 +18,12 @@ from tests.proofs.exact import (
     eye,
     pseudo_inverse,
     tables,
+    tail_count,
     whole,
+    wins,
     zeros,
 )
+from theory.checks.facts import exact_count
 from theory.facts import (
     capacity_ceiling,
     circle_margin,
@@ -31,8 +36,6 @@ from theory.facts import (
 )
 from theory.numerics import EPS, stream
 
-Table = tuple[int, ...]
-
 
 def close(got: float, want: Fraction, n: int) -> bool:
     """Within the documented relative error n eps, and a conversion."""
@@ -40,14 +43,6 @@ def close(got: float, want: Fraction, n: int) -> bool:
 
 
 # ---- counting, in nat as in Coq ----
-
-
-def tail_count(n: int, m: int, k: int) -> int:
-    return sum(math.comb(n, j) * (m - 1) ** (n - j) for j in range(k, n + 1))
-
-
-def counting_sum(n: int, m: int, hypotheses: int) -> int:
-    return sum(min(m**n, hypotheses * tail_count(n, m, k)) for k in range(1, n + 1))
 
 
 def hypothesis_sets(n: int, m: int) -> list[list[Table]]:
@@ -71,7 +66,7 @@ def test_few_hypotheses_agree_with_few_tables(n: int, m: int) -> None:
             hits = sum(any(k <= agree(g, q) for g in chosen) for q in truths)
             assert hits <= len(chosen) * math.comb(n, k) * m ** max(n - k, 0)
             assert hits <= len(chosen) * tail_count(n, m, k)
-        ceiling = counting_sum(n, m, len(chosen))
+        ceiling = exact_count(len(chosen), n, m)
         assert sum(best) <= ceiling
         if chosen:  # the statement's natural number over n m^n is what the code computes
             assert close(counting_bound(math.log(len(chosen)), n, m), Fraction(ceiling, n * m**n), n)
@@ -93,7 +88,7 @@ def test_threshold_is_the_first_small_tail() -> None:
 def test_one_table_agrees_at_one_in_m(n: int, m: int) -> None:
     for g in tables(n, m)[:6]:
         assert sum(agree(g, q) for q in tables(n, m)) == n * m ** (n - 1)
-    assert counting_sum(n, m, 1) == n * m ** (n - 1)
+    assert exact_count(1, n, m) == n * m ** (n - 1)
     assert counting_ceiling(n, m, 1) == Fraction(1, m)
     assert counting_bound(0.0, n, m) == 1 / m
 
@@ -106,7 +101,7 @@ def test_bits_name_functions(n: int, m: int) -> None:
     for bits, words in ((0, 1), (1, 2), (1, 1), (2, 3), (3, 8), (6, 64)):
         decode = [truths[i] for i in rng.integers(0, len(truths), words)]
         assert len(set(decode)) <= 2**bits
-        ceiling = counting_sum(n, m, 2**bits)
+        ceiling = exact_count(2**bits, n, m)
         best = [max(range(words), key=[agree(word, q) for word in decode].__getitem__) for q in truths]
         for write in (best, rng.integers(0, words, len(truths)).tolist()):
             assert sum(agree(decode[w], q) for w, q in zip(write, truths, strict=True)) <= ceiling
@@ -117,7 +112,7 @@ def test_bits_name_functions(n: int, m: int) -> None:
 def test_two_hypotheses_on_two_bits() -> None:
     truths = tables(2, 2)
     scores = [sum(max(agree(g, q) for g in pair) for q in truths) for pair in combinations(truths, 2)]
-    assert max(scores) <= counting_sum(2, 2, 2) == 6
+    assert max(scores) <= exact_count(2, 2, 2) == 6
     assert sum(max(agree(g, q) for g in truths) for q in truths) == 8
     assert counting_ceiling(2, 2, 2) == Fraction(3, 4)
     assert close(counting_bound(math.log(2), 2, 2), Fraction(3, 4), 2)
@@ -141,7 +136,7 @@ def test_counting_ceiling_is_counting_bound(n: int, m: int) -> None:
     assert counting_ceiling(n, m, 0) == 0 <= values[0]
     assert values[-1] <= 1
     for g, value in enumerate(values, start=1):
-        assert value == Fraction(counting_sum(n, m, g), n * m**n)
+        assert value == Fraction(exact_count(g, n, m), n * m**n)
         assert close(counting_bound(math.log(g), n, m), value, n)
     if (n, m) in SIZES:
         for chosen in hypothesis_sets(n, m):
@@ -153,13 +148,8 @@ def test_counting_ceiling_is_counting_bound(n: int, m: int) -> None:
 # ---- rank for a margin ----
 
 
-def off_diagonal(a: Mat) -> Fraction:
-    return sum((a[i, j] ** 2 for i in range(a.m) for j in range(a.m) if i != j), Fraction(0))
-
-
-def right_sides(a: Mat, eps: Fraction) -> tuple[Fraction, Fraction]:
-    """(total form, form with eps) of the right sides of the margin_rank theorems."""
-    return a.rank() * (a.m + off_diagonal(a)), a.rank() * (1 + (a.m - 1) * eps**2)
+def off_diagonal(a: Mat) -> list[Fraction]:
+    return [a[i, j] for i in range(a.m) for j in range(a.n) if i != j]
 
 
 def margin_instances() -> list[Mat]:
@@ -186,12 +176,12 @@ def test_margin_costs_rank() -> None:
         assert a.trace() ** 2 <= a.rank() * a.frob2()
         tight += a.trace() ** 2 == a.rank() * a.frob2()
         assert all(a[i, i] >= 1 for i in range(n))
-        largest = max([abs(a[i, j]) for i in range(n) for j in range(n) if i != j], default=Fraction(0))
-        summed, with_largest = right_sides(a, largest)
-        assert n * n <= summed
-        assert n <= with_largest
+        largest = max(map(abs, off_diagonal(a)), default=Fraction(0))
+        squares = sum(x**2 for x in off_diagonal(a))
+        assert n * n <= a.rank() * (n + squares)
+        assert n <= a.rank() * (1 + (n - 1) * largest**2)
         # mean square: any eps whose square is at least the mean will do; take the square itself
-        mean = off_diagonal(a) / (n * (n - 1)) if n > 1 else Fraction(0)
+        mean = squares / Fraction(n * (n - 1)) if n > 1 else Fraction(0)
         assert n <= a.rank() * (1 + (n - 1) * mean)
         assert margin_rank_floor(n, float(largest)) <= a.rank()
     assert tight >= 8
@@ -202,30 +192,20 @@ def test_margin_costs_rank() -> None:
         assert a.trace() ** 2 <= a.rank() * a.frob2()
 
 
-def entrywise_power(a: Mat, k: int) -> Mat:
-    return a.map(lambda x: x**k)
-
-
 @pytest.mark.theorem("rank_entrywise_power", "margin_rank_powers")
 def test_entrywise_powers() -> None:
     for a, k in product(margin_instances(), range(5)):
         n, monomials = a.m, math.comb(a.rank() + k - 1, k)
-        assert entrywise_power(a, k).rank() <= monomials
-        largest = max([abs(a[i, j]) for i in range(n) for j in range(n) if i != j], default=Fraction(0))
+        assert a.map(partial(pow, exp=k)).rank() <= monomials
+        largest = max(map(abs, off_diagonal(a)), default=Fraction(0))
         if all(a[i, i] == 1 for i in range(n)):
             assert n <= monomials * (1 + (n - 1) * largest ** (2 * k))
     rng = stream(8, "powers")
     for r, k in ((1, 3), (2, 2), (2, 3), (3, 2)):
         a = whole(rng, 7, r, 4) @ whole(rng, r, 6, 4)
-        assert entrywise_power(a, k).rank() == math.comb(r + k - 1, k)
+        assert a.map(partial(pow, exp=k)).rank() == math.comb(r + k - 1, k)
     # three lines of the plane at 60 degrees: the rank in place of the monomials is too small at k = 2
-    lines = Mat(
-        [
-            [1, Fraction(1, 2), Fraction(-1, 2)],
-            [Fraction(1, 2), 1, Fraction(1, 2)],
-            [Fraction(-1, 2), Fraction(1, 2), 1],
-        ]
-    )
+    lines = Fraction(1, 2) * Mat([[2, 1, -1], [1, 2, 1], [-1, 1, 2]])
     assert lines.rank() == 2
     assert 2 * (1 + 2 * Fraction(1, 2) ** 2) == 3  # attained at k = 1
     assert 2 * (1 + 2 * Fraction(1, 2) ** 4) < 3 <= math.comb(3, 2) * (1 + 2 * Fraction(1, 2) ** 4)
@@ -244,7 +224,7 @@ def test_floor_is_the_ceiling_of_the_statement() -> None:
     for n in range(6):
         a, eps = simplex(n), Fraction(1, n + 1)
         assert all(a[i, i] == 1 for i in range(n + 2))
-        assert all(abs(a[i, j]) == eps for i in range(n + 2) for j in range(n + 2) if i != j)
+        assert all(abs(x) == eps for x in off_diagonal(a))
         assert n + 2 == a.rank() * (1 + (n + 1) * eps**2)
         assert a.rank() == n + 1 == margin_rank_floor(n + 2, 1 / (n + 1))
     zero = zeros(1, 1)
@@ -288,7 +268,7 @@ def test_answers_count_not_facts() -> None:
                     monomials = math.comb(u.rank() + power - 1, power)
                     assert facts <= monomials * (1 + (facts - 1) * eps ** (2 * power))
         if rises and facts > 1:
-            square = sum(logits[right[i], j] ** 2 for i in range(facts) for j in range(facts) if i != j)
+            square = sum(x**2 for x in off_diagonal(Mat([logits.rows[z] for z in right])))
             assert facts <= u.rank() * (1 + (facts - 1) * square / (facts * (facts - 1)))
     assert used > 30
     # many facts over two answers: rank 2 is enough, so the floor for N facts would be the wrong reading
@@ -354,7 +334,7 @@ def test_circle_has_rank_two() -> None:
         gram = circle_code(n) @ circle_code(n).T
         assert gram.rank() <= 2
         assert all(gram[i, i] == 1 for i in range(n))
-        off = [gram[i, j] for i in range(n) for j in range(n) if i != j]
+        off = off_diagonal(gram)
         assert all(x <= 1 - Fraction(2, n * n) for x in off)
         assert circle_update(n).rank() <= 2
         assert np.array_equal(circle_update(n).dense().argmax(axis=0), np.arange(n))
@@ -371,12 +351,12 @@ def test_circle_overrides_any_logits() -> None:
         assert readout.rank() == n == keys.rank()
         before = whole(rng, n, n, 9)
         code = circle_code(n)
-        spread = max(abs(x) for row in before.rows for x in row)
+        spread = max(map(abs, before.entries))
         strength = 2 * spread * n * n + 1  # margin 2/n^2 times this exceeds every difference of old logits
         u = strength * (pseudo_inverse(readout) @ code @ code.T @ pseudo_inverse(keys))
         after = before + readout @ u @ keys
         assert u.rank() <= 2
-        assert all(after[j, i] < after[i, i] for i in range(n) for j in range(n) if i != j)
+        assert all(wins(after.column(i), i) for i in range(n))
 
 
 @pytest.mark.theorem("argmax_rank_one")
@@ -387,7 +367,7 @@ def test_rank_one_serves_two_facts() -> None:
             for right in product((-1, 1, 2), repeat=n):
                 a = column(left) @ Mat([right])
                 assert a.rank() <= 1
-                if all(a[j, i] < a[i, i] for i in range(n) for j in range(n) if i != j):
+                if all(wins(a.column(i), i) for i in range(n)):
                     assert n <= 2
                     best = max(best, n)
     assert best == 2
@@ -415,7 +395,7 @@ def test_random_codes() -> None:
             a = Fraction(1, r) * (signs @ signs.T)
             assert a.rank() <= r
             assert all(a[i, i] == 1 for i in range(n))
-            assert all(abs(a[i, j]) <= eps for i in range(n) for j in range(n) if i != j)
+            assert all(abs(x) <= eps for x in off_diagonal(a))
     # the code's closed form is large enough for sign codes as well: the premise of margin_codes holds there
     for n, r in product((2, 3, 10, 100), (4, 20, 60)):
         eps = Fraction(random_code_eps(n, r))

@@ -22,8 +22,8 @@ from tests.proofs.exact import (
     diagonal,
     every,
     eye,
+    factors,
     hstack,
-    pseudo_inverse,
     stretches_at_most,
     total,
     vstack,
@@ -76,13 +76,10 @@ def floats(net: Sequence[Layer]) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(w.floats(), b.floats()[:, 0]) for w, b in net]
 
 
-def groups(depth: int, count: int) -> list[int]:
-    return [depth // count] * (count - 1) + [depth - (count - 1) * (depth // count)]
-
-
-def grouped(parts: Sequence[Mat], sizes: Sequence[int]) -> list[list[Mat]]:
-    starts = [sum(sizes[:i]) for i in range(len(sizes))]
-    return [list(parts[a : a + size]) for a, size in zip(starts, sizes, strict=True)]
+def grouped(layers: Sequence[Mat], count: int) -> list[Sequence[Mat]]:
+    """Groups of as many layers each, and of what is left as the last."""
+    size = len(layers) // count
+    return [layers[at * size : (at + 1) * size] for at in range(count - 1)] + [layers[(count - 1) * size :]]
 
 
 @pytest.mark.theorem("relu_network_affine")
@@ -103,17 +100,9 @@ def test_active_nets_are_affine() -> None:
 
 def pieces(gap: Mat, count: int, r: int) -> list[Mat]:
     """`count` matrices of rank <= r that sum to gap: groups of terms of a rank factorisation."""
-    left, right = gap @ pseudo_inverse(gap), gap
-    rows = right.rows
-    parts, basis = list[Mat](), list[int]()
-    for i in range(gap.m):
-        if Mat([rows[j] for j in [*basis, i]], gap.n).rank() > len(basis):
-            basis.append(i)
-    kept = Mat([rows[i] for i in basis], gap.n)
-    coordinates = left @ gap @ pseudo_inverse(kept) if basis else zeros(gap.m, 0)
-    for at in range(count):
-        terms = range(at * r, min((at + 1) * r, len(basis)))
-        parts.append(total([zeros(gap.m, gap.n), *(coordinates.column(i) @ kept.row(i) for i in terms)]))
+    left, right = factors(gap)
+    terms = [left.column(i) @ right.row(i) for i in range(left.n)]
+    parts = [total([zeros(gap.m, gap.n), *terms[at * r : (at + 1) * r]]) for at in range(count)]
     assert total(parts) == gap
     return parts
 
@@ -142,7 +131,7 @@ def test_exact_nets() -> None:
         c = 3
         frozen = [(whole(rng, d, d), whole(rng, d, 1)) for _ in range(depth)]
         target = [(whole(rng, d, d), whole(rng, d, 1)) for _ in range(count)]
-        parts = grouped([w for w, _ in frozen], groups(depth, count))
+        parts = grouped([w for w, _ in frozen], count)
         gaps = [(layer[0] - chain(ws[::-1], d)).rank() for layer, ws in zip(target, parts, strict=True)]
         assert relu_rank(floats(frozen), floats(target)) == max(
             -(-g // len(ws)) for g, ws in zip(gaps, parts, strict=True)
@@ -208,14 +197,11 @@ def state_bound(w: Sequence[Fraction], beta: Sequence[Fraction], radius: Fractio
 
 def error_bound(w: Sequence[Fraction], s: Sequence[Fraction], beta: Sequence[Fraction], radius: Fraction) -> Fraction:
     depth = len(w)
-    return sum(
-        (
-            s[i]
-            * state_bound(w, beta, radius, i)
-            * math.prod((w[k] + s[k] for k in range(i + 1, depth)), start=Fraction(1))
+    return Fraction(
+        sum(
+            s[i] * state_bound(w, beta, radius, i) * math.prod(w[k] + s[k] for k in range(i + 1, depth))
             for i in range(depth)
-        ),
-        Fraction(0),
+        )
     )
 
 
@@ -264,8 +250,8 @@ def test_error_bound_is_the_statement() -> None:
             (diagonal(rng.integers(-6, 7, d).tolist()), int(rng.integers(0, 3)) * column([3, -4, 0, 0]))
             for _ in range(count)
         ]
-        sizes, radius = groups(depth, count), Fraction(3, 2)
-        parts = grouped([w for w, _ in frozen], sizes)
+        radius, parts = Fraction(3, 2), grouped([w for w, _ in frozen], count)
+        sizes = [len(ws) for ws in parts]
         gaps = [layer[0] - chain(ws[::-1], d) for layer, ws in zip(target, parts, strict=True)]
         values = [sorted((abs(g[i, i]) for i in range(d)), reverse=True) for g in gaps]
         s = [v[r * size] if r * size < d else Fraction(0) for v, size in zip(values, sizes, strict=True)]
@@ -277,10 +263,8 @@ def test_error_bound_is_the_statement() -> None:
         for _ in range(20):
             x = rng.standard_normal(d)
             x *= float(radius) / np.linalg.norm(x)
-            assert (
-                np.linalg.norm(relu_forward(made, x) - relu_forward(floats(target), x))
-                <= float(want) * (1 + 1e-9) + 1e-9
-            )
+            off = np.linalg.norm(relu_forward(made, x) - relu_forward(floats(target), x))
+            assert off <= float(want) * (1 + 1e-9) + 1e-9
         # the wrong reading, sigma_(r |P|) for sigma_(r |P| + 1), is another number
         early = [v[max(r * size - 1, 0)] for v, size in zip(values, sizes, strict=True)]
         if early != s:
@@ -399,32 +383,17 @@ def invertible(rng: np.random.Generator, d: int) -> Mat:
 
 
 def random_blocks(rng: np.random.Generator, d: int, heads: int, depth: int) -> list[Layers]:
-    return [
-        Layers(
-            [Head(*(invertible(rng, d) for _ in range(4))) for _ in range(heads)],
-            invertible(rng, d),
-            whole(rng, d, 1, 2),
-            invertible(rng, d),
-            whole(rng, d, 1, 2),
-        )
-        for _ in range(depth)
-    ]
+    blocks = []
+    for _ in range(depth):
+        parts = [Head(*(invertible(rng, d) for _ in range(4))) for _ in range(heads)]
+        blocks.append(Layers(parts, invertible(rng, d), whole(rng, d, 1, 2), invertible(rng, d), whole(rng, d, 1, 2)))
+    return blocks
 
 
 def weights(blocks: Sequence[Layers], out: Mat) -> TransformerWeights:
-    return TransformerWeights(
-        [
-            Block(
-                [(h.q.floats(), h.k.floats(), h.v.floats(), h.o.floats()) for h in b.heads],
-                b.w1.floats(),
-                b.b1.floats()[:, 0],
-                b.w2.floats(),
-                b.b2.floats()[:, 0],
-            )
-            for b in blocks
-        ],
-        out.floats(),
-    )
+    heads = [[(h.q.floats(), h.k.floats(), h.v.floats(), h.o.floats()) for h in b.heads] for b in blocks]
+    layers = [(b.w1.floats(), b.b1.floats()[:, 0], b.w2.floats(), b.b2.floats()[:, 0]) for b in blocks]
+    return TransformerWeights([Block(h, *rest) for h, rest in zip(heads, layers, strict=True)], out.floats())
 
 
 def exact_adaptation(
@@ -475,11 +444,8 @@ def test_adapted_transformer_is_the_target() -> None:
         adapted, new_out = made
         for have, got in zip(frozen, adapted, strict=True):
             assert (got.w1, (got.w2 - have.w2).rank() <= (r if have is frozen[-1] else 0)) == (have.w1, True)
-            assert all(
-                (x - y).rank() <= r
-                for h, g in zip(have.heads, got.heads, strict=True)
-                for x, y in zip(g, h, strict=True)
-            )
+            heads_of = zip(have.heads, got.heads, strict=True)
+            assert all((x - y).rank() <= r for h, g in heads_of for x, y in zip(g, h, strict=True))
         assert (new_out - out).rank() <= r
         for tokens in (1, 2):
             x = whole(rng, d, tokens, 1)
@@ -488,17 +454,12 @@ def test_adapted_transformer_is_the_target() -> None:
         # the code, with the softmax: the same rank is enough, and the adapted net is the target
         source, goal = weights(frozen, out), weights(target, wanted)
         assert transformer_rank(source, goal) <= r
-        gaps = [
-            (calib(frozen, target, at).T @ (t.k.T @ t.q) @ calib(frozen, target, at) - h.k.T @ h.q).rank()
-            for at in range(depth)
-            for h, t in zip(frozen[at].heads, target[at].heads, strict=True)
-        ]
-        gaps += [
-            (frozen[at].w1.inverse() @ target[at].w1 @ t.o @ t.v @ calib(frozen, target, at) - h.o @ h.v).rank()
-            for at in range(depth)
-            for h, t in zip(frozen[at].heads, target[at].heads, strict=True)
-        ]
-        gaps.append((wanted @ target[-1].w2 - out @ frozen[-1].w2).rank())
+        gaps = [(wanted @ target[-1].w2 - out @ frozen[-1].w2).rank()]
+        for at, (have, want) in enumerate(zip(frozen, target, strict=True)):
+            c = calib(frozen, target, at)
+            for h, t in zip(have.heads, want.heads, strict=True):
+                gaps.append((c.T @ (t.k.T @ t.q) @ c - h.k.T @ h.q).rank())
+                gaps.append((have.w1.inverse() @ want.w1 @ t.o @ t.v @ c - h.o @ h.v).rank())
         assert transformer_rank(source, goal) == max(-(-g // 2) for g in gaps)
         net = adapted_transformer(source, transformer_adapters(source, goal, r))
         entered = 0.1 * rng.standard_normal((d, 3))

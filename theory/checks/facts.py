@@ -387,7 +387,7 @@ def margin_rank_numeric() -> Figure:
 # ---- capacity_bits ----
 
 
-def _exact_count(hypotheses: int, n: int, m: int) -> int:
+def exact_count(hypotheses: int, n: int, m: int) -> int:
     """sum_k min(m^n, G sum_{j >= k} C(n, j) (m - 1)^(n - j)): n m^n times the counting bound, in integers."""
     total = tail = 0
     for k in range(n, 0, -1):
@@ -415,7 +415,7 @@ def capacity_bits_symbolic(code: Code) -> None:
         truths = list(product(range(m), repeat=n))
         agree = [[sum(x == y for x, y in zip(g, q, strict=True)) for q in truths] for g in truths]
         for size in range(1, len(truths) + 1):
-            bound = _exact_count(size, n, m)
+            bound = exact_count(size, n, m)
             share = Fraction(bound, n * m**n)
             # ln G and the n tails are rounded, each tail a sum of at most n terms
             got = code.counting_bound(math.log(size), n, m)
@@ -428,15 +428,15 @@ def capacity_bits_symbolic(code: Code) -> None:
             for family in combinations(agree, size):
                 best = sum(map(max, zip(*family, strict=True)))
                 expect(best <= bound, f"{size} tables agree {best} times, bound {bound}, n {n}, m {m}")
-        expect(_exact_count(1, n, m) == n * m ** (n - 1), "one table: the mean is 1/m")
-        expect(_exact_count(m**n, n, m) == n * m**n, "all tables: everything is right")
+        expect(exact_count(1, n, m) == n * m ** (n - 1), "one table: the mean is 1/m")
+        expect(exact_count(m**n, n, m) == n * m**n, "all tables: everything is right")
     words = list(product((0, 1), repeat=7))
-    expect(_best_agreements(_hamming_code(), words) == _exact_count(16, 7, 2), "the Hamming code attains the bound")
+    expect(_best_agreements(_hamming_code(), words) == exact_count(16, 7, 2), "the Hamming code attains the bound")
     expect_close(code.capacity_ceiling(4, 7, 2), 7 / 8, 64 * EPS, "4 bits name the 16 words, which recall 7/8")
     ternary = [w for w in product(range(3), repeat=4) if (w[0] + w[1] + w[2]) % 3 == 0 == (w[1] - w[2] + w[3]) % 3]
     expect(len(ternary) == 9, "the ternary code has 9 words")
     threes = list(product(range(3), repeat=4))
-    expect(_best_agreements(ternary, threes) == _exact_count(9, 4, 3), "the ternary Hamming code attains the bound")
+    expect(_best_agreements(ternary, threes) == exact_count(9, 4, 3), "the ternary Hamming code attains the bound")
     # exactly 1/m at G = 1, m free: the mean of the binomial is the sum of its tails
     m_ = sympy.Symbol("m", positive=True)
     for n in range(1, 7):
@@ -447,7 +447,7 @@ def capacity_bits_symbolic(code: Code) -> None:
 def _counting_body(bound: Callable[[float, int, int], float]) -> None:
     def body(n: int, m: int, power: int, offset: int) -> None:
         hypotheses = 2**power + offset % 2**power
-        want = Fraction(_exact_count(hypotheses, n, m), n * m**n)
+        want = Fraction(exact_count(hypotheses, n, m), n * m**n)
         log_g = math.log(hypotheses)
         # ln G is rounded (eps ln G), the tails are sums of n rounded terms
         tolerance = float(want) * EPS * (8 * n + 2 * log_g + 8)
