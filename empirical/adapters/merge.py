@@ -335,7 +335,10 @@ def merge_module(
                 adapter.factors(name)  # no merge of what is not finite, however little it weighs
                 continue
             a, b = adapter.stored(name)
-            parts.append((b, a, weight * adapter.modules[name].scale))
+            strength = weight * adapter.modules[name].scale
+            require(math.isfinite(strength), f"{name}: weights", "a weight times a scale that float64 can hold",
+                    f"{weight:g} x {adapter.modules[name].scale:g} (weights nearer to 1)")  # fmt: skip
+            parts.append((b, a, strength))
     if not parts:
         nothing = _factors(torch.zeros(shape.out, 1), torch.zeros(1, shape.inner))
         return _store(nothing, name, Facts(ranks, 0.0, 0.0, 0), dtype), shape

@@ -410,6 +410,7 @@ def test_outputs_are_whole_or_not_there(save_adapter, tmp_path):
     [
         ({}, {"weights": [1.0]}, "weights"),
         ({}, {"weights": [1.0, float("nan")]}, "weights"),
+        ({}, {"weights": [1.0, 1e308]}, "weights: expected a weight times a scale"),
         ({"method": "mean"}, {}, "method"),
         ({"method": "svd"}, {}, "rank"),
         ({"method": "svd", "rank": 0}, {}, "rank"),
