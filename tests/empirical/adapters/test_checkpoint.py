@@ -26,17 +26,8 @@ def write(name: str, text: str) -> Callable[[Path], Any]:
     return lambda folder: (folder / name).write_text(text, encoding="utf-8")
 
 
-def cut(folder: Path) -> None:
-    shard = sorted(folder.glob("*.safetensors"))[-1]
-    shard.write_bytes(shard.read_bytes()[:100])
-
-
-def lost(folder: Path) -> None:
-    sorted(folder.glob("*.safetensors"))[0].unlink()
-
-
-def pointer(folder: Path) -> None:
-    sorted(folder.glob("*.safetensors"))[0].write_text("version https://git-lfs.github.com/spec/v1\n", encoding="utf-8")
+def shard(folder: Path, number: int = 0) -> Path:
+    return sorted(folder.glob("*.safetensors"))[number]
 
 
 #: fault -> (how it comes about, what the line must name)
@@ -51,9 +42,15 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
         write(INDEX, '{"weight_map": {"a": "../base/model.safetensors"}}'),
         "an index with a weight_map .* beside it",
     ),
-    "a pointer of git-lfs": (pointer, r"got model-000.*: a pointer of git-lfs \(git lfs pull brings the file\)"),
-    "a file that is not there": (lost, r"weights in safetensors \(model-00001"),
-    "a file cut off": (cut, "whole safetensors files, got model-000"),
+    "a pointer of git-lfs": (
+        lambda f: shard(f).write_text("version https://git-lfs.github.com/spec/v1\n"),
+        r"got model-000.*: a pointer of git-lfs \(git lfs pull brings the file\)",
+    ),
+    "a file that is not there": (lambda f: shard(f).unlink(), r"weights in safetensors \(model-00001"),
+    "a file cut off": (
+        lambda f: shard(f, -1).write_bytes(shard(f, -1).read_bytes()[:100]),
+        "whole safetensors files, got model-000",
+    ),
 }
 
 

@@ -2,9 +2,8 @@
 
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -48,9 +47,7 @@ def missing(shown: str, printed: str) -> list[str]:
 
 
 @pytest.fixture
-def scratch(
-    save_adapter: Callable[..., Path], tiny_base: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Path:
+def scratch(save_adapter, tiny_base, tmp_path, monkeypatch):
     """A folder with everything that the examples name, of a tiny base."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import AutoTokenizer, PreTrainedTokenizerFast

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from empirical.__main__ import main
 from empirical.engine import catalogue
 from empirical.engine.settings import group_of
 from empirical.reuse.methods import Options, check_method, merged, reused
@@ -124,8 +125,6 @@ def test_what_is_wrong_is_said_in_one_line_before_anything_is_trained(tmp_path, 
 
 
 def test_the_reason_comes_first_on_the_command_line(tmp_path, capsys):
-    from empirical.__main__ import main
-
     reference = write(tmp_path, "raise SystemExit(3)")
     assert main(["run", "--profile", "smoke", "--experiment", "coverage", "--method", reference]) == 2
     said = capsys.readouterr()
@@ -135,8 +134,6 @@ def test_the_reason_comes_first_on_the_command_line(tmp_path, capsys):
 
 
 def test_an_experiment_that_compares_no_methods_is_refused(capsys):
-    from empirical.__main__ import main
-
     arguments = ["--experiment", "gates", "--experiment", "replay", "--method", "examples/my_merge.py:merge"]
     assert main(["run", "--profile", "smoke", "--dry-run", *arguments]) == 2
     said = capsys.readouterr().err
