@@ -27,15 +27,15 @@ def made_by_peft(model: Any, folder: Path, seed: int, **options: Any) -> Path:
     return folder
 
 
-def config_of(folder: Path) -> dict[str, Any]:
-    """The configuration of an adapter."""
-    found: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+def config_of(folder: Path, file: str = CONFIG) -> dict[str, Any]:
+    """The configuration of an adapter, or of a base."""
+    found: dict[str, Any] = json.loads((folder / file).read_text(encoding="utf-8"))
     return found
 
 
-def configured(folder: Path, **fields: Any) -> Path:
-    """The adapter there, with other fields in its configuration."""
-    (folder / CONFIG).write_text(json.dumps(config_of(folder) | fields), encoding="utf-8")
+def configured(folder: Path, file: str = CONFIG, **fields: Any) -> Path:
+    """The adapter or base there, with other fields in its configuration."""
+    (folder / file).write_text(json.dumps(config_of(folder, file) | fields), encoding="utf-8")
     return folder
 
 

@@ -1,6 +1,5 @@
 """A base's files: what they hold is read without its numbers, and each way in which they can be broken is one line."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from empirical.adapters.checkpoint import INDEX, WHOLE, Checkpoint
 from empirical.adapters.names import skeleton
+from tests.empirical.adapters.folders import configured
 
 
 @pytest.fixture
@@ -79,9 +79,7 @@ def test_norms_are_those_of_the_tensor_in_its_file(base, tiny_base):
      ({}, None), (None, None)],
 )  # fmt: skip
 def test_a_quantisation_is_known_from_the_configuration(said, method, base):
-    config = json.loads((base / "config.json").read_text(encoding="utf-8")) | {"quantization_config": said}
-    (base / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    found = Checkpoint(base)
+    found = Checkpoint(configured(base, "config.json", quantization_config=said))
     assert found.quantised == method
     assert (found.norm("model.norm.weight") is None) == (method is not None)
 

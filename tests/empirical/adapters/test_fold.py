@@ -1,6 +1,5 @@
 """Folding into the base: weights and logits are those of peft's own merge, up to one rounding; whole or not at all."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from empirical.adapters.base import quiet
 from empirical.adapters.checkpoint import INDEX
 from empirical.adapters.files import SAFE
 from empirical.adapters.fold import FoldFailed, FoldReport, fold
-from tests.empirical.adapters.folders import made_by_peft
+from tests.empirical.adapters.folders import config_of, configured, made_by_peft
 
 IDS = torch.arange(8)[None]
 
@@ -89,8 +88,7 @@ def test_sixteen_bits_are_rounded_once(save_adapter, tiny_base, tmp_path):
         assert torch.equal(tensor, exact.get_parameter(name).to(torch.bfloat16)), name
     fold([a], base, tmp_path / "wide", dtype="float32")
     assert {t.dtype for t in weights_of(tmp_path / "wide").values()} == {torch.float32}
-    config = json.loads((tmp_path / "wide" / "config.json").read_text(encoding="utf-8"))
-    assert config["dtype"] == "float32"
+    assert config_of(tmp_path / "wide", "config.json")["dtype"] == "float32"
     (worst,) = {fold([a], base, tmp_path / "wider", dtype="float64").tightest}
     assert worst.measured <= worst.bound < 1e-12 * worst.output  # summed in float64 as well
 
@@ -217,14 +215,10 @@ def test_a_wrong_fold_is_noticed(fault, save_adapter, tiny_base, tmp_path, monke
 def test_what_cannot_be_folded_is_refused_in_one_line(save_adapter, tiny_base, tmp_path):
     base = stored(tiny_base("llama"), tmp_path / "base")
     a = save_adapter("a", seed=1)
-    codes = tmp_path / "fp8"
-    shutil.copytree(base, codes)
-    config = json.loads((codes / "config.json").read_text(encoding="utf-8"))
-    (codes / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "fp8"}}))
-    bare = tmp_path / "bare"
-    shutil.copytree(base, bare, ignore=shutil.ignore_patterns("*.safetensors*"))
-    raw = tmp_path / "raw"
-    shutil.copytree(base, raw)
+    codes = Path(shutil.copytree(base, tmp_path / "fp8"))
+    configured(codes, "config.json", quantization_config={"quant_method": "fp8"})
+    bare = Path(shutil.copytree(base, tmp_path / "bare", ignore=shutil.ignore_patterns("*.safetensors*")))
+    raw = Path(shutil.copytree(base, tmp_path / "raw"))
     for path in raw.glob("*.safetensors"):
         save_file({k: v.to(torch.float8_e4m3fn) for k, v in load_file(path).items()}, str(path))
     other = stored(tiny_base("gpt2"), tmp_path / "other")
