@@ -101,6 +101,9 @@ def test_integers_beyond_the_range_of_floats() -> None:
     assert 0 < counting_bound(1e4, 10**5, huge) < 0.1
     assert 0 <= random_code_eps(3, huge) * 1e200 / math.sqrt(4 * math.log(3)) - 1 < 1e-14  # and not below it
     assert random_code_eps(huge, 3) == pytest.approx(math.sqrt(4 * 400 * math.log(10) / 3), rel=1e-14)
+
+
+def test_the_tail_of_an_infinite_spectrum() -> None:
     assert decay_error("exponential", 1.0, 3) == pytest.approx(math.exp(-3), rel=4 * EPS)
 
 
