@@ -71,7 +71,7 @@ def _row(label: str, values: list[str]) -> list[str]:
 
 
 def _tests(claim: Claim) -> Iterator[str]:
-    """``file:line test`` of every test that evaluates a theorem of the claim, then the file that tests the code."""
+    """``file:line test`` of every test of a theorem of the claim, then the files that test its functions."""
     for path in sorted((ROOT / "tests" / "proofs").glob("test_*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             marks = node.decorator_list if isinstance(node, ast.FunctionDef) else []
@@ -81,9 +81,10 @@ def _tests(claim: Claim) -> Iterator[str]:
             if mine:
                 assert isinstance(node, ast.FunctionDef)
                 yield f"{path.relative_to(ROOT)}:{node.lineno} {node.name} ({', '.join(mine)})"
-    functions = ROOT / "tests" / "theory" / f"test_{claim.topic}.py"
-    if functions.exists():
-        yield f"{functions.relative_to(ROOT)}"
+    functions = "|".join(re.escape(reference.partition(":")[2]) for reference in claim.code)
+    for path in sorted((ROOT / "tests" / "theory").glob("test_*.py")):
+        if re.search(rf"\b({functions})\b", path.read_text(encoding="utf-8")):
+            yield f"{path.relative_to(ROOT)}"
 
 
 def _paper(claim: Claim) -> Iterator[str]:
