@@ -1,8 +1,9 @@
 """A stand-in for a CUDA device: it computes on the processor and refuses what a CUDA device refuses.
 
 While it is open, a tensor that is moved or made there says so, and so does whatever is computed from it. Tensors of two
-devices in one operation, and NumPy on a tensor of the device, are the errors that they are there. Streams do nothing; a
-graph holds the operations of its capture, which leaves no numbers behind, and runs them when it is replayed.
+devices in one operation, and NumPy on a tensor of the device, are the errors that they are there. Memory to which
+nothing was written holds no number. Streams do nothing; a graph holds the operations of its capture, which leaves no
+numbers behind, and runs them when it is replayed.
 """
 
 from __future__ import annotations
@@ -25,12 +26,15 @@ PLAIN |= {_T.size, _T.dim, _T.numel, _T.__len__, _T.is_floating_point, _T.elemen
 PLAIN |= {_T.untyped_storage, torch.device, torch._C._nn._parse_to, torch._has_compatible_shallow_copy_type}
 #: they take numbers from one device to another
 ACROSS = {_T.copy_, _T.data.__set__, _T.__setitem__}
+#: what they give is to be written to
+EMPTY = {torch.empty, torch.empty_like, torch.empty_strided, _T.new_empty, _T.new_empty_strided}
 DEVICE, IS_CUDA = _T.device.__get__, _T.is_cuda.__get__
 
 
 def device_of(x: torch.Tensor) -> torch.device:
-    """Where a tensor is said to be: where its memory is."""
-    return THERE if getattr(_memory(x), "there", False) else HOST
+    """Where a tensor is said to be: where its memory is, which one of the meta device has not."""
+    place: torch.device = DEVICE(x)
+    return THERE if place == HOST and getattr(_memory(x), "there", False) else place
 
 
 class _Devices(TorchFunctionMode):
@@ -64,6 +68,8 @@ class _Devices(TorchFunctionMode):
         found = func(*args, **kwargs)
         if func is _T.to and found is args[0] and device_of(found) != asked:
             found = found.clone()  # another device is another memory
+        if func in EMPTY and found.is_floating_point():
+            found.detach().fill_(math.nan)
         if there if asked is None else asked == THERE:
             for x in _tensors((found,)):
                 _memory(x).there = True
@@ -72,7 +78,9 @@ class _Devices(TorchFunctionMode):
 
 def _here(value: Any) -> Any:
     """An argument as the processor takes it."""
-    return HOST if isinstance(value, torch.device) or (isinstance(value, str) and value[:4] == "cuda") else value
+    if isinstance(value, torch.device):
+        return HOST if value.type == "cuda" else value
+    return HOST if isinstance(value, str) and value[:4] == "cuda" else value
 
 
 def _asked(func: Any, args: Any, kwargs: Any) -> torch.device | None:
@@ -89,7 +97,7 @@ def _asked(func: Any, args: Any, kwargs: Any) -> torch.device | None:
         said = said or device_of(args[0])
     if said is None:
         return None
-    return THERE if torch.device(said).type == "cuda" else HOST
+    return THERE if torch.device(said).type == "cuda" else torch.device(said)
 
 
 def _tensors(values: Any) -> list[torch.Tensor]:
