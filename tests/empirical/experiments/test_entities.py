@@ -34,6 +34,7 @@ from empirical.tasks.entities import (
     written_out,
 )
 from empirical.training.adapter import train_adapter
+from empirical.training.bases import BaseShape, scratch_base
 from tests.empirical.experiments.live import live, verdicts, worlds_that_answer
 from tests.empirical.judged import rates
 from tests.empirical.judged import records as committed
@@ -242,10 +243,11 @@ def test_own_text_is_what_the_model_says(base):
 
 
 def test_drawn_texts_differ_and_are_the_same_at_every_call(base):
-    once, again = (base.reader.texts(base.model, language.STARTS[:2] * 8, 3).tokens for _ in range(2))
+    untrained = scratch_base(BaseShape(len(base.reader.tokenizer), 16, 1, 2, 16, positions=64), 1)  # sure of no token
+    once, again = (base.reader.texts(untrained, language.STARTS[:2] * 8, 3).tokens for _ in range(2))
     assert (once == again).all()
-    assert len(np.unique(once, axis=0)) > 2
-    plain = base.reader.texts(base.model, language.STARTS[:2] * 8).tokens
+    assert len(np.unique(once, axis=0)) == 16
+    plain = base.reader.texts(untrained, language.STARTS[:2] * 8).tokens
     assert len(np.unique(plain, axis=0)) == 2
 
 
