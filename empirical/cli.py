@@ -9,11 +9,16 @@ import re
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from theory import __version__
 from theory.console import OneLine, guarded
+from theory.numerics import require
+
+if TYPE_CHECKING:
+    from empirical.adapters.merge import MergeReport
 
 #: what argparse would take for an option where it stands after one
 _NEGATIVE = re.compile(r"-(\d|\.\d|inf|nan).*")
@@ -63,7 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument("--rank", type=int, metavar="R", help="rank to keep (by default the largest of a part)")
     audit.add_argument("--density", type=float, default=0.5, metavar="D", help="of ties, dare and pruning (0.5)")
     audit.add_argument("--dense", action="store_true", help="peft's dense types on modules of any size too (slow)")
-    audit.add_argument("--probe", metavar="FILE", help="prompt, tab, answer per line; needs --base")
+    audit.add_argument(
+        "--probe", metavar="FILE", help="prompt, tab, answer per line (# is a comment); needs --base"
+    )
     audit.add_argument("--modules", action="store_true", help="one row per module as well")
     audit.add_argument(
         "--pairs-by-module", action="store_true", help="pairs module by module in the JSON of more than 8 adapters too"
@@ -126,8 +133,6 @@ def _audit(options: argparse.Namespace) -> int:
     from empirical.adapters.report import as_json
     from empirical.adapters.show import print_report
 
-    if options.json is not None and options.json == options.html:
-        raise ValueError("--html: expected another file than --json, got the same")
     _check_files(options.json, options.html)
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("modules", total=None)
@@ -150,11 +155,17 @@ def _audit(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check_files(json: str | None, html: str | None = None) -> None:
+def _check_files(json: str | None, html: str | None = None, output: str | None = None) -> None:
     """Refuse a report that cannot be written, or that would take another file's place, before anything is computed."""
     from empirical.adapters.files import new_or_own
+    from empirical.adapters.page import BEGINS
 
-    for path, begins in ((json, (b'{\n "schema"', b'{\n "output"')), (html, (b"<!doctype html>",))):
+    places = [path if path == "-" else os.path.realpath(path) for path in (json, html) if path is not None]
+    require(len(set(places)) == len(places), "--html", "another file than --json", "the same")
+    for place in places:
+        apart = output is None or os.path.realpath(output) not in (place, *map(str, Path(place).parents))
+        require(apart, "--json", "a file outside of the output", place)
+    for path, begins in ((json, (b'{\n "schema": 2,\n "tool"', b'{\n "output"')), (html, (BEGINS.encode(),))):
         if path not in (None, "-"):
             new_or_own(Path(path), begins)
 
@@ -173,18 +184,19 @@ def _console() -> Any:
 
 def _merge(options: argparse.Namespace) -> int:
     from empirical.adapters.files import write_text
-    from empirical.adapters.merge import IdentityFailed, MergeReport, Written, merge, shown
+    from empirical.adapters.merge import IdentityFailed, Written, merge
 
-    def keep(report: MergeReport) -> None:
-        if options.json is None:
-            return
-        text = json.dumps(report.as_dict(), indent=1, allow_nan=False) + "\n"
+    def keep(made: MergeReport) -> None:
+        """Say what was made, before it is in its place."""
+        text = json.dumps(made.as_dict(), indent=1, allow_nan=False) + "\n"
+        if options.json not in (None, "-"):
+            write_text(options.json, text)
         if options.json == "-":
             print(text, end="", flush=True)
-        else:
-            write_text(options.json, text)
+        elif made.identity is None or made.identity.verdict != "failed":
+            print("\n".join(_summary(made)), flush=True)
 
-    _check_files(options.json)
+    _check_files(options.json, output=options.output)
     try:
         made = merge(
             options.adapters,
@@ -199,24 +211,25 @@ def _merge(options: argparse.Namespace) -> int:
     except IdentityFailed as error:
         print(f"lora-limits: merge: {error}", file=sys.stderr)
         return 1
-    identity = made.identity
-    undecided = identity is not None and identity.verdict == "undecided"
-    if options.json == "-":
-        return 3 if undecided else 0
+    return 3 if made.identity is not None and made.identity.verdict == "undecided" else 0
+
+
+def _summary(made: MergeReport) -> Iterator[str]:
+    """A merge in a few lines."""
+    from empirical.adapters.merge import shown
+
     ranks = [m.r for m in made.modules]
     span = str(ranks[0]) if min(ranks) == max(ranks) else f"{min(ranks)} to {max(ranks)}"
-    print(f"{made.output}: " + " + ".join(f"{w:g} x {n}" for w, n in zip(made.weights, made.adapters, strict=True)))
-    print(f"  {len(ranks)} modules, rank {span}, scale 1, {made.dtype}")
+    yield f"{made.output}: " + " + ".join(f"{w:g} x {n}" for w, n in zip(made.weights, made.adapters, strict=True))
+    yield f"  {len(ranks)} modules, rank {span}, scale 1, {made.dtype}"
     if made.method == "svd":
-        print(f"  cut off: {shown(made.truncation, 3)} of the norm of the sum")
-    print(f"  rounding to {made.dtype}: {shown(made.rounding)} of the norm of the sum, bound {shown(made.bound)}")
-    for note in made.notes:
-        print(f"  {note}")
-    if identity is None:
-        print("  identity test: not run (--base)")
+        yield f"  cut off: {shown(made.truncation, 3)} of the norm of the sum"
+    yield f"  rounding to {made.dtype}: {shown(made.rounding)} of the norm of the sum, bound {shown(made.bound)}"
+    yield from (f"  {note}" for note in made.notes)
+    if made.identity is None:
+        yield "  identity test: not run (--base)"
     else:
-        print(f"  identity test {identity.verdict}: {identity.text}")
-    return 3 if undecided else 0
+        yield f"  identity test {made.identity.verdict}: {made.identity.text}"
 
 
 def _fold(options: argparse.Namespace) -> int:

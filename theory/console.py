@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import re
 import sys
@@ -51,6 +52,9 @@ def guarded(program: str, command: str, act: Callable[[], int]) -> int:
     """
     if sys.stdout is None:  # closed by the caller, who wants to see nothing
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name with letters that this terminal lacks is still said
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = act()
         sys.stdout.flush()  # what was printed last is refused here, not behind our back
@@ -79,7 +83,7 @@ def guarded(program: str, command: str, act: Callable[[], int]) -> int:
         where = "" if error.filename is None else f": {error.filename}"
         said = f"{command}: the operating system says: {error.strerror or error}{where}"
     except KeyboardInterrupt:
-        print(f"{program}: stopped; what is finished is kept, run the same command to go on", file=sys.stderr)
+        print(f"{program}: stopped; what is finished is kept, nothing is half-written; run the same command again", file=sys.stderr)
         return 130
     print(f"{program}: {said}", file=sys.stderr)
     return 2

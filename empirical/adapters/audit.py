@@ -130,6 +130,8 @@ def audit(
     known = BaseWeights.of(base, probe is not None)
     adapters = read_all(paths, same_base, known.known)
     chosen = check_weights(weights, len(adapters))
+    for w in chosen:  # squares are taken of what they weigh
+        require(w == 0.0 or 1e-100 <= abs(w) <= 1e100, "weights", "numbers of size 1e-100 to 1e100, or 0", w)
     names = sorted(module_names(adapters), key=natural)
     rank = settings.rank or max(m.r for a in adapters for m in a.modules.values())
     measure = _Measure(adapters, chosen, replace(settings, rank=rank), known, _plans(adapters, names, known, settings))

@@ -11,8 +11,8 @@ import json
 import math
 import os
 import re
+import secrets
 import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -444,6 +444,7 @@ def _header(path: Path, name: str) -> tuple[dict[str, Entry], dict[str, torch.Te
     for key, value in loaded.items():
         plain = isinstance(key, str) and type(value) in (torch.Tensor, torch.nn.Parameter)
         require(plain and value.layout == torch.strided, name, "tensors by name", f"{key!r}: {type(value).__name__}")
+        require(not value.is_meta, name, f"numbers in {PICKLE}", f"{key!r} on the meta device, which has none")
     tensors = {k: v.detach() for k, v in loaded.items()}
     return {k: Entry(tuple(v.shape), v.dtype) for k, v in tensors.items()}, tensors
 
@@ -795,9 +796,7 @@ def check_output(target: Path, inputs: Iterable[Path], force: bool, holds: str =
         kept = sorted(each.name for each in target.iterdir() if each.is_dir())
         require(not kept, "output", f"{kind} folder without folders in it", f"{target}, which holds {', '.join(kept)}")
         clash = any(target.samefile(i) for i in inputs)
-        require(
-            not clash, "output", "another folder than the adapters" if holds == CONFIG else "another folder", target
-        )
+        require(not clash, "output", "another folder than the adapters and the base", target)
 
 
 def new_or_own(path: Path, begins: tuple[bytes, ...]) -> None:
@@ -818,13 +817,22 @@ def new_or_own(path: Path, begins: tuple[bytes, ...]) -> None:
         require(own, "output", "a new file, or one of this kind", f"{path}, which holds something else")
 
 
+def beside(target: Path) -> Path:
+    """A path in the folder of `target` at which nothing is."""
+    return target.absolute().parent / f".lora-limits-{secrets.token_hex(8)}"
+
+
 class Draft:
-    """A folder that is being written beside its place: :meth:`publish` moves it there, leaving the block drops it."""
+    """A folder that is being written beside its place: :meth:`publish` moves it there, leaving the block drops it.
+
+    What is at `target` when it begins is replaced; what comes there later is not.
+    """
 
     def __init__(self, target: Path) -> None:
         self.target = target.absolute()
-        self.folder = Path(tempfile.mkdtemp(prefix=f".{self.target.name}.", dir=self.target.parent))
-        self.folder.chmod(0o755)
+        self.replaces = self.target.exists()
+        self.folder = beside(target)
+        self.folder.mkdir()
 
     def __enter__(self) -> Draft:
         return self
@@ -833,19 +841,20 @@ class Draft:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def publish(self) -> None:
-        """Into place in one step; an old folder stands aside until then and comes back if the step fails."""
-        if not self.target.exists():
-            self.folder.rename(self.target)
-            return
-        aside = Path(tempfile.mkdtemp(prefix=f".{self.target.name}.old.", dir=self.target.parent)) / "folder"
-        self.target.rename(aside)
+        """Into place in one step; an old folder stands aside until then and comes back if the step does not end.
+
+        Raises:
+            OSError: what the operating system refuses, a folder that came to `target` in the meantime too.
+        """
+        aside = beside(self.target)
         try:
+            if self.replaces:
+                self.target.rename(aside)
             self.folder.rename(self.target)
-        except OSError:
-            aside.rename(self.target)
-            raise
         finally:
-            shutil.rmtree(aside.parent, ignore_errors=True)
+            if aside.exists() and not self.target.exists():
+                aside.rename(self.target)
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -858,15 +867,12 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     if target.is_symlink() or (target.exists() and not target.is_file()):
         target.write_text(text, encoding="utf-8")
         return
-    handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.absolute().parent)
+    draft = beside(target)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            out.write(text)
-        Path(name).chmod(0o644)
-        Path(name).replace(target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 #: format and shape of tensors by key
@@ -934,6 +940,5 @@ def stream_adapter(
             writer.add(key, tensor)
     finally:
         writer.close()
-    (folder / SAFE).chmod(0o644)
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(card(), encoding="utf-8")

@@ -391,7 +391,8 @@ class Comparison:
         bare = hasattr(layer, "parameter_name")
         bound += own_bound + intended.cut * (1.0 if bare else _size(rows))
         gap = float((merged - wanted).norm())
-        return Product(name, gap, bound, effect, intended.cut, rows is random and not bare)
+        seeded = rows is random and not bare and (x is None or effect > 0.0)
+        return Product(name, gap, bound, effect, intended.cut, seeded)
 
     def run(self) -> tuple[dict[str, torch.Tensor], Logits]:
         """Activations of the base by layer, and the outputs of the whole model compared.

@@ -202,7 +202,9 @@ def merge(
     target = Path(output)
     model = None
     if base is not None:
-        check_output(target, [Path(p) for p in paths if Path(p).is_dir()], how.force)
+        named = [*paths, base] if isinstance(base, (str, os.PathLike)) else paths
+        kept = [Path(p) for p in named if Path(p).is_dir()]
+        check_output(target, kept, how.force)
         model = load_model(base)
     adapters = read_all(paths, same_base, model, repair=len(paths) == 1)
     check_output(target, [a.path for a in adapters], how.force)

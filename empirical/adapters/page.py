@@ -22,6 +22,10 @@ from empirical.adapters.show import (
     span,
 )
 
+#: how every page begins, and nobody else's
+BEGINS = (
+    '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="generator" content="lora-limits audit">'
+)
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1a1a1a;--soft:#667;--paper:#fff;--line:#dde;--a:#2864b4;--b:#c25a1e;--good:#2c7a4b;
 --warn:#b06a00;--bad:#a3282e}
@@ -111,8 +115,7 @@ def as_html(data: AuditReport) -> str:
     body += ["<details><summary>Every module</summary>", _modules(data), "</details>"]
     page = "\n".join(body)
     return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f'{BEGINS}<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{_e(title)}</title><style>{_STYLE}</style></head>\n<body>\n{page}\n</body></html>\n"
     )
 

@@ -89,7 +89,8 @@ def test_many_adapters_give_one_screen(save_adapter, tmp_path, capsys):
     [
         (["--weights", "1", "2"], "weights"), (["--rank", "0"], "rank"), (["--density", "0"], "density"),
         (["--probe", "x"], "probe"), (["--json", "no/such/folder/x.json"], "output"), (["--seed", "-1"], "seed"),
-        (["--json", "same", "--html", "same"], "--html"), (["--density", "x"], "density"), (["--nonsense"], "nonsense"),
+        (["--json", "same", "--html", "./same"], "--html"), (["--density", "x"], "density"),
+        (["--nonsense"], "nonsense"), (["--weights", "1e-200"], "weights"),
     ],
 )  # fmt: skip
 def test_bad_arguments_get_one_line_and_exit_two(extra, named, save_adapter, capsys):
@@ -270,6 +271,39 @@ def test_odd_input_is_one_line_for_every_verb(odd, beside, save_adapter, capsys)
         assert sorted(beside.iterdir()) == before
 
 
+def test_what_holds_something_else_is_kept_whatever_it_is_called(save_adapter, save_base, tmp_path, capsys):
+    """A page, a table and an input of the user, where a report or a merge was to go."""
+    a, base = str(save_adapter("a", targets=["q_proj"])), save_base()
+    shutil.copy(Path(a) / CONFIG, base / CONFIG)  # adapters of a base often lie in its folder
+    mine = {"page": "<!doctype html>\n<html lang='en'>mine", "table": '{\n "schema": "mine"}'}
+    for name, text in mine.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    page, table, c = (str(tmp_path / n) for n in ("page", "table", "c"))
+    for command in (
+        ["audit", a, "--html", page], ["audit", a, "--json", table], ["merge", a, "-o", c, "--json", table],
+        ["merge", a, "-o", c, "--json", c], ["merge", a, "-o", c, "--json", f"{c}/r.json"],
+        ["merge", a, "--base", str(base), "-o", str(base), "--force"],
+    ):  # fmt: skip
+        assert main(command) == 2, command
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert len(captured.err.splitlines()) == 1, captured.err
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "base", "page", "table"]
+    assert (base / "model.safetensors").is_file()
+    assert {name: (tmp_path / name).read_text(encoding="utf-8") for name in mine} == mine
+
+
+def test_letters_that_a_terminal_lacks_are_spelled_out(save_adapter, tmp_path, capsys):
+    save_adapter("ä", targets=["q_proj"])
+    for command in (["audit", "ä"], ["merge", "ä", "-o", "ö"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "empirical.cli", *command], env=os.environ | {"PYTHONIOENCODING": "ascii"},
+            cwd=tmp_path, capture_output=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, b""), done.stderr
+        assert rb"\xe4" in done.stdout
+
+
 def test_json_to_standard_output_through_a_link_and_into_a_pipe(save_adapter, tmp_path, capsys):
     a = str(save_adapter("a", targets=["q_proj"]))
     assert main(["audit", a, "--weights=-1e-1", "--json", "-"]) == 0
@@ -322,13 +356,16 @@ for line in sys.stdin:
 """
 
 
-def test_an_output_that_ends_early_is_no_failed_merge(save_adapter, tmp_path):
-    """The reader has seen enough, there is nobody to see anything, or there is no room."""
+def test_an_output_that_ends_early_is_no_failed_merge(save_adapter, save_base, tmp_path):
+    """The reader has seen enough, there is nobody to see anything, or there is no room: nothing is written then."""
     save_adapter("a", targets=["q_proj"])
+    save_base()
     cases = {
         "audit a|true": (2, ""), "explain|true": (2, ""), "audit a|closed": (0, ""),
         "audit a|/dev/full": (2, "No space left"), "audit a --json -|/dev/full": (2, "No space left"),
         "merge a -o c|/dev/full": (2, "No space left"), "explain|/dev/full": (2, "No space left"),
+        "fold a --base base -o d|/dev/full": (2, "No space left"),
+        "export a --base base -o e|/dev/full": (2, "No space left"),
     }  # fmt: skip
     found = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", ENDS_EARLY], input="\n".join(cases), cwd=tmp_path, text=True,
@@ -340,3 +377,4 @@ def test_an_output_that_ends_early_is_no_failed_merge(save_adapter, tmp_path):
             assert said in next(lines), case
         assert next(lines) == f"status {status}", (case, found.stderr)
     assert not list(lines)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "base"]

@@ -247,7 +247,7 @@ class Bomb:
         return os.system, ("touch exploded",)
 
 
-@pytest.mark.parametrize("kind", ["bomb", "nested bomb", "not a table", "object", "numbers", "noise", "empty"])
+@pytest.mark.parametrize("kind", ["bomb", "nested bomb", "not a table", "object", "numbers", "meta", "noise", "empty"])
 def test_hostile_pickles_do_nothing(kind, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = plain(tmp_path / "a")
@@ -255,6 +255,7 @@ def test_hostile_pickles_do_nothing(kind, tmp_path, capsys, monkeypatch):
     content: Any = {
         "bomb": Bomb(), "nested bomb": {STEM + "lora_A.weight": Bomb()}, "not a table": [1, 2], "object": Path("x"),
         "numbers": {STEM + "lora_A.weight": 3},
+        "meta": {STEM + f"lora_{k}.weight": torch.empty(2, 2, device="meta") for k in "AB"},
     }.get(kind)  # fmt: skip
     if kind in ("noise", "empty"):
         (folder / PICKLE).write_bytes(bytes(range(256)) * 8 if kind == "noise" else b"")
@@ -322,3 +323,54 @@ def test_a_draft_that_fails_leaves_the_old_folder(tmp_path):
         fail()
     assert [p.name for p in tmp_path.iterdir()] == ["old"]
     assert read_adapter(old).modules
+
+
+@pytest.mark.parametrize("ends", [SystemExit, KeyboardInterrupt, OSError])
+@pytest.mark.parametrize("moves", [0, 1, 2])
+def test_a_replacement_that_is_ended_at_any_move_leaves_the_old_folder_or_the_new(ends, moves, tmp_path, monkeypatch):
+    old, rename, made = plain(tmp_path / "old"), Path.rename, []
+
+    def ended(path: Path, to: Path) -> None:
+        if len(made) == moves:
+            made.append(None)
+            raise ends
+        rename(path, to)
+        made.append(None)
+        if len(made) == moves:  # when it is done, before anything else
+            made.append(None)
+            raise ends
+
+    def replaced() -> None:
+        with Draft(old) as draft:
+            (draft.folder / "new").write_text("x", encoding="utf-8")
+            draft.publish()
+
+    monkeypatch.setattr(Path, "rename", ended)
+    with pytest.raises(ends):
+        replaced()
+    assert [p.name for p in tmp_path.iterdir()] == ["old"]
+    assert [p.name for p in old.iterdir()] == ["new"] if moves == 2 else read_adapter(old).modules
+
+
+def test_what_comes_to_the_place_of_a_draft_in_the_meantime_stays(tmp_path):
+    for name, put in (("folder", plain), ("file", lambda path: path.write_text("mine", encoding="utf-8"))):
+        with Draft(tmp_path / name) as draft:
+            put(tmp_path / name)
+            with pytest.raises(OSError, match=r"Not a directory|not empty"):
+                draft.publish()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
+    assert read_adapter(tmp_path / "folder").modules
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_what_is_written_is_for_those_whom_the_user_allows(mask, tmp_path):
+    a, before = plain(tmp_path / "a"), os.umask(mask)
+    name = "é" * 120  # 240 bytes, as long as a name can be
+    try:
+        assert main(["merge", str(a), "-o", str(tmp_path / name), "--json", str(tmp_path / "r.json")]) == 0
+    finally:
+        os.umask(before)
+    files = [tmp_path / "r.json", *(tmp_path / name).iterdir()]
+    assert {p.stat().st_mode & 0o777 for p in files} == {0o666 & ~mask}
+    assert (tmp_path / name).stat().st_mode & 0o777 == 0o777 & ~mask

@@ -258,7 +258,10 @@ def test_something_where_nothing_should_be_is_seen(kind, save_adapter, tiny_base
 
     options, weights = SUMS[kind]
     folders = [save_adapter(f"a{i}", targets=["q_proj"], **o) for i, o in enumerate(options)]
-    passed(merge(folders, weights, tmp_path / "c", base=tiny_base("llama")))
+    made = merge(folders, weights, tmp_path / "c", base=tiny_base("llama"))
+    passed(made)
+    assert made.identity is not None
+    assert not any(p.seeded for p in made.identity.products), "inputs reach them all"
     plant_sum(monkeypatch, added)
     with pytest.raises(IdentityFailed, match="expected the sum of the parts"):
         merge(folders, weights, tmp_path / "d", base=tiny_base("llama"))

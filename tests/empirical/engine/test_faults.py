@@ -101,7 +101,9 @@ def test_ctrl_c_is_answered_once_and_keeps_what_is_finished(toy: Any) -> None:
     os.killpg(driver.pid, signal.SIGINT)  # as a terminal does, to the driver and all its workers
     _, err = driver.communicate(timeout=60)
     assert driver.returncode == 130
-    assert err.splitlines() == ["empirical: stopped; what is finished is kept, run the same command to go on"]
+    assert err.splitlines() == [
+        "empirical: stopped; what is finished is kept, nothing is half-written; run the same command again"
+    ]
     toy.until(lambda: not any(toy.running(pid) for pid in pids), 10)
     assert whole(toy.results) == 1
 
