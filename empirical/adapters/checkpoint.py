@@ -34,13 +34,19 @@ class Checkpoint:
         if said is not None:
             method = said.get("quant_method") if isinstance(said, dict) else None
             self.quantised = str(method or "of an unknown kind")
-        index = folder / INDEX
-        names = [WHOLE]
-        if index.is_file():
-            places = _object(index).get("weight_map")
+        named = self.config.get("transformers_weights")
+        fits = named is None or (_beside(named) and named.endswith((".safetensors", ".safetensors.index.json")))
+        require(
+            fits, "base", "transformers_weights to name safetensors, or an index of them, beside config.json", named
+        )
+        names = [named or next((n for n in (WHOLE, INDEX) if (folder / n).is_file()), WHOLE)]  # as transformers does
+        #: file that says which tensor is in which file, None of a single one
+        self.index = names[0] if names[0].endswith(".json") else None
+        if self.index is not None:
+            places = _object(folder / self.index).get("weight_map")
             told = list(places.values()) if isinstance(places, dict) else []
-            fits = bool(told) and all(isinstance(v, str) and Path(v).name == v != "" for v in told)
-            require(fits, "base", "an index with a weight_map from tensors to files beside it", INDEX)
+            fits = bool(told) and all(map(_beside, told))
+            require(fits, "base", "an index with a weight_map from tensors to files beside it", self.index)
             names = sorted(set(told))
         self.files = [folder / n for n in names]
         self.place: dict[str, Path] = {}
@@ -96,8 +102,14 @@ def unreadable(path: Path, error: BaseException) -> str:
     return "a pointer of git-lfs (git lfs pull brings the file)" if pointer else brief(error)
 
 
+def _beside(name: Any) -> bool:
+    """Whether it names a file of the same folder."""
+    return isinstance(name, str) and Path(name).name == name != ""
+
+
 def _object(path: Path) -> dict[str, Any]:
     """A JSON file that holds an object."""
+    require(path.is_file(), "base", path.name, "none")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:  # no JSON, no text

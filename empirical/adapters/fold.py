@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from empirical.adapters.checkpoint import INDEX, Checkpoint
+from empirical.adapters.checkpoint import Checkpoint
 from empirical.adapters.files import (
     CODES,
     Adapter,
@@ -400,9 +400,9 @@ def _write(folder: Path, checkpoint: Checkpoint, work: _Work, freed: Mapping[str
                 writer.close()
         total += writer.size
         where |= dict.fromkeys(layout, path.name)
-    if (checkpoint.folder / INDEX).is_file():
+    if checkpoint.index is not None:
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
-        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        (folder / checkpoint.index).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
 def _tensors(path: Path, keys: Sequence[tuple[str, str]]) -> Iterator[tuple[str, torch.Tensor]]:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from empirical.adapters.base import quiet
 from empirical.adapters.checkpoint import INDEX, WHOLE, Checkpoint
 from empirical.adapters.names import skeleton
 from tests.empirical.adapters.folders import configured
@@ -42,6 +43,14 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
         write(INDEX, '{"weight_map": {"a": "../base/model.safetensors"}}'),
         "an index with a weight_map .* beside it",
     ),
+    "another file named": (
+        write("config.json", '{"transformers_weights": "../base/model.safetensors"}'),
+        r"transformers_weights to name safetensors.* beside config\.json, got \.\./base",
+    ),
+    "an index named that is not there": (
+        write("config.json", '{"transformers_weights": "other.safetensors.index.json"}'),
+        r"expected other\.safetensors\.index\.json, got none",
+    ),
     "a pointer of git-lfs": (
         lambda f: shard(f).write_text("version https://git-lfs.github.com/spec/v1\n"),
         r"got model-000.*: a pointer of git-lfs \(git lfs pull brings the file\)",
@@ -71,6 +80,24 @@ def test_norms_are_those_of_the_tensor_in_its_file(base, tiny_base):
         assert found.norm(key) == pytest.approx(float(weight.double().norm()), rel=1e-6)  # summed in float32
     assert len(found.files) > 1
     assert set(found.place) == set(tiny_base("llama").state_dict())
+
+
+@pytest.mark.parametrize("named", [None, "other.safetensors", INDEX])
+def test_weights_that_lie_twice_are_those_that_transformers_reads(named, base, tiny_base):
+    """A whole file beside the parts of another model, and one that the configuration names."""
+    other, last = ({k: v * by for k, v in tiny_base("llama").state_dict().items()} for by in (2.0, 3.0))
+    save_file(other, base / WHOLE, {"format": "pt"})
+    save_file(last, base / "other.safetensors", {"format": "pt"})
+    torch.save(last, base / "pytorch_model.bin")
+    if named is not None:
+        configured(base, "config.json", transformers_weights=named)
+    found = Checkpoint(base)
+    with quiet():
+        read = type(tiny_base("llama")).from_pretrained(base).state_dict()
+    for key, weight in read.items():
+        assert found.norm(key) == pytest.approx(float(weight.double().norm()), rel=1e-6)
+    assert found.index == (named if named == INDEX else None)
+    assert len(found.files) == 1 or named == INDEX
 
 
 @pytest.mark.parametrize(
