@@ -141,16 +141,17 @@ def fold(
     adapters = read_all(paths, same_base, model)
     chosen = check_weights(weights, len(adapters))
     notes = [n for a in adapters for n in a.notes]
-    _check_copies(adapters, checkpoint, model)
+    names = checkpoint.parameters(model)
+    stored = {parameter: key for key, (parameter, pattern) in names.items() if pattern is None}
+    _check_copies(adapters, checkpoint, model, stored)
     targets = _targets(adapters, model)
-    freed = _freed(targets, model, checkpoint, untie, notes)
-    work = _Work(
-        adapters, chosen, model, targets, checkpoint.parameters(model), None if dtype is None else OUTPUT[dtype]
-    )
-    work.check(checkpoint, freed)
+    untied = _untied(targets, model, untie, notes)
+    freed = _freed(model, stored) if untied else {}
+    work = _Work(adapters, chosen, model, targets, names, None if dtype is None else OUTPUT[dtype])
+    work.check(freed)
     with Draft(Path(output)) as draft:
         _write(draft.folder, checkpoint, work, freed)
-        _take_along(folder, draft.folder, checkpoint.config, dtype, bool(freed))
+        _take_along(folder, draft.folder, checkpoint.config, dtype, untied)
         report = FoldReport(
             Path(output).name, [a.name for a in adapters], chosen, work.found, sorted(work.dtypes),
             len(checkpoint.files), notes,
@@ -178,14 +179,13 @@ def _local(base: str | os.PathLike[str]) -> Path:
         raise ValueError(f"base: expected a model folder or a hub id, got {base} ({lines[0][:120]})") from error
 
 
-def _check_copies(adapters: Sequence[Adapter], checkpoint: Checkpoint, model: nn.Module) -> None:
+def _check_copies(
+    adapters: Sequence[Adapter], checkpoint: Checkpoint, model: nn.Module, stored: Mapping[str, str]
+) -> None:
     """Weights that peft saved along must be the base's own."""
     from safetensors import safe_open
 
-    stored = {parameter: key for key, (parameter, pattern) in checkpoint.parameters(model).items() if pattern is None}
-    for names in _shared(model):
-        known = next((stored[n] for n in names if n in stored), None)
-        stored |= {} if known is None else dict.fromkeys(names, known)
+    stored = {**stored, **_freed(model, stored)}
     for adapter in adapters:
         for key, along in adapter.copies.items():
             name = key.removeprefix(PREFIX).replace(".base_layer.", ".")
@@ -223,23 +223,30 @@ def _targets(adapters: Sequence[Adapter], model: nn.Module) -> dict[str, Target]
     return found
 
 
-def _freed(
-    targets: Mapping[str, Target], model: nn.Module, checkpoint: Checkpoint, untie: bool, notes: list[str]
-) -> dict[str, str]:
-    """Names of parameters that get a tensor of their own -> the parameter whose tensor they shared."""
-    freed: dict[str, str] = {}
+def _untied(targets: Mapping[str, Target], model: nn.Module, untie: bool, notes: list[str]) -> bool:
+    """Whether adapters act on weights that places share, which then need one each."""
+    before = len(notes)
     for names in _shared(model):
-        touched = [n for n in names if n in targets]
+        touched, others = ([n for n in names if (n in targets) == acts] for acts in (True, False))
         if len(names) < 2 or not touched:
             continue
-        others = [n for n in names if n not in touched]
-        beside = " and ".join(n for n in names if n != touched[0])
-        words = f"{touched[0]} shares its weight with {beside}, where the adapter does not act (claim adapter_algebra)"
+        words = f"{' and '.join(touched)} {'share their' if len(touched) > 1 else 'shares its'} weight"
+        if others:
+            words += f" with {' and '.join(others)}, where the adapter does not act"
+        else:
+            words += ", and each has an update of its own"
+        words += " (claim adapter_algebra)"
         require(untie, "base", "places with weights of their own (or --untie, which gives them some)", words)
-        notes.append(f"untied: {words}; each has its own now")
-        stored = next((n for n in names if n in checkpoint.place), None)
-        assert stored is not None
-        freed |= {n: stored for n in (*touched, *others) if n not in checkpoint.place}
+        notes.append(f"untied: {words}; each has its own weight now")
+    return len(notes) > before
+
+
+def _freed(model: nn.Module, stored: Mapping[str, str]) -> dict[str, str]:
+    """Parameters without a tensor of their own in the files -> key of the tensor that they share."""
+    freed: dict[str, str] = {}
+    for names in _shared(model):
+        key = next((stored[n] for n in names if n in stored), None)
+        freed |= {} if key is None else {n: key for n in names if n not in stored}
     return freed
 
 
@@ -261,7 +268,7 @@ class _Work:
         self.dtypes: set[str] = set()
         self._slices: dict[str, torch.Tensor] = {}
 
-    def check(self, checkpoint: Checkpoint, freed: Mapping[str, str]) -> None:
+    def check(self, freed: Mapping[str, str]) -> None:
         """Every parameter that changes has its tensors in the files."""
         held = {name for name, _ in self.names.values()} | set(freed)
         for target in self.targets.values():

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from empirical.adapters.base import quiet
-from empirical.adapters.checkpoint import INDEX
+from empirical.adapters.checkpoint import INDEX, WHOLE
 from empirical.adapters.files import SAFE
 from empirical.adapters.fold import FoldFailed, FoldReport, fold
 from tests.empirical.adapters.folders import config_of, configured, made_by_peft
@@ -110,6 +110,52 @@ def test_a_tied_embedding_is_refused_or_untied(save_adapter, tiny_base, tmp_path
     with quiet():
         side = PeftModel.from_pretrained(loaded(base, model), str(a))(IDS).logits
     assert (loaded(tmp_path / "c", model)(IDS).logits - side).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("architecture", "targets", "said"),
+    [
+        ("llama", ["lm_head"], "lm_head.weight shares its weight with model.embed_tokens.weight, where"),
+        (
+            "llama",
+            ["embed_tokens", "lm_head"],
+            "embed_tokens.weight and lm_head.weight share their weight, and",
+        ),
+        (
+            "encoder-decoder",
+            ["embed_tokens"],
+            "encoder.* and decoder.* share their weight with shared.* and lm_head",
+        ),
+        ("gpt2", ["wte"], "transformer.wte.weight shares"),
+        ("bert", ["word_embeddings"], "word_embeddings.weight shares"),
+    ],
+)
+@pytest.mark.parametrize("held", ["once", "twice", "under other names"])
+def test_untied_places_each_compute_what_adapters_do_there(
+    held, architecture, targets, said, save_adapter, tiny_base, tmp_path
+):
+    """Whether the files hold the weight once or at each place, and under the model's names or without its prefix."""
+    model = tiny_base(architecture, tied=True)
+    if architecture == "bert":
+        model.cls.predictions.bias += 1  # shared as well, and not adapted
+    base = stored(model, tmp_path / "base", "1GB")
+    tensors, prefix = load_file(base / WHOLE), f"{model.base_model_prefix}."
+    if held == "twice":
+        tensors = {k: v.clone() for k, v in model.state_dict().items()}
+    if held == "under other names":
+        tensors = {k.removeprefix(prefix): v for k, v in tensors.items()}
+    save_file(tensors, base / WHOLE, {"format": "pt"})
+    a = save_adapter("a", architecture, 1, targets=targets)
+    with pytest.raises(ValueError, match=f"or --untie.* got .*{said}"):
+        fold([a], base, tmp_path / "c")
+    assert fold([a], base, tmp_path / "c", untie=True).notes
+    assert config_of(tmp_path / "c", "config.json")["tie_word_embeddings"] is False
+    from peft import PeftModel
+
+    inputs = {"input_ids": IDS} | ({"decoder_input_ids": IDS} if architecture == "encoder-decoder" else {})
+    with quiet():
+        side = PeftModel.from_pretrained(loaded(base, model), str(a))(**inputs).logits
+    assert (loaded(tmp_path / "c", model)(**inputs).logits - side).abs().max() < 1e-4
 
 
 def test_what_has_no_room_or_is_no_number_is_no_failed_fold(save_adapter, tiny_base, tmp_path):
