@@ -283,7 +283,7 @@ class _Work:
         target = self.targets.get(parameter)
         form = self.format(tensor.dtype)
         if target is None:
-            return tensor.to(form)
+            return tensor if tensor.dtype == form else _rounded(key, tensor, tensor, form)
         require(tensor.dtype in _FLOATS, key, "a floating-point weight (plain, not quantised)", str(tensor.dtype))
         self.dtypes.add(_FLOATS[form])
         if pattern is not None:
@@ -306,9 +306,7 @@ class _Work:
             require(held, f"{name}: weights", "a weight times a scale that float32 holds", f"{strength:g}")
             left, right = (a.T, b.T) if target.transposed else (b, a)
             place.addmm_(left.to(place.dtype), right.to(place.dtype), alpha=strength)
-        made = place.to(form)
-        room = bool(torch.isfinite(made).all()) or not bool(torch.isfinite(before).all())
-        require(room, f"{name}: dtype", "a format with room for the weights", f"{_FLOATS[form]}, which overflows")
+        made = _rounded(name, place, before, form)
         self._measure(name, before, made, parts, target.transposed)
 
     def _module(self, name: str) -> Module:
@@ -364,7 +362,7 @@ class _Work:
         require(key in self._slices, key, "a tensor that transformers can compute from the model's", "another")
         part = self._slices.pop(key)
         require(part.shape == tensor.shape, key, f"shape {tuple(part.shape)}", tuple(tensor.shape))
-        made = (tensor.to(wide) + part).to(form)
+        made = _rounded(key, tensor.to(wide) + part, tensor, form)
         # one rounding to the format and one of the sum, entry by entry, summed up over inputs of size 1
         rows = slice(0, min(_ROWS, tensor.shape[0]))
         base, change, now = (x[rows].double() for x in (tensor, part, made))
@@ -381,6 +379,14 @@ class _Work:
 def _wide(dtype: torch.dtype, form: torch.dtype) -> torch.dtype:
     """What a weight is summed up in."""
     return torch.float64 if torch.float64 in (dtype, form) else torch.float32
+
+
+def _rounded(name: str, tensor: torch.Tensor, before: torch.Tensor, form: torch.dtype) -> torch.Tensor:
+    """A tensor in its format, finite wherever it was `before`."""
+    made = tensor.to(form)
+    room = torch.equal(torch.isfinite(made), torch.isfinite(before))
+    require(room, f"{name}: dtype", "a format with room for the weights", f"{_FLOATS[form]}, which overflows")
+    return made
 
 
 def _write(folder: Path, checkpoint: Checkpoint, work: _Work, freed: Mapping[str, str]) -> None:

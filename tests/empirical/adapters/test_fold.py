@@ -176,6 +176,31 @@ def test_what_has_no_room_or_is_no_number_is_no_failed_fold(save_adapter, tiny_b
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_what_no_adapter_touches_has_room_in_the_format_too(save_adapter, tiny_base, tmp_path):
+    """As the parts of a fused parameter have; what is infinite in the base may stay so."""
+    model = tiny_base("llama", torch.bfloat16)
+    with torch.no_grad():
+        model.lm_head.weight[0, 0] = 7e4
+    base, a = stored(model, tmp_path / "base"), save_adapter("a", seed=1, targets=["q_proj"])
+    mixture = qwen_moe()
+    with torch.no_grad():
+        mixture.model.layers[1].mlp.experts.down_proj[2, 0, 0] = 7e4
+    fused_base = stored(mixture, tmp_path / "fused")
+    b = fused(mixture, tmp_path / "b", 1, [], target_parameters=["mlp.experts.down_proj"])
+    before = sorted(tmp_path.iterdir())
+    for adapter, folder, named in ((a, base, "lm_head.weight"), (b, fused_base, "experts.2.down_proj.weight")):
+        with pytest.raises(
+            ValueError, match=f"{named}: dtype: expected a format with room for the weights, got float16"
+        ):
+            fold([adapter], folder, tmp_path / "c", dtype="float16")
+    assert sorted(tmp_path.iterdir()) == before
+    fold([a], base, tmp_path / "c", dtype="float32")
+    with torch.no_grad():
+        model.lm_head.weight[0, 0] = -torch.inf
+    fold([a], stored(model, tmp_path / "masked"), tmp_path / "d", dtype="float16")
+    assert float(weights_of(tmp_path / "d")["lm_head.weight"][0, 0]) == -torch.inf
+
+
 @pytest.mark.parametrize("tied", [False, True])
 def test_a_head_that_was_trained_is_not_lost(tied, save_adapter, tiny_base, tmp_path):
     """peft saves it along, and loads it in place of the base's."""
