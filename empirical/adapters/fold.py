@@ -23,6 +23,7 @@ from torch import nn
 from empirical.adapters.checkpoint import Checkpoint
 from empirical.adapters.files import (
     CODES,
+    CONFIG,
     Adapter,
     Draft,
     Module,
@@ -43,8 +44,8 @@ from theory.numerics import one_of, require, stream
 _FLOATS = {v: k for k, v in OUTPUT.items()}
 #: rows of a tensor and inputs on which it is held against its parts
 _ROWS, _INPUTS = 64, 4
-#: what is not taken along: the weights themselves, in any form
-_WEIGHTS = (".safetensors", ".bin", ".index.json", ".pt", ".pth", ".h5", ".msgpack", ".gguf", ".onnx", ".ot")
+#: what is not taken along: the weights themselves, in any form, and what would put an adapter on them
+_WEIGHTS = (".safetensors", ".bin", ".index.json", ".pt", ".pth", ".h5", ".msgpack", ".gguf", ".onnx", ".ot", CONFIG)
 
 
 class FoldFailed(RuntimeError):
@@ -136,9 +137,9 @@ def fold(
         checkpoint.quantised is None, "base", "plain weights (fold into the model that was quantised, then quantise)",
         f"a quantised base ({checkpoint.quantised})",
     )  # fmt: skip
-    check_output(Path(output), [folder], force, "config.json")
     model = skeleton(folder)
     adapters = read_all(paths, same_base, model)
+    check_output(Path(output), [folder, *(a.path for a in adapters)], force, "config.json")
     chosen = check_weights(weights, len(adapters))
     notes = [n for a in adapters for n in a.notes]
     names = checkpoint.parameters(model)
@@ -435,11 +436,27 @@ def _dtype(code: str, key: str) -> torch.dtype:
     return found
 
 
+def _copy(source: Path, target: Path) -> None:
+    """Files beside the weights, and folders where transformers looks for templates and further tokenizers."""
+    for path in sorted(source.iterdir()):
+        if path.name.startswith(".") or path.name.endswith(_WEIGHTS):
+            continue
+        if path.is_file():
+            shutil.copyfile(path, target / path.name)
+        elif path.name == "additional_chat_templates" or _tokenizer(path):
+            (target / path.name).mkdir()
+            _copy(path, target / path.name)
+
+
+def _tokenizer(folder: Path) -> bool:
+    """A tokenizer alone: beside weights it is that of a checkpoint."""
+    names = [p.name for p in folder.glob("*")]  # none of a folder that cannot be read
+    return "tokenizer_config.json" in names and not any(n.endswith(_WEIGHTS) for n in names)
+
+
 def _take_along(source: Path, target: Path, config: dict[str, Any], dtype: str | None, untied: bool) -> None:
     """Configuration, tokenizer and what else lies beside the weights."""
-    for path in sorted(source.iterdir()):
-        if path.is_file() and not path.name.startswith(".") and not path.name.endswith(_WEIGHTS):
-            shutil.copyfile(path, target / path.name)
+    _copy(source, target)
     for part in (config, *(v for v in config.values() if isinstance(v, dict))):
         if dtype is not None:
             part |= {k: dtype for k in ("dtype", "torch_dtype") if k in part}

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from empirical.adapters.base import quiet
 from empirical.adapters.checkpoint import INDEX, WHOLE
-from empirical.adapters.files import SAFE
+from empirical.adapters.files import CONFIG, SAFE
 from empirical.adapters.fold import FoldFailed, FoldReport, fold
 from tests.empirical.adapters.folders import config_of, configured, made_by_peft
 
@@ -264,6 +264,44 @@ def test_fused_experts_are_merged_and_folded(tmp_path):
     names = {m.name for m in audited}
     assert names == set(parts[0].modules)
     assert "model.layers.1.mlp.experts.down_proj[3]" in names
+
+
+def test_what_transformers_reads_beside_the_weights_comes_along(save_adapter, tiny_base, tmp_path):
+    """Templates, further tokenizers, but no adapter, no checkpoint and nothing hidden; the README is one's own."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    model = tiny_base("llama")
+    base, a = stored(model, tmp_path / "base"), save_adapter("a", seed=1)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0}, unk_token="a")))
+    tokenizer.chat_template = {"default": "one {{ messages }}", "tool_use": "two {{ messages }}"}
+    for folder in (base, base / "decoder_tokenizer", base / "checkpoint-100", base / ".cache"):
+        tokenizer.save_pretrained(folder)
+    with quiet():
+        model.save_pretrained(base / "checkpoint-100")
+        model.save_pretrained(base / "notes" / "inner")
+    (base / "README.md").write_text("of the base", encoding="utf-8")
+    (base / "LICENSE").write_text("of the base", encoding="utf-8")
+    for name in (CONFIG, SAFE):
+        shutil.copy(a / name, base / name)
+    fold([a], base, tmp_path / "c")
+    along = {p.relative_to(base) for p in base.rglob("*") if p.is_file()}
+    along -= {p for p in along if p.name in (CONFIG, SAFE) or p.parts[0] in ("checkpoint-100", ".cache", "notes")}
+    assert {p.relative_to(tmp_path / "c") for p in (tmp_path / "c").rglob("*") if p.is_file()} == along
+    for folder in (tmp_path / "c", tmp_path / "c" / "decoder_tokenizer"):
+        assert PreTrainedTokenizerFast.from_pretrained(folder).chat_template == tokenizer.chat_template
+    assert "Folded by lora-limits: base + 1 x a" in (tmp_path / "c" / "README.md").read_text(encoding="utf-8")
+    assert (tmp_path / "c" / "LICENSE").read_text(encoding="utf-8") == "of the base"
+    loaded(tmp_path / "c", model)
+
+
+def test_an_adapter_is_not_replaced_by_its_fold(save_adapter, tiny_base, tmp_path):
+    """Also one that holds the configuration of its model."""
+    base, a, b = stored(tiny_base("llama"), tmp_path / "base"), save_adapter("a", seed=1), save_adapter("b", seed=2)
+    shutil.copy(base / "config.json", a)
+    with pytest.raises(ValueError, match="another folder"):
+        fold([b, a], base, a, force=True)
+    assert (a / SAFE).is_file()
 
 
 @pytest.mark.parametrize("fault", ["scale", "missing", "expert"])
