@@ -68,9 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument("--rank", type=int, metavar="R", help="rank to keep (by default the largest of a part)")
     audit.add_argument("--density", type=float, default=0.5, metavar="D", help="of ties, dare and pruning (0.5)")
     audit.add_argument("--dense", action="store_true", help="peft's dense types on modules of any size too (slow)")
-    audit.add_argument(
-        "--probe", metavar="FILE", help="prompt, tab, answer per line (# is a comment); needs --base"
-    )
+    audit.add_argument("--probe", metavar="FILE", help="prompt, tab, answer per line (# is a comment); needs --base")
     audit.add_argument("--modules", action="store_true", help="one row per module as well")
     audit.add_argument(
         "--pairs-by-module", action="store_true", help="pairs module by module in the JSON of more than 8 adapters too"
@@ -233,10 +231,18 @@ def _summary(made: MergeReport) -> Iterator[str]:
 
 
 def _fold(options: argparse.Namespace) -> int:
-    from empirical.adapters.fold import FoldFailed, fold
+    from empirical.adapters.fold import FoldFailed, FoldReport, fold
+
+    def say(made: FoldReport) -> None:
+        terms = " + ".join(f"{w:g} x {n}" for w, n in zip(made.weights, made.adapters, strict=True))
+        worst = made.tightest
+        print(f"{made.output}: {Path(options.base).name} + {terms}")
+        print(f"  {len(made.modules)} weights in {made.files} files, {' and '.join(made.dtypes)}, each rounded once")
+        print(f"  outputs on random inputs: off by {worst} ({worst.name}, the closest)")
+        print(*(f"  {note}\n" for note in made.notes), sep="", end="", flush=True)
 
     try:
-        made = fold(
+        fold(
             options.adapters,
             options.base,
             options.output,
@@ -245,17 +251,11 @@ def _fold(options: argparse.Namespace) -> int:
             untie=options.untie,
             force=options.force,
             same_base=options.same_base,
+            seen=say,
         )
     except FoldFailed as error:
         print(f"lora-limits: {error}", file=sys.stderr)
         return 1
-    terms = " + ".join(f"{w:g} x {n}" for w, n in zip(made.weights, made.adapters, strict=True))
-    worst = made.tightest
-    print(f"{made.output}: {Path(options.base).name} + {terms}")
-    print(f"  {len(made.modules)} weights in {made.files} files, {' and '.join(made.dtypes)}, each rounded once")
-    print(f"  outputs on random inputs: off by {worst} ({worst.name}, the closest)")
-    for note in made.notes:
-        print(f"  {note}")
     return 0
 
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
 CONFIG, SAFE, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+#: folder of a model in which transformers keeps chat templates
+TEMPLATES = "additional_chat_templates"
 #: formats of factors that are read; float64 is kept, the others are exact in float64
 DTYPES = {
     torch.float64: "float64",
@@ -782,8 +784,8 @@ def check_output(target: Path, inputs: Iterable[Path], force: bool, holds: str =
         holds: file of an adapter, or of a model.
 
     Raises:
-        ValueError: it exists (without `force`, it is of another kind, or it holds folders, which would be lost with
-            it), it is one of the inputs, or its parent folder is missing.
+        ValueError: it exists (without `force`, it is of another kind, or it holds folders other than of
+            templates, which would be lost with it), it is one of the inputs, or its parent folder is missing.
     """
     parent = target.absolute().parent
     require(target.name not in ("", ".", ".."), "output", "a folder name", repr(str(target)))
@@ -793,7 +795,7 @@ def check_output(target: Path, inputs: Iterable[Path], force: bool, holds: str =
         require(force, "output", "a new folder (or --force)", f"{target}, which exists")
         kind = "an adapter" if holds == CONFIG else "a model"
         require((target / holds).is_file(), "output", f"{kind} folder to overwrite", str(target))
-        kept = sorted(each.name for each in target.iterdir() if each.is_dir())
+        kept = sorted(each.name for each in target.iterdir() if each.is_dir() and each.name != TEMPLATES)
         require(not kept, "output", f"{kind} folder without folders in it", f"{target}, which holds {', '.join(kept)}")
         clash = any(target.samefile(i) for i in inputs)
         require(not clash, "output", "another folder than the adapters and the base", target)

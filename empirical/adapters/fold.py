@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from empirical.adapters.checkpoint import Checkpoint
 from empirical.adapters.files import (
     CODES,
     CONFIG,
+    TEMPLATES,
     Adapter,
     Draft,
     Module,
@@ -109,6 +110,7 @@ def fold(
     untie: bool = False,
     force: bool = False,
     same_base: bool = False,
+    seen: Callable[[FoldReport], object] | None = None,
 ) -> FoldReport:
     """Write the base with the weighted sum of adapters folded in, with its configuration and tokenizer.
 
@@ -121,6 +123,7 @@ def fold(
         untie: give a weight that two places share to each of them where an adapter acts on one; refused without.
         force: overwrite a model folder.
         same_base: take bases of different names for one and the same.
+        seen: called with the report before anything is published; what it raises stops that.
 
     Raises:
         ValueError: what cannot be folded, in one line; nothing is written.
@@ -164,6 +167,8 @@ def fold(
                 f"fold: {worst.name}: expected outputs within {worst.bound:.3g} of the sum of the parts, got "
                 f"{worst.measured:.3g}; nothing was written"
             )
+        if seen is not None:
+            seen(report)
         draft.publish()
     return report
 
@@ -443,7 +448,7 @@ def _copy(source: Path, target: Path) -> None:
             continue
         if path.is_file():
             shutil.copyfile(path, target / path.name)
-        elif path.name == "additional_chat_templates" or _tokenizer(path):
+        elif path.name == TEMPLATES or _tokenizer(path):
             (target / path.name).mkdir()
             _copy(path, target / path.name)
 
