@@ -22,6 +22,7 @@ import torch
 from empirical.adapters.files import Adapter, Module, new_or_own, read_all
 from empirical.adapters.names import said_base, skeleton
 from empirical.adapters.rounding import UNIT
+from theory.lowrank import column_norms, frobenius
 from theory.numerics import one_of, require
 
 FORMATS = ("gguf",)
@@ -40,6 +41,8 @@ ARCHITECTURES = {
     "phi3": ("phi3", False),
     "gpt2": ("gpt2", False),
 }
+#: sizes of a scale that the file's alpha says; the factors take others, and those of modules that differ
+SCALES = (1e-30, 1e30)
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
 
@@ -100,8 +103,8 @@ def export(
     require(kind in ARCHITECTURES, "base", f"an architecture among {', '.join(ARCHITECTURES)}", kind)
     architecture, reordered = ARCHITECTURES[kind]
     names = _names(found, architecture, int(config.num_hidden_layers))
-    first = next(iter(found.modules.values()))
-    alpha = first.scale * first.r
+    most = max(found.modules.values(), key=lambda m: abs(m.scale))
+    alpha = most.r * (most.scale if SCALES[0] < abs(most.scale) < SCALES[1] else 1.0)
     handle, draft = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.absolute().parent)
     os.close(handle)
     try:
@@ -169,17 +172,27 @@ def _write(
         for name in names:
             m = adapter.modules[name]
             a, b = adapter.factors(name)
-            b = b.double() * (m.scale * m.r / alpha if alpha else 0.0)  # one alpha for all
+            a, b = _balanced(a, b, m.r / alpha * m.scale)
             b = b if heads is None else _reordered(m, b, heads)
             for tensor in (a.T if m.kind == "embedding" else a, b):
                 stored = tensor.to(dtype).contiguous()
-                off = float((stored.double() - tensor.double()).norm())
+                lost = (stored.double() - tensor).numpy()
                 # one rounding; more is what overflows, or falls below the smallest numbers of the format
-                fits = off <= 2 * UNIT[dtype] * float(tensor.double().norm())
-                wanted = "a format with room for the factors (lora-limits merge balances them)"
-                require(fits, f"{name}: dtype", wanted, str(dtype).removeprefix("torch."))
+                fits = stored.isfinite().all() and frobenius(lost) <= 2 * UNIT[dtype] * frobenius(tensor.numpy())
+                wanted = "a format with room for the factors (or a scale nearer to 1)"
+                require(bool(fits), f"{name}: dtype", wanted, str(dtype).removeprefix("torch."))
                 out.write(stored.numpy().data)
                 writer.write_padding(out, stored.nbytes)
+
+
+def _balanced(a: torch.Tensor, b: torch.Tensor, strength: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Factors of `strength` B A in float64; by powers of two, rows of A are of the size of columns of B."""
+    a, b = a.double(), b.double()
+    rows, columns = (torch.from_numpy(column_norms(x.numpy())) for x in (a.T, b))
+    live = (rows > 0) & (columns > 0) & (strength != 0)
+    shift = ((rows.log2() - columns.log2() + math.log2(abs(strength) or 1.0)) / 2).round()
+    on_a, on_b = (torch.where(live, x, 0.0) for x in ((-shift).exp2() * strength, shift.exp2()))
+    return a * on_a[:, None], b * on_b
 
 
 def _reordered(module: Module, b: torch.Tensor, config: Any) -> torch.Tensor:

@@ -11,7 +11,7 @@ import torch
 
 from empirical.adapters.export import export
 from empirical.adapters.files import read_adapter
-from tests.empirical.adapters.folders import times
+from tests.empirical.adapters.folders import changed
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def config_of(tiny_base, tmp_path):
 
 
 def updates(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """As llama.cpp applies them: B A times alpha over the rank that it reads off B."""
+    """As llama.cpp applies them: B A times alpha, if it is not 0, over the rank that it reads off B."""
     reader = gguf.GGUFReader(path)
     fields = {k: f.contents() for k, f in reader.fields.items()}
     tensors = {t.name: torch.from_numpy(t.data.copy()).double() for t in reader.tensors}
@@ -37,14 +37,19 @@ def updates(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         if name.endswith(".lora_b"):
             a = tensors[name.removesuffix("b") + "a"]
             a = a.T if name.startswith("token_embd") else a
-            found[name.removesuffix(".lora_b")] = fields["adapter.lora.alpha"] / b.shape[1] * b @ a
+            alpha = fields["adapter.lora.alpha"]
+            found[name.removesuffix(".lora_b")] = (alpha / b.shape[1] if alpha else 1.0) * b @ a
     assert len(tensors) == 2 * len(found)
     return found, fields
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"use_rslora": True}, {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"v_proj": 3}}]
-)
+    "options",
+    [
+        {}, {"use_rslora": True}, {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"v_proj": 3}}, {"alpha": 0},
+        {"alpha": 0, "alpha_pattern": {"v_proj": -3}}, {"alpha": 1e-50}, {"alpha": 1e39},
+    ],
+)  # fmt: skip
 def test_a_file_read_back_is_the_update(options, save_adapter, config_of, tmp_path):
     targets = ["q_proj", "v_proj", "down_proj", "embed_tokens", "lm_head"]
     a = save_adapter("a", seed=1, targets=targets, **options)
@@ -59,7 +64,7 @@ def test_a_file_read_back_is_the_update(options, save_adapter, config_of, tmp_pa
              "model.layers.0.self_attn.v_proj": "blk.0.attn_v"}  # fmt: skip
     for name, theirs in pairs.items():
         wanted = torch.from_numpy(adapter.update(name).dense())
-        assert (found[theirs + ".weight"] - wanted).abs().max() < 1e-6 * wanted.abs().max(), name
+        assert (found[theirs + ".weight"] - wanted).abs().max() <= 1e-6 * wanted.abs().max(), name
 
 
 def test_rows_of_q_are_where_llama_cpp_looks_for_them(save_adapter, tiny_base, config_of, tmp_path):
@@ -150,13 +155,23 @@ def test_a_language_model_inside_another_has_its_own_names(save_adapter, config_
     assert updates(tmp_path / "a.gguf")[0].keys() == names
 
 
-@pytest.mark.parametrize("size", [2.0**-24, 2.0**20])
-def test_factors_without_room_in_the_format_are_refused(size, save_adapter, config_of, tmp_path):
-    """One factor is too small or too large for float16, though their product is of the usual size."""
-    a, base = save_adapter("a", seed=1, targets=["v_proj"], fill=times(1 / size, size)), config_of("llama")
-    with pytest.raises(ValueError, match=r"dtype: expected a format with room .*, got float16"):
-        export(a, tmp_path / "a.gguf", base=base, dtype="float16")
-    export(a, tmp_path / "a.gguf", base=base)
+@pytest.mark.parametrize("size", [2.0**-24, 2.0**20, 1e-200, 1e200])
+def test_factors_are_balanced(size, save_adapter, config_of, tmp_path):
+    """One is too small or too large for the format, though their product is of the usual size."""
+    a = save_adapter("a", seed=1, targets=["v_proj"])
+    changed(a, lambda key, x: x.double() * (size if "lora_A" in key else 1 / size))
     wanted = torch.from_numpy(read_adapter(a).update("model.layers.0.self_attn.v_proj").dense())
-    found = updates(tmp_path / "a.gguf")[0]["blk.0.attn_v.weight"]
-    assert (found - wanted).abs().max() < 1e-6 * wanted.abs().max()
+    for dtype, off in (("float16", 2e-3), ("float32", 1e-6)):
+        export(a, tmp_path / dtype, base=config_of("llama"), dtype=dtype)
+        found = updates(tmp_path / dtype)[0]["blk.0.attn_v.weight"]
+        assert (found - wanted).abs().max() < off * wanted.abs().max()
+
+
+@pytest.mark.parametrize(("size", "dtype"), [(2.0**40, "float16"), (2.0**-40, "float16"), (1e100, "float32"),
+                                             (1e-100, "float32"), (1e300, "float32"), (1e-300, "float32")])  # fmt: skip
+def test_updates_without_room_in_the_format_are_refused(size, dtype, save_adapter, config_of, tmp_path):
+    a, base = save_adapter("a", seed=1, targets=["v_proj"]), config_of("llama")
+    changed(a, lambda key, x: x.double() * size)
+    with pytest.raises(ValueError, match=rf"dtype: expected a format with room .*, got {dtype}"):
+        export(a, tmp_path / "a.gguf", base=base, dtype=dtype)
+    assert not (tmp_path / "a.gguf").exists()
