@@ -102,7 +102,7 @@ def export(
     kind = str(config.model_type)
     require(kind in ARCHITECTURES, "base", f"an architecture among {', '.join(ARCHITECTURES)}", kind)
     architecture, reordered = ARCHITECTURES[kind]
-    names = _names(found, architecture, int(config.num_hidden_layers))
+    names = _names(found, architecture, model)
     most = max(found.modules.values(), key=lambda m: abs(m.scale))
     alpha = most.r * (most.scale if SCALES[0] < abs(most.scale) < SCALES[1] else 1.0)
     handle, draft = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.absolute().parent)
@@ -128,12 +128,14 @@ def _holds_adapter(path: Path) -> bool:
     return kind is not None and kind.contents() == gguf.GGUFType.ADAPTER
 
 
-def _names(adapter: Adapter, architecture: str, layers: int) -> dict[str, str]:
+def _names(adapter: Adapter, architecture: str, model: Any) -> dict[str, str]:
     """Module -> name of llama.cpp's weight."""
     import gguf
 
     numbers = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
-    table = gguf.get_tensor_name_map(numbers[architecture], layers)
+    table = gguf.get_tensor_name_map(numbers[architecture], int(model.config.get_text_config().num_hidden_layers))
+    head = model.get_output_embeddings()
+    tied = head is None or head.weight is model.get_input_embeddings().weight
     found = {}
     for m in adapter.modules.values():
         plain = m.name == m.place
@@ -142,6 +144,13 @@ def _names(adapter: Adapter, architecture: str, layers: int) -> dict[str, str]:
         bare = re.sub(r"^(model\.language_model|language_model\.model|language_model)\.", "model.", m.name)
         name = table.get_name(bare)
         require(name is not None, m.name, f"a module that llama.cpp has in {architecture}", "another")
+        # it reads positions without their factors
+        acts = name != "position_embd"
+        require(acts, m.name, "modules where llama.cpp adds adapters (fold it, then convert the base)", "positions")
+        # and multiplies by those of the embedding, which lie the other way, where that is the head
+        free = not tied or name not in ("token_embd", "output")
+        wanted = "a head with a weight of its own (lora-limits fold --untie gives it one, but not in Gemma)"
+        require(free, m.name, wanted, "the embedding's, which llama.cpp has once")
         found[m.name] = f"{name}.weight"
     return found
 

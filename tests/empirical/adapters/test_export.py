@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,18 @@ import torch
 
 from empirical.adapters.export import export
 from empirical.adapters.files import read_adapter
-from tests.empirical.adapters.folders import changed
+from tests.empirical.adapters.folders import changed, configured
 
 
 @pytest.fixture
 def config_of(tiny_base, tmp_path):
     """The configuration of a base, without its weights."""
 
-    def write(architecture):
-        model = tiny_base(architecture)
+    def write(architecture, tied=False):
+        model = tiny_base(architecture, tied=tied)
         model.config.architectures = [type(model).__name__]
-        model.config.save_pretrained(tmp_path / f"base_{architecture}")
-        return tmp_path / f"base_{architecture}"
+        model.config.save_pretrained(tmp_path / f"base_{architecture}_{tied}")
+        return tmp_path / f"base_{architecture}_{tied}"
 
     return write
 
@@ -107,7 +108,7 @@ def test_only_plain_files_are_replaced(save_adapter, config_of, tmp_path):
             export(a, tmp_path / name, base=base)
     with pytest.raises(ValueError, match="an architecture among"):
         export(save_adapter("b", "bert", targets=["query"]), tmp_path / "b.gguf", base=config_of("bert"))
-    assert sorted(p.name for p in tmp_path.iterdir() if p.name not in ("b", "base_bert")) == before
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name not in ("b", "base_bert_False")) == before
     with pytest.raises(ValueError, match="holds something else"):
         export(a, tmp_path / "file", base=base, force=True)
     (tmp_path / "file").write_bytes(b"")
@@ -134,12 +135,19 @@ def test_what_llama_cpp_does_not_have_is_refused(save_adapter, config_of, tmp_pa
     a = save_adapter("a", targets=["q_proj"])
     fused = save_adapter("fused", "experts", targets=["q_proj"], target_parameters=["experts.down_proj"])
     router = save_adapter("router", "images and text", targets=["linear_1"])
-    llama, experts, images = (config_of(x) for x in ("llama", "experts", "images and text"))
+    head, table = (save_adapter(x, targets=[x]) for x in ("lm_head", "embed_tokens"))
+    positions = save_adapter("positions", "gpt2", targets=["wpe"])
+    llama, experts, images, gpt2 = (config_of(x) for x in ("llama", "experts", "images and text", "gpt2"))
+    tied, headless = config_of("llama", tied=True), shutil.copytree(llama, tmp_path / "headless")
+    configured(headless, "config.json", architectures=["LlamaModel"])
     before = sorted(tmp_path.iterdir())
     cases: list[tuple[Path, Path, dict[str, Any], str]] = [
         (a, llama, {"to": "onnx"}, "to: expected one of"), (a, llama, {"dtype": "int8"}, "dtype: expected one of"),
         (fused, experts, {}, "modules .fold adapters of fused experts"),
         (router, images, {}, "a module that llama.cpp has in llama, got another"),
+        (positions, gpt2, {}, "modules where llama.cpp adds adapters .fold it.*, got positions"),
+        *((x, tied, {}, "a head with a weight of its own .*fold --untie.*, got the embed") for x in (head, table)),
+        (table, headless, {}, "a head with a weight of its own"),
     ]  # fmt: skip
     for adapter, base, options, named in cases:
         with pytest.raises(ValueError, match=named) as caught:
