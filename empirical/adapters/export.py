@@ -41,7 +41,7 @@ ARCHITECTURES = {
     "phi3": ("phi3", False),
     "gpt2": ("gpt2", False),
 }
-#: sizes of a scale that the file's alpha says; the factors take others, and those of modules that differ
+#: between these sizes the file's alpha says the largest scale; the factors take another, and what modules differ by
 SCALES = (1e-30, 1e30)
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
@@ -110,6 +110,8 @@ def export(
     try:
         _write(Path(draft), found, names, (architecture, config if reordered else None), alpha, DTYPES[dtype])
         Path(draft).chmod(0o644)
+        if not force:
+            target.touch(exist_ok=False)  # what appeared there meanwhile stays
         Path(draft).replace(target)
     except BaseException:
         Path(draft).unlink(missing_ok=True)

@@ -10,6 +10,7 @@ import gguf
 import pytest
 import torch
 
+from empirical.adapters import export as exporting
 from empirical.adapters.export import export
 from empirical.adapters.files import read_adapter
 from tests.empirical.adapters.folders import changed, configured
@@ -115,6 +116,22 @@ def test_only_plain_files_are_replaced(save_adapter, config_of, tmp_path):
     for _ in range(2):
         export(a, tmp_path / "file", base=base, force=True)
     assert updates(tmp_path / "file")[0]
+
+
+def test_what_appears_meanwhile_is_not_replaced(save_adapter, config_of, tmp_path, monkeypatch):
+    a, base, file = save_adapter("a", targets=["q_proj"]), config_of("llama"), tmp_path / "a.gguf"
+    write = exporting._write
+
+    def slow(*given):
+        write(*given)
+        file.write_text("another's", encoding="utf-8")
+
+    monkeypatch.setattr(exporting, "_write", slow)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(FileExistsError):
+        export(a, file, base=base)
+    assert file.read_text(encoding="utf-8") == "another's"
+    assert sorted(tmp_path.iterdir()) == sorted([file, *before])
 
 
 def test_the_gguf_of_a_model_is_not_replaced(save_adapter, config_of, tmp_path):
