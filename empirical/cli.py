@@ -260,15 +260,17 @@ def _fold(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from empirical.adapters.export import export
+    from empirical.adapters.export import Exported, export
 
-    made = export(
-        options.adapter, options.output, to=options.to, base=options.base, dtype=options.dtype, force=options.force
-    )
-    kind = f"{made.architecture}, {made.modules} modules, alpha {made.alpha:g}, {made.dtype}"
-    print(f"{made.file}: {made.adapter} for llama.cpp ({kind})")
-    for note in made.notes:
-        print(f"  {note}")
+    def say(made: Exported) -> None:
+        kind = f"{made.architecture}, {made.modules} modules, alpha {made.alpha:g}, {made.dtype}"
+        print(f"{made.file}: {made.adapter} for llama.cpp ({kind})")
+        print(*(f"  {note}\n" for note in made.notes), sep="", end="", flush=True)
+
+    export(
+        options.adapter, options.output, to=options.to, base=options.base, dtype=options.dtype, force=options.force,
+        seen=say,
+    )  # fmt: skip
     return 0
 
 

@@ -83,7 +83,10 @@ def guarded(program: str, command: str, act: Callable[[], int]) -> int:
         where = "" if error.filename is None else f": {error.filename}"
         said = f"{command}: the operating system says: {error.strerror or error}{where}"
     except KeyboardInterrupt:
-        print(f"{program}: stopped; what is finished is kept, nothing is half-written; run the same command again", file=sys.stderr)
+        print(
+            f"{program}: stopped; what is finished is kept, nothing is half-written; run the same command again",
+            file=sys.stderr,
+        )
         return 130
     print(f"{program}: {said}", file=sys.stderr)
     return 2

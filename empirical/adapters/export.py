@@ -12,14 +12,14 @@ import math
 import os
 import re
 import stat
-import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from empirical.adapters.files import Adapter, Module, new_or_own, read_all
+from empirical.adapters.files import Adapter, Module, beside, new_or_own, read_all
 from empirical.adapters.names import said_base, skeleton
 from empirical.adapters.rounding import UNIT
 from theory.lowrank import column_norms, frobenius
@@ -67,6 +67,7 @@ def export(
     base: Any = None,
     dtype: str = "float32",
     force: bool = False,
+    seen: Callable[[Exported], object] | None = None,
 ) -> Exported:
     """Write an adapter as llama.cpp reads it.
 
@@ -77,6 +78,7 @@ def export(
         base: folder or hub id of the base, of which the configuration alone is read; by default what the adapter names.
         dtype: of the factors, ``"float32"`` or ``"float16"``.
         force: replace an adapter of this format.
+        seen: called with what was made before it is in its place; what it raises stops that.
 
     Raises:
         ValueError: what cannot be written, in one line; nothing is.
@@ -92,7 +94,8 @@ def export(
         require(plain, "output", "a plain file to replace", str(target))
         require(force, "output", "a new file (or --force)", f"{target}, which exists")
     new_or_own(target, (MAGIC,))
-    other = target.exists() and target.stat().st_size and not _holds_adapter(target)
+    replaces = target.exists()
+    other = replaces and target.stat().st_size and not _holds_adapter(target)
     require(not other, "output", "a new file, or an adapter's", f"{target}, another model's")
     (found,) = read_all([adapter])
     model = skeleton(base) if base is not None else said_base(found.raw)
@@ -105,18 +108,18 @@ def export(
     names = _names(found, architecture, model)
     most = max(found.modules.values(), key=lambda m: abs(m.scale))
     alpha = most.r * (most.scale if SCALES[0] < abs(most.scale) < SCALES[1] else 1.0)
-    handle, draft = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.absolute().parent)
-    os.close(handle)
+    made = Exported(target.name, found.name, architecture, len(names), alpha, dtype, tuple(found.said))
+    draft = beside(target)
     try:
-        _write(Path(draft), found, names, (architecture, config if reordered else None), alpha, DTYPES[dtype])
-        Path(draft).chmod(0o644)
-        if not force:
+        _write(draft, found, names, (architecture, config if reordered else None), alpha, DTYPES[dtype])
+        if seen is not None:
+            seen(made)
+        if not replaces:
             target.touch(exist_ok=False)  # what appeared there meanwhile stays
-        Path(draft).replace(target)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
-    return Exported(target.name, found.name, architecture, len(names), alpha, dtype, tuple(found.said))
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
+    return made
 
 
 def _holds_adapter(path: Path) -> bool:
