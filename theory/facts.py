@@ -19,6 +19,7 @@ from theory.numerics import (
     EPS,
     Array,
     above,
+    below,
     exact,
     integer,
     matrix,
@@ -175,20 +176,23 @@ def random_code_eps(n_answers: int, r: int, failure: float = 1.0) -> float:
     Args:
         n_answers: N >= 1.
         r: dimension of the codes, which is the rank of the update; r >= 1.
-        failure: the probability that uniform independent codes miss it is less than this, in (0, 1]. The default 1
-            says that such codes exist (a random draw misses with probability at most 1 - 1/N).
+        failure: the probability that uniform independent codes miss it is less than this, in [1e-300, 1]. The default
+            1, exact in every format, says that such codes exist (a random draw misses with probability at most
+            1 - 1/N).
 
     Returns:
         the coherence, rounded up; a value of 1 or more says nothing.
 
     Raises:
-        ValueError: N or r < 1, failure outside (0, 1].
+        ValueError: N or r < 1, failure outside [1e-300, 1].
 
     Source: claim margin_rank (Chernoff bound for one coordinate of a unit vector, union over pairs; standard).
     """
     count, dimension = integer(n_answers, "n_answers", 1), integer(r, "r", 1)
     chance = real(failure, "failure")
-    require(0 < chance <= 1, "failure", "a probability in (0, 1]", failure)
+    require(1e-300 <= chance <= 1, "failure", "a probability in [1e-300, 1]", failure)
+    if chance < 1:  # the smallest number of a format stands for those down to its half
+        chance = float(below(failure, "failure")) or chance / 2
     spread = math.sqrt(4.0 * math.log(count) - 2.0 * math.log(chance)) * (1.0 + rounding())
     return rounded_up(Fraction(spread) / Fraction(math.isqrt(dimension << 128), 2**64))  # at any dimension
 

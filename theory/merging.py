@@ -91,7 +91,7 @@ def factor_average_error(updates: Sequence[LowRank], weights: Sequence[float], c
     """
     left, right, scale = _coefficients(updates, weights, convention)
     wanted = LowRank.combine(updates, weights)
-    own = np.array([w * u.scale for w, u in zip(weights, updates, strict=True)])
+    own = np.array([float(w) * u.scale for w, u in zip(weights, updates, strict=True)])
     found = _norms_by_grams(updates, [scale * np.outer(left, right) - np.diag(own), np.diag(own)])
     if found:
         return found[0] / found[1]

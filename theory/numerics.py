@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import numbers
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -25,7 +25,14 @@ Array = NDArray[np.float64]
 def require(condition: bool, argument: str, expected: str, got: Any) -> None:
     """Raise ``ValueError`` in one line (argument, expected, got) unless `condition` holds."""
     if not condition:
-        raise ValueError(f"{argument}: expected {expected}, got {got}")
+        raise ValueError(f"{argument}: expected {expected}, got {_shown(got, str)}")
+
+
+def _shown(value: Any, form: Callable[[Any], str] = repr) -> str:
+    try:
+        return form(value)
+    except ValueError:  # Python prints no number of more than 4300 digits
+        return "a number of thousands of digits"
 
 
 def numbers_of(value: ArrayLike, name: str, expected: str) -> Array:
@@ -62,7 +69,7 @@ def vector(value: ArrayLike, name: str) -> Array:
 def integer(value: Any, name: str, at_least: int) -> int:
     """`value` as a Python int of at least `at_least`; bools and fractions are refused."""
     is_int = isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_))
-    require(is_int, name, f"an integer >= {at_least}", repr(value))
+    require(is_int, name, f"an integer >= {at_least}", value if is_int else _shown(value))
     require(int(value) >= at_least, name, f"an integer >= {at_least}", value)
     return int(value)
 
@@ -70,7 +77,7 @@ def integer(value: Any, name: str, at_least: int) -> int:
 def real(value: Any, name: str) -> float:
     """`value` as a finite Python float; what a float cannot hold exactly (Fraction, large int) is rounded."""
     is_real = isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
-    require(is_real, name, "a real number", repr(value))
+    require(is_real, name, "a real number", value if is_real else _shown(value))
     try:
         number = float(value)
     except OverflowError:

@@ -12,7 +12,7 @@ import pytest
 from theory.adapters import adapter_scale, likely_rounding_bound, merge_rounding_bound
 from theory.additive import additive_ceiling, affine_ceiling
 from theory.approximation import best_update, decay_error, deep_linear_adapters, floor_error
-from theory.composition import aligned_answer, bridge_alignment, bridge_cosine, bridge_room
+from theory.composition import aligned_answer, bridge_alignment, bridge_cosine, bridge_room, few_writings_ceiling
 from theory.continual import rounds_to_answer
 from theory.facts import counting_bound, least_rank
 from theory.lowrank import LowRank
@@ -25,7 +25,7 @@ from theory.merging import (
     surviving_facts,
 )
 from theory.networks import adapted_relu, relu_adapters, relu_error_bound, relu_forward
-from theory.numerics import Array, rounded_up, stream
+from theory.numerics import Array, real, rounded_up, stream
 from theory.one_layer import joint_edit
 from theory.routing import gated_merge_error, oracle_ceiling
 
@@ -154,6 +154,15 @@ def test_whole_numbers_of_any_size() -> None:
     assert counting_bound(1.0, 5, huge) == math.ulp(0.0), "more than nothing"
     assert affine_ceiling(10, huge, 3) == pytest.approx(0.6, rel=1e-12)
     assert Fraction(additive_ceiling(3, huge)) >= Fraction(2, 3)
+    beyond = 10**5000  # of more digits than Python prints
+    assert Fraction(additive_ceiling(3, beyond)) >= Fraction(2, 3)
+    assert 0.2 < few_writings_ceiling(2**14285, 10**5, 10) < 0.3
+    number: Any
+    for number in (-beyond, Fraction(-beyond)):
+        with pytest.raises(ValueError, match=r"^n: expected an integer >= 1, got \S"):
+            additive_ceiling(number, 3)
+    with pytest.raises(ValueError, match=r"^gain: expected a finite number, got a number of thousands of digits$"):
+        real(beyond, "gain")
 
 
 def test_whole_numbers_of_numpy_do_not_overflow() -> None:
@@ -162,6 +171,9 @@ def test_whole_numbers_of_numpy_do_not_overflow() -> None:
         leads = np.array([[2**62 + 1, 27, 3], [100, 2**61, 5], [3, 7, 2**60 + 11]], dtype=kind)
         assert best_weights(leads) == best_weights(leads.tolist())
         assert rounds_to_answer(kind(2**62), kind(2**61), 3) == rounds_to_answer(2**62, 2**61, 3) == 2
+    one = [LowRank(B[0], A[0], 3e4)]  # the mean of one update is that update, whatever its weight is kept in
+    for kind in (np.float16, np.float32):
+        assert factor_average_error(one, [kind(7.1)], "sqrt") < 1e-15
     small = [[100, 27, -3], [-100, 100, 5], [3, 7, 11]]
     assert best_weights(np.array(small, dtype=np.int8)) == best_weights(small)
 

@@ -362,8 +362,15 @@ def margin_rank_numeric() -> Figure:
     expect_rejected("n_answers", random_code_eps, 0, 3)
     expect_rejected("r:", random_code_eps, 3, 0)
     expect_rejected("failure", random_code_eps, 3, 3, True)
-    expect_rejected("failure", random_code_eps, 3, 3, 0.0)
-    expect_rejected("failure", random_code_eps, 3, 3, 1.5)
+    expect_rejected("failure", random_code_eps, 3, 3, 9.95e-301)
+    expect_rejected("failure", random_code_eps, 3, 3, 1.005)
+    ends: list[tuple[Fraction, Any]] = [  # what a number of a narrow format can stand for at least
+        (Fraction(float(np.nextafter(np.float32(0.3), np.float32(0)))), np.float32(0.3)),
+        (Fraction(1, 2**25), np.float16(2.0**-24)), (Fraction(1e-300), Fraction(1e-300)),
+    ]  # fmt: skip
+    for least, failure in ends:
+        square = 4 * math.log(5) - 2 * math.log(least)
+        expect(abs(random_code_eps(5, 2, failure) ** 2 * 2 / square - 1) < 64 * EPS, f"failure {failure}")
     # the exact tail of a coordinate, I_{1-t^2}((r-1)/2, 1/2), never exceeds 2 exp(-r t^2 / 2)
     from scipy.special import betainc
 
