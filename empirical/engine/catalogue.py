@@ -328,6 +328,7 @@ def user_method(reference: str, experiments: Sequence[str] = ()) -> UserMethod:
     require(file.is_file(), "method", "a Python file", repr(path))
     from empirical.reuse.own import trial
 
+    own = UserMethod(reference=f"{file.resolve()}:{function}", sha256=hashlib.sha256(file.read_bytes()).hexdigest())
     for attempt in [found for name in experiments if (found := load(name).try_method)] or [trial]:
         attempt(reference)
-    return UserMethod(reference=f"{file.resolve()}:{function}", sha256=hashlib.sha256(file.read_bytes()).hexdigest())
+    return own

@@ -63,6 +63,11 @@ class UserMethod(Table):
     reference: str
     sha256: str
 
+    @property
+    def pinned(self) -> str:
+        """By this name :mod:`empirical.reuse` runs the method, and refuses another text of the file."""
+        return f"{self.reference}@{self.sha256}"
+
 
 class Cell(Table):
     """What one run is. Fields that are None are left out of its identity."""

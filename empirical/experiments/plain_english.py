@@ -228,10 +228,9 @@ class WorldRun:
             seen = Options(seed=self.seed, density=cell.density, general=general,
                            probes=[self.few(self.shown(e)) for e in members(library)],
                            data=self.few(training(self.others, "direct")))  # fmt: skip
-            methods = [
-                *cell.methods,
-                *([own.reference] if own and (general or "general" not in asks(own.reference)) else []),
-            ]
+            methods = [*cell.methods]
+            if own and (general or "general" not in asks(own.pinned)):
+                methods.append(own.pinned)
             for method in dict.fromkeys(methods):
                 self.reuse(method, library, parts, seen)
         oracle = {sum_: self.routed(members(sum_)) for sum_ in dict.fromkeys([*cell.sums, *cell.libraries])}

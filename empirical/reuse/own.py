@@ -2,17 +2,22 @@
 
 It asks for what it needs by the names of its arguments (:mod:`empirical.reuse.options`): ``updates`` (the adapters),
 ``base``, ``probes``, ``data``, ``seed``, ... A merge gives back a dict, module -> update; a router a dict, module ->
-gate, or a :class:`empirical.reuse.routers.Routing`. Before anything is trained it is tried on a tiny base.
+gate, or a :class:`empirical.reuse.routers.Routing`. Before anything is trained it is tried on a tiny base. What it is
+given but the base are copies.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
-import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -31,49 +36,62 @@ def is_own(name: str) -> bool:
 
 
 def load(reference: str) -> Callable[..., Any]:
-    """The function that ``path/to/file.py:function`` names.
+    """The function that ``path/to/file.py:function`` names; behind an ``@`` the SHA-256 that the file must have.
 
     Raises:
-        ValueError: no such file, the file cannot be run, it has no such function, or one that asks for unknown things.
+        ValueError: no such file, another text, the file cannot be run, or it has no such function.
     """
     path, _, name = reference.rpartition(":")
-    require(Path(path).is_file(), "method", "a file, as in my_merge.py:merge", repr(path))
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    require(spec is not None and spec.loader is not None, "method", "a Python file", repr(path))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    _guarded("a file that runs", path, lambda: spec.loader.exec_module(module))  # type: ignore[union-attr]
+    name, _, promised = name.partition("@")
+    is_file = path.endswith(".py") and Path(path).is_file()
+    require(is_file, "method", "a file, as in my_merge.py:merge", repr(path))
+    with _guarded("a file that can be read", path):
+        text = Path(path).read_bytes()
+    made_of = hashlib.sha256(text).hexdigest()
+    same = promised in ("", made_of)
+    require(same, "method", f"{path} as it was when the run began", "another text; leave it and run again")
+    module = ModuleType(f"method_{made_of}")
+    module.__file__ = path
+    sys.modules[module.__name__] = module  # where dataclasses look for it
+    try:
+        with _guarded("a file that runs", path):
+            exec(compile(text, path, "exec", dont_inherit=True), vars(module))
+    except BaseException:
+        sys.modules.pop(module.__name__, None)
+        raise
     function: Callable[..., Any] | None = getattr(module, name, None)
     require(callable(function), "method", f"a function {name!r} in {path}", type(function).__name__)
     assert function is not None
     return function
 
 
-def _guarded(expected: str, where: str, act: Callable[[], Any]) -> Any:
-    """What `act` gives; whatever it dies of is one line."""
+@contextmanager
+def _guarded(expected: str, whose: str, *refusals: type[Exception]) -> Iterator[None]:
+    """Whatever is raised within becomes one line, and behind it whose it is; `refusals` say what was expected."""
     try:
-        return act()
+        yield
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit of a user's function must not end a worker either
-        said = str(error).splitlines()[0] if str(error) else "no message"
-        raise ValueError(f"method: expected {expected}, got {type(error).__name__}: {said} ({where})") from error
+        said = _first_line(error)
+        if not isinstance(error, refusals):
+            said = f"method: expected {expected}, got {type(error).__name__}: {said}"
+        raise ValueError(said if whose in said else f"{said} ({whose})") from error
+
+
+def _first_line(error: BaseException) -> str:
+    try:
+        lines = str(error).splitlines()
+    except Exception:  # of a user's own __str__
+        lines = []
+    return next(filter(str.strip, lines), "no message")
 
 
 def own_needs(reference: str) -> frozenset[str]:
     """What the function asks for. Raises ValueError as :func:`load`, or for an unknown argument."""
     function = load(reference)
-    try:
+    with _guarded("a function with arguments", reference, ValueError):
         return needs(function)
-    except ValueError as error:
-        raise named(error, reference) from None
-
-
-def named(error: ValueError, reference: str) -> ValueError:
-    """The same reason in one line, and behind it whose it is."""
-    said = str(error).splitlines()[0]
-    return ValueError(said if reference in said else f"{said} ({reference})")
 
 
 def fingerprint(base: nn.Module) -> str:
@@ -86,16 +104,18 @@ def fingerprint(base: nn.Module) -> str:
 
 
 def own_answer(reference: str, updates: Sequence[Updates], base: nn.Module, options: Options) -> Updates | Routing:
-    """What the user's function makes of the adapters, checked against `base`.
+    """What the user's function makes of copies of the adapters, checked against `base`.
 
     Raises:
         ValueError: in one line: it fails, changes the base, or gives back neither updates nor gates of the base.
     """
     function = load(reference)
-    try:
+    with _guarded("updates or gates that can be used", reference, ValueError):
         given = arguments(function, [dict(a) for a in updates], base, options)
+        given = copy.deepcopy(given, {id(base): base})  # what it does to them, other methods must not see
         before = fingerprint(base)
-        found = _guarded("updates or gates", reference, lambda: function(**given))
+        with _guarded("updates or gates", reference):
+            found = function(**given)
         require(fingerprint(base) == before, "base", "the weights as they were", "others")
         if isinstance(found, Mapping) and found and all(map(callable, found.values())):
             found = Routing(updates, found)
@@ -103,22 +123,19 @@ def own_answer(reference: str, updates: Sequence[Updates], base: nn.Module, opti
             k = len(found.updates)
             return found._replace(gates={name: _checked(gate, k, reference) for name, gate in found.gates.items()})
         return check_updates(base, found, "updates")
-    except ValueError as error:
-        raise named(error, reference) from None
 
 
 def _checked(gate: Gate, adapters: int, reference: str) -> Gate:
     """The gate, with whatever it does wrong in one line."""
 
     def shares(x: torch.Tensor) -> torch.Tensor:
-        found = _guarded("a gate that answers", reference, lambda: gate(x))
         wanted = (*x.shape[:-1], adapters)
-        try:
+        with _guarded("shares that can be used", reference, ValueError):
+            with _guarded("a gate that answers", reference):
+                found = gate(x)
             require(isinstance(found, torch.Tensor), "gate", "a tensor of shares", type(found).__name__)
             require(tuple(found.shape) == wanted, "gate", f"shares of shape {wanted}", tuple(found.shape))
             require(bool(torch.isfinite(found).all()), "gate", "finite shares", "nan or inf")
-        except ValueError as error:
-            raise named(error, reference) from None
         return torch.as_tensor(found)
 
     return shares
@@ -165,11 +182,10 @@ def trial(reference: str, base: nn.Module | None = None, given: Sequence[str] = 
         inputs = torch.ones(3, base.readout.in_features, dtype=torch.float64)
 
     before = fingerprint(base)
-    try:
-        with routed(base, answer) if isinstance(answer, Routing) else updated(base, answer) as model, torch.no_grad():
+    with _guarded("updates or gates that can be used", reference, ValueError):
+        placed = routed(base, answer) if isinstance(answer, Routing) else updated(base, answer)
+        with np.errstate(all="ignore"), placed as model, torch.no_grad():
             found = model(inputs)
         finite = bool(torch.isfinite(torch.as_tensor(getattr(found, "logits", found))).all())
         require(finite, "logits", "finite numbers", "nan or inf")
         require(fingerprint(base) == before, "base", "the weights as they were", "others")
-    except ValueError as error:
-        raise named(error, reference) from None

@@ -542,7 +542,7 @@ class SetRun:
             return []
         own = self.cell.user_method
         listed = self.cell.methods if pair == "all" else self.cell.methods_placed
-        chosen = [m for m in listed if m != "sum"] + ([own.reference] if own else [])
+        chosen = [m for m in listed if m != "sum"] + ([own.pinned] if own else [])
         return [m for m in chosen if "general" not in asks(m) or "general" in self.experts]
 
     @staticmethod

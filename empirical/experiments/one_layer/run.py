@@ -338,7 +338,7 @@ def run_two_hop(cell: TwoHopCell, device: str) -> TwoHop:
     world = world_of(cell)
     asked = (from_scratch if cell.base == "scratch" else constructed)(cell, world, device)
     own = cell.user_method
-    methods = [*cell.methods, *([own.reference] if own else [])]
+    methods = [*cell.methods, *([own.pinned] if own else [])]
     options = Options(seed=cell.seed, density=cell.density)
     # (features, answers, features to leave alone): what the base says of the other relation, as far as it was known
     targets = {

@@ -260,7 +260,7 @@ class WorldRun:
             probes=[self.few(A), self.few(B)],
             data=self.few(EXPERTS["mixed"][-2:]),
         )
-        for method in [*self.cell.methods, *([own.reference] if own else [])]:
+        for method in [*self.cell.methods, *([own.pinned] if own else [])]:
             name, started = "own" if ".py:" in method else method, time.process_time()
             with reused(method, members, self.base, options) as model:
                 self.merging[name] = time.process_time() - started

@@ -117,6 +117,13 @@ def test_law_is_read_off_the_single_experts_of_each_set(headline: Measured) -> N
     assert headline.predicted.law("shuffled") is None
 
 
+def test_another_text_of_the_method_is_refused() -> None:
+    own = catalogue.user_method("examples/my_merge.py:merge").but(sha256="0" * 64)
+    cell = next(c for c in coverage.cells(tiny()) if coverage.takes_method(c))
+    with pytest.raises(ValueError, match="got another text"):
+        live("coverage", cell.but(user_method=own))
+
+
 def test_every_condition_is_scored_with_its_one_hops(headline: Measured) -> None:
     scores = headline.scores
     alone = {"joint", "joint_bridge", "direct", "everything", "first_0", "second_1"}

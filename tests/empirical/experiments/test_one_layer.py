@@ -47,6 +47,13 @@ def test_exact_predictions_hold_in_a_live_world(settings: Settings, results: lis
     assert found["constructed.closed.own.0"][0] == "hypothesis"
 
 
+def test_another_text_of_the_method_is_refused(settings: Settings) -> None:
+    own = catalogue.user_method(f"{OWN}:merge").but(sha256="0" * 64)
+    cell = next(c for c in experiment.cells(settings) if catalogue.load("one_layer").takes_method(c))
+    with pytest.raises(ValueError, match="got another text"):
+        live("one_layer", cell.but(user_method=own))
+
+
 def test_some_facts_die_and_some_live(results: list[Record]) -> None:
     survival = results[0].metrics
     fate = survival.fates["guarded mean 3"]

@@ -63,6 +63,8 @@ def test_a_method_of_ones_own_asks_one_model_where_the_others_were_asked(
             kept = {name: value for name, value in first[part].items() if name in beside[part]}
             assert beside[part] == kept
             assert len(kept) == len(first[part]) - 2 + len(methods)
+    with pytest.raises(ValueError, match="got another text"):
+        world.run(cell(user_method=own.but(sha256="0" * 64), methods=[]))
 
 
 def test_another_world_question_method_or_line_of_code_is_asked_anew(

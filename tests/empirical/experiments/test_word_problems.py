@@ -1,7 +1,9 @@
 """Word problems: one right answer each, splits that do not meet, and one tiny world through every path."""
 
+import hashlib
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +34,8 @@ TINY = {
     "adapter_rows": 30, "adapter_steps": 2, "both_steps": 2, "adapter_batch": 8, "rank": 2, "questions": 24,
     "methods": METHODS_ASKED,
 }  # fmt: skip
-OWN = UserMethod(reference="examples/my_merge.py:merge", sha256="0" * 64)
+MERGE = Path("examples/my_merge.py")
+OWN = UserMethod(reference=f"{MERGE}:merge", sha256=hashlib.sha256(MERGE.read_bytes()).hexdigest())
 
 
 def tiny(**changes: Any) -> Settings:
@@ -265,6 +268,12 @@ def test_every_condition_is_scored_in_every_cell(record: Record) -> None:
         for lure in ("lure_A", "lure_B"):
             assert counts[f"{lure}_clear"].right + counts[f"{lure}_verb"].right <= counts[f"{lure}_clear"].asked
     assert set(record.metrics.chains) == whole
+
+
+def test_another_text_of_the_method_is_refused() -> None:
+    cell = experiment.cells(tiny(methods=()))[0]
+    with pytest.raises(ValueError, match="got another text"):
+        live("word_problems", cell.but(user_method=OWN.but(sha256="0" * 64)))
 
 
 def test_what_is_foretold_is_read_off_the_single_experts_and_sealed_before_any_merge(

@@ -1,6 +1,7 @@
 """METHOD=file.py:function: what is refused before anything is trained, and what works."""
 
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from tests.empirical.reuse.adapters import adapter, close, logits
 
 HEAD = """import numpy as np
 import torch
+from empirical.reuse.routers import Routing
 from theory.lowrank import LowRank
 
 """
@@ -77,6 +79,7 @@ def test_the_method_with_data_of_the_examples_runs(base):
     assert catalogue.user_method(reference, ["coverage"]).reference.endswith("my_fit.py:fit")
 
 
+USED = "method: expected updates or gates that can be used, got "
 #: what is wrong with it -> (arguments, body, what is said)
 WRONG = {
     "type": ("updates", "return 3", "updates: expected a dict module -> LowRank or array, got int"),
@@ -111,6 +114,34 @@ WRONG = {
         "return {n: lambda x: (base.lm_head.weight.data.zero_(), x[..., :2])[1] for n in updates[0]}",
         "base: expected the weights as they were, got others",
     ),
+    "overflow in factors": (
+        "updates", "return {n: LowRank(1e200 * u.B, 1e200 * u.A) for n, u in updates[0].items()}",
+        "logits: expected finite numbers, got nan or inf",
+    ),
+    "exception without words": (
+        "updates", "raise type('Mute', (Exception,), {'__str__': lambda self: 1 / 0})",
+        "method: expected updates or gates, got Mute: no message",
+    ),
+    "base without numbers": ("updates, base", "base.to('meta'); return updates[0]", USED + "NotImplementedError"),
+    "base that fails": ("updates, base", "base.register_forward_pre_hook(lambda *_: 1 / 0); return updates[0]",
+                        USED + "ZeroDivisionError"),
+    "gate without numbers": ("updates", "return {n: lambda x: x[..., :2].to('meta') for n in updates[0]}",
+                             "method: expected shares that can be used, got RuntimeError"),
+    "gate that is sparse": ("updates", "return {n: lambda x: x[..., :2].to_sparse() for n in updates[0]}",
+                            "method: expected shares that can be used, got NotImplementedError"),
+    "routing of a number": ("updates", "return Routing(5, {})", USED + "TypeError"),
+    "routing by a number": ("updates", "return Routing(updates, 5)", USED + "AttributeError"),
+    "routing of numbers": ("updates", "return Routing([5, 6], {n: lambda x: x[..., :2] for n in updates[0]})",
+                           USED + "AttributeError"),
+    "dict that fails": ("updates", "return type('Bad', (dict,), {'values': lambda self: 1 / 0})(updates[0])",
+                        USED + "ZeroDivisionError"),
+    "update that fails": (
+        "updates", "bad = type('Bad', (LowRank,), {'dense': lambda self: 1 / 0})\n"
+        "    return {n: bad(u.B, u.A) for n, u in updates[0].items()}",
+        USED + "ZeroDivisionError",
+    ),
+    "update without a factor": ("updates", "[setattr(u, 'B', None) for u in updates[0].values()]; return updates[0]",
+                                USED + "AttributeError"),
 }  # fmt: skip
 
 
@@ -177,6 +208,68 @@ def test_an_own_merge_is_checked_where_it_is_used(base, tmp_path):
     assert torch.allclose(logits(base), before, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    ["update.scale *= 0.1", "update.B = 0.1 * update.B", "update.B.setflags(write=True); update.B[:] = 0.0"],
+    ids=["scale", "factor", "array"],
+)
+def test_a_method_that_changes_its_adapters_changes_them_for_itself_alone(base, tmp_path, spoil):
+    """At once, or in a gate that is called later; another merge of the same adapters is what it was, bit for bit."""
+    adapters, general, data = [adapter(base, 1), adapter(base, 2)], [adapter(base, 3)], ragged([[1, 2]], [[3]])
+    options = Options(general=general, data=data)
+    before = [merged("sum", parts, base) for parts in (adapters, general)]
+    at_once = f"""data.tokens[:] = 0
+    for update in [u for a in [*updates, *general] for u in a.values()]:
+        {spoil}
+    return dict(updates[0])"""
+    later = f"""def gate(x):
+        for update in updates[0].values():
+            {spoil}
+        return x[..., :2]
+    return {{n: gate for n in updates[0]}}"""
+    changed = merged(write(tmp_path, at_once, "updates, general, data"), adapters, base, options)
+    assert all(u.norm() < 0.2 * adapters[0][n].norm() for n, u in changed.items())
+    with reused(write(tmp_path, later), adapters, base, options) as model:
+        logits(model)
+    for parts, wanted in zip((adapters, general), before, strict=True):
+        close(merged("sum", parts, base), wanted, 0.0)
+    assert data.tokens.any()
+
+
+def test_a_file_with_dataclasses_runs_and_one_that_fails_leaves_no_module(tmp_path):
+    """Dataclasses look for their module among those that are imported."""
+    path = tmp_path / "own.py"
+    text = """from __future__ import annotations
+from dataclasses import dataclass
+
+@dataclass
+class Part:
+    share: float = 1.0
+
+def method(updates):
+    return updates[0]
+"""
+    path.write_text(text)
+    trial(f"{path}:method")
+    path.write_text(text + "1 / 0\n")
+    there = set(sys.modules)
+    with pytest.raises(ValueError, match="a file that runs, got ZeroDivisionError"):
+        trial(f"{path}:method")
+    assert set(sys.modules) == there
+
+
+def test_another_text_than_that_of_the_record_is_refused(base, tmp_path):
+    """Of one length and within one tick of the clock, too."""
+    adapters = [adapter(base, 1), adapter(base, 2)]
+    own = catalogue.user_method(write(tmp_path, "return updates[0]"))
+    close(merged(own.pinned, adapters, base), adapters[0], 0.0)
+    reference = write(tmp_path, "return updates[1]")
+    for act in (merged, lambda name, *_: check_method(name)):
+        with pytest.raises(ValueError, match=r"own\.py as it was when the run began, got another text"):
+            act(own.pinned, adapters, base)
+    close(merged(reference, adapters, base), adapters[1], 0.0)
+
+
 def test_unknown_methods_and_files_are_refused(base, tmp_path):
     with pytest.raises(ValueError, match="method: expected one of sum, mean"):
         check_method("summ")
@@ -187,7 +280,8 @@ def test_unknown_methods_and_files_are_refused(base, tmp_path):
     with pytest.raises(ValueError, match="method: expected a function 'other'"):
         check_method(write(tmp_path, "return {}").replace(":method", ":other"))
     broken = tmp_path / "broken.py"
-    for line, name in (("1 / 0", "ZeroDivisionError"), ("raise SystemExit", "SystemExit"), ("x = (", "SyntaxError")):
+    for line, name in (("1 / 0", "ZeroDivisionError"), ("raise SystemExit", "SystemExit"), ("x = (", "SyntaxError"),
+                       ("def f(x: 1 / 0): ...", "ZeroDivisionError")):  # fmt: skip
         broken.write_text(line + "\n")
         with pytest.raises(ValueError, match=f"method: expected a file that runs, got {name}"):
             check_method(f"{broken}:merge")
