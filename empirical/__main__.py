@@ -94,7 +94,7 @@ def _declare(options: argparse.Namespace) -> int:
     from empirical.engine import catalogue
     from theory.provenance import shown
 
-    for name in options.experiment or catalogue.names():
+    for name in catalogue.asked_for(options.experiment):
         print(shown(catalogue.declare(name, options.profile, _results(options))))
     return 0
 
@@ -105,7 +105,7 @@ def _judge(options: argparse.Namespace) -> int:
     from theory.provenance import build_folder
 
     results, profile = _results(options), options.profile
-    chosen = options.experiment or catalogue.names()
+    chosen = catalogue.asked_for(options.experiment)
     console, refused = show.new_console(), list[str]()
     rows = catalogue.judge_all(chosen, profile, results, report=refused.append)
     if not rows:

@@ -45,6 +45,14 @@ def names(results: Path | None = None, profile: str = "*") -> list[str]:
     return sorted(found, key=lambda name: (load(name).order, name))
 
 
+def asked_for(asked: Sequence[str] | None = None) -> list[str]:
+    """The experiments that are asked for, each once, in this order; all if none is. Raises ValueError as `load`."""
+    found = list(dict.fromkeys(asked or names()))
+    for name in found:
+        load(name)
+    return found
+
+
 def load(name: str) -> Experiment[Any]:
     """The experiment in the folder `name`.
 

@@ -76,9 +76,7 @@ def run(
     one_of(engine, "engine", ENGINES)
     require(address is None or engine == "ray", "--address", "--engine ray with it", f"--engine {engine}")
     console = new_console()
-    chosen = list(names) if names else catalogue.names()
-    for name in chosen:
-        catalogue.load(name)
+    chosen = catalogue.asked_for(names)
     own = catalogue.user_method(method, chosen) if method else None
     folder = results or (build_folder() / "results-method" if method else RESULTS)
     with ExitStack() as stack:

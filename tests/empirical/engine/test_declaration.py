@@ -364,6 +364,14 @@ def test_other_experiments_go_on(toy: Any) -> None:
     assert len(toy.marks()) == 1, "the cell of the other that was missing"
 
 
+def test_an_experiment_that_is_named_twice_is_taken_once(toy: Any) -> None:
+    done = toy.here("--experiment", "toy")
+    assert "3 to run" in done.stdout
+    assert toy.marks() == ["1-0", "2-0", "3-0"]
+    assert judge(toy, "toy", "toy").returncode == 0
+    assert len(json.loads((toy.folder / "judged.json").read_text(encoding="utf-8"))["predictions"]) == 1
+
+
 WORLDS = """
 from empirical.engine.experiment import Experiment, Kind
 from empirical.engine.predictions import Predictions, Measure
