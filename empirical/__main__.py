@@ -94,8 +94,8 @@ def _declare(options: argparse.Namespace) -> int:
     from empirical.engine import catalogue
     from theory.provenance import shown
 
-    for name in catalogue.asked_for(options.experiment):
-        print(shown(catalogue.declare(name, options.profile, _results(options))))
+    for path in catalogue.declare(catalogue.asked_for(options.experiment), options.profile, _results(options)):
+        print(shown(path))
     return 0
 
 
@@ -136,13 +136,11 @@ def _figures(options: argparse.Namespace) -> int:
 
 
 def _data(options: argparse.Namespace) -> int:
-    from empirical.tasks.export import DATA, export, write_card
+    from empirical.tasks.export import DATA, export
 
     sizes = {k: v for k, v in (("train", options.train), ("test", options.test)) if v is not None}
-    for line in export(options.out or DATA, options.seed, sizes, options.task):
+    for line in export(options.out or DATA, options.seed, sizes, options.task, options.card):
         print(line)
-    if options.card:
-        write_card(options.card)
     return 0
 
 

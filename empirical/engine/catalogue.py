@@ -18,7 +18,18 @@ import empirical.experiments
 from empirical.engine import declaration, sealed
 from empirical.engine.experiment import Experiment
 from empirical.engine.judge import Row, as_row, judge
-from empirical.engine.records import CURE, PREDICTIONS, RESULTS, Record, RecordError, Store, canonical, files
+from empirical.engine.records import (
+    CURE,
+    PREDICTIONS,
+    RESULTS,
+    Record,
+    RecordError,
+    Store,
+    as_bytes,
+    canonical,
+    files,
+    write_all,
+)
 from empirical.engine.records import read as read_record
 from empirical.engine.settings import Cell, UserMethod, group_of, read
 from empirical.engine.ways import Way, table
@@ -133,13 +144,19 @@ def records(
     return found
 
 
-def declare(name: str, profile: str, results: Path = RESULTS) -> Path:
-    """Write what an experiment predicts under a profile, before it runs; see :mod:`empirical.engine.declaration`.
+def declare(names: Sequence[str], profile: str, results: Path = RESULTS) -> list[Path]:
+    """Write what experiments predict under a profile, before they run; see :mod:`empirical.engine.declaration`.
 
     Raises:
-        ValueError: the experiment declares something that is no prediction.
+        ValueError: one of them declares something that is no prediction, or there is no place for it; nothing is
+            written then.
     """
-    return declaration.declare(load(name), settings(name, profile), name, profile, results)
+    made = {
+        results / name / profile / PREDICTIONS: declaration.complete(load(name), settings(name, profile), name, profile)
+        for name in names
+    }
+    write_all({path: as_bytes(found) for path, found in made.items()})
+    return list(made)
 
 
 def declared(name: str, profile: str, results: Path = RESULTS) -> str:

@@ -83,8 +83,8 @@ def powers(predictions: Sequence[Prediction], planned: dict[str, int]) -> list[f
     return found
 
 
-def declare(experiment: Experiment[Any], settings: Any, name: str, profile: str, results: Path = RESULTS) -> Path:
-    """Write the declaration.
+def complete(experiment: Experiment[Any], settings: Any, name: str, profile: str) -> dict[str, Any]:
+    """The declaration with the power of each prediction, as it is written.
 
     Raises:
         ValueError: see `declaration`; or a power below `POWER`, except under the profile smoke, which only tries the
@@ -102,9 +102,7 @@ def declare(experiment: Experiment[Any], settings: Any, name: str, profile: str,
                 " questions, or another question)", ", ".join(weak))  # fmt: skip
         for entry, p in zip(found["predictions"], noticed, strict=True):
             entry["power"] = p
-    path = results / name / profile / PREDICTIONS
-    write_json(path, found)
-    return path
+    return found
 
 
 def same(said: Any, says: Any) -> bool:
@@ -152,9 +150,9 @@ def required(experiment: Experiment[Any], settings: Any, name: str, profile: str
     Raises:
         RecordError: the declaration is missing, not committed, or another than the experiment's.
     """
-    if profile == "smoke":
-        declare(experiment, settings, name, profile, results)
     path = results / name / profile / PREDICTIONS
+    if profile == "smoke":
+        write_json(path, complete(experiment, settings, name, profile))
     cure = f"python -m empirical declare --experiment {name} --profile {profile}, then commit it"
     found, _ = read(experiment, settings, name, profile, results)
     if found is None:

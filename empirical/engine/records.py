@@ -27,7 +27,7 @@ from pydantic import JsonValue
 
 from empirical.engine.settings import Cell
 from theory import provenance
-from theory.provenance import ROOT, build_folder, in_checkout, versions, write_text
+from theory.provenance import ROOT, build_folder, in_checkout, versions, write_bytes
 
 #: the committed results; outside a checkout those of the working folder
 RESULTS = ROOT / "empirical" / "results" if in_checkout() else build_folder() / "results"
@@ -117,12 +117,32 @@ def write_json(path: Path, value: Any) -> None:
         RecordError: the folder cannot be written or the disk is full; nothing is left behind.
         ValueError: a number is not finite. TypeError: something that JSON cannot hold.
     """
-    _write(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    _write(path, as_bytes(value))
 
 
-def _write(path: Path, text: str) -> None:
+def as_bytes(value: Any) -> bytes:
+    """JSON as it is written. Raises ValueError or TypeError for what JSON cannot hold."""
+    return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def write_all(contents: Mapping[Path, bytes]) -> None:
+    """Write several files, each whole or not at all, and none where one has no place.
+
+    Raises:
+        RecordError: a folder cannot be written, then nothing is; or the disk is full.
+    """
+    for path in contents:
+        above = next(p for p in path.absolute().parents if p.exists())
+        if path.is_dir() or not above.is_dir() or not os.access(above, os.W_OK):
+            got = f"the folder {path}" if path.is_dir() else above
+            raise RecordError(f"{path}: expected a folder to write to and no folder in its place, got {got}")
+    for path, content in contents.items():
+        _write(path, content)
+
+
+def _write(path: Path, content: bytes) -> None:
     try:
-        write_text(path, text)
+        write_bytes(path, content)
     except OSError as error:
         raise RecordError(f"{path}: expected to write it, got: {error.strerror}") from error
 
@@ -257,7 +277,7 @@ class Store:
 
     def put_error(self, cell: Cell, error: str) -> None:
         """Keep why a cell failed, beside where its record would lie; the next run tries it again."""
-        _write(self._error_path(cell), f"{canonical(cell.identity())}\n{error}\n")
+        _write(self._error_path(cell), f"{canonical(cell.identity())}\n{error}\n".encode())
 
     def strangers(self, cells: Iterable[Cell]) -> int:
         """How many files here belong to none of `cells`: records of another config or protocol."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import os
 import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -63,7 +64,11 @@ def rows(module: ModuleType, seed: int, sizes: Mapping[str, int]) -> Iterator[Ex
 
 
 def export(
-    out: Path = DATA, seed: int = 0, sizes: Mapping[str, int] | None = None, names: Sequence[str] | None = None
+    out: Path = DATA,
+    seed: int = 0,
+    sizes: Mapping[str, int] | None = None,
+    names: Sequence[str] | None = None,
+    cards: Path | None = None,
 ) -> Iterator[str]:
     """Write the data of the tasks named (None: all); one line per file written.
 
@@ -73,10 +78,11 @@ def export(
         out: folder; a folder per task is made in it.
         seed: of the worlds, >= 0.
         sizes: how many training and test examples (``train``, ``test``), for tasks whose size is free.
+        cards: file for the data card of all tasks.
 
     Raises:
-        ValueError: an unknown task, a seed or size that is none, examples that are not what they must be, or a folder
-            that cannot be written.
+        ValueError: an unknown task, a seed or size that is none, or no place for a file, and nothing is written;
+            examples that are not what they must be, or a disk that is full.
     """
     known, sizes = tasks(), sizes or {}
     integer(seed, "seed", 0)
@@ -84,7 +90,15 @@ def export(
         integer(size, name, 1)
     for name in names or ():
         one_of(name, "task", tuple(known))
-    for name in names or known:
+    chosen = dict.fromkeys(names or known)
+    for folder in (out / name for name in chosen):
+        above = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+        writable = above.is_dir() and os.access(above, os.W_OK)
+        require(writable, str(folder), "a folder to write to", above)
+    if cards is not None:
+        writable = not cards.is_dir() and os.access(cards if cards.exists() else cards.absolute().parent, os.W_OK)
+        require(writable, str(cards), "a file to write to", "a folder" if cards.is_dir() else "none that can be made")
+    for name in chosen:
         folder = out / name
         partial: dict[str, TextIO] = {}
         counts: dict[str, int] = {}
@@ -113,6 +127,8 @@ def export(
             raise ValueError(f"{folder}: expected a folder to write to, got: {error.strerror}") from error
         for split, count in counts.items():
             yield f"{folder / split}: {count} examples"
+    if cards is not None:
+        write_card(cards)
 
 
 def write_card(path: Path) -> None:

@@ -32,7 +32,7 @@ RUN = [(name, profile) for name, profile in COMMITTED if files(RESULTS / name / 
 def test_a_declaration_is_made_without_results_and_is_the_committed_one(
     name: str, profile: str, tmp_path: Path
 ) -> None:
-    made = catalogue.declare(name, profile, tmp_path)
+    (made,) = catalogue.declare([name], profile, tmp_path)
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == [made]
     said, says = (json.loads(p.read_bytes()) for p in (RESULTS / name / profile / PREDICTIONS, made))
     assert declaration.same(said, says)
@@ -148,17 +148,16 @@ def experiment(say: Callable[[Predictions], None]) -> Experiment[Settings]:
     return Experiment("nothing", 1, 1, Settings, cells, [Kind(run)], declare)
 
 
-def declared(say: Callable[[Predictions], None], folder: Path, **settings: int) -> Any:
-    path = declaration.declare(experiment(say), Settings(**settings), "planted", "cpu", folder)
-    return json.loads(path.read_text(encoding="utf-8"))
+def declared(say: Callable[[Predictions], None], **settings: int) -> Any:
+    return declaration.complete(experiment(say), Settings(**settings), "planted", "cpu")
 
 
-def test_a_file_says_what_is_predicted_what_would_refute_it_and_with_what_power(tmp_path: Path) -> None:
+def test_a_file_says_what_is_predicted_what_would_refute_it_and_with_what_power() -> None:
     def say(said: Predictions) -> None:
         said.hypothesis("half", "dilution", "half", of=RIGHT, equal=0.5, within=0.2, unless=MOST, about="sum")
         said.control("some", "dilution", "some", of=RIGHT, at_least=0.1)
 
-    half, some = declared(say, tmp_path)["predictions"]
+    half, some = declared(say)["predictions"]
     assert half == {
         "id": "half", "claim": "dilution", "kind": "hypothesis", "relation": "equal", "predicted": 0.5, "margin": 0.2,
         "of": "right", "group": "", "worlds": 8, "says": "half", "about": "sum", "family": "dilution",
@@ -189,19 +188,18 @@ def in_group_x(said: Predictions) -> None:
         (in_group_x, r"a group of \[''\], got 'x'"),
     ],
 )  # fmt: skip
-def test_what_is_no_prediction_is_refused_in_one_line(say: Any, named: str, tmp_path: Path) -> None:
+def test_what_is_no_prediction_is_refused_in_one_line(say: Any, named: str) -> None:
     with pytest.raises(ValueError, match=named) as caught:
-        declared(say, tmp_path)
+        declared(say)
     assert "\n" not in str(caught.value)
-    assert list(tmp_path.rglob("*.json")) == []
 
 
-def test_a_hypothesis_without_an_alternative_is_none(tmp_path: Path) -> None:
+def test_a_hypothesis_without_an_alternative_is_none() -> None:
     def say(said: Predictions) -> None:
         said.hypothesis("a", "dilution", "?", of=RIGHT, at_most=0.5)  # type: ignore[call-arg]
 
     with pytest.raises(ValueError, match="an alternative where it is a ceiling or hypothesis"):
-        declared(say, tmp_path)
+        declared(say)
 
 
 def test_power_falls_with_the_family_and_rises_with_worlds(tmp_path: Path) -> None:
@@ -362,6 +360,16 @@ def test_other_experiments_go_on(toy: Any) -> None:
     assert done.returncode == 1
     assert "left out: " in done.stdout
     assert len(toy.marks()) == 1, "the cell of the other that was missing"
+
+
+def test_all_that_is_asked_for_is_declared_or_nothing(toy: Any) -> None:
+    shutil.copytree(toy.folder / "toy", toy.folder / "other")
+    toy.results.mkdir()
+    (toy.results / "other").write_text("in the way", encoding="utf-8")
+    for second, words in (("nope", "experiment: expected one of"), ("other", "expected a folder to write to")):
+        given = ("--experiment", "toy", "--experiment", second, "--profile", "cpu", "--results", str(toy.results))
+        refused(toy.ask("declare", *given), words)
+        assert [p.name for p in toy.results.rglob("*")] == ["other"]
 
 
 def test_an_experiment_that_is_named_twice_is_taken_once(toy: Any) -> None:

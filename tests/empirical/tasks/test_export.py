@@ -124,6 +124,11 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, capsys):
     assert main(["data", "--task", "word_problems", "--train", "1", "--test", "1", "--out", str(tmp_path / "d"),
                  "--card", str(tmp_path / "none" / "card.md")]) == 2  # fmt: skip
     assert "expected a file to write to" in capsys.readouterr().err
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "word_problems").write_text("in the way", encoding="utf-8")
+    assert main(["data", "--task", "two_hop", "--task", "word_problems", "--out", str(tmp_path / "d")]) == 2
+    assert "expected a folder to write to" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.rglob("*")] == ["file", "d", "word_problems"]
 
 
 @pytest.mark.parametrize(
