@@ -8,12 +8,13 @@ below). The first 16 hex digits of its SHA-256 stand in every record that was ma
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from pydantic_core import from_json
 
 from empirical.engine.experiment import Experiment
 from empirical.engine.intervals import power
@@ -129,7 +130,7 @@ def read(
         return None, {}
     try:
         text = path.read_text(encoding="utf-8")
-        found = json.loads(text)
+        found = from_json(text)
         noticed = {entry["id"]: entry.pop("power", None) for entry in found["predictions"]}
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise RecordError(f"{path}: expected a whole declaration, got: {error} (declare it again)") from error

@@ -21,12 +21,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Generic, TypedDict, TypeVar
+from typing import Any, Generic, TypeVar
 
-from pydantic import JsonValue
+from pydantic import ConfigDict, FiniteFloat, JsonValue, SkipValidation, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict  # pydantic reads that of typing from Python 3.12 on
 
-from empirical.engine.settings import Cell
+from empirical.engine.settings import Cell, refusal
 from theory import provenance
+from theory.numerics import require
 from theory.provenance import ROOT, build_folder, in_checkout, versions, write_bytes
 
 #: the committed results; outside a checkout those of the working folder
@@ -41,18 +43,23 @@ C = TypeVar("C", bound=Cell, covariant=True)
 M = TypeVar("M", covariant=True)
 
 
+#: what was parsed as JSON is not looked at again
+Parsed = dict[str, SkipValidation[JsonValue]]
+
+
+@with_config(ConfigDict(extra="forbid", strict=True))
 class RawRecord(TypedDict):
     """A record as its file holds it; digests are 16 hex digits each."""
 
     schema: int
-    cell: dict[str, JsonValue]
+    cell: Parsed
     experiment: str
     protocol: int
     profile: str
-    metrics: dict[str, JsonValue]
-    seconds: float
+    metrics: Parsed
+    seconds: FiniteFloat
     device: str
-    environment: dict[str, JsonValue]
+    environment: Parsed
     commit: str | None
     dirty: bool
     declaration: str | None
@@ -61,6 +68,7 @@ class RawRecord(TypedDict):
 
 
 FIELDS = set(RawRecord.__annotations__)
+_RECORD = TypeAdapter(RawRecord)
 
 
 @dataclass(frozen=True)
@@ -148,26 +156,33 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def read(path: Path) -> RawRecord:
+    """A record, as `parse` checks it. Raises RecordError for what is none, or cannot be read."""
+    try:
+        return parse(path.read_bytes(), path.stem)
+    except OSError as error:
+        raise RecordError(f"{path}: expected a whole JSON record, got: {error.strerror} ({CURE})") from error
+    except RecordError as error:
+        raise RecordError(f"{path}: {error} ({CURE})") from error
+
+
+def parse(content: bytes, name: str) -> RawRecord:
     """A record, checked against its own name, and its metrics against their digest.
 
     Raises:
-        RecordError: not JSON, fields missing or unknown, or a hash is not that of the content.
+        RecordError: not JSON, fields missing, unknown or of another type, or a hash is not that of the content.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RecordError(f"{path}: expected a whole JSON record, got: {error} ({CURE})") from error
-    if not isinstance(found, dict) or set(found) != FIELDS:
-        got = sorted(set(found) ^ FIELDS) if isinstance(found, dict) else type(found).__name__
-        raise RecordError(f"{path}: expected the fields of a record, got a difference in {got} ({CURE})")
-    want = cell_hash(found["experiment"], found["protocol"], found["cell"])
-    if path.stem != want:
-        raise RecordError(f"{path}: expected the name {want} for this content, got {path.stem} ({CURE})")
-    got = short_hash(canonical(found["metrics"]))
-    if found["digest"] != got:
-        raise RecordError(f"{path}: expected metrics of digest {found['digest']}, got others ({CURE})")
-    raw: RawRecord = found  # type: ignore[assignment]
-    return raw
+        found = _RECORD.validate_json(content)
+        want, digest = cell_hash(found["experiment"], found["protocol"], found["cell"]), canonical(found["metrics"])
+        require(type(found["cell"].get("seed")) is int, "cell", "an integer seed", found["cell"].get("seed"))
+    except ValueError as error:  # of pydantic, or of a number that JSON does not have
+        got = refusal(error) if isinstance(error, ValidationError) else error
+        raise RecordError(f"expected a whole JSON record, got: {got}") from error
+    if name != want:
+        raise RecordError(f"expected the name {want} for this content, got {name}")
+    if found["digest"] != short_hash(digest):
+        raise RecordError(f"expected metrics of digest {found['digest']}, got others")
+    return found
 
 
 @cache

@@ -8,7 +8,6 @@ file of its own, ``<hash>.2.json``. The record carries the SHA-256 of the file.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,11 +16,24 @@ from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
 from empirical.engine.records import RecordError, canonical, short_hash
 from empirical.engine.settings import as_json
 
 T = TypeVar("T")
 FOLDER = "sealed"
+
+
+class Line(TypedDict):
+    """A value, and the path at which the metrics hold it."""
+
+    name: str
+    value: Any
+
+
+_LINE = TypeAdapter(Line)
 
 
 class Seal:
@@ -106,11 +118,15 @@ def seal(name: str, value: T) -> T:
 def check(text: str, metrics: Mapping[str, Any], where: str) -> None:
     """Every value that was sealed is what the metrics hold at its path. Raises RecordError for another."""
     for line in text.splitlines():
-        entry = json.loads(line)
+        try:
+            entry = _LINE.validate_json(line)
+            want = canonical(entry["value"])
+        except ValueError as error:
+            raise RecordError(f"{where}: expected lines of a name and a value that were sealed, got others") from error
         found: Any = metrics
         for step in entry["name"].split("."):
             found = found.get(step) if isinstance(found, Mapping) else None
-        if canonical(found) != canonical(entry["value"]):
+        if canonical(found) != want:
             raise RecordError(f"{where}: expected {entry['name']} as it was sealed, got another value")
 
 
@@ -120,7 +136,11 @@ def sealed_path(record: Path) -> Path:
 
 
 def _attempts(record: Path) -> list[str]:
-    return [path.read_text(encoding="utf-8") for path in takewhile(Path.exists, _paths(sealed_path(record)))]
+    # what is no text has another hash
+    return [
+        path.read_text(encoding="utf-8", errors="replace")
+        for path in takewhile(Path.exists, _paths(sealed_path(record)))
+    ]
 
 
 def secure(record: Path, text: str) -> str | None:

@@ -126,14 +126,21 @@ def read(kind: type[T], found: Mapping[str, Any], where: str) -> T:
     try:
         return TypeAdapter(kind).validate_json(json.dumps(found), strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        path = ".".join(map(str, first["loc"]))
-        if first["type"] == "missing":
-            raise ValueError(f"{where}: expected the key {path}, got none") from None
-        if first["type"] == "extra_forbidden":
-            raise ValueError(f"{where}: expected known keys, got {path}") from None
-        said = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-        raise ValueError(f"{where}: {path}: expected {said}, got {first['input']!r}") from None
+        raise ValueError(f"{where}: {refusal(error)}") from None
+
+
+def refusal(error: ValidationError) -> str:
+    """What pydantic refuses first, and where, in one line."""
+    first = error.errors()[0]
+    path = ".".join(map(str, first["loc"]))
+    if first["type"] == "json_invalid":
+        return first["msg"]
+    if first["type"] == "missing":
+        return f"expected the key {path}, got none"
+    if first["type"] == "extra_forbidden":
+        return f"expected known keys, got {path}"
+    said = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    return f"{path}: expected {said}, got {first['input']!r}"
 
 
 def as_json(value: Any) -> JsonValue:

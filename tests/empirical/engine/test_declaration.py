@@ -13,7 +13,16 @@ from empirical.engine import catalogue, declaration, sealed
 from empirical.engine.experiment import Experiment, Kind
 from empirical.engine.intervals import Alternative
 from empirical.engine.predictions import Measure, Predictions, measure
-from empirical.engine.records import PREDICTIONS, RESULTS, RecordError, canonical, files, short_hash, write_json
+from empirical.engine.records import (
+    PREDICTIONS,
+    RESULTS,
+    RecordError,
+    canonical,
+    cell_hash,
+    files,
+    short_hash,
+    write_json,
+)
 from empirical.engine.settings import Cell, Count, Table
 from tests.empirical.conftest import ROOT
 from tests.empirical.judged import records
@@ -491,3 +500,48 @@ def test_what_was_sealed_on_another_machine_is_written_by_the_driver(tmp_path: P
     for metrics in ({}, {"law": {"placed": 0.26}}, {"law": 3}):
         with pytest.raises(ValueError, match="expected law as it was sealed"):
             sealed.check(there.text, metrics, "metrics")
+
+
+def test_what_was_edited_is_named_and_other_experiments_go_on(toy: Any) -> None:
+    folder = sealing(toy)
+    shutil.copytree(toy.folder / "toy", toy.folder / "other")
+    assert toy.here("--experiment", "other").returncode == 0
+    victim = files(folder)[0]
+    whole = victim.read_bytes()
+    found = json.loads(whole)
+
+    def edited(**fields: Any) -> bytes:
+        return json.dumps(found | fields).encode()
+
+    def stranger(**seed: Any) -> tuple[str, bytes]:
+        cell = {k: v for k, v in found["cell"].items() if k != "seed"} | seed
+        return f"{cell_hash('toy', 1, cell)}.json", edited(cell=cell)
+
+    mark = f"sealed/{victim.name}"
+    noted = b'{"name": 5}'
+    for name, content in (
+        *((victim.name, edited(**{field: value})) for field, values in {
+            "cell": ([1], None), "metrics": ([1], None, {"right": float("nan")}), "declaration": (["a"],),
+            "device": (["a"], None), "seconds": (None, [1], "x", float("inf")), "experiment": (None,),
+            "sealed": (5,), "commit": (5,),
+        }.items() for value in values),
+        (victim.name, b'{"a":' * 100_000),
+        (victim.name, whole.replace(b'"right"', b'"more": %s, "right"' % (b"1" * 5000))),
+        stranger(), stranger(seed="abc"), stranger(seed=1.5), ("stranger.json", b"{"),
+        (PREDICTIONS, b"[" * 100_000), (PREDICTIONS, b'{"a":' * 100_000), (mark, b"\xff"), (mark, noted),
+    ):  # fmt: skip
+        path = folder / name
+        before = path.read_bytes() if path.exists() else None
+        path.write_bytes(content)
+        if content is noted:
+            victim.write_bytes(edited(sealed=short_hash(noted.decode())))
+        done = judge(toy, "toy", "other")
+        assert (done.returncode, done.stderr) == (1, ""), content[:500]
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith("toy: not judged: ")]
+        assert path.name in line, content[:500]
+        assert {r["experiment"] for r in json.loads((toy.folder / "judged.json").read_text())["predictions"]} == {
+            "other"
+        }
+        path.unlink() if before is None else path.write_bytes(before)
+        victim.write_bytes(whole)
+    assert judge(toy, "toy", "other").returncode == 0
