@@ -7,6 +7,7 @@ records and the judged rows.
 from __future__ import annotations
 
 import importlib
+import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import matplotlib
 
 from empirical.engine import catalogue
 from empirical.engine.drawing import STYLE, Plot
-from empirical.engine.records import RESULTS, RecordError
+from empirical.engine.records import RESULTS, write_all
 from empirical.engine.settings import UserMethod
 from theory.numerics import require
 from theory.provenance import build_folder, shown
@@ -71,10 +72,10 @@ def draw(
             if figure is None:
                 yield f"skipped: {plot.name}, no results of {plot.experiment} under profile {under[plot.experiment]}"
                 continue
-            try:
-                out.mkdir(parents=True, exist_ok=True)
-                figure.savefig(out / f"{plot.name}.svg", metadata={"Date": None})
-                figure.savefig(out / f"{plot.name}.png", metadata={"Software": None})
-            except OSError as error:
-                raise RecordError(f"{out}: expected a folder to write to, got: {error.strerror}") from error
+            made = {}
+            for kind, unsaid in (("svg", "Date"), ("png", "Software")):
+                text = io.BytesIO()
+                figure.savefig(text, format=kind, metadata={unsaid: None})
+                made[out / f"{plot.name}.{kind}"] = text.getvalue()
+            write_all(made)
         yield f"written: {shown(out) / plot.name}.svg, .png"

@@ -14,6 +14,7 @@ from empirical.engine import catalogue, run
 from empirical.engine.records import Record
 from empirical.engine.settings import Cell, Count, as_json
 from empirical.experiments.rank_threshold import run as rank_threshold
+from tests.empirical.conftest import files_of_at_most
 from tests.empirical.experiments.live import live
 from theory.adapters import first_step_power
 from theory.additive import additive_ceiling
@@ -221,6 +222,10 @@ def test_files_are_written_and_what_is_missing_is_skipped(
     svg = (tmp_path / "out" / "rank_threshold_error.svg").read_bytes()
     assert main(asked) == 0
     assert (tmp_path / "out" / "rank_threshold_error.svg").read_bytes() == svg, "the same records, the same file"
+    with files_of_at_most(1000):
+        assert main(asked) == 2
+    assert "rank_threshold_error.svg: expected to write it, got: File too large" in capsys.readouterr().err
+    assert (tmp_path / "out" / "rank_threshold_error.svg").read_bytes() == svg
 
 
 @pytest.mark.parametrize("extra", [[], ["--profile", "tiny"]])

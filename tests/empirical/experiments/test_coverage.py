@@ -119,7 +119,7 @@ def test_law_is_read_off_the_single_experts_of_each_set(headline: Measured) -> N
 
 def test_another_text_of_the_method_is_refused() -> None:
     own = catalogue.user_method("examples/my_merge.py:merge").but(sha256="0" * 64)
-    cell = next(c for c in coverage.cells(tiny()) if coverage.takes_method(c))
+    cell = next(c for c in coverage.cells(tiny()) if catalogue.load("coverage").takes_method(c))
     with pytest.raises(ValueError, match="got another text"):
         live("coverage", cell.but(user_method=own))
 
