@@ -5,19 +5,26 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import tarfile
-import tempfile
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from empirical.engine.records import PREDICTIONS, RecordError, files, read, write_json
+from pydantic import TypeAdapter
+
+from empirical.engine.records import PREDICTIONS, RecordError, files, parse, read, write_all
 from empirical.engine.sealed import FOLDER as SEALED
 from theory.numerics import require
-from theory.provenance import write_text
 
 MANIFEST = "manifest.json"
 #: records are small; a member larger than this is not one
 LARGEST = 16 * 2**20
+#: what pack writes
+_NAME = re.compile(
+    r"(?P<experiment>\w+)/(?P<profile>\w+)/"
+    rf"((?P<record>[0-9a-f]+)\.json|{re.escape(PREDICTIONS)}|{SEALED}/[0-9a-f]+(\.[0-9]+)?\.json)"
+)
+_HASHES = TypeAdapter(dict[str, str])
 
 
 def pack(results: Path, profile: str, archive: Path) -> int:
@@ -60,59 +67,50 @@ def unpack(archive: Path, results: Path) -> tuple[int, int]:
     """Verify an archive as a whole, then put its records in place. Returns (new records, already there).
 
     Raises:
-        RecordError: not such an archive, a member outside the manifest or with another hash, a name that leaves the
-            folder, a damaged record, or a record that differs from the one that is there. Nothing is written then.
+        RecordError: not such an archive, a member outside the manifest, twice, with another name than a record's or
+            another hash, a damaged record, one that differs from the one that is there, or a place that cannot be
+            written. Nothing is written then.
     """
+    content: dict[str, bytes] = {}
     try:
         with tarfile.open(archive, "r:gz") as tar:
-            content = {}
             for member in tar:
-                inside = PurePosixPath(member.name)
-                plain = member.isfile() and not inside.is_absolute() and ".." not in inside.parts
-                if not plain or member.size > LARGEST:
-                    raise RecordError(f"{archive}: expected only records, got the member {member.name!r}")
+                fits = member.name == MANIFEST or _NAME.fullmatch(member.name)
+                if not (fits and member.isfile() and member.size <= LARGEST and member.name not in content):
+                    raise RecordError(f"{archive}: expected only records, each once, got the member {member.name!r}")
                 file = tar.extractfile(member)
                 assert file is not None
                 content[member.name] = file.read()
     except (OSError, tarfile.TarError, EOFError) as error:
         raise RecordError(f"{archive}: expected a .tar.gz that pack wrote, got: {error}") from error
     try:
-        manifest = json.loads(content.pop(MANIFEST))
+        manifest = _HASHES.validate_json(content.pop(MANIFEST))
     except (KeyError, ValueError) as error:
         raise RecordError(f"{archive}: expected a {MANIFEST}, got none that can be read") from error
     if set(manifest) != set(content):
         raise RecordError(
             f"{archive}: expected the members of the manifest, got {sorted(set(manifest) ^ set(content))}"
         )
-    new, beside, known = [], [], 0
-    with tempfile.TemporaryDirectory() as folder:
-        for name, data in content.items():
-            if hashlib.sha256(data).hexdigest() != manifest[name]:
-                raise RecordError(f"{archive}: expected the hash of the manifest for {name}, got another")
-            *place, last = PurePosixPath(name).parts
-            if (len(place) == 2 and last == PREDICTIONS) or (len(place) == 3 and place[2] == SEALED):
-                target = results / name
-                if not target.exists():
-                    beside.append((target, data.decode("utf-8")))
-                elif target.read_bytes() != data:
-                    raise RecordError(f"{archive}: {name} is here already and says something else; move it away first")
-                continue
-            if len(place) != 2:
-                raise RecordError(f"{archive}: expected names experiment/profile/hash.json, got {name!r}")
-            copy = Path(folder) / PurePosixPath(name).name
-            copy.write_bytes(data)
-            record = read(copy)
-            if PurePosixPath(name).parts[:2] != (record["experiment"], record["profile"]):
+    new: dict[Path, bytes] = {}
+    records = known = 0
+    for name, data in sorted(content.items(), key=lambda member: not member[0].endswith(PREDICTIONS)):
+        if hashlib.sha256(data).hexdigest() != manifest[name]:
+            raise RecordError(f"{archive}: expected the hash of the manifest for {name}, got another")
+        target, match = results / name, _NAME.fullmatch(name)
+        assert match is not None
+        if match["record"] is not None:
+            try:
+                record = parse(data, match["record"])
+            except RecordError as error:
+                raise RecordError(f"{archive}: {name}: {error}") from error
+            if (match["experiment"], match["profile"]) != (record["experiment"], record["profile"]):
                 raise RecordError(f"{archive}: expected {name} to hold its own experiment and profile")
-            target = results / name
-            if not target.exists():
-                new.append((target, record))
-            elif read(target)["metrics"] != record["metrics"]:
+            if target.is_file() and read(target)["metrics"] != record["metrics"]:
                 raise RecordError(f"{archive}: {name} is here already with other metrics; move one of them away first")
-            else:
-                known += 1
-    for target, text in beside:
-        write_text(target, text)
-    for target, record in new:
-        write_json(target, record)
-    return len(new), known
+            records, known = records + (not target.is_file()), known + target.is_file()
+        elif target.is_file() and target.read_bytes() != data:
+            raise RecordError(f"{archive}: {name} is here already and says something else; move it away first")
+        if not target.is_file():
+            new[target] = data
+    write_all(new)
+    return records, known

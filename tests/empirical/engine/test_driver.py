@@ -1,10 +1,12 @@
 """The driver and its records: resumable, whole or not at all, and one clear line for whatever is broken."""
 
+import hashlib
 import io
 import json
 import os
 import shutil
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +179,43 @@ def test_pack_and_import_carry_records_verified(toy: Any, tmp_path: Path) -> Non
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(RecordError, match="expected to write it"):
         archive.pack(toy.results, "cpu", tmp_path / "file" / "bundle.tar.gz")
+
+
+def test_an_archive_that_pack_did_not_write_is_named_with_its_member_and_leaves_nothing(
+    toy: Any, tmp_path: Path
+) -> None:
+    toy.here()
+    archive.pack(toy.results, "cpu", tmp_path / "good")
+    with tarfile.open(tmp_path / "good") as tar:
+        good = {m.name: tar.extractfile(m).read() for m in tar.getmembers()[1:]}
+    name = next(n for n in good if "predictions" not in n)
+    alias, cut = name.replace("cpu/", "cpu/./"), b'{"a":' * 50_000
+    edits: list[tuple[dict[str, bytes], Any]] = [
+        *((good, wrong) for wrong in ([name], 5, None, {name: 5})), ({**good, name: cut}, None),
+        ({**good, name: good[name].replace(b'"seconds"', b'"minutes"')}, None), ({**good, alias: good[name]}, None),
+        ({**good, name.replace(".json", ".txt"): good[name]}, None), ({**good, "toy/other.json": b"{}"}, None),
+    ]  # fmt: skip
+    for i, (members, wrong) in enumerate(edits):
+        hashes = {n: hashlib.sha256(data).hexdigest() for n, data in members.items()}
+        manifest = json.dumps(wrong if members is good else hashes).encode()
+        bundle = tmp_path / f"bundle{i}"
+        with tarfile.open(bundle, "w:gz") as tar:
+            for n, data in {archive.MANIFEST: manifest, **members}.items():
+                member = tarfile.TarInfo(n)
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+        odd = (set(members) - set(good)) or ({name} if members is not good else {archive.MANIFEST})
+        with pytest.raises(RecordError) as refusal:
+            archive.unpack(bundle, tmp_path / "elsewhere")
+        (line,) = str(refusal.value).splitlines()
+        assert line.startswith(f"{bundle}: ")
+        assert odd.pop() in line
+        assert "delete it" not in line
+        assert not (tmp_path / "elsewhere").exists()
+    (tmp_path / "elsewhere" / name).mkdir(parents=True)  # in the way of the last that would be written
+    with pytest.raises(RecordError, match="expected a folder to write to"):
+        archive.unpack(tmp_path / "good", tmp_path / "elsewhere")
+    assert not [p for p in (tmp_path / "elsewhere").rglob("*") if p.is_file()]
 
 
 def test_a_cell_is_named_by_what_it_is() -> None:
